@@ -1,0 +1,61 @@
+// Inference linears: y = x W^T (+ bias) over weights repacked for the vector units, and the packing itself.
+//
+// A packed matrix holds groups of 16 output rows, one vector lane a row, so that an output has one accumulator, K runs
+// in one order and no horizontal sum exists. GEMV is the tile of height one: a token's outputs are the same bits alone
+// or among many, with one thread or several (threads split rows and tokens, never K).
+//
+// Shapes: M tokens, N output rows, K input columns. Pointers are not null unless said; kernels never allocate.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace lathe {
+
+// What the activations are rounded to before they meet the weights.
+//   f32:  nothing is rounded; any weight is widened to f32 exactly and multiplied with fma.
+//   bf16: activations and weights are rounded to bfloat16; sums in f32.
+//   int8: activations are quantised to int8 per 32 columns (scale amax / 127); quantised weights only.
+enum class Arithmetic : uint8_t { f32, bf16, int8 };
+
+// A weight of N rows and K columns in the packed layout of kernels/cpu/packed_layout.h. Owns nothing.
+struct PackedMatrix {
+  DType dtype = DType::f32;  // of the weights as stored: f32 bf16 f16 q8_0 q4_0 q4_1
+  int64_t rows = 0;          // N, any number >= 1 (padded to 16 inside)
+  int64_t columns = 0;       // K; a multiple of 32 for quantised dtypes, any number >= 1 else
+  const uint8_t* data = nullptr;  // 64-byte aligned
+};
+
+namespace cpu {
+
+// Bytes of the packed form, a multiple of 64.
+size_t packed_bytes(DType dtype, int64_t rows, int64_t columns);
+// Packs row-major `source` (rows x columns, GGUF blocks for quantised dtypes) into `packed`. Runs on the thread team.
+void pack(uint8_t* packed, const void* source, DType dtype, int64_t rows, int64_t columns);
+// One row widened to f32, exactly: y (K). Embedding look-ups and the gradients of frozen weights read this.
+void unpack_row(float* y, const PackedMatrix& w, int64_t row);
+
+// One of the weights that share an input: q, k and v, or gate and up. Their dtypes may differ.
+struct LinearPart {
+  PackedMatrix weight;
+  const float* bias = nullptr;  // (N) or null
+  float* y = nullptr;           // first output element of token 0; token stride `ldy`
+};
+
+// Bytes of 64-byte aligned scratch for the call below.
+size_t packed_linear_scratch_bytes(int64_t m, int64_t columns, Arithmetic arithmetic);
+// For every part p: p.y[t * ldy + r] = bias[r] + sum_k w[r, k] x[t * ldx + k].    x (M, K) f32, K the same in all parts.
+// All parts are one parallel region; x is rounded or quantised once.
+// Arithmetic::int8 falls back to f32 for the parts whose weights are not quantised.
+void packed_linear(const LinearPart* parts, int part_count, int64_t ldy, const float* x, int64_t ldx, int64_t m,
+                   Arithmetic arithmetic, void* scratch);
+
+// Row-major `columns` values of one row, widened to f32 exactly (GGUF blocks for quantised dtypes). Any dtype but f64, i32.
+void dequantise_row(float* y, const void* row, DType dtype, int64_t columns);
+// The other way: q8_0 (scale amax / 127), q4_0 (scale max / -8), q4_1 (min and (max - min) / 15), as ggml writes them;
+// bf16 and f16 to nearest even.
+void quantise_row(void* row, const float* x, DType dtype, int64_t columns);
+
+}  // namespace cpu
+}  // namespace lathe

@@ -1,0 +1,53 @@
+// Inference attention over a paged key-value cache, and the write into it.
+//
+// A page holds kPageTokens tokens of one layer: keys [page][Hk][D][16] (transposed: a vector of 16 keys per component,
+// so scores need no horizontal sums), values [page][Hk][16][D]. A slot is page * 16 + offset.
+//
+// Bits: a query walks its keys in fixed segments of kSegmentTokens from position 0 (from the first page that its window
+// touches, cut at segment borders) and merges the segments in ascending order, whatever the number of new tokens, the
+// order of pages in memory, the neighbours in the batch or the number of threads.
+//
+// Shapes: N new tokens of S sequences, Hq query heads, Hk key-value heads (Hq % Hk == 0), D head dim.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace lathe {
+
+inline constexpr int kPageTokens = 16;
+inline constexpr int kSegmentTokens = 256;
+
+struct AttentionOptions {
+  float scale = 1.0f;                   // multiplies q k^T
+  int64_t window = 0;                   // keys a query sees, itself included; 0: all before it
+  float softcap = 0.0f;                 // c tanh(s / c); 0: none
+  const float* alibi_slopes = nullptr;  // (Hq): adds slope * (key position - query position); null: none
+};
+
+namespace cpu {
+
+// k, v (N, Hk, D) f32 with token strides ldk, ldv, into the pages of one layer; slot -1 is skipped.
+void write_kv(void* k_pages, void* v_pages, DType cache_dtype, const float* k, int64_t ldk, const float* v, int64_t ldv,
+              const int32_t* slots, int64_t n, int64_t kv_heads, int64_t head_dim);
+
+struct PagedBatch {
+  const int32_t* seq_start;    // (S + 1): first new token of each sequence
+  const int32_t* context_len;  // (S): tokens in the cache after this step's write, the new ones included
+  const int32_t* page_table;   // (S, pages_per_sequence): page of each 16 positions; -1 where freed
+  int64_t sequences;
+  int64_t pages_per_sequence;
+};
+
+// Bytes of 64-byte aligned scratch for the call below; `max_context` is the largest of context_len, n the new tokens.
+size_t paged_attention_scratch_bytes(int64_t n, int64_t heads, int64_t head_dim, int64_t max_context);
+// out (N, Hq, D) f32 contiguous; q (N, Hq, D) f32, token stride ldq. The new tokens' keys are already in the cache;
+// token i of a sequence with t new ones stands at position context_len - t + i and sees the keys up to itself.
+// cache_dtype: f32, f16 or bf16; arithmetic in f32.
+void paged_attention(float* out, const float* q, int64_t ldq, const void* k_pages, const void* v_pages,
+                     DType cache_dtype, const PagedBatch& batch, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                     const AttentionOptions& options, void* scratch);
+
+}  // namespace cpu
+}  // namespace lathe

@@ -1,0 +1,19 @@
+// Which instruction set the kernels use, decided once: the best that the machine has, or what LATHE_CPU names.
+#pragma once
+#include <string_view>
+#include <vector>
+
+namespace lathe {
+
+// In ascending order. avx2: AVX2 + FMA + F16C. avx512: F BW DQ VL. avx512_vnni: also VNNI and BF16.
+enum class CpuIsa { portable, avx2, avx512, avx512_vnni };
+
+std::string_view name(CpuIsa isa);  // as LATHE_CPU spells it
+// All that this machine can run, ascending; portable is always there.
+std::vector<CpuIsa> available_isas();
+// The one in force. Throws Error when LATHE_CPU names an unknown one, or one that the machine lacks.
+CpuIsa cpu_isa();
+// For tests that run every one in a process; throws as above.
+void set_cpu_isa(CpuIsa isa);
+
+}  // namespace lathe
