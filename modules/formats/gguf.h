@@ -1,0 +1,49 @@
+// GGUF version 2 and 3 (specification: ggml repository, docs/gguf.md): metadata and tensors of one file.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "formats/mapped_file.h"
+#include "formats/stored_tensor.h"
+
+namespace lathe {
+
+// A metadata value. Integers of every width are widened to int64 (uint64 above 2^63 - 1 is refused), floats to double;
+// arrays are of one type; an array of arrays is refused.
+using GgufValue = std::variant<int64_t, double, bool, std::string, std::vector<int64_t>, std::vector<double>,
+                               std::vector<bool>, std::vector<std::string>>;
+
+class GgufFile {
+ public:
+  // Reads the header, the metadata and the tensor table; every length and offset is checked against the file.
+  // Throws Error naming the file and what is wrong.
+  static std::shared_ptr<const GgufFile> open(const std::string& path);
+
+  const std::string& path() const { return file_->path(); }
+  int version() const { return version_; }
+  const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }
+
+  // The value of `key` as T; empty when the key is absent; throws Error naming file, key and types when it has another
+  // type (an integer is accepted where a double is asked).
+  template <class T>
+  std::optional<T> get(std::string_view key) const;
+  // The same, and throws when the key is absent.
+  template <class T>
+  T require(std::string_view key) const;
+
+ private:
+  GgufFile() = default;
+  std::shared_ptr<const MappedFile> file_;
+  int version_ = 0;
+  std::map<std::string, GgufValue, std::less<>> metadata_;
+  std::vector<StoredTensor> tensors_;
+};
+
+}  // namespace lathe

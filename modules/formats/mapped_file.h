@@ -1,0 +1,32 @@
+// A read-only memory-mapped file.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace lathe {
+
+class MappedFile {
+ public:
+  // Throws Error naming the path when it cannot be opened, is no regular file, or is empty.
+  static std::shared_ptr<const MappedFile> open(const std::string& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::span<const uint8_t> bytes() const { return {data_, size_}; }
+  // Tells the system that the whole pages within [begin, begin + length) are not needed in memory any more; they are
+  // read from the file again if they are.
+  void release(const uint8_t* begin, size_t length) const;
+
+ private:
+  MappedFile() = default;
+  std::string path_;
+  const uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace lathe

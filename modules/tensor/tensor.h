@@ -1,0 +1,116 @@
+// Tensor: a value handle on shared storage.
+//
+// Up to 4 dimensions in PyTorch order, contiguous but for the leading stride: rows may lie apart (a column slice of a
+// packed projection), what is inside a row may not. There are no transposed views; products take flags.
+// Copying a Tensor shares its elements.
+#pragma once
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <string>
+
+#include "tensor/dtype.h"
+#include "tensor/errors.h"
+
+namespace lathe {
+
+// Where a tensor lives. `index` counts devices of a kind.
+struct Device {
+  enum class Kind : uint8_t { cpu, cuda };
+  Kind kind = Kind::cpu;
+  int index = 0;
+  bool operator==(const Device&) const = default;
+};
+std::string to_string(Device device);  // "cpu", "cuda:0"
+
+class Shape {
+ public:
+  static constexpr int kMaxRank = 4;
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> dims);
+  // Throws Error on more than 4 dimensions, a negative one, or a product that overflows int64.
+  template <class Iterator>
+  Shape(Iterator begin, Iterator end) {
+    for (; begin != end; ++begin) append(*begin);
+  }
+  void append(int64_t dim);
+  int rank() const { return rank_; }
+  int64_t operator[](int i) const { return dims_[i < 0 ? i + rank_ : i]; }  // negative: from the end
+  int64_t elements() const { return elements_; }
+  bool operator==(const Shape& other) const;
+  const int64_t* begin() const { return dims_; }
+  const int64_t* end() const { return dims_ + rank_; }
+
+ private:
+  int64_t dims_[kMaxRank] = {};
+  int64_t elements_ = 1;
+  int rank_ = 0;
+};
+std::string to_string(const Shape& shape);  // "(37, 64)"
+
+class Tensor {
+ public:
+  Tensor() = default;  // no storage; `defined()` is false
+
+  // 64-byte aligned, contents undefined. Blocks are kept in a pool and reused, so that a decoding step does not allocate.
+  static Tensor empty(Shape shape, DType dtype = DType::f32, Device device = {});
+  static Tensor zeros(Shape shape, DType dtype = DType::f32, Device device = {});
+  // Over memory that `owner` keeps alive (a mapped file). The bytes must not be written.
+  static Tensor wrap(const void* data, Shape shape, DType dtype, std::shared_ptr<const void> owner);
+  template <class T>
+  static Tensor of(Shape shape, const T* values) {
+    Tensor t = empty(shape, DTypeOf<T>::value);
+    std::memcpy(t.raw(), values, static_cast<size_t>(shape.elements()) * sizeof(T));
+    return t;
+  }
+
+  bool defined() const { return data_ != nullptr; }
+  const Shape& shape() const { return shape_; }
+  int rank() const { return shape_.rank(); }
+  int64_t dim(int i) const { return shape_[i]; }
+  int64_t elements() const { return shape_.elements(); }
+  int64_t rows() const;  // product of all dimensions but the last
+  DType dtype() const { return dtype_; }
+  Device device() const { return device_; }
+  size_t bytes() const { return bytes_of(dtype_, elements()); }
+  // Elements between consecutive indices of the leading dimension.
+  int64_t stride() const { return stride_; }
+  bool contiguous() const;
+
+  // Pointer to the first element; throws Error when T is not the dtype's type.
+  template <class T>
+  T* data() const {
+    check(DTypeOf<T>::value == dtype_, "tensor", "asked for {} elements of {}", name(DTypeOf<T>::value), describe());
+    return static_cast<T*>(raw());
+  }
+  void* raw() const { return data_; }
+  const std::shared_ptr<const void>& storage() const { return storage_; }
+
+  // The same elements under another shape. A strided tensor keeps its leading dimension; only what is inside a row may
+  // be regrouped. Keeps the tape id: a view's gradient is its source's.
+  Tensor view(Shape shape) const;
+  // Rows [begin, end) of the leading dimension; columns [begin, end) of a rank-2 tensor. Not recorded on the tape
+  // (autograd/slice.h has the recorded forms), so the tape id is dropped.
+  Tensor row_range(int64_t begin, int64_t end) const;
+  Tensor column_range(int64_t begin, int64_t end) const;
+  // A contiguous copy, converted to `dtype` (any to f32 or f64; f32 to bf16, f16, f64); `to` returns *this when nothing changes.
+  Tensor clone() const;
+
+  // Position on the tape; 0 when no gradient is wanted. Set by Tape::record only.
+  int tape_id = 0;
+
+  std::string describe() const;  // "(37, 64) bf16 cpu"
+
+ private:
+  std::shared_ptr<const void> storage_;
+  void* data_ = nullptr;
+  Shape shape_;
+  int64_t stride_ = 0;
+  DType dtype_ = DType::f32;
+  Device device_;
+};
+
+// An uninitialised contiguous tensor of the shape, dtype and device of x.
+inline Tensor like(const Tensor& x) { return Tensor::empty(x.shape(), x.dtype(), x.device()); }
+
+}  // namespace lathe
