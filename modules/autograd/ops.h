@@ -1,0 +1,95 @@
+// The differentiable operations: checked, allocated, computed, recorded. One source file an operation.
+//
+// Every function takes tensors of one floating dtype, f32 or f64 (f64 exists for gradient checks), returns a contiguous
+// tensor unless said, throws Error naming the operation, the shapes expected and those found, and records itself on the
+// tape in force when one of its inputs wants a gradient. Shape letters: docs/shapes.md.
+#pragma once
+#include <span>
+#include <vector>
+
+#include "autograd/parameter.h"
+#include "kernels/activation.h"
+#include "kernels/attention.h"
+#include "kernels/rope.h"
+#include "tensor/tensor.h"
+
+namespace lathe {
+
+// ---- products ----
+
+// One weight of a packed projection: W (out, in) and an optional bias (out).
+struct LinearWeight {
+  const Parameter* weight = nullptr;
+  const Parameter* bias = nullptr;
+};
+// y = x W^T + b: x (N, in) -> (N, out). Packed weights go to the inference kernels (which need x in f32 and record
+// nothing but dx: a packed weight is frozen); others to a library product, values widened to x's dtype.
+Tensor linear(const Tensor& x, const LinearWeight& w);
+// Several weights over one input: x (N, in) -> (N, out_0 + out_1 + ...), columns in the order given.
+Tensor linear(const Tensor& x, std::span<const LinearWeight> parts);
+
+// Rows of a table: table (V, C), ids (N) i32 -> (N, C) f32 (f64 for an f64 table). An id outside [0, V) is an Error.
+Tensor embedding(const Parameter& table, const Tensor& ids);
+
+// ---- normalisation ----
+
+// x (..., n), w (n). y = x / rms(x) * (w + offset).
+Tensor rms_norm(const Tensor& x, const Parameter& w, double eps, double offset = 0.0);
+// x (..., n), w (n), b (n) or null.
+Tensor layer_norm(const Tensor& x, const Parameter& w, const Parameter* b, double eps);
+
+// ---- positions ----
+
+// cos and sin of every token's angles, (N, R / 2) each, in the dtype of the activations.
+struct RopeAngles {
+  Tensor cos, sin;
+  RopeStyle style = RopeStyle::half_split;
+};
+// x (N, H, D) -> (N, H, D), the first R components of each head rotated.
+Tensor rope(const Tensor& x, const RopeAngles& angles);
+
+// ---- attention over packed sequences, without a cache ----
+
+// q (N, Hq, D), k and v (N, Hk, D), seq_start (S + 1) i32 -> (N, Hq, D). Causal within a sequence.
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& seq_start,
+                 const AttentionOptions& options);
+
+// ---- element-wise ----
+
+Tensor activation(const Tensor& x, Activation f);                             // (..., n) -> (..., n)
+Tensor gated_activation(const Tensor& gate, const Tensor& up, Activation f);  // f(gate) * up; rows may be strided
+Tensor add(const Tensor& a, const Tensor& b);
+Tensor multiply(const Tensor& a, const Tensor& b);
+Tensor scale(const Tensor& x, double factor);
+
+// ---- selection ----
+
+// Columns [begin, begin + width) of x (N, columns) as a view with x's stride.
+Tensor slice_columns(const Tensor& x, int64_t begin, int64_t width);
+// Rows of x (N, C) by index (R) i32 -> (R, C).
+Tensor select_rows(const Tensor& x, const Tensor& rows);
+
+// ---- loss ----
+
+inline constexpr int32_t kIgnoredTarget = -100;
+
+// Mean over the targets that are not kIgnoredTarget of logsumexp(logits) - logits[target]: logits (N, V), targets (N)
+// i32 -> (1). A target outside [0, V) that is not kIgnoredTarget is an Error; with none left the loss is 0 and so are
+// the gradients. `total` divides the sum instead of the count of targets when positive (accumulation over batches).
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double total = 0.0);
+
+// The output head: scale * (h W^T + b), softcapped where asked (Gemma 2: c tanh(x / c)).
+struct Head {
+  const Parameter* weight = nullptr;  // (V, C); the embedding table when tied
+  const Parameter* bias = nullptr;    // (V) or null
+  double scale = 1.0;
+  double softcap = 0.0;
+};
+// (R, C) -> (R, V).
+Tensor apply_head(const Tensor& hidden, const Head& head);
+// cross_entropy(apply_head(hidden)), never holding more than `chunk` columns of the logits: two passes over the
+// vocabulary, the second one recomputing what the backward needs.
+Tensor linear_cross_entropy(const Tensor& hidden, const Head& head, const Tensor& targets, double total = 0.0,
+                            int64_t chunk = 8192);
+
+}  // namespace lathe

@@ -1,0 +1,97 @@
+// The tape: what the backward pass needs, in program order.
+//
+// Eager execution already is a topological order, so backward is one loop from the last entry to the first; an entry's
+// saved tensors are freed as it is popped. A tape is in force on the thread that opened its scope; without one nothing
+// is recorded: that is inference.
+//
+//   Tape tape;
+//   Tensor loss;
+//   { Tape::Scope recording(tape); loss = cross_entropy(model.logits(batch), targets); }
+//   tape.backward(loss);      // parameters now hold their gradients
+#pragma once
+#include <functional>
+#include <initializer_list>
+#include <vector>
+
+#include "autograd/parameter.h"
+#include "tensor/tensor.h"
+
+namespace lathe {
+
+// The gradients of tensors on a tape, by tape id, while backward runs.
+class Gradients {
+ public:
+  // Whether anybody wants the gradient of x.
+  static bool wanted(const Tensor& x) { return x.tape_id != 0; }
+  // Adds dx (contiguous, as many elements as x) to the gradient of x; the first writer's tensor is kept, not copied.
+  void add(const Tensor& x, Tensor dx);
+  // The gradient of columns [begin, begin + width) of x (rows, columns), x being zero elsewhere: parts of a packed
+  // projection add theirs one by one, and the columns of a part that nobody used stay zero.
+  void add_columns(const Tensor& x, int64_t begin, const Tensor& dx);
+
+ private:
+  friend class Tape;
+  std::vector<Tensor> by_id_;
+};
+
+class Tape {
+ public:
+  // dy has the shape in which y was recorded, contiguous.
+  using Backward = std::function<void(const Tensor& dy, Gradients& gradients)>;
+
+  class Scope {
+   public:
+    explicit Scope(Tape& tape);
+    ~Scope();
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    Tape* outer_;
+  };
+  // Suspends recording on this thread (evaluation inside a training step).
+  class Pause {
+   public:
+    Pause();
+    ~Pause();
+    Pause(const Pause&) = delete;
+    Pause& operator=(const Pause&) = delete;
+
+   private:
+    Tape* outer_;
+  };
+
+  static Tape* current();
+  // Whether an op over these inputs must be recorded: a tape is in force and one of them wants a gradient.
+  template <class... Inputs>
+  static bool recording(const Inputs&... inputs) {
+    return current() != nullptr && (wants(inputs) || ...);
+  }
+  // Gives y a tape id and appends the entry. Call only when recording(...) said so.
+  static void record(const char* name, Tensor& y, Backward backward);
+  // Marks x as an input whose gradient is kept: backward leaves it in gradient_of(x). For tests and input attributions.
+  static void watch(Tensor& x);
+
+  // Runs every entry backwards from `loss` (one element), whose gradient is `seed`. The tape is empty afterwards.
+  void backward(const Tensor& loss, double seed = 1.0);
+  // After backward: the gradient of a watched tensor; zeros when nothing reached it.
+  Tensor gradient_of(const Tensor& x) const;
+  size_t entries() const { return entries_.size(); }
+
+ private:
+  static bool wants(const Tensor& x) { return x.tape_id != 0; }
+  static bool wants(const Parameter& w) { return w.trainable; }
+  struct Entry {
+    const char* name;
+    int output_id;
+    Shape shape;
+    DType dtype;
+    Backward backward;
+  };
+  std::vector<Entry> entries_;
+  std::vector<std::pair<int, Shape>> watched_;
+  Gradients gradients_;
+  int next_id_ = 1;
+};
+
+}  // namespace lathe
