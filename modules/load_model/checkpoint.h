@@ -1,0 +1,45 @@
+// Finds and opens what `--model` names: a folder or a file in one of the checkpoint forms.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/model_config.h"
+#include "formats/gguf.h"
+#include "formats/stored_tensor.h"
+#include "load_model/weight_mapping.h"
+
+namespace lathe {
+
+struct Checkpoint {
+  CheckpointFormat format = CheckpointFormat::hugging_face;
+  std::string path;                       // what was opened: the folder, or the file
+  std::string folder;                     // where companions lie (tokenizer.json, generation_config.json)
+  ModelConfig config;
+  std::vector<StoredTensor> tensors;      // of all shards
+  std::shared_ptr<const GgufFile> gguf;   // for GGUF only: its metadata
+
+  // Bytes of all tensors as stored.
+  size_t stored_bytes() const;
+};
+
+// `model`: a Hugging Face folder (model.safetensors, or model.safetensors.index.json and its shards; config.json), a
+// .safetensors file with config.json beside it, or a .gguf file. Anything else is looked up by resolve_model first.
+// Throws Error naming each required file that is missing.
+Checkpoint open_checkpoint(const std::string& model);
+
+// Turns `org/name[@revision]` or `family:size-variant` into a path: looked up in models/, $LATHE_MODELS and the Hugging Face
+// cache ($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub); an existing path is returned as it is. Throws Error that says
+// where it looked and how to get the model.
+std::string resolve_model(const std::string& model);
+
+// Settings of generation_config.json, or of GGUF metadata; absent ones are empty.
+struct GenerationDefaults {
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  std::optional<int64_t> top_k;
+  std::optional<bool> do_sample;
+  std::vector<int64_t> eos_token_ids;
+};
+GenerationDefaults read_generation_defaults(const Checkpoint& checkpoint);
+
+}  // namespace lathe

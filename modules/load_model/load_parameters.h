@@ -1,0 +1,33 @@
+// Fills parameters from a checkpoint's tensors, and the way back.
+#pragma once
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "autograd/parameter.h"
+#include "formats/stored_tensor.h"
+#include "load_model/weight_mapping.h"
+
+namespace lathe {
+
+struct NamedParameter {
+  std::string name;  // the model's path, "model.layers.0.self_attn.q_proj.weight"
+  Parameter* parameter = nullptr;
+};
+
+// Sets every parameter's `value`: a view of the mapped file where the rule is the identity, a copy of moved rows else.
+// `loaded` is called after each parameter is set, so that it can be packed or converted before the next one is read
+// (peak memory is then the packed model and one tensor); the mapped pages behind it are released afterwards.
+//
+// Throws one Error that lists every missing parameter (with the nearest name among the unexpected ones), every
+// unexpected tensor and every misshapen one (expected, found), and every tensor of a type that the library lacks.
+void load_parameters(const std::vector<NamedParameter>& parameters, const std::vector<StoredTensor>& tensors,
+                     const WeightMapping& mapping, const std::string& source,
+                     const std::function<void(Parameter&)>& loaded = {});
+
+// The other way: `values` under the model's names become tensors under the checkpoint's names and in its shapes.
+std::vector<std::pair<std::string, Tensor>> to_checkpoint(const std::vector<std::pair<std::string, Tensor>>& values,
+                                                          const WeightMapping& mapping);
+
+}  // namespace lathe

@@ -1,0 +1,49 @@
+// How a checkpoint's tensors become a model's parameters, written once a family and format and read both ways:
+// forwards to load, backwards to export weights and gradients.
+//
+// A rule moves whole rows, nothing else, so every rule has an inverse and quantised rows move as they are. Names may
+// hold `{}`, which stands for one decimal number, the same in sources and targets; a second `{}` is a second number.
+// What no rule names keeps its name.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace lathe {
+
+enum class CheckpointFormat : uint8_t { hugging_face, gguf };
+
+struct MappingRule {
+  // One source and one target, one source whose rows are several targets', or several sources stacked in one target.
+  std::vector<std::string> sources;  // tensors of the checkpoint
+  std::vector<std::string> targets;  // parameters of the model
+  // The checkpoint holds (in, out) where the model has (out, in): GPT-2's Conv1D. Not for quantised tensors.
+  bool transposed = false;
+  // Row of the source (after transposition) for a row of target number `target`; null: the targets' rows follow one
+  // another. Must be a bijection.
+  std::function<int64_t(int64_t target, int64_t row)> source_row;
+};
+
+struct WeightMapping {
+  std::vector<MappingRule> rules;
+  // Tensors that hold nothing to learn (masks, inverse frequencies), skipped by name; `{}` and a leading or trailing `*`.
+  std::vector<std::string> skipped;
+
+  WeightMapping& rename(std::string source, std::string target);
+  // The rows of `source` are those of the targets, one after another.
+  WeightMapping& split(std::string source, std::vector<std::string> targets);
+  WeightMapping& skip(std::string source);
+  // Marks the rule added last.
+  WeightMapping& transposed();
+  WeightMapping& rows(std::function<int64_t(int64_t target, int64_t row)> source_row);
+};
+
+// For `rows`: the checkpoint pairs rotated components as (2i, 2i + 1) where the model has (i, i + D/2), head by head.
+std::function<int64_t(int64_t, int64_t)> interleaved_rope_rows(int64_t head_dim);
+
+// The name for which `pattern` matches: fills `numbers`. "model.layers.{}.mlp" matches "model.layers.12.mlp".
+bool match_name(const std::string& pattern, const std::string& name, std::vector<int64_t>* numbers);
+std::string fill_name(const std::string& pattern, const std::vector<int64_t>& numbers);
+
+}  // namespace lathe
