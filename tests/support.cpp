@@ -1,0 +1,133 @@
+// The helpers of tests/support.h; POSIX only, as the library is.
+#include "tests/support.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <stdexcept>
+
+#include "tests/catch.h"
+
+#if __has_include(<catch2/interfaces/catch_interfaces_capture.hpp>)
+#include <catch2/interfaces/catch_interfaces_capture.hpp>
+#endif
+
+namespace lathe::test {
+namespace {
+
+std::set<std::string>& skipped_tests() {
+  static std::set<std::string> names;
+  return names;
+}
+
+// A descriptor of a nameless file that holds `text`, read position at its start.
+int file_with(std::string_view text) {
+  std::FILE* file = std::tmpfile();
+  if (!file) throw std::runtime_error("cannot make a temporary file");
+  std::fwrite(text.data(), 1, text.size(), file);
+  std::rewind(file);
+  const int descriptor = dup(fileno(file));
+  std::fclose(file);
+  return descriptor;
+}
+
+std::string content(int descriptor) {
+  std::string text;
+  char buffer[4096];
+  lseek(descriptor, 0, SEEK_SET);
+  for (ssize_t n; (n = read(descriptor, buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<size_t>(n));
+  close(descriptor);
+  return text;
+}
+
+}  // namespace
+
+std::filesystem::path source_dir() { return LATHE_SOURCE_DIR; }
+
+std::optional<std::filesystem::path> shared_dir() {
+  const char* variable = std::getenv("LATHE_SHARED");
+  const std::filesystem::path path = variable ? std::filesystem::path(variable) : source_dir() / ".." / "shared";
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) return std::nullopt;
+  return path.lexically_normal();
+}
+
+std::optional<std::filesystem::path> demo_model() {
+  const auto path = source_dir() / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf";
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return std::nullopt;
+  return path;
+}
+
+void skip(std::string_view why) {
+  const std::string name{Catch::getResultCapture().getCurrentTestName()};
+  if (!skipped_tests().insert(name).second) return;
+  std::printf("SKIP %s: %.*s\n", name.c_str(), static_cast<int>(why.size()), why.data());
+  SUCCEED("skipped");
+}
+
+int skipped_count() { return static_cast<int>(skipped_tests().size()); }
+
+TemporaryDirectory::TemporaryDirectory() {
+  std::string pattern = (std::filesystem::temp_directory_path() / "lathe-test-XXXXXX").string();
+  if (!mkdtemp(pattern.data())) throw std::runtime_error("cannot make a temporary folder " + pattern);
+  path_ = pattern;
+}
+
+TemporaryDirectory::~TemporaryDirectory() {
+  std::error_code error;
+  std::filesystem::remove_all(path_, error);
+}
+
+CommandResult run_lathe(const std::vector<std::string>& arguments, std::string_view standard_input,
+                        const std::vector<std::string>& environment) {
+  const char* variable = std::getenv("LATHE_PROGRAM");
+  std::string program = variable ? variable : LATHE_PROGRAM;
+  std::vector<char*> argv{program.data()};
+  std::vector<std::string> copy = arguments;
+  for (std::string& argument : copy) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  std::vector<std::string> added = environment;
+
+  // Files, not pipes: no output is long enough to block the child, and nothing has to be read while it runs.
+  const int in = file_with(standard_input), out = file_with({}), err = file_with({});
+  std::fflush(nullptr);
+  const pid_t child = fork();
+  if (child < 0) throw std::runtime_error("cannot start " + program);
+  if (child == 0) {
+    dup2(in, STDIN_FILENO);
+    dup2(out, STDOUT_FILENO);
+    dup2(err, STDERR_FILENO);
+    for (std::string& entry : added) putenv(entry.data());
+    execv(program.c_str(), argv.data());
+    _exit(127);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  close(in);
+  CommandResult result{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content(out), content(err)};
+  if (result.exit_code == 127) throw std::runtime_error("cannot start " + program);
+  return result;
+}
+
+std::string read_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf() || file.peek() == EOF)) throw std::runtime_error("cannot read " + path.string());
+  return text.str();
+}
+
+void write_file(const std::filesystem::path& path, std::string_view bytes) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  file.close();
+  if (!file) throw std::runtime_error("cannot write " + path.string());
+}
+
+}  // namespace lathe::test

@@ -1,0 +1,59 @@
+// What the tests of several folders share: where data lies, how a test that lacks it is counted, temporary files, and
+// the program as a child process.
+#pragma once
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lathe::test {
+
+// The root of the source tree: tests/ and configs/ are below it.
+std::filesystem::path source_dir();
+
+// The data that is shared with the project but is no part of it: $LATHE_SHARED, else ../shared beside the source tree.
+// Nothing where there is none: the test then says skip() and returns.
+std::optional<std::filesystem::path> shared_dir();
+
+// SmolLM2-135M-Instruct.Q4_1.gguf as `make demo` leaves it in models/; nothing before its first run.
+std::optional<std::filesystem::path> demo_model();
+
+// Prints "SKIP <test>: <why>" and counts the test case as skipped. It does not end the test (Catch2 2 has no such
+// thing), so the caller returns:
+//   const auto shared = shared_dir();
+//   if (!shared) return skip("needs ../shared/models");
+void skip(std::string_view why);
+
+// The test cases that said skip() so far.
+int skipped_count();
+
+// An empty folder that goes with its object.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory();
+  ~TemporaryDirectory();
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+struct CommandResult {
+  int exit_code;  // 128 + the signal's number, where a signal ended it
+  std::string standard_output, standard_error;
+};
+
+// Runs the program (build/lathe, or $LATHE_PROGRAM) with these arguments and waits for it. `standard_input` is all
+// that it can read; `environment` is added to the test's own, "NAME=value" each. Throws std::runtime_error where the
+// program cannot be started.
+CommandResult run_lathe(const std::vector<std::string>& arguments, std::string_view standard_input = {},
+                        const std::vector<std::string>& environment = {});
+
+// Reads or writes a whole file; throws std::runtime_error that names it.
+std::string read_file(const std::filesystem::path& path);
+void write_file(const std::filesystem::path& path, std::string_view bytes);
+
+}  // namespace lathe::test
