@@ -1,0 +1,44 @@
+// The pre-norm block: x + attention(norm(x)), then x + feed_forward(norm(x)). Xiong et al. 2020, section 3.
+#pragma once
+#include "attention/grouped_query_attention.h"
+#include "common/observer.h"
+
+namespace lathe {
+
+template <class Norm, class FeedForward, class Attention = GroupedQueryAttention>
+struct PreNormBlock {
+  Norm input_layernorm, post_attention_layernorm;
+  Attention self_attn;
+  FeedForward mlp;
+
+  PreNormBlock(const ModelConfig& c, int64_t layer)
+      : input_layernorm(c.hidden_size, c.norm_eps),
+        post_attention_layernorm(c.hidden_size, c.norm_eps),
+        self_attn(c, layer),
+        mlp(c) {}
+
+  Tensor operator()(const Tensor& input, const Batch& batch) const {  // (N, C) -> (N, C)
+    const TapScope scope("layers", self_attn.layer);
+    Tensor n = input_layernorm(input);  // (N, C)
+    tap("input_layernorm", n);
+    Tensor y = self_attn(n, batch);  // (N, C)
+    tap("self_attn", y);
+    const Tensor x = add(input, y);  // (N, C)
+    n = post_attention_layernorm(x);  // (N, C)
+    tap("post_attention_layernorm", n);
+    y = mlp(n);  // (N, C)
+    tap("mlp", y);
+    y = add(x, y);  // (N, C)
+    tap("output", y);
+    return y;
+  }
+
+  void visit(Visitor& v) {
+    v("input_layernorm", input_layernorm);
+    v("self_attn", self_attn);
+    v("post_attention_layernorm", post_attention_layernorm);
+    v("mlp", mlp);
+  }
+};
+
+}  // namespace lathe

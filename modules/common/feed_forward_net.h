@@ -1,0 +1,70 @@
+// The two feed-forward nets of a block.
+#pragma once
+#include <string>
+
+#include "common/linear.h"
+#include "common/observer.h"
+#include "config/model_config.h"
+
+namespace lathe {
+
+// "silu", "swish"; "gelu"; "gelu_new", "gelu_pytorch_tanh", "gelu_fast". Throws Error naming the value and the choices.
+Activation parse_activation(const std::string& name);
+
+// down(f(gate(x)) * up(x)): Shazeer 2020, eq. 6.
+struct GatedFeedForwardNet {
+  PackedLinear<2> gate_up;
+  Linear down_proj;
+  Activation f = Activation::silu;
+
+  GatedFeedForwardNet() = default;
+  explicit GatedFeedForwardNet(const ModelConfig& c)
+      : gate_up{{Linear(c.hidden_size, c.intermediate_size, c.mlp_bias),
+                 Linear(c.hidden_size, c.intermediate_size, c.mlp_bias)}},
+        down_proj(c.intermediate_size, c.hidden_size, c.mlp_bias),
+        f(parse_activation(c.hidden_act)) {}
+
+  Tensor operator()(const Tensor& x) const {  // (N, C) -> (N, C)
+    const TapScope scope("mlp");
+    const auto [gate, up] = gate_up(x);  // (N, F) each
+    tap("gate", gate);
+    tap("up", up);
+    const Tensor h = gated_activation(gate, up, f);  // (N, F)
+    tap("hidden", h);
+    return down_proj(h);
+  }
+
+  void visit(Visitor& v) {
+    v("gate_proj", gate_up[0]);
+    v("up_proj", gate_up[1]);
+    v("down_proj", down_proj);
+  }
+};
+
+// down(f(up(x))): Vaswani et al. 2017, eq. 2, with a smooth f.
+struct FeedForwardNet {
+  Linear up_proj, down_proj;
+  Activation f = Activation::gelu_tanh;
+
+  FeedForwardNet() = default;
+  explicit FeedForwardNet(const ModelConfig& c)
+      : up_proj(c.hidden_size, c.intermediate_size, c.mlp_bias),
+        down_proj(c.intermediate_size, c.hidden_size, c.mlp_bias),
+        f(parse_activation(c.hidden_act)) {}
+
+  Tensor operator()(const Tensor& x) const {  // (N, C) -> (N, C)
+    const TapScope scope("mlp");
+    const Tensor up = up_proj(x);  // (N, F)
+    tap("up", up);
+    const Tensor h = activation(up, f);  // (N, F)
+    tap("hidden", h);
+    return down_proj(h);
+  }
+
+  void visit(Visitor& v) {
+    v("up_proj", up_proj);
+    v("down_proj", down_proj);
+  }
+};
+
+}  // namespace lathe

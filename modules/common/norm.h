@@ -1,0 +1,46 @@
+// The two normalisations as modules.
+#pragma once
+#include <optional>
+
+#include "autograd/ops.h"
+#include "common/module.h"
+
+namespace lathe {
+
+// Zhang and Sennrich 2019; `offset` 1 for Gemma, whose weights are stored minus one.
+struct RmsNorm {
+  Parameter weight;  // (C)
+  double eps = 1e-5;
+  double offset = 0.0;
+
+  RmsNorm() = default;
+  RmsNorm(int64_t width, double eps, double offset = 0.0)
+      : weight(Parameter::Kind::norm, {width}), eps(eps), offset(offset) {}
+
+  Tensor operator()(const Tensor& x) const { return rms_norm(x, weight, eps, offset); }  // (..., C) -> (..., C)
+
+  void visit(Visitor& v) { v("weight", weight); }
+};
+
+// Ba et al. 2016.
+struct LayerNorm {
+  Parameter weight;               // (C)
+  std::optional<Parameter> bias;  // (C)
+  double eps = 1e-5;
+
+  LayerNorm() = default;
+  LayerNorm(int64_t width, double eps, bool with_bias = true) : weight(Parameter::Kind::norm, {width}), eps(eps) {
+    if (with_bias) bias.emplace(Parameter::Kind::bias, Shape{width});
+  }
+
+  Tensor operator()(const Tensor& x) const {  // (..., C) -> (..., C)
+    return layer_norm(x, weight, bias ? &*bias : nullptr, eps);
+  }
+
+  void visit(Visitor& v) {
+    v("weight", weight);
+    if (bias) v("bias", *bias);
+  }
+};
+
+}  // namespace lathe

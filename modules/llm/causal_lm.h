@@ -1,0 +1,46 @@
+// CausalLM: the only virtual interface of a model, and what is computed over it.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attention/batch.h"
+#include "common/module.h"
+#include "config/model_config.h"
+#include "load_model/load_parameters.h"
+
+namespace lathe {
+
+class CausalLM {
+ public:
+  explicit CausalLM(ModelConfig config) : config(std::move(config)) {}
+  virtual ~CausalLM() = default;
+
+  // The hidden states after the final norm: (N, C).
+  virtual Tensor hidden(const Batch& batch) const = 0;
+  virtual Head head() const = 0;
+  // Names every parameter once; a tied head is not named again.
+  virtual void visit(Visitor& v) = 0;
+
+  const ModelConfig config;
+};
+
+// Rows batch.logit_rows of the logits: (R, V).
+Tensor logits(const CausalLM& model, const Batch& batch);
+// Mean next-token cross-entropy of every sequence's tokens over the whole batch, without holding the logits: (1).
+// targets (N) i32, kIgnoredTarget where there is none. Records on the tape in force.
+Tensor loss(const CausalLM& model, const Batch& batch, const Tensor& targets);
+// All logits (N, V) f32 of one sequence, computed as the engine does: through a cache of `cache_dtype`, in chunks.
+Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType cache_dtype);
+
+std::vector<NamedParameter> named_parameters(CausalLM& model);
+int64_t count_parameters(CausalLM& model);
+// Bytes of all weights in memory (packed or not).
+size_t weight_bytes(CausalLM& model);
+// Fresh weights: matrices and embeddings normal with the config's initializer_range (by counter from seed and name),
+// norms 1, biases 0, in `dtype` (f32 or f64).
+void initialise(CausalLM& model, uint64_t seed, DType dtype = DType::f32);
+// Packs every matrix for inference with the same arithmetic.
+void prepare_for_inference(CausalLM& model, Arithmetic arithmetic);
+
+}  // namespace lathe

@@ -1,0 +1,37 @@
+// Loading a model whole: checkpoint, family, weights, preparation.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "llm/causal_lm.h"
+#include "llm/registry.h"
+#include "load_model/checkpoint.h"
+
+namespace lathe {
+
+// What `--dtype` asks for; the arithmetic and the cache follow from it and from the file.
+enum class ComputeDtype : uint8_t { automatic, float32, bfloat16, float16 };
+ComputeDtype parse_compute_dtype(const std::string& name);
+
+struct LoadOptions {
+  ComputeDtype dtype = ComputeDtype::automatic;
+  // Unpacked f32 weights that the tape can follow, instead of packed ones for inference.
+  bool trainable = false;
+};
+
+struct LoadedModel {
+  std::unique_ptr<CausalLM> model;
+  Checkpoint checkpoint;    // its tensors are released
+  DType cache_dtype = DType::f32;
+  DType weight_dtype = DType::f32;  // of most of the weights' bytes, as stored
+};
+
+// `model` as on the command line. Throws Error with the one report of missing, unexpected and misshapen tensors.
+// A head that the file lacks is the embedding table; one that a tied config has besides an equal table is skipped,
+// and one that differs from it is used.
+LoadedModel load_model(const std::string& model, const LoadOptions& options = {});
+
+// What the weights of a dtype are multiplied with under `dtype`.
+Arithmetic arithmetic_of(DType weight, ComputeDtype dtype);
+
+}  // namespace lathe
