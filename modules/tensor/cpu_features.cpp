@@ -1,0 +1,102 @@
+// CPUID and the operating system's share of it: an instruction set counts only when its registers are saved as well.
+// Bits: Intel SDM volume 2A, CPUID leaves 1 and 7; volume 1 section 13.3, XCR0.
+#include "tensor/cpu_features.h"
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include "tensor/errors.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace lathe {
+namespace {
+
+constexpr CpuIsa kAll[] = {CpuIsa::portable, CpuIsa::avx2, CpuIsa::avx512, CpuIsa::avx512_vnni};
+
+CpuIsa detect() {
+#if defined(__x86_64__)
+  const auto bit = [](uint32_t word, int n) { return (word >> n & 1u) != 0; };
+  uint32_t a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return CpuIsa::portable;
+  const bool fma = bit(c, 12), osxsave = bit(c, 27), avx = bit(c, 28), f16c = bit(c, 29);
+  if (!(fma && osxsave && avx && f16c)) return CpuIsa::portable;
+  uint32_t saved, high;
+  asm("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return CpuIsa::portable;
+  if (!bit(b, 5) || (saved & 0x06u) != 0x06u) return CpuIsa::portable;                // AVX2; xmm and ymm saved
+  const bool avx512 = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);           // F DQ BW VL
+  if (!avx512 || (saved & 0xe6u) != 0xe6u) return CpuIsa::avx2;                       // zmm and mask registers saved
+  if (!bit(c, 11)) return CpuIsa::avx512;                                             // VNNI
+  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !bit(a, 5)) return CpuIsa::avx512;  // BF16
+  return CpuIsa::avx512_vnni;
+#else
+  return CpuIsa::portable;
+#endif
+}
+
+CpuIsa best() {
+  static const CpuIsa isa = detect();
+  return isa;
+}
+
+std::string list_of_available() {
+  std::string names;
+  for (CpuIsa isa : available_isas()) names += (names.empty() ? "" : ", ") + std::string(name(isa));
+  return names;
+}
+
+void check_available(CpuIsa isa) {
+  if (isa > best())
+    throw Error(
+        fmt::format("cpu: instruction set {} is not available, this machine has {}", name(isa), list_of_available()));
+}
+
+CpuIsa from_environment() {
+  const char* wanted = std::getenv("LATHE_CPU");
+  if (wanted == nullptr || *wanted == '\0') return best();
+  for (CpuIsa isa : kAll)
+    if (name(isa) == wanted) {
+      check_available(isa);
+      return isa;
+    }
+  throw Error(
+      fmt::format("cpu: LATHE_CPU is '{}', expected one that this machine has: {}", wanted, list_of_available()));
+}
+
+constexpr int kUndecided = -1;
+std::atomic<int> isa_in_force{kUndecided};
+
+}  // namespace
+
+std::string_view name(CpuIsa isa) {
+  constexpr std::string_view names[] = {"portable", "avx2", "avx512", "avx512_vnni"};
+  return names[static_cast<int>(isa)];
+}
+
+std::vector<CpuIsa> available_isas() {
+  std::vector<CpuIsa> isas;
+  for (CpuIsa isa : kAll)
+    if (isa <= best()) isas.push_back(isa);
+  return isas;
+}
+
+CpuIsa cpu_isa() {
+  int isa = isa_in_force.load(std::memory_order_relaxed);
+  if (isa == kUndecided) {
+    isa = static_cast<int>(from_environment());
+    isa_in_force.store(isa, std::memory_order_relaxed);
+  }
+  return static_cast<CpuIsa>(isa);
+}
+
+void set_cpu_isa(CpuIsa isa) {
+  check_available(isa);
+  isa_in_force.store(static_cast<int>(isa), std::memory_order_relaxed);
+}
+
+}  // namespace lathe
