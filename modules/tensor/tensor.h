@@ -46,13 +46,14 @@ class Shape {
   int64_t elements_ = 1;
   int rank_ = 0;
 };
-std::string to_string(const Shape& shape);  // "(37, 64)"
+std::string to_string(const Shape& shape);  // "(37, 64)", "(5,)", "()"
 
 class Tensor {
  public:
   Tensor() = default;  // no storage; `defined()` is false
 
-  // 64-byte aligned, contents undefined. Blocks are kept in a pool and reused, so that a decoding step does not allocate.
+  // 64-byte aligned, contents undefined. Blocks are kept in a pool and reused, so that a decoding step does not
+  // allocate.
   static Tensor empty(Shape shape, DType dtype = DType::f32, Device device = {});
   static Tensor zeros(Shape shape, DType dtype = DType::f32, Device device = {});
   // Over memory that `owner` keeps alive (a mapped file). The bytes must not be written.
@@ -79,10 +80,7 @@ class Tensor {
 
   // Pointer to the first element; throws Error when T is not the dtype's type.
   template <class T>
-  T* data() const {
-    check(DTypeOf<T>::value == dtype_, "tensor", "asked for {} elements of {}", name(DTypeOf<T>::value), describe());
-    return static_cast<T*>(raw());
-  }
+  T* data() const;
   void* raw() const { return data_; }
   const std::shared_ptr<const void>& storage() const { return storage_; }
 
@@ -93,11 +91,11 @@ class Tensor {
   // (autograd/slice.h has the recorded forms), so the tape id is dropped.
   Tensor row_range(int64_t begin, int64_t end) const;
   Tensor column_range(int64_t begin, int64_t end) const;
-  // A contiguous copy, converted to `dtype` (any to f32 or f64; f32 to bf16, f16, f64); `to` returns *this when nothing changes.
+  // A contiguous copy without tape id. (autograd/convert.h changes the dtype.)
   Tensor clone() const;
 
   // Position on the tape; 0 when no gradient is wanted. Set by Tape::record only.
-  int tape_id = 0;
+  int64_t tape_id = 0;
 
   std::string describe() const;  // "(37, 64) bf16 cpu"
 
@@ -109,6 +107,32 @@ class Tensor {
   DType dtype_ = DType::f32;
   Device device_;
 };
+
+}  // namespace lathe
+
+// `check` formats its arguments only when it throws, so shapes and tensors are passed as they are.
+template <>
+struct fmt::formatter<lathe::Shape> : fmt::formatter<fmt::string_view> {
+  template <class Context>
+  auto format(const lathe::Shape& shape, Context& context) const {
+    return fmt::formatter<fmt::string_view>::format(lathe::to_string(shape), context);
+  }
+};
+template <>
+struct fmt::formatter<lathe::Tensor> : fmt::formatter<fmt::string_view> {
+  template <class Context>
+  auto format(const lathe::Tensor& tensor, Context& context) const {
+    return fmt::formatter<fmt::string_view>::format(tensor.describe(), context);
+  }
+};
+
+namespace lathe {
+
+template <class T>
+T* Tensor::data() const {
+  check(DTypeOf<T>::value == dtype_, "tensor", "asked for {} elements of {}", name(DTypeOf<T>::value), *this);
+  return static_cast<T*>(raw());
+}
 
 // An uninitialised contiguous tensor of the shape, dtype and device of x.
 inline Tensor like(const Tensor& x) { return Tensor::empty(x.shape(), x.dtype(), x.device()); }

@@ -1,0 +1,172 @@
+// The pool behind Tensor::empty. Free blocks are chained through their own first bytes: the pool itself needs no
+// memory.
+#include "tensor/storage.h"
+
+#include <array>
+#include <bit>
+#include <cstdlib>
+#include <mutex>
+
+#include "tensor/errors.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+#define LATHE_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define LATHE_ADDRESS_SANITIZER 1
+#endif
+#endif
+
+namespace lathe {
+namespace {
+
+constexpr size_t kAlignment = 64;
+constexpr size_t kHugePage = size_t{2} << 20;
+
+// The size class of a request: bytes rounded up to one of eight steps in its power of two, and the class's number.
+struct SizeClass {
+  size_t bytes;
+  size_t index;
+};
+SizeClass size_class(size_t bytes) {
+  if (bytes < kAlignment) bytes = kAlignment;
+  const size_t step = bytes <= 8 * kAlignment ? kAlignment : std::bit_floor(bytes - 1) / 8;
+  const size_t rounded = (bytes + step - 1) / step * step;
+  const size_t log2 = static_cast<size_t>(std::bit_width(rounded)) - 1;
+  return {rounded, 8 * log2 + (rounded - (size_t{1} << log2)) / (log2 >= 3 ? size_t{1} << (log2 - 3) : 1)};
+}
+
+// From 4 MiB, blocks ask for huge pages: packed weights are streamed once a token, and their first touch faults in
+// 2 MiB at a time where the system grants it.
+void* system_allocate(size_t bytes) {
+  const bool huge = bytes >= 2 * kHugePage;
+  const size_t alignment = huge ? kHugePage : kAlignment;
+  void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (!block) throw Error(fmt::format("tensor: out of memory, {} bytes asked", bytes));
+#if defined(__linux__)
+  if (huge) madvise(block, bytes, MADV_HUGEPAGE);
+#endif
+  return block;
+}
+
+class Pool {
+ public:
+  void* take(size_t bytes) {
+    const SizeClass size = size_class(bytes);
+    {
+      std::lock_guard lock(mutex_);
+      if (Node* node = free_[size.index]) {
+        free_[size.index] = node->next;
+        kept_ -= size.bytes;
+        return node;
+      }
+    }
+    return system_allocate(size.bytes);
+  }
+
+  void give(void* block, size_t bytes) noexcept {
+    const SizeClass size = size_class(bytes);
+    {
+      std::lock_guard lock(mutex_);
+      if (size.bytes <= limit_ / 4 && kept_ + size.bytes <= limit_) {
+        free_[size.index] = new (block) Node{free_[size.index]};
+        kept_ += size.bytes;
+        return;
+      }
+    }
+    std::free(block);
+  }
+
+  size_t kept_bytes() {
+    std::lock_guard lock(mutex_);
+    return kept_;
+  }
+
+  void set_limit(size_t bytes) {
+#if !defined(LATHE_ADDRESS_SANITIZER)
+    std::lock_guard lock(mutex_);
+    limit_ = bytes;
+#else
+    static_cast<void>(bytes);
+#endif
+  }
+
+  void trim() {
+    std::lock_guard lock(mutex_);
+    for (Node*& head : free_)
+      while (head) {
+        Node* next = head->next;
+        std::free(head);
+        head = next;
+      }
+    kept_ = 0;
+  }
+
+ private:
+  struct Node {
+    Node* next;
+  };
+  std::mutex mutex_;
+  std::array<Node*, 8 * 64> free_{};
+  size_t kept_ = 0;
+#if defined(LATHE_ADDRESS_SANITIZER)
+  size_t limit_ = 0;
+#else
+  size_t limit_ = StoragePool::kDefaultLimit;
+#endif
+};
+
+// Never destroyed: tensors in static variables may outlive every other object.
+Pool& pool() {
+  static Pool* instance = new Pool;
+  return *instance;
+}
+
+// Gives std::allocate_shared one pool block that holds its reference counts and, from the next multiple of 64, the
+// elements.
+template <class T>
+struct BlockAllocator {
+  using value_type = T;
+  size_t bytes;
+  void** data;
+
+  BlockAllocator(size_t bytes, void** data) : bytes(bytes), data(data) {}
+  template <class U>
+  BlockAllocator(const BlockAllocator<U>& other) : bytes(other.bytes), data(other.data) {}
+
+  static constexpr size_t kHeader = (sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+  T* allocate(size_t) {
+    void* block = pool().take(kHeader + bytes);
+    *data = static_cast<char*>(block) + kHeader;
+    return static_cast<T*>(block);
+  }
+  void deallocate(T* block, size_t) noexcept { pool().give(block, kHeader + bytes); }
+  template <class U>
+  bool operator==(const BlockAllocator<U>& other) const {
+    return bytes == other.bytes;
+  }
+};
+
+struct Nothing {};
+
+}  // namespace
+
+Storage allocate_storage(size_t bytes) {
+  check(bytes < (size_t{1} << 62), "tensor", "out of memory, {} bytes asked", bytes);
+  Storage storage;
+  storage.owner = std::allocate_shared<Nothing>(BlockAllocator<Nothing>(bytes, &storage.data));
+  return storage;
+}
+
+size_t StoragePool::kept_bytes() { return pool().kept_bytes(); }
+void StoragePool::set_limit(size_t bytes) {
+  pool().set_limit(bytes);
+  if (bytes < kept_bytes()) trim();
+}
+void StoragePool::trim() { pool().trim(); }
+
+}  // namespace lathe

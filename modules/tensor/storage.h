@@ -1,0 +1,31 @@
+// Where the elements of tensors live: 64-byte aligned blocks that are kept and reused.
+//
+// A decoded token makes some hundred tensors of sizes that come back at the next token, and a training step does so
+// with megabytes: asking the system each time costs page faults. Freed blocks wait in lists by size class (eight
+// classes to a doubling, so at most an eighth is lost), under one mutex, which costs some 20 ns.
+// A tensor's reference counts lie in its block as well: making a tensor calls malloc not once.
+#pragma once
+#include <cstddef>
+#include <memory>
+
+namespace lathe {
+
+struct Storage {
+  std::shared_ptr<const void> owner;
+  void* data = nullptr;  // 64-byte aligned, never null, also for 0 bytes
+};
+
+// Throws Error when the system has no more memory.
+Storage allocate_storage(size_t bytes);
+
+// The blocks that nobody uses at the moment. At most `limit` bytes are kept, and none larger than a quarter of it (so
+// 64 MiB unless changed); what exceeds goes back to the system when freed. A build with the address sanitizer keeps
+// none, so that it sees every use after the end.
+struct StoragePool {
+  static constexpr size_t kDefaultLimit = size_t{256} << 20;
+  static size_t kept_bytes();
+  static void set_limit(size_t bytes);
+  static void trim();  // gives everything kept back to the system
+};
+
+}  // namespace lathe
