@@ -1,0 +1,85 @@
+# The front door: every target first installs what it lacks (apt; elsewhere it says what to install), then calls CMake.
+#   make build CXX=clang++        another compiler (BUILD=build-clang keeps both); WERROR=ON makes warnings errors
+#   make demo QUESTION="..."      make fuzz SECONDS=60      make install PREFIX=/usr/local
+BUILD    ?= build
+PREFIX   ?= /usr/local
+SECONDS  ?= 60
+JOBS     ?= $(shell nproc)
+QUESTION ?= What is the capital of France?
+WERROR   ?= OFF
+export CXX QUESTION BUILD
+
+need      = @scripts/install_dependencies.sh
+configure = @scripts/configure.sh
+warnings  = -DLATHE_WERROR=$(WERROR)
+debug     = -DCMAKE_BUILD_TYPE=Debug $(warnings)
+compile   = @cmake --build $(1) -j $(JOBS) --target $(2)
+
+.PHONY: help deps build demo test test-model bench lint format reference asan tsan fuzz check-long install clean
+
+help:  ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+deps:  ## install every tool and library that any target needs
+	$(need) build test lint fuzz demo reference
+
+build:  ## build/lathe and liblathe
+	$(need) build test
+	$(configure) $(BUILD) $(warnings)
+	$(call compile,$(BUILD),all)
+
+demo: build  ## fetch SmolLM2-135M-Instruct and ask it QUESTION
+	$(need) demo
+	@scripts/demo.sh "$$QUESTION"
+
+test: build  ## all tests that take seconds
+	$(call compile,$(BUILD),tests)
+	@scripts/run_tests.sh $(BUILD)
+
+test-model: build reference  ## compare the two families with transformers on tiny random checkpoints, live
+	@scripts/acceptance.sh compare
+
+bench: build  ## decoding and prefill speed of the demo model
+	$(need) demo
+	@scripts/fetch_demo_model.py
+	@$(BUILD)/lathe bench --model models/SmolLM2-135M-Instruct.Q4_1.gguf
+
+lint:  ## include table, banned conditionals, clang-format, clang-tidy
+	$(need) build test lint
+	$(configure) $(BUILD) $(warnings)
+	@scripts/lint.py --build $(BUILD)
+
+format:  ## clang-format every source in place
+	$(need) lint
+	@git ls-files '*.h' '*.cpp' | xargs clang-format -i
+
+reference:  ## the Python environment of the reference (.venv-reference), and the goldens made anew and compared
+	$(need) reference
+	@scripts/reference.sh
+
+asan:  ## every test under the address and undefined-behaviour sanitizers
+	$(need) build test
+	$(configure) build-asan -DLATHE_SANITIZE=address,undefined $(debug)
+	$(call compile,build-asan,tests)
+	@scripts/run_tests.sh build-asan
+
+tsan:  ## the tests of threads, kernels and generation under the thread sanitizer
+	$(need) build test
+	$(configure) build-tsan -DLATHE_SANITIZE=thread $(debug)
+	$(call compile,build-tsan,test_tensor test_kernels test_generate)
+	@scripts/run_tests.sh build-tsan -R '^(tensor|kernels|generate)/'
+
+fuzz:  ## each fuzzer for SECONDS, from the kept corpus
+	$(need) build test fuzz
+	@CXX=clang++ scripts/configure.sh build-fuzz -DLATHE_FUZZ=ON -DLATHE_SANITIZE=address,undefined $(debug)
+	$(call compile,build-fuzz,fuzzers)
+	@scripts/fuzz.sh build-fuzz $(SECONDS)
+
+check-long: test lint asan tsan fuzz test-model  ## everything, in about half an hour
+
+install: build  ## bin/lathe, liblathe, headers and the CMake package into PREFIX
+	@cmake --install $(BUILD) --prefix $(PREFIX) >/dev/null
+	@echo "Installed into $(PREFIX). A program of yours: find_package(lathe), target_link_libraries(... lathe::lathe)"
+
+clean:  ## remove the build folders (models and environments stay)
+	rm -rf build build-asan build-tsan build-fuzz

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Installs what a target of the Makefile needs and this machine lacks, with apt (Debian, Ubuntu); at once done where
+# nothing is missing. On other systems it names the missing tools and libraries.
+#   usage: install_dependencies.sh build [test] [lint] [fuzz] [demo] [reference]
+set -euo pipefail
+
+declare -A packages=(
+  [build]="cmake ninja-build pkg-config libfmt-dev nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libeigen3-dev
+           libpcre2-dev libutf8proc-dev libsentencepiece-dev"
+  [test]="catch2"
+  [lint]="python3 clang-format clang-tidy"
+  [fuzz]="python3 clang libclang-rt-dev"
+  [demo]="python3 python3-venv"
+  [reference]="python3 python3-venv"
+)
+# Libraries by the name that pkg-config knows, for systems without dpkg: package=library.
+declare -A libraries=([libfmt-dev]=fmt [nlohmann-json3-dev]=nlohmann_json [libyaml-cpp-dev]=yaml-cpp
+  [libcli11-dev]=CLI11 [libeigen3-dev]=eigen3 [libpcre2-dev]=libpcre2-8 [libutf8proc-dev]=libutf8proc
+  [libsentencepiece-dev]=sentencepiece [catch2]=catch2)
+declare -A programs=([ninja-build]=ninja [libclang-rt-dev]=clang++ [clang]=clang++ [python3-venv]=python3)
+
+wanted=()
+for group in "$@"; do
+  read -ra names <<<"${packages[$group]//$'\n'/ }"
+  wanted+=("${names[@]}")
+done
+# A compiler: any that answers to $CXX, c++ or g++ will do.
+if [[ " $* " == *" build "* ]] && ! command -v "${CXX:-c++}" >/dev/null; then
+  case "${CXX:-}" in *clang*) wanted+=(clang) ;; *) wanted+=(g++) ;; esac
+fi
+
+if ! command -v apt-get >/dev/null; then
+  missing=()
+  for name in "${wanted[@]}"; do
+    if [ -n "${libraries[$name]:-}" ]; then
+      pkg-config --exists "${libraries[$name]}" 2>/dev/null || missing+=("${libraries[$name]}")
+    else
+      command -v "${programs[$name]:-$name}" >/dev/null || missing+=("${programs[$name]:-$name}")
+    fi
+  done
+  if [ ${#missing[@]} -gt 0 ]; then
+    echo "This system has no apt. Install with its own package manager, then run make again: ${missing[*]}" >&2
+    exit 1
+  fi
+  exit 0
+fi
+
+missing=()
+for name in "${wanted[@]}"; do
+  status=$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null || true)
+  [ "$status" = installed ] || missing+=("$name")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  if ! command -v sudo >/dev/null; then
+    echo "Missing packages, and neither root nor sudo to install them. As root: apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  as_root=(sudo)
+fi
+echo "Installing: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}")
+# Package lists may be missing or old on a fresh machine: update and try once more where the first try fails.
+"${install[@]}" >/dev/null 2>&1 || { "${as_root[@]}" apt-get update -q >/dev/null && "${install[@]}" >/dev/null; }

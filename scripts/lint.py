@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Checks the rules of the house over the tracked sources: `make lint`.
+
+1. which folder may include which (the table of docs/architecture.md), 2. no `if (training|cache|cuda|quantized)` in a
+model file: modes are dispatched below the models, 3. no file over 800 lines, 4. no absolute path of one machine,
+5. clang-format, 6. clang-tidy with the checks of .clang-tidy. All violations are printed, one a line; exit code 1 if any.
+"""
+import argparse, concurrent.futures, json, os, pathlib, re, subprocess, sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LINE_LIMIT = 800
+
+# What each folder may include besides itself. An entry is a folder or one header.
+BELOW_COMMON = ["tensor", "kernels", "formats", "config", "tokenizer", "autograd"]
+MAY_INCLUDE = {
+    "tensor": [],
+    "kernels": ["tensor/dtype.h", "tensor/errors.h", "tensor/stream.h", "tensor/threads.h", "tensor/cpu_features.h"],
+    "formats": ["tensor"],
+    "config": ["tensor", "formats"],
+    "tokenizer": ["tensor", "formats"],
+    "autograd": ["tensor", "kernels"],
+    "common": BELOW_COMMON,
+    "attention": BELOW_COMMON + ["common"],
+    "block": BELOW_COMMON + ["common", "attention"],
+    "load_model": ["tensor", "formats", "config", "autograd/parameter.h"],
+    "llm": BELOW_COMMON + ["common", "attention", "block", "load_model"],
+    # Everything above, but a concrete model.
+    "generate": BELOW_COMMON + ["common", "attention", "block", "load_model",
+                                "llm/causal_lm.h", "llm/registry.h", "llm/load.h"],
+}
+MAY_INCLUDE["train"] = MAY_INCLUDE["generate"]
+FOLDERS = set(MAY_INCLUDE) | {"serve", "cli", "tests"}
+
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
+CONDITIONAL = re.compile(r"\bif\s*(?:constexpr\s*)?(?=\()")
+MODE = re.compile(r"training|cache|cuda|quantized", re.IGNORECASE)
+MACHINE_PATH = re.compile(r"/(root|home/[a-z]+|tmp/[a-z]+|work)/")
+
+
+def tracked(*patterns):
+    output = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *patterns],
+                            cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    return sorted(f for f in output.split("\0") if f and (ROOT / f).is_file())
+
+
+def folder_of(path):
+    parts = path.split("/")
+    return parts[1] if parts[0] == "modules" else parts[0]
+
+
+def check_includes(path, lines):
+    allowed = MAY_INCLUDE.get(folder_of(path))
+    for number, line in enumerate(lines, 1):
+        match = INCLUDE.match(line)
+        if not match:
+            continue
+        header = match[1]
+        target = header.split("/")[0]
+        if "/" not in header or target not in FOLDERS:
+            yield f'{path}:{number}: "{header}" is not a path from the root or modules/ (write "folder/file.h")'
+        elif allowed is not None and target != folder_of(path) and target not in allowed and header not in allowed:
+            yield f"{path}:{number}: {folder_of(path)}/ may not include {header} (docs/architecture.md, the include table)"
+
+
+def conditions(line):
+    """What stands between the parentheses of each `if` of a line."""
+    for match in CONDITIONAL.finditer(line):
+        depth = 0
+        for end in range(match.end(), len(line)):
+            depth += (line[end] == "(") - (line[end] == ")")
+            if depth == 0:
+                break
+        yield line[match.end():end + 1]
+
+
+def check_conditionals(path, lines):
+    if re.fullmatch(r"modules/llm/.*\.cpp", path):
+        for number, line in enumerate(lines, 1):
+            if any(MODE.search(condition) for condition in conditions(line.split("//")[0])):
+                yield f"{path}:{number}: a model file does not ask for its mode; the ops and the batch know it"
+
+
+def check_text(path, lines):
+    if len(lines) > LINE_LIMIT and path.endswith((".h", ".cpp", ".py", ".sh")):
+        yield f"{path}: {len(lines)} lines, at most {LINE_LIMIT}"
+    for number, line in enumerate(lines, 1):
+        if MACHINE_PATH.search(line):
+            yield f"{path}:{number}: an absolute path of one machine: {line.strip()[:80]}"
+
+
+def check_rules():
+    for path in tracked():
+        try:
+            lines = (ROOT / path).read_text().splitlines()
+        except UnicodeDecodeError:
+            continue  # binary: goldens, the fuzzers' corpus
+        yield from check_text(path, lines)
+        if path.endswith((".h", ".cpp")):
+            yield from check_includes(path, lines)
+            yield from check_conditionals(path, lines)
+
+
+def check_format():
+    result = subprocess.run(["clang-format", "--dry-run", "-Werror", *tracked("*.h", "*.cpp")],
+                            cwd=ROOT, capture_output=True, text=True)
+    misformatted = sorted(set(re.findall(r"^(\S+?):\d+:\d+: error:", result.stderr, re.MULTILINE)))
+    for path in misformatted:
+        yield f"{path}: not formatted (make format)"
+    if result.returncode and not misformatted:
+        yield f"clang-format: {result.stderr.strip()}"
+
+
+def tidy(build, path):
+    result = subprocess.run(["clang-tidy", "--quiet", "-p", build, "--extra-arg=-Wno-unknown-warning-option", path],
+                            cwd=ROOT, capture_output=True, text=True)
+    found = re.findall(r"^.*?: (?:warning|error): .*$", result.stdout, re.MULTILINE)
+    if result.returncode and not found:
+        found = [f"{path}: clang-tidy: {result.stderr.strip()[-300:]}"]
+    return [line.replace(f"{ROOT}/", "") for line in found]
+
+
+def check_tidy(build):
+    commands = json.loads((ROOT / build / "compile_commands.json").read_text())
+    known = set(tracked("modules/*.cpp", "kernels/*.cpp"))
+    files = {os.path.relpath(command["file"], ROOT) for command in commands} & known
+    # The largest first, so that no long one is left alone at the end.
+    ordered = sorted(files, key=lambda path: -(ROOT / path).stat().st_size)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = set()  # a header's finding shows up in every file that includes it
+        for lines in pool.map(lambda path: tidy(build, path), ordered):
+            found.update(lines)
+    yield from sorted(found)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", default="build", help="the build folder with compile_commands.json")
+    parser.add_argument("--no-tidy", action="store_true", help="leave clang-tidy out")
+    arguments = parser.parse_args()
+    failed = 0
+    checks = [("rules", check_rules()), ("clang-format", check_format())]
+    if not arguments.no_tidy:
+        checks.append(("clang-tidy", check_tidy(arguments.build)))
+    for name, violations in checks:
+        count = 0
+        for violation in violations:
+            print(violation, flush=True)
+            count += 1
+        print(f"lint: {name}: {count} violations" if count else f"lint: {name}: ok", flush=True)
+        failed += count
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
