@@ -1,7 +1,8 @@
 // Batch: everything that a forward pass reads besides the weights.
 //
 // The tokens of all sequences lie one after another, (N); prefill, decode, chunks and verification differ only in how
-// many new tokens a sequence brings. Built by make_batch; read by embed, rope, attend and the row selection before the head.
+// many new tokens a sequence brings. Built by make_batch; read by embed, rope, attend and the row selection before the
+// head.
 #pragma once
 #include <memory>
 #include <span>
@@ -22,15 +23,15 @@ struct PageTable {
 };
 
 struct Batch {
-  Tensor tokens;       // (N) i32
-  Tensor positions;    // (N) i32
-  Tensor seq_start;    // (S + 1) i32: first new token of each sequence
-  Tensor context_len;  // (S) i32: tokens of each sequence after this pass, cached ones included
-  Tensor logit_rows;   // (R) i32: rows of hidden states that want logits
-  std::vector<PageTable> page_tables;      // by layer group; empty without a cache
-  std::vector<RopeAngles> rope;            // by kind of rope in the model (one for most); empty without rope
-  std::vector<const Adapter*> adapters;    // (S), or empty: none
-  KVCache* cache = nullptr;                // null: attention over the batch's own tokens (training)
+  Tensor tokens;                         // (N) i32
+  Tensor positions;                      // (N) i32
+  Tensor seq_start;                      // (S + 1) i32: first new token of each sequence
+  Tensor context_len;                    // (S) i32: tokens of each sequence after this pass, cached ones included
+  Tensor logit_rows;                     // (R) i32: rows of hidden states that want logits
+  std::vector<PageTable> page_tables;    // by layer group; empty without a cache
+  std::vector<RopeAngles> rope;          // by kind of rope in the model (one for most); empty without rope
+  std::vector<const Adapter*> adapters;  // (S), or empty: none
+  KVCache* cache = nullptr;              // null: attention over the batch's own tokens (training)
 
   int64_t tokens_count() const { return tokens.dim(0); }
   int64_t sequences() const { return context_len.dim(0); }
@@ -38,11 +39,11 @@ struct Batch {
 
 // One sequence's share of a batch.
 struct BatchSequence {
-  std::span<const int32_t> tokens;                      // the new ones, at least one
-  int64_t cached = 0;                                   // tokens before them, already in the cache
-  std::vector<std::span<const int32_t>> pages;          // by layer group: pages of the positions from 0; unused without a cache
-  const RopeFrequencies* rope = nullptr;                // null without rope
-  int64_t logits_from = 0;                              // logits wanted for new tokens [logits_from, tokens.size())
+  std::span<const int32_t> tokens;              // the new ones, at least one
+  int64_t cached = 0;                           // tokens before them, already in the cache
+  std::vector<std::span<const int32_t>> pages;  // by layer group: pages of the positions from 0; unused without a cache
+  const RopeFrequencies* rope = nullptr;        // null without rope
+  int64_t logits_from = 0;                      // logits wanted for new tokens [logits_from, tokens.size())
   const Adapter* adapter = nullptr;
 };
 

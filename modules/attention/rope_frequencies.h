@@ -8,8 +8,8 @@
 namespace lathe {
 
 struct RopeFrequencies {
-  std::vector<float> inverse;      // (R / 2) radians per position
-  float attention_factor = 1.0f;   // multiplies cos and sin (yarn)
+  std::vector<float> inverse;     // (R / 2) radians per position
+  float attention_factor = 1.0f;  // multiplies cos and sin (yarn)
   RopeStyle style = RopeStyle::half_split;
 };
 

@@ -54,6 +54,10 @@ Tensor rope(const Tensor& x, const RopeAngles& angles);
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& seq_start,
                  const AttentionOptions& options);
 
+// What each query gives each key of its sequence, for observers; not recorded: (N, Hq, longest sequence), zeros behind.
+Tensor attention_probabilities(const Tensor& q, const Tensor& k, const Tensor& seq_start,
+                               const AttentionOptions& options);
+
 // ---- element-wise ----
 
 Tensor activation(const Tensor& x, Activation f);                             // (..., n) -> (..., n)

@@ -23,7 +23,7 @@ struct PreNormBlock {
     tap("input_layernorm", n);
     Tensor y = self_attn(n, batch);  // (N, C)
     tap("self_attn", y);
-    const Tensor x = add(input, y);  // (N, C)
+    const Tensor x = add(input, y);   // (N, C)
     n = post_attention_layernorm(x);  // (N, C)
     tap("post_attention_layernorm", n);
     y = mlp(n);  // (N, C)

@@ -48,6 +48,7 @@ struct ModelConfig {
   double rope_beta_slow = 1.0;                // yarn
   bool rope_truncate = true;                  // yarn: whether the ramp's borders are rounded to whole components
   std::optional<double> rope_attention_factor;  // yarn: multiplies cos and sin; 0.1 ln(factor) + 1 where absent
+  std::vector<float> rope_frequency_factors;    // (R / 2) divisors of the frequencies that a file brings; empty: none
   std::optional<double> rope_mscale;            // yarn, DeepSeek's spelling of the attention factor
   std::optional<double> rope_mscale_all_dim;    // yarn, as above
 

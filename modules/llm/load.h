@@ -1,7 +1,9 @@
 // Loading a model whole: checkpoint, family, weights, preparation.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "llm/causal_lm.h"
 #include "llm/registry.h"
@@ -17,11 +19,15 @@ struct LoadOptions {
   ComputeDtype dtype = ComputeDtype::automatic;
   // Unpacked f32 weights that the tape can follow, instead of packed ones for inference.
   bool trainable = false;
+  // Matrices are quantised to this block format on load (those whose rows are a multiple of its block).
+  std::optional<DType> quantize;
 };
 
 struct LoadedModel {
   std::unique_ptr<CausalLM> model;
-  Checkpoint checkpoint;    // its tensors are released
+  Checkpoint checkpoint;  // its tensors are released
+  WeightMapping mapping;  // as it was applied; to_checkpoint reads it backwards
+  std::vector<std::string> warnings;
   DType cache_dtype = DType::f32;
   DType weight_dtype = DType::f32;  // of most of the weights' bytes, as stored
 };

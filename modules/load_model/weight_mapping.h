@@ -29,6 +29,9 @@ struct WeightMapping {
   std::vector<MappingRule> rules;
   // Tensors that hold nothing to learn (masks, inverse frequencies), skipped by name; `{}` and a leading or trailing `*`.
   std::vector<std::string> skipped;
+  // What files of the bare base model lack before its names ("transformer." of GPT-2): when no tensor has it, it is
+  // understood before every name but the head's.
+  std::string base_prefix;
 
   WeightMapping& rename(std::string source, std::string target);
   // The rows of `source` are those of the targets, one after another.

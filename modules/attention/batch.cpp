@@ -1,0 +1,112 @@
+#include "attention/batch.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace lathe {
+namespace {
+
+Tensor integers(int64_t n) { return Tensor::empty({n}, DType::i32); }
+
+// The angle is a product of two f32 values, as the references compute it; at long positions its rounding is what
+// decides whether two implementations agree.
+template <class T>
+void fill_angles(const RopeFrequencies& rope, std::span<const int32_t> positions, T* cos, T* sin) {
+  const size_t half = rope.inverse.size();
+  for (const int32_t position : positions) {
+    for (size_t i = 0; i < half; ++i) {
+      const double angle = static_cast<double>(static_cast<float>(position) * rope.inverse[i]);
+      *cos++ = static_cast<T>(std::cos(angle) * static_cast<double>(rope.attention_factor));
+      *sin++ = static_cast<T>(std::sin(angle) * static_cast<double>(rope.attention_factor));
+    }
+  }
+}
+
+RopeAngles make_angles(std::span<const BatchSequence> sequences, const Batch& batch, DType dtype) {
+  const RopeFrequencies& first = *sequences.front().rope;
+  const auto half = static_cast<int64_t>(first.inverse.size());
+  RopeAngles angles{Tensor::empty({batch.tokens_count(), half}, dtype),
+                    Tensor::empty({batch.tokens_count(), half}, dtype), first.style};
+  int64_t row = 0;
+  for (const BatchSequence& s : sequences) {
+    check(s.rope != nullptr && static_cast<int64_t>(s.rope->inverse.size()) == half, "batch",
+          "every sequence needs the rope frequencies of the same model");
+    const std::span<const int32_t> positions(batch.positions.data<int32_t>() + row, s.tokens.size());
+    if (dtype == DType::f64)
+      fill_angles(*s.rope, positions, angles.cos.data<double>() + row * half, angles.sin.data<double>() + row * half);
+    else
+      fill_angles(*s.rope, positions, angles.cos.data<float>() + row * half, angles.sin.data<float>() + row * half);
+    row += static_cast<int64_t>(s.tokens.size());
+  }
+  return angles;
+}
+
+int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+
+PageTable make_page_table(std::span<const BatchSequence> sequences, size_t group, const Batch& batch) {
+  int64_t widest = 1;
+  for (const BatchSequence& s : sequences)
+    widest = std::max(widest, pages_for(s.cached + static_cast<int64_t>(s.tokens.size())));
+  PageTable table{Tensor::empty({batch.sequences(), widest}, DType::i32), integers(batch.tokens_count())};
+  int32_t* slots = table.slots.data<int32_t>();
+  int32_t* row = table.pages.data<int32_t>();
+  for (const BatchSequence& s : sequences) {
+    const int64_t end = s.cached + static_cast<int64_t>(s.tokens.size());
+    check(group < s.pages.size() && static_cast<int64_t>(s.pages[group].size()) >= pages_for(end), "batch",
+          "a sequence of {} tokens needs {} pages of {}, it has {}", end, pages_for(end), kPageTokens,
+          group < s.pages.size() ? s.pages[group].size() : 0);
+    const std::span<const int32_t> pages = s.pages[group];
+    for (int64_t p = 0; p < widest; ++p) row[p] = p < pages_for(end) ? pages[static_cast<size_t>(p)] : -1;
+    for (int64_t at = s.cached; at < end; ++at)
+      *slots++ = row[at / kPageTokens] * kPageTokens + static_cast<int32_t>(at % kPageTokens);
+    row += widest;
+  }
+  return table;
+}
+
+}  // namespace
+
+Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, DType dtype) {
+  check(!sequences.empty(), "batch", "no sequence given");
+  int64_t n = 0, rows = 0;
+  for (const BatchSequence& s : sequences) {
+    const auto count = static_cast<int64_t>(s.tokens.size());
+    check(count > 0, "batch", "a sequence brings no new token");
+    check(s.logits_from >= 0 && s.logits_from <= count, "batch", "logits from token {} of {}", s.logits_from, count);
+    check(cache != nullptr || s.cached == 0, "batch", "{} cached tokens without a cache", s.cached);
+    n += count;
+    rows += count - s.logits_from;
+  }
+  const auto sequence_count = static_cast<int64_t>(sequences.size());
+  Batch batch;
+  batch.tokens = integers(n);
+  batch.positions = integers(n);
+  batch.seq_start = integers(sequence_count + 1);
+  batch.context_len = integers(sequence_count);
+  batch.logit_rows = integers(rows);
+  batch.cache = cache;
+
+  int32_t *tokens = batch.tokens.data<int32_t>(), *positions = batch.positions.data<int32_t>();
+  int32_t *starts = batch.seq_start.data<int32_t>(), *contexts = batch.context_len.data<int32_t>();
+  int32_t* logit_rows = batch.logit_rows.data<int32_t>();
+  int32_t row = 0;
+  for (const BatchSequence& s : sequences) {
+    *starts++ = row;
+    *contexts++ = static_cast<int32_t>(s.cached + static_cast<int64_t>(s.tokens.size()));
+    for (size_t i = 0; i < s.tokens.size(); ++i, ++row) {
+      *tokens++ = s.tokens[i];
+      *positions++ = static_cast<int32_t>(s.cached + static_cast<int64_t>(i));
+      if (static_cast<int64_t>(i) >= s.logits_from) *logit_rows++ = row;
+    }
+    if (s.adapter != nullptr) batch.adapters.resize(sequences.size(), nullptr);
+  }
+  *starts = row;
+  for (size_t i = 0; i < batch.adapters.size(); ++i) batch.adapters[i] = sequences[i].adapter;
+
+  if (sequences.front().rope != nullptr) batch.rope.push_back(make_angles(sequences, batch, dtype));
+  if (cache != nullptr)
+    for (size_t g = 0; g < cache->groups(); ++g) batch.page_tables.push_back(make_page_table(sequences, g, batch));
+  return batch;
+}
+
+}  // namespace lathe

@@ -1,0 +1,87 @@
+#include "llm/causal_lm.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "tensor/random.h"
+
+namespace lathe {
+
+Tensor logits(const CausalLM& model, const Batch& batch) {
+  return apply_head(select_rows(model.hidden(batch), batch.logit_rows), model.head());
+}
+
+Tensor loss(const CausalLM& model, const Batch& batch, const Tensor& targets) {
+  return linear_cross_entropy(model.hidden(batch), model.head(), targets);
+}
+
+Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType cache_dtype) {
+  constexpr int64_t kChunk = 512;  // bounds the activations, not the result: a chunk's bits are those of the whole
+  const auto n = static_cast<int64_t>(tokens.size());
+  const int64_t pages = (n + kPageTokens - 1) / kPageTokens;
+  const size_t groups = layer_groups(model.config).size();
+  KVCache cache(model.config, cache_dtype, std::vector<int64_t>(groups, pages));
+  std::vector<int32_t> page_table(static_cast<size_t>(pages));
+  std::iota(page_table.begin(), page_table.end(), 0);
+  const RopeFrequencies rope = rope_frequencies(model.config, n);
+
+  Tensor all = Tensor::empty({n, model.config.vocab_size});  // (N, V)
+  for (int64_t begin = 0; begin < n; begin += kChunk) {
+    const int64_t count = std::min(kChunk, n - begin);
+    BatchSequence s;
+    s.tokens = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
+    s.cached = begin;
+    s.pages.assign(groups, page_table);
+    if (model.config.uses_rope()) s.rope = &rope;
+    const Tensor part = logits(model, make_batch({&s, 1}, &cache));  // (count, V)
+    std::copy_n(part.data<float>(), part.elements(), all.data<float>() + begin * model.config.vocab_size);
+  }
+  return all;
+}
+
+std::vector<NamedParameter> named_parameters(CausalLM& model) {
+  std::vector<NamedParameter> list;
+  Visitor visitor([&](const std::string& path, Parameter& p) { list.push_back({path, &p}); });
+  model.visit(visitor);
+  return list;
+}
+
+int64_t count_parameters(CausalLM& model) {
+  int64_t count = 0;
+  for (const NamedParameter& p : named_parameters(model)) count += p.parameter->shape.elements();
+  return count;
+}
+
+size_t weight_bytes(CausalLM& model) {
+  size_t bytes = 0;
+  for (const NamedParameter& p : named_parameters(model)) {
+    if (p.parameter->packed) bytes += p.parameter->packed->storage.bytes();
+    if (p.parameter->value.defined()) bytes += p.parameter->value.bytes();
+  }
+  return bytes;
+}
+
+void initialise(CausalLM& model, uint64_t seed, DType dtype) {
+  uint64_t stream = 0;
+  for (const NamedParameter& named : named_parameters(model)) {
+    Parameter& p = *named.parameter;
+    const double deviation = model.config.initializer_range;
+    const double constant = p.kind == Parameter::Kind::norm ? 1.0 : 0.0;
+    const bool drawn = p.kind == Parameter::Kind::matrix || p.kind == Parameter::Kind::embedding;
+    p.value = Tensor::empty(p.shape, dtype);
+    for (int64_t i = 0; i < p.shape.elements(); ++i) {
+      const double x = drawn ? deviation * random_normal(seed, stream, static_cast<uint64_t>(i)) : constant;
+      if (dtype == DType::f64)
+        p.value.data<double>()[i] = x;
+      else
+        p.value.data<float>()[i] = static_cast<float>(x);
+    }
+    ++stream;
+  }
+}
+
+void prepare_for_inference(CausalLM& model, Arithmetic arithmetic) {
+  for (const NamedParameter& named : named_parameters(model)) named.parameter->prepare_for_inference(arithmetic);
+}
+
+}  // namespace lathe

@@ -1,0 +1,142 @@
+#include "llm/load.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "autograd/convert.h"
+#include "tensor/threads.h"
+
+namespace lathe {
+namespace {
+
+const std::string kEmbedding = "model.embed_tokens.weight", kHead = "lm_head.weight";
+
+const StoredTensor* find_source(const Checkpoint& checkpoint, const WeightMapping& mapping, const std::string& target) {
+  std::string source = target;
+  for (const MappingRule& rule : mapping.rules)
+    if (rule.targets.size() == 1 && rule.targets[0] == target) source = rule.sources[0];
+  for (const StoredTensor& t : checkpoint.tensors)
+    if (t.name == source) return &t;
+  return nullptr;
+}
+
+bool equal(const StoredTensor& a, const StoredTensor& b) {
+  return a.type_name == b.type_name && a.shape == b.shape && std::memcmp(a.data, b.data, a.bytes) == 0;
+}
+
+void add_base_prefix(Checkpoint& checkpoint, const std::string& prefix) {
+  const auto has = [&](const StoredTensor& t) { return t.name.starts_with(prefix); };
+  if (prefix.empty() || std::any_of(checkpoint.tensors.begin(), checkpoint.tensors.end(), has)) return;
+  for (StoredTensor& t : checkpoint.tensors)
+    if (t.name != kHead) t.name = prefix + t.name;
+}
+
+// Whether the head is tied: by what the config says and what the file holds, together.
+void decide_head(LoadedModel& loaded, WeightMapping& mapping) {
+  Checkpoint& c = loaded.checkpoint;
+  const StoredTensor* head = find_source(c, mapping, kHead);
+  const StoredTensor* table = find_source(c, mapping, kEmbedding);
+  if (head == nullptr) {
+    if (!c.config.tie_word_embeddings)
+      loaded.warnings.push_back(c.path + ": no output head is stored; the embedding table serves as head");
+    c.config.tie_word_embeddings = true;
+  } else if (c.config.tie_word_embeddings) {
+    if (table != nullptr && equal(*head, *table)) {
+      mapping.skip(head->name);
+    } else {
+      loaded.warnings.push_back(c.path + ": the config ties the head to the embedding table, but the stored head " +
+                                "differs from it; the stored head is used");
+      c.config.tie_word_embeddings = false;
+    }
+  }
+}
+
+DType most_common_dtype(const Checkpoint& checkpoint) {
+  std::map<DType, size_t> bytes;
+  for (const StoredTensor& t : checkpoint.tensors)
+    if (t.dtype) bytes[*t.dtype] += t.bytes;
+  DType best = DType::f32;
+  size_t most = 0;
+  for (const auto& [dtype, count] : bytes)
+    if (count > most) best = dtype, most = count;
+  return best;
+}
+
+DType cache_dtype_of(DType weight, ComputeDtype dtype) {
+  switch (dtype) {
+    case ComputeDtype::float32: return DType::f32;
+    case ComputeDtype::bfloat16: return DType::bf16;
+    case ComputeDtype::float16: return DType::f16;
+    case ComputeDtype::automatic: break;
+  }
+  return weight == DType::f32 || weight == DType::bf16 ? weight : DType::f16;
+}
+
+Tensor quantise(const Tensor& value, DType dtype) {
+  const Tensor wide = convert(value, DType::f32);
+  const int64_t rows = wide.rows(), columns = wide.dim(-1);
+  Tensor out = Tensor::empty(value.shape(), dtype);
+  const size_t row_bytes = bytes_of(dtype, columns);
+  parallel_for(rows, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      cpu::quantise_row(static_cast<uint8_t*>(out.raw()) + static_cast<size_t>(r) * row_bytes,
+                        wide.data<float>() + r * columns, dtype, columns);
+  });
+  return out;
+}
+
+void prepare(Parameter& p, const LoadOptions& options, bool tied) {
+  if (options.trainable) {
+    p.value = convert(p.value, DType::f32);
+    return;
+  }
+  const bool matrix = p.kind == Parameter::Kind::matrix || (p.kind == Parameter::Kind::embedding && tied);
+  // A table that is only looked up stays in the mapped file: its rows are read one by one.
+  if (p.kind == Parameter::Kind::embedding && !matrix) return;
+  if (matrix && options.quantize && p.shape[-1] % info(*options.quantize).block_size == 0)
+    p.value = quantise(p.value, *options.quantize);
+  p.prepare_for_inference(arithmetic_of(p.value.dtype(), options.dtype));
+}
+
+}  // namespace
+
+ComputeDtype parse_compute_dtype(const std::string& name) {
+  if (name == "auto") return ComputeDtype::automatic;
+  if (name == "float32") return ComputeDtype::float32;
+  if (name == "bfloat16") return ComputeDtype::bfloat16;
+  if (name == "float16") return ComputeDtype::float16;
+  throw UsageError(fmt::format("--dtype: expected auto, float32, bfloat16 or float16, found \"{}\"", name));
+}
+
+Arithmetic arithmetic_of(DType weight, ComputeDtype dtype) {
+  switch (dtype) {
+    case ComputeDtype::float32:
+    case ComputeDtype::float16: return Arithmetic::f32;  // no CPU here multiplies in float16: the wider one is exact
+    case ComputeDtype::bfloat16: return Arithmetic::bf16;
+    case ComputeDtype::automatic: break;
+  }
+  if (is_quantised(weight)) return Arithmetic::int8;
+  return weight == DType::bf16 ? Arithmetic::bf16 : Arithmetic::f32;
+}
+
+LoadedModel load_model(const std::string& model, const LoadOptions& options) {
+  LoadedModel loaded;
+  loaded.checkpoint = open_checkpoint(model);
+  Checkpoint& checkpoint = loaded.checkpoint;
+  const ModelFamily& family = family_of(checkpoint.config);
+  loaded.mapping = family.weight_mapping(checkpoint.config, checkpoint.format);
+  add_base_prefix(checkpoint, loaded.mapping.base_prefix);
+  decide_head(loaded, loaded.mapping);
+  loaded.weight_dtype = options.quantize.value_or(most_common_dtype(checkpoint));
+  loaded.cache_dtype = cache_dtype_of(loaded.weight_dtype, options.dtype);
+
+  loaded.model = family.make(checkpoint.config);
+  const bool tied = checkpoint.config.tie_word_embeddings;
+  load_parameters(named_parameters(*loaded.model), checkpoint.tensors, loaded.mapping, checkpoint.path,
+                  [&](Parameter& p) { prepare(p, options, tied); });
+  checkpoint.tensors.clear();
+  return loaded;
+}
+
+}  // namespace lathe

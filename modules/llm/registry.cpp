@@ -1,0 +1,39 @@
+#include "llm/registry.h"
+
+#include <algorithm>
+
+#include "llm/families.h"
+
+namespace lathe {
+
+const std::vector<ModelFamily>& model_families() {
+  static const std::vector<ModelFamily> families = {
+      {"gpt2", {"GPT2LMHeadModel"}, {"gpt2"}, {"GPT-2"}, {"completion"}, make_gpt2, gpt2_weight_mapping},
+      {"llama",
+       {"LlamaForCausalLM"},
+       {"llama"},
+       {"Llama 2", "Llama 3", "Llama 3.1", "Llama 3.2", "Llama 3.3", "Code Llama"},
+       {"completion", "chat"},
+       make_llama,
+       llama_weight_mapping},
+  };
+  return families;
+}
+
+const ModelFamily& family_of(const ModelConfig& config) {
+  const auto has = [](const std::vector<std::string>& names, const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  std::string known;
+  for (const ModelFamily& family : model_families()) {
+    if (config.architecture.empty() ? has(family.model_types, config.model_type)
+                                    : has(family.architectures, config.architecture))
+      return family;
+    for (const std::string& architecture : family.architectures) known += (known.empty() ? "" : ", ") + architecture;
+  }
+  throw Error(fmt::format("{}: unknown architecture \"{}\"", config.source,
+                          config.architecture.empty() ? config.model_type : config.architecture),
+              "known architectures: " + known);
+}
+
+}  // namespace lathe
