@@ -1,0 +1,51 @@
+// See mapped_file.h. A private read-only mapping: pages come from the page cache and can be given back at any time.
+#include "formats/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "tensor/errors.h"
+
+namespace lathe {
+
+std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
+  // O_NONBLOCK: opening a named pipe that nobody writes to must not wait for ever.
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  check(descriptor >= 0, "open", "cannot open {}: {}", path, std::strerror(errno));
+  struct stat status = {};
+  const bool known = fstat(descriptor, &status) == 0;
+  const bool regular = known && S_ISREG(status.st_mode);
+  void* data = MAP_FAILED;
+  if (regular && status.st_size > 0)
+    data = mmap(nullptr, static_cast<size_t>(status.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0);
+  const int error = errno;
+  close(descriptor);
+  check(regular, "open", "{} is {}, expected a file", path, known && S_ISDIR(status.st_mode) ? "a folder" : "no file");
+  check(status.st_size > 0, "open", "{} is empty", path);
+  check(data != MAP_FAILED, "open", "cannot map {} ({} bytes): {}", path, status.st_size, std::strerror(error));
+
+  std::shared_ptr<MappedFile> file(new MappedFile);
+  file->path_ = path;
+  file->data_ = static_cast<const uint8_t*>(data);
+  file->size_ = static_cast<size_t>(status.st_size);
+  return file;
+}
+
+MappedFile::~MappedFile() {
+  if (data_) munmap(const_cast<uint8_t*>(data_), size_);
+}
+
+void MappedFile::release(const uint8_t* begin, size_t length) const {
+  // A page that a neighbour shares stays: the neighbour may be about to be read.
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t first = (static_cast<size_t>(begin - data_) + page - 1) / page * page;
+  const size_t end = (static_cast<size_t>(begin - data_) + length) / page * page;
+  if (first < end) madvise(const_cast<uint8_t*>(data_) + first, end - first, MADV_DONTNEED);
+}
+
+}  // namespace lathe
