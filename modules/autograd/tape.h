@@ -10,7 +10,8 @@
 //   tape.backward(loss);      // parameters now hold their gradients
 #pragma once
 #include <functional>
-#include <initializer_list>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "autograd/parameter.h"
@@ -23,7 +24,8 @@ class Gradients {
  public:
   // Whether anybody wants the gradient of x.
   static bool wanted(const Tensor& x) { return x.tape_id != 0; }
-  // Adds dx (contiguous, as many elements as x) to the gradient of x; the first writer's tensor is kept, not copied.
+  // Adds dx (contiguous, as many elements as x) to the gradient of x; the first writer's tensor is kept, not copied,
+  // and one that several tensors share is never written to. Nothing happens where x wants no gradient.
   void add(const Tensor& x, Tensor dx);
   // The gradient of columns [begin, begin + width) of x (rows, columns), x being zero elsewhere: parts of a packed
   // projection add theirs one by one, and the columns of a part that nobody used stay zero.
@@ -31,7 +33,7 @@ class Gradients {
 
  private:
   friend class Tape;
-  std::vector<Tensor> by_id_;
+  std::unordered_map<int64_t, Tensor> by_id_;
 };
 
 class Tape {
@@ -74,24 +76,22 @@ class Tape {
 
   // Runs every entry backwards from `loss` (one element), whose gradient is `seed`. The tape is empty afterwards.
   void backward(const Tensor& loss, double seed = 1.0);
-  // After backward: the gradient of a watched tensor; zeros when nothing reached it.
+  // After backward: the gradient of a tensor watched before it; zeros when nothing reached it.
   Tensor gradient_of(const Tensor& x) const;
   size_t entries() const { return entries_.size(); }
 
  private:
   static bool wants(const Tensor& x) { return x.tape_id != 0; }
-  static bool wants(const Parameter& w) { return w.trainable; }
+  static bool wants(const Parameter& w) { return w.trainable && !w.packed; }  // packed: frozen
   struct Entry {
     const char* name;
-    int output_id;
+    int64_t output_id;
     Shape shape;
-    DType dtype;
     Backward backward;
   };
   std::vector<Entry> entries_;
-  std::vector<std::pair<int, Shape>> watched_;
-  Gradients gradients_;
-  int next_id_ = 1;
+  std::unordered_set<int64_t> watched_;
+  std::unordered_map<int64_t, Tensor> watched_gradients_;
 };
 
 }  // namespace lathe

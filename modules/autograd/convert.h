@@ -1,0 +1,13 @@
+// Changing the dtype of a tensor's values. Never recorded on the tape.
+#pragma once
+#include "tensor/tensor.h"
+
+namespace lathe {
+
+// A contiguous copy of x in `dtype`; x itself (shared, not copied) when it is contiguous and of that dtype already.
+// Widening to f32 and f64 is exact. f64, and whatever else is narrowed, is rounded to f32 and then to bf16 or f16 (to
+// nearest, ties to even) or to a block format (as ggml rounds it; the last dimension must be a multiple of the block).
+// Throws Error for i32, which has no conversions.
+Tensor convert(const Tensor& x, DType dtype);
+
+}  // namespace lathe

@@ -1,0 +1,35 @@
+// Packing for inference, and the gradient made at first use.
+#include "autograd/parameter.h"
+
+#include "autograd/convert.h"
+
+namespace lathe {
+
+void Parameter::prepare_for_inference(Arithmetic arithmetic) {
+  if (packed) return;
+  check(value.defined(), "prepare_for_inference", "a parameter of shape {} has no value", shape);
+  if (value.dtype() == DType::f64) return;
+  if (kind == Kind::norm || kind == Kind::bias) {
+    value = convert(value, DType::f32);
+    return;
+  }
+  check(value.rank() == 2, "prepare_for_inference", "a matrix has two dimensions, value {}", value);
+  const Tensor source = value.contiguous() ? value : value.clone();
+  const int64_t rows = source.dim(0), columns = source.dim(1);
+  PackedWeight weight;
+  weight.storage =
+      Tensor::empty({static_cast<int64_t>(cpu::packed_bytes(source.dtype(), rows, columns) / 4)}, DType::i32);
+  cpu::pack(static_cast<uint8_t*>(weight.storage.raw()), source.raw(), source.dtype(), rows, columns);
+  weight.matrix = {source.dtype(), rows, columns, static_cast<const uint8_t*>(weight.storage.raw())};
+  weight.arithmetic = arithmetic;
+  packed = std::move(weight);
+  value = {};
+}
+
+Tensor& Parameter::gradient() const {
+  if (!grad.defined())
+    grad = Tensor::zeros(shape, value.defined() && value.dtype() == DType::f64 ? DType::f64 : DType::f32);
+  return grad;
+}
+
+}  // namespace lathe
