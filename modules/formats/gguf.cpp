@@ -13,7 +13,7 @@
 #include <limits>
 #include <unordered_set>
 
-#include "formats/quoted.h"
+#include "formats/quote.h"
 #include "tensor/errors.h"
 
 namespace lathe {
@@ -127,7 +127,7 @@ class MetadataReader {
  private:
   ValueType value_type(const std::string& key) {
     const auto id = cursor_.number<uint32_t>("the type of a metadata value");
-    check(id < kValueTypes, "gguf", "{}: metadata {} has value type {}, expected 0 to {}", path_, quoted(key), id,
+    check(id < kValueTypes, "gguf", "{}: metadata {} has value type {}, expected 0 to {}", path_, quote(key), id,
           kValueTypes - 1);
     return static_cast<ValueType>(id);
   }
@@ -137,12 +137,12 @@ class MetadataReader {
     const auto value = cursor_.number<Narrow>("a metadata value");
     if constexpr (std::is_same_v<Narrow, uint64_t>)
       check(value <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()), "gguf",
-            "{}: metadata {} is {}, expected at most 2^63 - 1", path_, quoted(key), value);
+            "{}: metadata {} is {}, expected at most 2^63 - 1", path_, quote(key), value);
     return static_cast<int64_t>(value);
   }
   bool boolean(const std::string& key) {
     const auto value = cursor_.number<uint8_t>("a metadata value");
-    check(value <= 1, "gguf", "{}: metadata {} is a boolean of value {}, expected 0 or 1", path_, quoted(key), value);
+    check(value <= 1, "gguf", "{}: metadata {} is a boolean of value {}, expected 0 or 1", path_, quote(key), value);
     return value != 0;
   }
 
@@ -180,7 +180,7 @@ class MetadataReader {
       case ValueType::string: return items<std::string>(8, [&] { return cursor_.text("a metadata string"); });
       case ValueType::array: break;
     }
-    throw Error(fmt::format("gguf: {}: metadata {} is an array of arrays, which is not supported", path_, quoted(key)));
+    throw Error(fmt::format("gguf: {}: metadata {} is an array of arrays, which is not supported", path_, quote(key)));
   }
   template <class Narrow>
   GgufValue integers(const std::string& key) {
@@ -209,7 +209,7 @@ void set_type_and_bytes(StoredTensor& tensor, uint32_t type_id, const std::strin
   int64_t elements = 1;
   for (const int64_t dim : tensor.shape)
     check(!__builtin_mul_overflow(elements, dim, &elements), "gguf",
-          "{}: tensor {}: the product of dimensions {} overflows", path, quoted(tensor.name),
+          "{}: tensor {}: the product of dimensions {} overflows", path, quote(tensor.name),
           fmt::join(tensor.shape, " x "));
   const GgmlType* type = find_ggml_type(type_id);
   if (!type) {
@@ -220,10 +220,10 @@ void set_type_and_bytes(StoredTensor& tensor, uint32_t type_id, const std::strin
   tensor.dtype = type->dtype;
   const int64_t row = tensor.shape.empty() ? 1 : tensor.shape.back();
   check(row % type->block_size == 0, "gguf", "{}: tensor {}: a row of {} elements is no multiple of {}'s block of {}",
-        path, quoted(tensor.name), row, type->name, type->block_size);
+        path, quote(tensor.name), row, type->name, type->block_size);
   int64_t bytes = 0;
   check(!__builtin_mul_overflow(elements / type->block_size, type->block_bytes, &bytes), "gguf",
-        "{}: tensor {}: the size of {} {} elements overflows", path, quoted(tensor.name), elements, type->name);
+        "{}: tensor {}: the size of {} {} elements overflows", path, quote(tensor.name), elements, type->name);
   tensor.bytes = static_cast<size_t>(bytes);
 }
 
@@ -232,11 +232,11 @@ TensorEntry read_tensor_entry(Cursor& cursor, const std::string& path) {
   StoredTensor& tensor = entry.tensor;
   tensor.name = cursor.text("a tensor name");
   const auto rank = cursor.number<uint32_t>("the tensor table");
-  check(rank <= 4, "gguf", "{}: tensor {} has {} dimensions, expected at most 4", path, quoted(tensor.name), rank);
+  check(rank <= 4, "gguf", "{}: tensor {} has {} dimensions, expected at most 4", path, quote(tensor.name), rank);
   for (uint32_t i = 0; i < rank; ++i) {
     const auto dim = cursor.number<uint64_t>("the tensor table");
     check(dim <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()), "gguf",
-          "{}: tensor {} has a dimension of {}, expected at most 2^63 - 1", path, quoted(tensor.name), dim);
+          "{}: tensor {} has a dimension of {}, expected at most 2^63 - 1", path, quote(tensor.name), dim);
     tensor.shape.insert(tensor.shape.begin(), static_cast<int64_t>(dim));
   }
   set_type_and_bytes(tensor, cursor.number<uint32_t>("the tensor table"), path);
@@ -263,9 +263,9 @@ void place_tensors(std::vector<TensorEntry>& entries, const std::shared_ptr<cons
     StoredTensor& tensor = entry.tensor;
     check(entry.offset <= size - begin && tensor.bytes <= size - begin - entry.offset, "gguf",
           "{}: tensor {} ({} bytes at offset {} of the data) reaches beyond the file: the data holds {} bytes", path,
-          quoted(tensor.name), tensor.bytes, entry.offset, size - begin);
+          quote(tensor.name), tensor.bytes, entry.offset, size - begin);
     check(entry.offset % 8 == 0, "gguf", "{}: tensor {} begins at offset {} of the data, expected a multiple of 8",
-          path, quoted(tensor.name), entry.offset);
+          path, quote(tensor.name), entry.offset);
     tensor.data = file->bytes().data() + begin + entry.offset;
     tensor.file = file;
   }
@@ -276,7 +276,7 @@ void place_tensors(std::vector<TensorEntry>& entries, const std::shared_ptr<cons
   for (size_t i = 1; i < by_offset.size(); ++i) {
     const TensorEntry &a = *by_offset[i - 1], &b = *by_offset[i];
     check(a.offset + a.tensor.bytes <= b.offset, "gguf", "{}: tensors {} and {} overlap at offset {} of the data", path,
-          quoted(a.tensor.name), quoted(b.tensor.name), b.offset);
+          quote(a.tensor.name), quote(b.tensor.name), b.offset);
   }
 }
 
@@ -326,7 +326,7 @@ std::shared_ptr<const GgufFile> GgufFile::open(const std::string& path) {
     std::string key = cursor.text("a metadata key");
     GgufValue value = reader.value(key);
     const auto [at, added] = gguf->metadata_.emplace(std::move(key), std::move(value));
-    check(added, "gguf", "{}: metadata {} appears twice", path, quoted(at->first));
+    check(added, "gguf", "{}: metadata {} appears twice", path, quote(at->first));
   }
 
   std::vector<TensorEntry> table;
@@ -335,7 +335,7 @@ std::shared_ptr<const GgufFile> GgufFile::open(const std::string& path) {
   for (size_t i = 0; i < tensors; ++i) {
     table.push_back(read_tensor_entry(cursor, path));
     check(names.insert(table.back().tensor.name).second, "gguf", "{}: tensor {} appears twice", path,
-          quoted(table.back().tensor.name));
+          quote(table.back().tensor.name));
   }
   place_tensors(table, gguf->file_, data_begin(*gguf, cursor));
   gguf->tensors_.reserve(tensors);
@@ -353,13 +353,13 @@ std::optional<T> GgufFile::get(std::string_view key) const {
     if (const int64_t* integer = std::get_if<int64_t>(&value)) return static_cast<double>(*integer);
   const std::string_view actual =
       std::visit([](const auto& v) { return kValueName<std::decay_t<decltype(v)>>; }, value);
-  throw Error(fmt::format("gguf: {}: metadata {} is {}, expected {}", path(), quoted(key), actual, kValueName<T>));
+  throw Error(fmt::format("gguf: {}: metadata {} is {}, expected {}", path(), quote(key), actual, kValueName<T>));
 }
 
 template <class T>
 T GgufFile::require(std::string_view key) const {
   std::optional<T> value = get<T>(key);
-  check(value.has_value(), "gguf", "{}: metadata {} is missing, expected {}", path(), quoted(key), kValueName<T>);
+  check(value.has_value(), "gguf", "{}: metadata {} is missing, expected {}", path(), quote(key), kValueName<T>);
   return *std::move(value);
 }
 

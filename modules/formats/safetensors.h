@@ -12,7 +12,8 @@ namespace lathe {
 // The tensors of one file, in the order of their data. Header length, JSON, dtypes, shapes and offsets are checked:
 // inside the file, no overlap, no hole, bytes = product of shape x element size without overflow.
 // Throws Error naming file and tensor. `metadata`, when given, receives "__metadata__".
-std::vector<StoredTensor> read_safetensors(const std::string& path, std::map<std::string, std::string>* metadata = nullptr);
+std::vector<StoredTensor> read_safetensors(const std::string& path,
+                                           std::map<std::string, std::string>* metadata = nullptr);
 
 // The tensors of all shards that `index_path` (model.safetensors.index.json) lists; a shard that is missing, a tensor
 // that its shard lacks, or one that appears twice is an Error by name.

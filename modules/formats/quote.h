@@ -7,6 +7,6 @@ namespace lathe {
 
 // `text` in single quotes; control characters and bytes that are not ASCII become \xNN, and only the first 120 bytes
 // are shown: a hostile file must not choose what the terminal does or how long the message is.
-std::string quoted(std::string_view text);
+std::string quote(std::string_view text);
 
 }  // namespace lathe

@@ -1,11 +1,11 @@
-// See quoted.h.
-#include "formats/quoted.h"
+// See quote.h.
+#include "formats/quote.h"
 
 #include <fmt/format.h>
 
 namespace lathe {
 
-std::string quoted(std::string_view text) {
+std::string quote(std::string_view text) {
   constexpr size_t kShown = 120;
   std::string out = "'";
   for (const char c : text.substr(0, kShown)) {

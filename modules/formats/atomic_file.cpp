@@ -1,0 +1,64 @@
+// See atomic_file.h.
+#include "formats/atomic_file.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "tensor/errors.h"
+
+namespace lathe {
+
+namespace fs = std::filesystem;
+
+AtomicFile::AtomicFile(const std::string& path) : path_(path), target_(path) {
+  std::error_code ignored;
+  const fs::file_status status = fs::status(path, ignored);
+  if (fs::is_directory(status)) fail("write", EISDIR);
+  if (fs::exists(status) && !fs::is_regular_file(status)) {
+    file_ = std::fopen(path.c_str(), "wb");
+    if (!file_) fail("write", errno);
+    return;
+  }
+  if (fs::is_symlink(fs::symlink_status(path, ignored))) {
+    const fs::path real = fs::weakly_canonical(path, ignored);
+    if (!ignored) target_ = real.string();
+  }
+  static std::atomic<int> counter = 0;
+  temporary_ = fmt::format("{}.{}-{}.partial", target_, getpid(), counter++);
+  file_ = std::fopen(temporary_.c_str(), "wbx");
+  if (!file_) {
+    const int error = errno;
+    temporary_.clear();
+    fail("create", error);
+  }
+}
+
+AtomicFile::~AtomicFile() {
+  if (file_) std::fclose(file_);
+  if (!temporary_.empty()) std::remove(temporary_.c_str());
+}
+
+void AtomicFile::write(const void* data, size_t bytes) {
+  if (bytes > 0 && std::fwrite(data, 1, bytes, file_) != bytes) fail("write", errno);
+}
+
+void AtomicFile::commit() {
+  // What is buffered may only now meet the full disk, and a network file system may report it at the close.
+  if (std::fflush(file_) != 0) fail("write", errno);
+  if (std::fclose(std::exchange(file_, nullptr)) != 0) fail("write", errno);
+  if (temporary_.empty()) return;
+  if (std::rename(temporary_.c_str(), target_.c_str()) != 0) fail("write", errno);
+  temporary_.clear();
+}
+
+void AtomicFile::fail(const char* what, int error) const {
+  throw Error(fmt::format("write: cannot {} {}: {}", what, path_, std::strerror(error)));
+}
+
+}  // namespace lathe

@@ -1,0 +1,34 @@
+// AtomicFile: an output file that is either whole under its name or not there at all.
+#pragma once
+#include <cstddef>
+#include <cstdio>
+#include <string>
+#include <string_view>
+
+namespace lathe {
+
+// Writes to a temporary name beside the target; `commit` renames it. Without a commit the destructor removes it, so an
+// exception on the way leaves nothing behind and an older file untouched. A target that exists and is no regular file
+// (a pipe, /dev/stdout) is written directly: renaming over it would replace the device.
+class AtomicFile {
+ public:
+  // Throws Error naming the path and the system's reason when it cannot be created.
+  explicit AtomicFile(const std::string& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  // Each throws Error naming the path and the system's reason (a full disk, for one).
+  void write(const void* data, size_t bytes);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  void commit();
+
+ private:
+  [[noreturn]] void fail(const char* what, int error) const;
+  std::string path_;       // as the caller named it, for messages
+  std::string target_;     // what is renamed over: `path_` with symbolic links resolved
+  std::string temporary_;  // empty when written directly
+  std::FILE* file_ = nullptr;
+};
+
+}  // namespace lathe
