@@ -1,0 +1,161 @@
+#include "cli/model_options.h"
+
+#include <fmt/core.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
+#include "tensor/cpu_features.h"
+#include "tensor/threads.h"
+
+namespace lathe {
+
+void ModelOptions::declare(CLI::App& command) {
+  command.add_option("--model", model, "folder, file, or name of a model")->required();
+  command.add_option("--dtype", dtype, "auto, float32, bfloat16 or float16")->capture_default_str();
+  command.add_option("--quantize", quantize, "quantise on load: q8_0, q4_0 or q4_1");
+  command.add_option("--kv-cache-dtype", kv_cache_dtype, "float32, float16 or bfloat16; default: as --dtype suggests");
+  command.add_option("--kv-memory", kv_memory, "memory for the key-value cache, such as 512MiB");
+  command.add_option("--device", device, "cpu")->capture_default_str();
+  command.add_option("--threads", threads, "default: the physical cores that the process may use")
+      ->check(CLI::Range(1, 1024));
+  command.add_option("--context", context, "longest sequence; default: the model's limit")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
+  command.add_flag("--verbose", verbose, "say more on standard error");
+}
+
+namespace {
+
+std::optional<DType> parse_quantize(const std::string& text) {
+  if (text.empty()) return std::nullopt;
+  for (const DType t : {DType::q8_0, DType::q4_0, DType::q4_1})
+    if (name(t) == text) return t;
+  throw UsageError(fmt::format("--quantize: expected q8_0, q4_0 or q4_1, found \"{}\"", text));
+}
+
+void check_device(const std::string& device) {
+  if (device == "cpu") return;
+  if (device.starts_with("cuda"))
+    throw Error(fmt::format("--device {}: this program is built without CUDA", device), "use --device cpu");
+  throw UsageError(fmt::format("--device: expected cpu, found \"{}\"", device));
+}
+
+}  // namespace
+
+LoadedModel ModelOptions::load(bool trainable) const {
+  check_device(device);
+  if (threads > 0) set_threads(threads);
+  LoadOptions options;
+  options.dtype = parse_compute_dtype(dtype);
+  options.trainable = trainable;
+  options.quantize = parse_quantize(quantize);
+  LoadedModel loaded = load_model(model, options);
+  for (const std::string& warning : loaded.warnings) fmt::print(stderr, "lathe: warning: {}\n", warning);
+  fmt::print(stderr, "lathe: {} on {} thread{}, {}, --dtype {}, weights {} {:.1f} MB\n",
+             loaded.model->config.architecture, thread_team().size(), thread_team().size() == 1 ? "" : "s",
+             name(cpu_isa()), dtype, name(loaded.weight_dtype), static_cast<double>(weight_bytes(*loaded.model)) / 1e6);
+  return loaded;
+}
+
+DType ModelOptions::cache_dtype(const LoadedModel& loaded) const {
+  if (kv_cache_dtype.empty()) return loaded.cache_dtype;
+  if (kv_cache_dtype == "float32") return DType::f32;
+  if (kv_cache_dtype == "float16") return DType::f16;
+  if (kv_cache_dtype == "bfloat16") return DType::bf16;
+  throw UsageError(
+      fmt::format("--kv-cache-dtype: expected float32, float16 or bfloat16, found \"{}\"", kv_cache_dtype));
+}
+
+int64_t ModelOptions::context_limit(const ModelConfig& config) const {
+  const int64_t limit = config.context_limit();
+  if (context == 0) return limit;
+  if (context <= limit) return context;
+  check(config.uses_rope(), "--context", "{} exceeds the model's {} learned positions", context, limit);
+  fmt::print(stderr, "lathe: warning: --context {} is beyond the {} positions that the model was trained for\n",
+             context, limit);
+  return context;
+}
+
+size_t ModelOptions::kv_memory_bytes() const { return kv_memory.empty() ? 0 : parse_size(kv_memory, "--kv-memory"); }
+
+std::vector<int32_t> parse_tokens(const std::string& text, const char* option) {
+  std::vector<int32_t> tokens;
+  for (size_t begin = 0; begin <= text.size() && !text.empty();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    std::string_view part(text.data() + begin, end - begin);
+    while (part.starts_with(' ')) part.remove_prefix(1);
+    while (part.ends_with(' ')) part.remove_suffix(1);
+    int32_t id = 0;
+    const auto [rest, error] = std::from_chars(part.data(), part.data() + part.size(), id);
+    if (error != std::errc() || rest != part.data() + part.size())
+      throw UsageError(fmt::format("{}: expected ids separated by commas, found \"{}\"", option, part));
+    tokens.push_back(id);
+    begin = end + 1;
+  }
+  return tokens;
+}
+
+void check_tokens(const std::vector<int32_t>& tokens, int64_t vocab_size) {
+  check(!tokens.empty(), "tokens", "expected at least one, found none");
+  for (size_t i = 0; i < tokens.size(); ++i)
+    check(tokens[i] >= 0 && tokens[i] < vocab_size, "tokens", "id {} at position {} is outside the vocabulary [0, {})",
+          tokens[i], i, vocab_size);
+}
+
+void check_context(int64_t tokens, int64_t limit) {
+  if (tokens > limit)
+    throw Error(fmt::format("the prompt has {} tokens, the context holds {}", tokens, limit),
+                "shorten the prompt, or take a rotary model further with --context");
+}
+
+size_t parse_size(const std::string& text, const char* option) {
+  static constexpr std::pair<std::string_view, double> kUnits[] = {
+      {"", 1.0},      {"B", 1.0},     {"KB", 1e3},      {"MB", 1e6},         {"GB", 1e9},
+      {"K", 0x1p10},  {"M", 0x1p20},  {"G", 0x1p30},    {"KiB", 0x1p10},     {"MiB", 0x1p20}, {"GiB", 0x1p30}};
+  double value = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view unit(rest, static_cast<size_t>(text.data() + text.size() - rest));
+  for (const auto& [spelling, factor] : kUnits)
+    if (error == std::errc() && unit == spelling && value > 0 && value * factor < 0x1p62)
+      return static_cast<size_t>(value * factor);
+  throw UsageError(fmt::format("{}: expected a size such as 512MiB or 2GB, found \"{}\"", option, text));
+}
+
+std::string read_text(const std::string& path) {
+  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error(fmt::format("{}: cannot be read: {}", path, std::strerror(errno)));
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  if (file.bad()) throw Error(fmt::format("{}: cannot be read", path));
+  return text;
+}
+
+std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
+  return Tokenizer::load(checkpoint.format == CheckpointFormat::gguf ? checkpoint.path : checkpoint.folder);
+}
+
+std::shared_ptr<const Tokenizer> load_tokenizer_of(const std::string& model) {
+  const std::filesystem::path path = resolve_model(model);
+  const bool weights = path.extension() == ".safetensors" || path.extension() == ".bin";
+  return Tokenizer::load(weights ? path.parent_path().string() : path.string());
+}
+
+std::string chat_template_of(const Tokenizer& tokenizer, const std::string& model) {
+  if (tokenizer.chat_template()) return *tokenizer.chat_template();
+  throw Error(fmt::format("{}: the model has no chat template", model),
+              "a base model completes text: give it a --prompt without --chat");
+}
+
+ChatTemplate::Inputs chat_inputs(const Tokenizer& tokenizer) {
+  ChatTemplate::Inputs inputs;
+  if (const auto id = tokenizer.bos()) inputs.variables["bos_token"] = tokenizer.token_text(*id);
+  if (const auto id = tokenizer.eos()) inputs.variables["eos_token"] = tokenizer.token_text(*id);
+  return inputs;
+}
+
+}  // namespace lathe

@@ -1,0 +1,52 @@
+// The options that every command with a model shares, and what follows from them.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "llm/load.h"
+#include "tokenizer/chat_template.h"
+#include "tokenizer/tokenizer.h"
+
+namespace lathe {
+
+struct ModelOptions {
+  std::string model, dtype = "auto", kv_cache_dtype, kv_memory, quantize, device = "cpu";
+  int threads = 0;
+  int64_t context = 0;
+  bool verbose = false;
+
+  void declare(CLI::App& command);
+  // Loads the model, prints warnings and the start line (threads, instruction set, dtype, weights) on standard error.
+  LoadedModel load(bool trainable = false) const;
+  // The cache's dtype: --kv-cache-dtype, or what the model's dtype suggests.
+  DType cache_dtype(const LoadedModel& loaded) const;
+  // --context checked against the model's limit: rotary models may be taken further with a warning, learned positions not.
+  int64_t context_limit(const ModelConfig& config) const;
+  // --kv-memory in bytes; 0: the engine's choice.
+  size_t kv_memory_bytes() const;
+};
+
+// "1,2,3" as ids; throws UsageError naming the option and the part that is no number.
+std::vector<int32_t> parse_tokens(const std::string& text, const char* option = "--tokens");
+// Throws Error naming the first id outside the vocabulary.
+void check_tokens(const std::vector<int32_t>& tokens, int64_t vocab_size);
+// Throws Error with both counts.
+void check_context(int64_t tokens, int64_t limit);
+// "512MiB", "2GB", "1073741824"; throws UsageError.
+size_t parse_size(const std::string& text, const char* option);
+// The whole of a file, or of standard input for "-". Throws Error naming the file.
+std::string read_text(const std::string& path);
+// The tokenizer that lies with the checkpoint. Throws Error naming what was looked for.
+std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint);
+// The same by what `--model` names, without opening the weights.
+std::shared_ptr<const Tokenizer> load_tokenizer_of(const std::string& model);
+// The template of the model; throws Error when it has none.
+std::string chat_template_of(const Tokenizer& tokenizer, const std::string& model);
+// A template's variables that the tokenizer gives: bos_token and eos_token where it has them.
+ChatTemplate::Inputs chat_inputs(const Tokenizer& tokenizer);
+
+}  // namespace lathe
