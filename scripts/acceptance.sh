@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Holds build/lathe against transformers with the scripts and the models of ../shared, and prints one closing line
+# "N passed, N failed". Each part can be run alone.
+#   usage: acceptance.sh [compare] [real] [demo]        (all three by default; compare: under every LATHE_CPU there is)
+set -uo pipefail
+cd "$(dirname "$0")/.."
+shared=${LATHE_SHARED:-../shared}
+program=${BUILD:-build}/lathe
+if [ ! -d "$shared/acceptance" ]; then
+  echo "SKIP acceptance: no $shared/acceptance"
+  echo "0 passed, 0 failed, 1 skipped"
+  exit 0
+fi
+. scripts/reference.sh || { echo "no environment for the reference" >&2; exit 1; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+
+# Runs a check, shows what it prints and adds up its closing line; one that ended without such a line has failed.
+check() {
+  echo "-- $*"
+  "$@" 2>&1 | tee "$work/log"
+  local p=0 f=1
+  read -r p _ f _ < <(grep -E '^[0-9]+ passed, [0-9]+ failed' "$work/log" | tail -n 1)
+  passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1}))
+}
+
+compare() {
+  local isa families=gpt2,llama2,llama3,codellama,llama_linear,llama_yarn
+  for isa in portable avx2 avx512 avx512_vnni; do
+    # The program itself says which instruction sets the machine lacks; only then is one left out.
+    if LATHE_CPU=$isa "$program" logits --model "$shared/models/stories260K/hf" --tokens 1,2 --output "$work/probe.npy" \
+      >"$work/log" 2>&1 || ! grep -q LATHE_CPU "$work/log"; then
+      LATHE_CPU=$isa check env LATHE_CPU=$isa \
+        python "$shared/acceptance/compare.py" "$shared/acceptance/cases.py" --lathe "$program" --only $families
+    else
+      echo "SKIP LATHE_CPU=$isa: $(grep 'lathe: error' "$work/log")"
+    fi
+  done
+}
+
+real() {
+  local stories=$shared/models/stories260K script=$shared/acceptance/real_models_check.py
+  check python "$script" "$stories/expected.json" --lathe "$program" "$stories/hf" "$stories/hf_bf16_sharded=0.05" \
+    "$stories/gguf/stories260K-f32.gguf" "$stories/gguf/stories260K-f16.gguf" \
+    "$stories/gguf/stories260K-q8_0.gguf=0.05" "$stories/gguf/stories260K-q4_0.gguf=0.3"
+  local model=models/SmolLM2-135M-Instruct.Q4_1.gguf
+  scripts/fetch_demo_model.py || { failed=$((failed + 1)); return; }
+  local expected=$shared/models/smollm2_135m_instruct_q4_1/expected.json
+  check python "$script" "$expected" --lathe "$program" --dtype float32 $model
+  check python "$script" "$expected" --lathe "$program" --dtype auto $model=0.03
+}
+
+demo() {
+  scripts/fetch_demo_model.py || { failed=$((failed + 1)); return; }
+  check python scripts/check_demo.py "$program"
+}
+
+for part in "${@:-compare real demo}"; do
+  for name in $part; do $name; done
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Installs a build folder into an empty prefix, then uses what is there as a stranger would: runs bin/lathe, builds
+# tests/package (find_package(lathe)) against it and runs that.   usage: check_package.sh [BUILD_FOLDER]
+set -uo pipefail
+cd "$(dirname "$0")/.."
+build=${1:-build}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+check() {
+  if "${@:2}" >"$work/log" 2>&1; then echo "ok   $1"; passed=$((passed + 1))
+  else echo "FAIL $1"; cat "$work/log"; failed=$((failed + 1)); fi
+}
+check "install" cmake --install "$build" --prefix "$work/prefix"
+check "the installed program finds its library" env -i "$work/prefix/bin/lathe" models
+check "configure a program of one's own" cmake -S tests/package -B "$work/build" -DCMAKE_PREFIX_PATH="$work/prefix"
+check "build it" cmake --build "$work/build"
+check "run it" "$work/build/consumer"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
