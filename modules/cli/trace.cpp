@@ -1,6 +1,6 @@
 // lathe trace: every tapped activation of one forward pass, and the gradients of its loss, as safetensors.
-#include <fnmatch.h>
 #include <fmt/core.h>
+#include <fnmatch.h>
 
 #include <memory>
 
@@ -13,8 +13,6 @@
 
 namespace lathe {
 namespace {
-
-using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
 // Keeps a copy of every tap whose name the pattern admits.
 class Recorder final : public Observer {
@@ -57,7 +55,7 @@ NamedTensors gradients(LoadedModel& loaded, const Batch& batch, std::span<const 
   for (const NamedParameter& p : named_parameters(*loaded.model))
     by_parameter.emplace_back(p.name, p.parameter->gradient());
   NamedTensors result{{"loss", total.view({})}};
-  for (auto& [name, gradient] : to_checkpoint(by_parameter, loaded.mapping))
+  for (auto& [name, gradient] : as_stored(loaded, by_parameter))
     result.emplace_back("grad." + name, std::move(gradient));
   return result;
 }
@@ -79,8 +77,7 @@ void add_trace(CLI::App& app) {
       ->capture_default_str();
   command->add_flag("--gradients", o->gradients,
                     "also loss (mean next-token cross-entropy) and grad.<checkpoint tensor name>");
-  command->footer(
-      "Example: lathe trace --model models/SmolLM2-135M --tokens 504,3575,282 --output trace.safetensors");
+  command->footer("Example: lathe trace --model models/SmolLM2-135M --tokens 504,3575,282 --output trace.safetensors");
   command->callback([o] {
     const std::vector<int32_t> tokens = parse_tokens(o->tokens);
     LoadedModel loaded = o->model.load(o->gradients);

@@ -25,11 +25,14 @@ bool equal(const StoredTensor& a, const StoredTensor& b) {
   return a.type_name == b.type_name && a.shape == b.shape && std::memcmp(a.data, b.data, a.bytes) == 0;
 }
 
-void add_base_prefix(Checkpoint& checkpoint, const std::string& prefix) {
+// Gives the tensors of a bare base model the prefix that the mapping expects; returns it, or nothing where they have
+// it.
+std::string add_base_prefix(Checkpoint& checkpoint, const std::string& prefix) {
   const auto has = [&](const StoredTensor& t) { return t.name.starts_with(prefix); };
-  if (prefix.empty() || std::any_of(checkpoint.tensors.begin(), checkpoint.tensors.end(), has)) return;
+  if (prefix.empty() || std::any_of(checkpoint.tensors.begin(), checkpoint.tensors.end(), has)) return {};
   for (StoredTensor& t : checkpoint.tensors)
     if (t.name != kHead) t.name = prefix + t.name;
+  return prefix;
 }
 
 // Whether the head is tied: by what the config says and what the file holds, together.
@@ -126,7 +129,7 @@ LoadedModel load_model(const std::string& model, const LoadOptions& options) {
   Checkpoint& checkpoint = loaded.checkpoint;
   const ModelFamily& family = family_of(checkpoint.config);
   loaded.mapping = family.weight_mapping(checkpoint.config, checkpoint.format);
-  add_base_prefix(checkpoint, loaded.mapping.base_prefix);
+  loaded.missing_prefix = add_base_prefix(checkpoint, loaded.mapping.base_prefix);
   decide_head(loaded, loaded.mapping);
   loaded.weight_dtype = options.quantize.value_or(most_common_dtype(checkpoint));
   loaded.cache_dtype = cache_dtype_of(loaded.weight_dtype, options.dtype);
@@ -137,6 +140,13 @@ LoadedModel load_model(const std::string& model, const LoadOptions& options) {
                   [&](Parameter& p) { prepare(p, options, tied); });
   checkpoint.tensors.clear();
   return loaded;
+}
+
+NamedTensors as_stored(const LoadedModel& loaded, const NamedTensors& by_parameter) {
+  NamedTensors stored = to_checkpoint(by_parameter, loaded.mapping);
+  for (auto& [name, tensor] : stored)
+    if (name.starts_with(loaded.missing_prefix)) name.erase(0, loaded.missing_prefix.size());
+  return stored;
 }
 
 }  // namespace lathe

@@ -25,8 +25,9 @@ struct LoadOptions {
 
 struct LoadedModel {
   std::unique_ptr<CausalLM> model;
-  Checkpoint checkpoint;  // its tensors are released
-  WeightMapping mapping;  // as it was applied; to_checkpoint reads it backwards
+  Checkpoint checkpoint;       // its tensors are released
+  WeightMapping mapping;       // as it was applied; to_checkpoint reads it backwards
+  std::string missing_prefix;  // what the file's names lack of the mapping's (bare base models); empty: nothing
   std::vector<std::string> warnings;
   DType cache_dtype = DType::f32;
   DType weight_dtype = DType::f32;  // of most of the weights' bytes, as stored
@@ -36,6 +37,10 @@ struct LoadedModel {
 // A head that the file lacks is the embedding table; one that a tied config has besides an equal table is skipped,
 // and one that differs from it is used.
 LoadedModel load_model(const std::string& model, const LoadOptions& options = {});
+
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+// Weights or gradients under the model's names, turned into the names and shapes of the checkpoint that was loaded.
+NamedTensors as_stored(const LoadedModel& loaded, const NamedTensors& by_parameter);
 
 // What the weights of a dtype are multiplied with under `dtype`.
 Arithmetic arithmetic_of(DType weight, ComputeDtype dtype);

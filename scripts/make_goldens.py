@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""Make the goldens of the C++ tests with transformers: tests/goldens/<name>/ holds a tiny random checkpoint as transformers
+writes it and expected.safetensors with tokens, logits, greedy continuation, loss and gradients.
+
+    scripts/make_goldens.py [--check]
+
+Needs the reference environment (`make reference`). With --check nothing is written: the committed expectations are computed anew from
+the committed checkpoints and compared, so that a new version of transformers that means something else by a checkpoint is noticed.
+"""
+import argparse
+import copy
+import json
+import pathlib
+import shutil
+import sys
+import zlib
+
+import torch
+import transformers as T
+from safetensors.torch import load_file, save_file
+
+GOLDENS = pathlib.Path(__file__).resolve().parent.parent / "tests" / "goldens"
+COMMON = dict(vocab_size=61, max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+SIZES = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+
+
+def llama(**k):
+    return T.LlamaForCausalLM(T.LlamaConfig(**{**COMMON, **SIZES, **k}))
+
+
+# Vocabulary 61 and feed-forward 48 are no multiples of 32; head_dim 12 is no multiple of 16: the padded paths are met.
+CASES = {
+    "gpt2": lambda: T.GPT2LMHeadModel(T.GPT2Config(vocab_size=61, n_positions=64, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2)),
+    "llama_untied_gqa": lambda: llama(num_key_value_heads=2, rope_parameters=dict(rope_type="default", rope_theta=10000.0)),
+    "llama_tied_llama3_rope": lambda: llama(num_key_value_heads=1, tie_word_embeddings=True, rope_parameters=dict(
+        rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)),
+    "llama_biases_head_dim_yarn": lambda: llama(num_key_value_heads=4, attention_bias=True, mlp_bias=True, head_dim=12, rope_parameters=dict(
+        rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=16)),
+    # 37 tokens over a trained context of 24: the base grows. The greedy continuation is left out, because transformers grows it anew
+    # with every token where Lathe fixes it for the sequence.
+    "llama_dynamic": lambda: llama(max_position_embeddings=24, num_key_value_heads=2, rope_parameters=dict(rope_type="dynamic", rope_theta=10000.0, factor=2.0)),
+}
+OLD_SPELLING = {"llama_untied_gqa", "llama_biases_head_dim_yarn"}  # rope_theta + rope_scaling, torch_dtype
+BARE = {"gpt2"}  # without the "transformer." prefix and with the causal masks, as GPT-2 is published
+
+
+def perturb(model):
+    """Give norms and biases values that matter: fresh ones are all 1 or 0."""
+    with torch.no_grad():
+        for _, p in model.named_parameters():
+            if p.dim() == 1:
+                p.add_(torch.randn_like(p) * 0.2)
+            else:
+                p.mul_(4.0)
+
+
+def respell(folder, name):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    rope = config.pop("rope_parameters")
+    config["rope_theta"] = rope.pop("rope_theta")
+    if rope["rope_type"] != "default":
+        config["rope_scaling"] = rope
+    config["torch_dtype"] = config.pop("dtype")
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def bare(folder):
+    path = folder / "model.safetensors"
+    tensors = {n.removeprefix("transformer."): t for n, t in load_file(path).items()}
+    for layer in range(2):
+        tensors[f"h.{layer}.attn.bias"] = torch.tril(torch.ones(64, 64)).view(1, 1, 64, 64)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def expectations(model, names_in):
+    """Everything that the tests compare, under the names that the checkpoint uses."""
+    torch.manual_seed(1)
+    ids = torch.randint(3, 61, (1, 37))
+    logits = model(ids, use_cache=False).logits[0]
+    loss = torch.nn.functional.cross_entropy(logits[:-1], ids[0, 1:])
+    model.zero_grad()
+    loss.backward()
+    current = ids.clone()
+    with torch.no_grad():
+        for _ in range(16):
+            current = torch.cat([current, model(current, use_cache=False).logits[:, -1:].argmax(-1)], 1)
+    gradients = copy.deepcopy(model)
+    with torch.no_grad():
+        for p, q in zip(gradients.parameters(), model.parameters()):
+            p.copy_(q.grad)
+    out = {"tokens": ids[0].int(), "logits": logits.detach().contiguous(), "loss": loss.detach()}
+    if model.config.max_position_embeddings >= current.shape[1]:
+        out["greedy"] = current[0, 37:].int()
+    state = gradients.state_dict()
+    for name in names_in:
+        full = name if name in state else "transformer." + name
+        if full in state and ".attn.bias" not in name:
+            out["grad." + name] = state[full].contiguous().clone()
+    return out
+
+
+def make(name):
+    torch.manual_seed(zlib.crc32(name.encode()))
+    folder = GOLDENS / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model = CASES[name]().eval().float()
+    perturb(model)
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    if name in OLD_SPELLING:
+        respell(folder, name)
+    if name in BARE:
+        bare(folder)
+    save_file(expectations(model, load_file(folder / "model.safetensors")), folder / "expected.safetensors")
+
+
+def check(name):
+    folder = GOLDENS / name
+    model = T.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    want = load_file(folder / "expected.safetensors")
+    got = expectations(model, load_file(folder / "model.safetensors"))
+    worst = max(((got[n].float() - w.float()).norm() / (w.float().norm() + 1e-6)).item() for n, w in want.items())
+    ok = set(got) == set(want) and worst < 1e-4
+    print(f"{'ok  ' if ok else 'FAIL'} {name:28} {len(want)} tensors, worst relative difference {worst:.1e}")
+    return ok
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    T.logging.set_verbosity_error()
+    if not arguments.check:
+        for name in CASES:
+            make(name)
+    failed = sum(not check(name) for name in CASES)
+    print(f"{len(CASES) - failed} passed, {failed} failed")
+    sys.exit(failed > 0)
+
+
+main()
