@@ -1,6 +1,7 @@
 # The front door: every target first installs what it lacks (apt; elsewhere it says what to install), then calls CMake.
 #   make build CXX=clang++        another compiler (BUILD=build-clang keeps both); WERROR=ON makes warnings errors
 #   make demo QUESTION="..."      make fuzz SECONDS=60      make install PREFIX=/usr/local
+SHELL    := /bin/bash
 BUILD    ?= build
 PREFIX   ?= /usr/local
 SECONDS  ?= 60
@@ -53,9 +54,9 @@ format:  ## clang-format every source in place
 	$(need) lint
 	@git ls-files '*.h' '*.cpp' | xargs clang-format -i
 
-reference:  ## the Python environment of the reference (.venv-reference), and the goldens made anew and compared
+reference:  ## the Python environment of the reference (.venv-reference); the goldens computed anew and compared
 	$(need) reference
-	@scripts/reference.sh
+	@. scripts/reference.sh && python scripts/make_goldens.py --check
 
 asan:  ## every test under the address and undefined-behaviour sanitizers
 	$(need) build test
