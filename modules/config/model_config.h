@@ -30,23 +30,23 @@ struct ModelConfig {
   int64_t max_position_embeddings = 0;  // longest context that the model was trained for
   bool tie_word_embeddings = false;     // the output head is the embedding table
 
-  std::string hidden_act;            // "silu", "gelu" (exact), "gelu_new" or "gelu_pytorch_tanh" (tanh form)
-  double norm_eps = 1e-5;            // added to the variance in normalisation
-  bool attention_bias = false;       // biases on the q, k and v projections
+  std::string hidden_act;              // "silu", "gelu" (exact), "gelu_new" or "gelu_pytorch_tanh" (tanh form)
+  double norm_eps = 1e-5;              // added to the variance in normalisation
+  bool attention_bias = false;         // biases on the q, k and v projections
   bool attention_output_bias = false;  // bias on the output projection
-  bool mlp_bias = false;             // biases in the feed-forward net
-  std::vector<int64_t> layer_window;  // keys a query sees in each layer, itself included; 0: all. Empty: all layers 0
+  bool mlp_bias = false;               // biases in the feed-forward net
+  std::vector<int64_t> layer_window;   // keys a query sees in each layer, itself included; 0: all. Empty: all layers 0
 
-  double rope_theta = 10000.0;                // base of the rotary frequencies; unused by learned positions
-  int64_t rotary_dim = 0;                     // components of a head that are rotated; head_dim where the file names none
+  double rope_theta = 10000.0;  // base of the rotary frequencies; unused by learned positions
+  int64_t rotary_dim = 0;       // components of a head that are rotated; head_dim where the file names none
   RopeScaling rope_scaling = RopeScaling::none;
-  double rope_factor = 1.0;                   // scaling factor of linear, dynamic, llama3 and yarn
-  int64_t rope_original_max_position = 0;     // context before scaling (dynamic, llama3, yarn)
-  double rope_low_freq_factor = 1.0;          // llama3
-  double rope_high_freq_factor = 4.0;         // llama3
-  double rope_beta_fast = 32.0;               // yarn
-  double rope_beta_slow = 1.0;                // yarn
-  bool rope_truncate = true;                  // yarn: whether the ramp's borders are rounded to whole components
+  double rope_factor = 1.0;                     // scaling factor of linear, dynamic, llama3 and yarn
+  int64_t rope_original_max_position = 0;       // context before scaling (dynamic, llama3, yarn)
+  double rope_low_freq_factor = 1.0;            // llama3
+  double rope_high_freq_factor = 4.0;           // llama3
+  double rope_beta_fast = 32.0;                 // yarn
+  double rope_beta_slow = 1.0;                  // yarn
+  bool rope_truncate = true;                    // yarn: whether the ramp's borders are rounded to whole components
   std::optional<double> rope_attention_factor;  // yarn: multiplies cos and sin; 0.1 ln(factor) + 1 where absent
   std::vector<float> rope_frequency_factors;    // (R / 2) divisors of the frequencies that a file brings; empty: none
   std::optional<double> rope_mscale;            // yarn, DeepSeek's spelling of the attention factor
@@ -55,22 +55,23 @@ struct ModelConfig {
   std::optional<int64_t> bos_token_id;  // begins a text
   std::vector<int64_t> eos_token_ids;   // any of them ends a generation
   std::optional<int64_t> pad_token_id;
-  double initializer_range = 0.02;      // standard deviation of fresh weights
-  std::string dtype = "float32";        // of the stored weights
+  double initializer_range = 0.02;  // standard deviation of fresh weights
+  std::string dtype = "float32";    // of the stored weights
 
   std::string source;                        // the file it came from, for messages
   std::map<std::string, std::string> extra;  // keys that the library does not know, as JSON text: kept for export
 
-  // Positions that a sequence may take: max_position_embeddings, times the factor where the scaling extends it (the
-  // scaling's original context is then the smaller number). Rotary models may be taken further with a warning.
+  // Positions that a sequence may take: max_position_embeddings, times the factor where the scaling extends it (linear,
+  // dynamic, yarn). Where the scaling names a smaller original context, max_position_embeddings is the extended number
+  // already; so it always is with llama3. Rotary models may be taken further with a warning.
   int64_t context_limit() const;
   bool uses_rope() const { return rotary_dim > 0; }
   // 0 when the layer sees everything.
   int64_t window(int64_t layer) const { return layer_window.empty() ? 0 : layer_window[static_cast<size_t>(layer)]; }
 };
 
-// The keys of config.json that a family spells differently, and what its files leave out. Given by the registry.
-// Each function throws Error naming the source, the key, what was expected and what was found, and validates.
+// Each of these throws Error naming the source, the key, what was expected and what was found, and validates. What a
+// file leaves out is what the reference library's configuration class assumes (config_families.cpp).
 
 // `text` is config.json; both spellings of the rope settings (rope_theta + rope_scaling, rope_parameters).
 ModelConfig parse_config_json(const std::string& text, const std::string& source);
@@ -80,7 +81,9 @@ ModelConfig read_config_yaml(const std::string& path);
 // Metadata `general.architecture` and `<architecture>.*`.
 ModelConfig read_config_gguf(const GgufFile& file);
 
-// Divisibility, ranges and supported values; throws Error naming field and values.
+// Divisibility, ranges and supported values; throws Error naming field and values. Token ids at or above vocab_size are
+// let through: published files have them, such an end of text is never reached, and such a first token is refused where
+// it is used.
 void validate(const ModelConfig& config);
 
 }  // namespace lathe

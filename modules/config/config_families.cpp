@@ -1,0 +1,253 @@
+// See config_families.h. Defaults and spellings are those of the configuration classes of transformers 4 and 5
+// (configuration_llama.py, configuration_gpt2.py). A new family is one entry of `config_families`.
+#include "config/config_families.h"
+
+#include <algorithm>
+
+#include "formats/quote.h"
+
+namespace lathe {
+namespace {
+
+void set_activation(ModelConfig& c, const JsonValue& value) {
+  const std::string name = value.text();
+  if (name == "silu" || name == "swish")
+    c.hidden_act = "silu";
+  else if (name == "gelu_fast")  // the tanh form with its constant written out
+    c.hidden_act = "gelu_new";
+  else if (name == "gelu" || name == "gelu_new" || name == "gelu_pytorch_tanh")
+    c.hidden_act = name;
+  else
+    value.fail("one of silu, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh");
+}
+
+// Older files write -1 for "none".
+void set_id(std::optional<int64_t>& id, const JsonValue& value) {
+  const int64_t n = value.integer();
+  id = n < 0 ? std::nullopt : std::optional(n);
+}
+
+void set_end_ids(ModelConfig& c, const JsonValue& value) {
+  c.eos_token_ids.clear();
+  const auto add = [&](const nlohmann::json& id) {
+    if (!id.is_number_integer()) value.fail("an integer, a list of integers or null");
+    if (id.is_number_unsigned() ? id.get<uint64_t>() < (uint64_t{1} << 53) : false)
+      c.eos_token_ids.push_back(id.get<int64_t>());
+  };
+  if (!value.raw().is_array()) return add(value.raw());
+  for (const nlohmann::json& id : value.raw()) add(id);
+}
+
+void set_dtype(ModelConfig& c, const JsonValue& value) {
+  const std::string name = value.text();
+  c.dtype = name.starts_with("torch.") ? name.substr(6) : name;
+}
+
+void refuse_quantised(ModelConfig&, const JsonValue& value) {
+  value.fail("an unquantised checkpoint", "use the original checkpoint, or a GGUF file of it");
+}
+
+using M = ModelConfig;
+
+// What every family has.
+std::vector<JsonKey> with_common(std::vector<JsonKey> keys) {
+  const JsonKey common[] = {
+      {"architectures", ReadElsewhere{}},
+      {"model_type", ReadElsewhere{}},
+      {"vocab_size", &M::vocab_size, true},
+      {"tie_word_embeddings", &M::tie_word_embeddings},
+      {"initializer_range", &M::initializer_range},
+      {"bos_token_id", [](M& c, const JsonValue& v) { set_id(c.bos_token_id, v); }},
+      {"eos_token_id", set_end_ids},
+      {"pad_token_id", [](M& c, const JsonValue& v) { set_id(c.pad_token_id, v); }},
+      {"torch_dtype", set_dtype},
+      {"dtype", set_dtype},
+      {"quantization_config", refuse_quantised},
+  };
+  keys.insert(keys.end(), std::begin(common), std::end(common));
+  return keys;
+}
+
+// Families with rotary positions; config_json.cpp reads the settings, whose two spellings interleave.
+std::vector<JsonKey> with_rope(std::vector<JsonKey> keys) {
+  for (const char* name : {"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor"})
+    keys.push_back({name, ReadElsewhere{}});
+  return keys;
+}
+
+ConfigFamily llama() {
+  ConfigFamily family{"llama", {"LlamaForCausalLM"}, {}, {}};
+  ModelConfig& d = family.defaults;
+  d.hidden_act = "silu";
+  d.norm_eps = 1e-6;
+  d.max_position_embeddings = 2048;
+  d.rotary_dim = -1;
+  d.bos_token_id = 1;
+  d.eos_token_ids = {2};
+  family.json_keys = with_rope(with_common({
+      {"hidden_size", &M::hidden_size, true},
+      {"intermediate_size", &M::intermediate_size, true},
+      {"num_hidden_layers", &M::num_hidden_layers, true},
+      {"num_attention_heads", &M::num_attention_heads, true},
+      {"num_key_value_heads", &M::num_key_value_heads},
+      {"head_dim", &M::head_dim},
+      {"max_position_embeddings", &M::max_position_embeddings},
+      {"hidden_act", set_activation},
+      {"rms_norm_eps", &M::norm_eps},
+      {"attention_bias", [](M& c, const JsonValue& v) { c.attention_bias = c.attention_output_bias = v.boolean(); }},
+      {"mlp_bias", &M::mlp_bias},
+  }));
+  return family;
+}
+
+ConfigFamily gpt2() {
+  // GPT2Model: published files of the bare model; the head is the embedding table.
+  ConfigFamily family{"gpt2", {"GPT2LMHeadModel", "GPT2Model"}, {}, {}};
+  ModelConfig& d = family.defaults;
+  d.hidden_act = "gelu_new";
+  d.norm_eps = 1e-5;
+  d.max_position_embeddings = 1024;
+  d.tie_word_embeddings = true;
+  d.attention_bias = d.attention_output_bias = d.mlp_bias = true;
+  d.bos_token_id = 50256;
+  d.eos_token_ids = {50256};
+  family.json_keys = with_common({
+      {"n_embd", &M::hidden_size, true},
+      {"n_inner", &M::intermediate_size},
+      {"n_layer", &M::num_hidden_layers, true},
+      {"n_head", &M::num_attention_heads, true},
+      {"n_ctx", &M::max_position_embeddings},
+      {"n_positions", &M::max_position_embeddings},
+      {"activation_function", set_activation},
+      {"layer_norm_epsilon", &M::norm_eps},
+      {"scale_attn_weights", OnlyValue{true}},
+      {"scale_attn_by_inverse_layer_idx", OnlyValue{false}},
+      {"add_cross_attention", OnlyValue{false}},
+  });
+  return family;
+}
+
+// The feed-forward width where the file leaves it out or says null.
+void derive_width(ModelConfig& c) {
+  if (c.model_type == "gpt2" && c.intermediate_size == 0) c.intermediate_size = 4 * c.hidden_size;
+}
+
+}  // namespace
+
+int64_t JsonValue::integer() const {
+  constexpr int64_t kLargest = int64_t{1} << 53;
+  if (!value_.is_number_integer()) fail("an integer");
+  if (value_.is_number_unsigned() && value_.get<uint64_t>() > uint64_t{kLargest}) fail("an integer up to 2^53");
+  const auto n = value_.get<int64_t>();
+  if (n < -kLargest) fail("an integer from -2^53");
+  return n;
+}
+double JsonValue::number() const {
+  if (!value_.is_number()) fail("a number");
+  return value_.get<double>();
+}
+bool JsonValue::boolean() const {
+  if (!value_.is_boolean()) fail("true or false");
+  return value_.get<bool>();
+}
+std::string JsonValue::text() const {
+  if (!value_.is_string()) fail("a string");
+  return value_.get<std::string>();
+}
+void JsonValue::fail(std::string_view expected, const std::string& hint) const {
+  throw Error(fmt::format("config: {}: {} is {}, expected {}", source_, key_, quote(value_.dump()), expected), hint);
+}
+
+const std::vector<ConfigFamily>& config_families() {
+  static const std::vector<ConfigFamily> families = {llama(), gpt2()};
+  return families;
+}
+
+const ConfigFamily& find_config_family(const std::string& architecture, const std::string& model_type,
+                                       const std::string& source) {
+  std::vector<std::string> known;
+  for (const ConfigFamily& family : config_families()) {
+    const auto& names = family.architectures;
+    if (architecture.empty() ? family.model_type == model_type
+                             : std::find(names.begin(), names.end(), architecture) != names.end())
+      return family;
+    if (architecture.empty())
+      known.push_back(family.model_type);
+    else
+      known.insert(known.end(), names.begin(), names.end());
+  }
+  check(!architecture.empty() || !model_type.empty(), "config",
+        "{}: neither the architecture nor the model type is named, expected one of {}", source, fmt::join(known, ", "));
+  throw Error(fmt::format("config: {}: the {} {} is not known, expected one of {}", source,
+                          architecture.empty() ? "model type" : "architecture",
+                          quote(architecture.empty() ? model_type : architecture), fmt::join(known, ", ")));
+}
+
+const std::vector<NamedField>& config_fields() {
+  static const std::vector<NamedField> fields = {
+      {"architecture", &M::architecture},
+      {"model_type", &M::model_type},
+      {"vocab_size", &M::vocab_size},
+      {"hidden_size", &M::hidden_size},
+      {"intermediate_size", &M::intermediate_size},
+      {"num_hidden_layers", &M::num_hidden_layers},
+      {"num_attention_heads", &M::num_attention_heads},
+      {"num_key_value_heads", &M::num_key_value_heads},
+      {"head_dim", &M::head_dim},
+      {"max_position_embeddings", &M::max_position_embeddings},
+      {"tie_word_embeddings", &M::tie_word_embeddings},
+      {"hidden_act", &M::hidden_act},
+      {"norm_eps", &M::norm_eps},
+      {"attention_bias", &M::attention_bias},
+      {"attention_output_bias", &M::attention_output_bias},
+      {"mlp_bias", &M::mlp_bias},
+      {"layer_window", &M::layer_window},
+      {"rope_theta", &M::rope_theta},
+      {"rotary_dim", &M::rotary_dim},
+      {"rope_scaling", &M::rope_scaling},
+      {"rope_factor", &M::rope_factor},
+      {"rope_original_max_position", &M::rope_original_max_position},
+      {"rope_low_freq_factor", &M::rope_low_freq_factor},
+      {"rope_high_freq_factor", &M::rope_high_freq_factor},
+      {"rope_beta_fast", &M::rope_beta_fast},
+      {"rope_beta_slow", &M::rope_beta_slow},
+      {"rope_truncate", &M::rope_truncate},
+      {"rope_attention_factor", &M::rope_attention_factor},
+      {"rope_mscale", &M::rope_mscale},
+      {"rope_mscale_all_dim", &M::rope_mscale_all_dim},
+      {"bos_token_id", &M::bos_token_id},
+      {"eos_token_ids", &M::eos_token_ids},
+      {"pad_token_id", &M::pad_token_id},
+      {"initializer_range", &M::initializer_range},
+      {"dtype", &M::dtype},
+  };
+  return fields;
+}
+
+RopeScaling parse_rope_scaling(const std::string& name, const std::string& source, const std::string& key) {
+  if (name == "default" || name == "none") return RopeScaling::none;
+  if (name == "linear") return RopeScaling::linear;
+  if (name == "dynamic") return RopeScaling::dynamic;
+  if (name == "llama3") return RopeScaling::llama3;
+  if (name == "yarn") return RopeScaling::yarn;
+  throw Error(fmt::format("config: {}: {} is {}, expected one of default, linear, dynamic, llama3, yarn", source, key,
+                          quote(name)));
+}
+
+void complete_config(ModelConfig& c) {
+  if (c.num_key_value_heads == 0) c.num_key_value_heads = c.num_attention_heads;
+  if (c.head_dim == 0 && c.num_attention_heads > 0) {
+    check(c.hidden_size % c.num_attention_heads == 0, "config",
+          "{}: hidden_size {} is no multiple of num_attention_heads {}, and no head_dim is named", c.source,
+          c.hidden_size, c.num_attention_heads);
+    c.head_dim = c.hidden_size / c.num_attention_heads;
+  }
+  if (c.rotary_dim < 0) c.rotary_dim = c.head_dim;
+  derive_width(c);
+  if (c.rope_original_max_position == 0 &&
+      (c.rope_scaling == RopeScaling::dynamic || c.rope_scaling == RopeScaling::yarn))
+    c.rope_original_max_position = c.max_position_embeddings;
+  validate(c);
+}
+
+}  // namespace lathe

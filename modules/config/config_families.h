@@ -1,0 +1,81 @@
+// What the readers of configurations know of each family: names, what its files leave out, how config.json spells it.
+#pragma once
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "config/model_config.h"
+#include "tensor/errors.h"
+
+namespace lathe {
+
+// A value of config.json and where it stands, for messages.
+class JsonValue {
+ public:
+  JsonValue(const nlohmann::json& value, const std::string& source, std::string key)
+      : value_(value), source_(source), key_(std::move(key)) {}
+
+  const nlohmann::json& raw() const { return value_; }
+  const std::string& key() const { return key_; }
+  // Each throws Error naming source, key and value when the value is something else.
+  int64_t integer() const;
+  double number() const;
+  bool boolean() const;
+  std::string text() const;
+  [[noreturn]] void fail(std::string_view expected, const std::string& hint = {}) const;
+
+ private:
+  const nlohmann::json& value_;
+  const std::string& source_;
+  std::string key_;
+};
+
+// What a key sets. A null value sets nothing.
+using FieldPointer =
+    std::variant<int64_t ModelConfig::*, double ModelConfig::*, bool ModelConfig::*, std::string ModelConfig::*,
+                 std::optional<int64_t> ModelConfig::*, std::optional<double> ModelConfig::*,
+                 std::vector<int64_t> ModelConfig::*, RopeScaling ModelConfig::*>;
+using Setter = void (*)(ModelConfig&, const JsonValue&);
+// A key whose other value would make a model that the library does not have.
+struct OnlyValue {
+  bool value;
+};
+// A known key that is read elsewhere.
+struct ReadElsewhere {};
+
+struct JsonKey {
+  std::string name;
+  std::variant<FieldPointer, Setter, OnlyValue, ReadElsewhere> meaning;
+  bool required = false;
+};
+
+struct ConfigFamily {
+  std::string model_type;                  // "llama": in config.json, and `general.architecture` in GGUF
+  std::vector<std::string> architectures;  // class names; the first is what a file without one means
+  ModelConfig defaults;                    // what its files leave out; rotary_dim -1: all of the head
+  std::vector<JsonKey> json_keys;          // in order: of two that set the same field the later one wins
+};
+
+const std::vector<ConfigFamily>& config_families();
+// By architecture, by model_type where that is empty. Throws Error that lists the known ones.
+const ConfigFamily& find_config_family(const std::string& architecture, const std::string& model_type,
+                                       const std::string& source);
+
+// Fields by name, as YAML has them.
+struct NamedField {
+  std::string name;
+  FieldPointer field;
+};
+const std::vector<NamedField>& config_fields();
+
+// The name in config.json and YAML ("default", "linear", ...); throws Error that lists the known ones.
+RopeScaling parse_rope_scaling(const std::string& name, const std::string& source, const std::string& key);
+
+// Fills what follows from other fields (key-value heads, head_dim, rotary_dim, feed-forward width, the original context
+// of a rope scaling), then validates.
+void complete_config(ModelConfig& config);
+
+}  // namespace lathe

@@ -1,0 +1,164 @@
+// A ModelConfig out of GGUF metadata (specification: ggml repository, docs/gguf.md, "LLM"), and out of the tensors that
+// are there: a bias, a head of its own and the divisors of the rotary frequencies have no metadata.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include "config/config_families.h"
+#include "config/model_config.h"
+#include "formats/gguf.h"
+#include "formats/quote.h"
+
+namespace lathe {
+namespace {
+
+class Reader {
+ public:
+  Reader(const GgufFile& file, std::string architecture) : file_(file), prefix_(std::move(architecture) + ".") {}
+
+  // `<architecture>.<key>`.
+  template <class T>
+  std::optional<T> get(const std::string& key) const {
+    return file_.get<T>(prefix_ + key);
+  }
+  // Sets `field` where the key is there.
+  template <class T, class Field>
+  void read(const std::string& key, Field& field) const {
+    if (const auto value = get<T>(key)) field = *value;
+  }
+  // A number that some files give for every layer: all must be equal.
+  int64_t uniform(const std::string& key) const {
+    const auto found = file_.metadata().find(prefix_ + key);
+    const auto* values = found == file_.metadata().end() ? nullptr : std::get_if<std::vector<int64_t>>(&found->second);
+    if (!values || values->empty()) return file_.require<int64_t>(prefix_ + key);
+    check(std::all_of(values->begin(), values->end(), [&](int64_t v) { return v == values->front(); }), "config",
+          "{}: metadata {} differs from layer to layer, expected one value", file_.path(), quote(prefix_ + key));
+    return values->front();
+  }
+  bool present(const std::string& key) const { return file_.metadata().contains(prefix_ + key); }
+  const StoredTensor* tensor(std::string_view name) const {
+    const auto& all = file_.tensors();
+    const auto found = std::find_if(all.begin(), all.end(), [&](const StoredTensor& t) { return t.name == name; });
+    return found == all.end() ? nullptr : &*found;
+  }
+  const GgufFile& file() const { return file_; }
+
+ private:
+  const GgufFile& file_;
+  std::string prefix_;
+};
+
+int64_t vocab_size(const Reader& r) {
+  if (const auto size = r.get<int64_t>("vocab_size")) return *size;
+  const auto& metadata = r.file().metadata();
+  if (const auto tokens = metadata.find("tokenizer.ggml.tokens"); tokens != metadata.end())
+    if (const auto* list = std::get_if<std::vector<std::string>>(&tokens->second))
+      return static_cast<int64_t>(list->size());
+  const StoredTensor* table = r.tensor("token_embd.weight");
+  check(table && !table->shape.empty(), "config",
+        "{}: neither the metadata nor a tensor 'token_embd.weight' tells the size of the vocabulary", r.file().path());
+  return table->shape[0];
+}
+
+void read_sizes(ModelConfig& c, const Reader& r) {
+  c.vocab_size = vocab_size(r);
+  c.hidden_size = r.uniform("embedding_length");
+  c.num_hidden_layers = r.uniform("block_count");
+  c.intermediate_size = r.uniform("feed_forward_length");
+  c.num_attention_heads = r.uniform("attention.head_count");
+  if (r.present("attention.head_count_kv")) c.num_key_value_heads = r.uniform("attention.head_count_kv");
+  r.read<int64_t>("attention.key_length", c.head_dim);
+  const auto value_length = r.get<int64_t>("attention.value_length");
+  check(!value_length || c.head_dim == 0 || *value_length == c.head_dim, "config",
+        "{}: keys have {} components and values {}, expected the same number", r.file().path(), c.head_dim,
+        value_length.value_or(0));
+  r.read<int64_t>("context_length", c.max_position_embeddings);
+  r.read<double>("attention.layer_norm_epsilon", c.norm_eps);
+  r.read<double>("attention.layer_norm_rms_epsilon", c.norm_eps);
+  check(r.get<int64_t>("expert_count").value_or(0) == 0, "config",
+        "{}: a mixture of {} experts, expected a dense model", r.file().path(),
+        r.get<int64_t>("expert_count").value_or(0));
+}
+
+void read_rope(ModelConfig& c, const Reader& r) {
+  r.read<double>("rope.freq_base", c.rope_theta);
+  r.read<int64_t>("rope.dimension_count", c.rotary_dim);
+  if (const auto factor = r.get<double>("rope.scale_linear"); factor && *factor != 1.0) {  // files of 2023
+    c.rope_scaling = RopeScaling::linear;
+    c.rope_factor = *factor;
+  }
+  if (const auto type = r.get<std::string>("rope.scaling.type"))
+    c.rope_scaling = parse_rope_scaling(*type, r.file().path(), "rope.scaling.type");
+  if (c.rope_scaling != RopeScaling::none) {
+    r.read<double>("rope.scaling.factor", c.rope_factor);
+    r.read<int64_t>("rope.scaling.original_context_length", c.rope_original_max_position);
+    r.read<double>("rope.scaling.yarn_beta_fast", c.rope_beta_fast);
+    r.read<double>("rope.scaling.yarn_beta_slow", c.rope_beta_slow);
+    r.read<double>("rope.scaling.attn_factor", c.rope_attention_factor);
+    r.read<double>("rope.scaling.yarn_attn_factor", c.rope_attention_factor);
+    // GGUF's factor multiplies what yarn computes by itself; the field replaces it.
+    if (c.rope_attention_factor) *c.rope_attention_factor *= 0.1 * std::log(c.rope_factor) + 1.0;
+  }
+  if (const StoredTensor* factors = r.tensor("rope_freqs.weight")) {
+    check(factors->dtype == DType::f32 && factors->shape.size() == 1, "config",
+          "{}: tensor 'rope_freqs.weight' is of type {} and rank {}, expected F32 and 1", r.file().path(),
+          factors->type_name, factors->shape.size());
+    c.rope_frequency_factors.resize(static_cast<size_t>(factors->shape[0]));
+    std::memcpy(c.rope_frequency_factors.data(), factors->data, factors->bytes);
+  }
+}
+
+void read_token_ids(ModelConfig& c, const GgufFile& file) {
+  c.bos_token_id = file.get<int64_t>("tokenizer.ggml.bos_token_id");
+  c.pad_token_id = file.get<int64_t>("tokenizer.ggml.padding_token_id");
+  c.eos_token_ids.clear();
+  for (const char* key :
+       {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    const auto id = file.get<int64_t>(key);
+    if (id && std::find(c.eos_token_ids.begin(), c.eos_token_ids.end(), *id) == c.eos_token_ids.end())
+      c.eos_token_ids.push_back(*id);
+  }
+}
+
+// The type that most of the weights' bytes have, in config.json's spelling where it has one.
+std::string weight_type(const GgufFile& file) {
+  std::map<std::string, size_t> bytes;
+  for (const StoredTensor& tensor : file.tensors()) bytes[tensor.type_name] += tensor.bytes;
+  if (bytes.empty()) return "float32";
+  const auto most = std::max_element(bytes.begin(), bytes.end(), [](auto& a, auto& b) { return a.second < b.second; });
+  std::string name = most->first;
+  if (name == "F32") return "float32";
+  if (name == "F16") return "float16";
+  if (name == "BF16") return "bfloat16";
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c; });
+  return name;
+}
+
+}  // namespace
+
+ModelConfig read_config_gguf(const GgufFile& file) {
+  const auto name = file.require<std::string>("general.architecture");
+  const ConfigFamily& family = find_config_family({}, name, file.path());
+  const Reader r(file, name);
+  ModelConfig c = family.defaults;
+  c.source = file.path();
+  c.architecture = family.architectures.front();
+  c.model_type = family.model_type;
+  read_sizes(c, r);
+  if (c.rotary_dim != 0) read_rope(c, r);
+  read_token_ids(c, file);
+  c.tie_word_embeddings = !r.tensor("output.weight");
+  const auto bias = [&](std::initializer_list<std::string_view> names) {
+    return std::any_of(names.begin(), names.end(), [&](auto n) { return r.tensor(n) != nullptr; });
+  };
+  c.attention_bias = bias({"blk.0.attn_q.bias", "blk.0.attn_qkv.bias"});
+  c.attention_output_bias = bias({"blk.0.attn_output.bias"});
+  c.mlp_bias = bias({"blk.0.ffn_up.bias", "blk.0.ffn_down.bias"});
+  c.dtype = weight_type(file);
+  complete_config(c);
+  return c;
+}
+
+}  // namespace lathe

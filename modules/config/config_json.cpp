@@ -1,0 +1,169 @@
+// config.json, read by the key tables of config_families.cpp.
+#include "config/config_families.h"
+#include "config/model_config.h"
+#include "formats/mapped_file.h"
+#include "formats/quote.h"
+#include "formats/strict_json.h"
+
+namespace lathe {
+namespace {
+
+using nlohmann::json;
+
+void set_field(ModelConfig& config, const FieldPointer& field, const JsonValue& value) {
+  struct Visitor {
+    ModelConfig& c;
+    const JsonValue& v;
+    void operator()(int64_t ModelConfig::*f) const { c.*f = v.integer(); }
+    void operator()(double ModelConfig::*f) const { c.*f = v.number(); }
+    void operator()(bool ModelConfig::*f) const { c.*f = v.boolean(); }
+    void operator()(std::string ModelConfig::*f) const { c.*f = v.text(); }
+    void operator()(std::optional<int64_t> ModelConfig::*f) const { c.*f = v.integer(); }
+    void operator()(std::optional<double> ModelConfig::*f) const { c.*f = v.number(); }
+    void operator()(std::vector<int64_t> ModelConfig::*) const { v.fail("no list"); }
+    void operator()(RopeScaling ModelConfig::*f) const { c.*f = parse_rope_scaling(v.text(), c.source, v.key()); }
+  };
+  std::visit(Visitor{config, value}, field);
+}
+
+void apply_key(ModelConfig& config, const JsonKey& key, const json& root) {
+  const auto found = root.find(key.name);
+  const bool absent = found == root.end() || found->is_null();
+  check(!absent || !key.required, "config", "{}: the key {} is missing", config.source, key.name);
+  if (found == root.end()) return;
+  if (absent) {
+    // Null ends a text nowhere, where a missing key means the family's usual ids.
+    if (key.name == "bos_token_id") config.bos_token_id.reset();
+    if (key.name == "eos_token_id") config.eos_token_ids.clear();
+    return;
+  }
+  const JsonValue value(*found, config.source, key.name);
+  if (const auto* field = std::get_if<FieldPointer>(&key.meaning)) return set_field(config, *field, value);
+  if (const auto* setter = std::get_if<Setter>(&key.meaning)) return (*setter)(config, value);
+  if (const auto* only = std::get_if<OnlyValue>(&key.meaning))
+    if (value.boolean() != only->value)
+      value.fail(only->value ? "true: nothing else is supported" : "false: nothing else is supported");
+}
+
+// The settings inside rope_scaling (transformers 4) and rope_parameters (5).
+const std::vector<JsonKey>& rope_keys() {
+  using M = ModelConfig;
+  static const std::vector<JsonKey> keys = {
+      {"type", FieldPointer(&M::rope_scaling)},
+      {"rope_type", FieldPointer(&M::rope_scaling)},
+      {"rope_theta", FieldPointer(&M::rope_theta)},
+      {"factor", FieldPointer(&M::rope_factor)},
+      {"original_max_position_embeddings", FieldPointer(&M::rope_original_max_position)},
+      {"low_freq_factor", FieldPointer(&M::rope_low_freq_factor)},
+      {"high_freq_factor", FieldPointer(&M::rope_high_freq_factor)},
+      {"beta_fast", FieldPointer(&M::rope_beta_fast)},
+      {"beta_slow", FieldPointer(&M::rope_beta_slow)},
+      {"truncate", FieldPointer(&M::rope_truncate)},
+      {"attention_factor", FieldPointer(&M::rope_attention_factor)},
+      {"mscale", FieldPointer(&M::rope_mscale)},
+      {"mscale_all_dim", FieldPointer(&M::rope_mscale_all_dim)},
+      {"partial_rotary_factor", ReadElsewhere{}},
+  };
+  return keys;
+}
+
+bool is_known(const std::vector<JsonKey>& keys, const std::string& name) {
+  for (const JsonKey& key : keys)
+    if (key.name == name) return true;
+  return false;
+}
+
+// Null is as good as absent.
+bool has(const json& settings, const char* key) {
+  const auto found = settings.find(key);
+  return found != settings.end() && !found->is_null();
+}
+
+// One object of rope settings, called `name`.
+void read_rope_settings(ModelConfig& c, const json& settings, const std::string& name) {
+  for (const auto& [key, value] : settings.items()) {
+    const JsonValue at(value, c.source, name + "." + key);
+    if (value.is_object()) at.fail("one value for all layers");
+    if (!is_known(rope_keys(), key)) c.extra[at.key()] = value.dump();
+  }
+  for (const JsonKey& key : rope_keys()) {
+    if (!has(settings, key.name.c_str())) continue;
+    if (const auto* field = std::get_if<FieldPointer>(&key.meaning))
+      set_field(c, *field, JsonValue(settings.at(key.name), c.source, name + "." + key.name));
+  }
+  if (c.rope_scaling == RopeScaling::none) {
+    c.rope_factor = 1.0;
+    c.rope_original_max_position = 0;
+    return;
+  }
+  const bool llama3 = c.rope_scaling == RopeScaling::llama3, yarn = c.rope_scaling == RopeScaling::yarn;
+  check(!llama3 || c.rope_original_max_position != 0, "config",
+        "{}: the key {}.original_max_position_embeddings is missing", c.source, name);
+  if (has(settings, "factor")) return;
+  check(yarn && c.rope_original_max_position > 0, "config", "{}: the key {}.factor is missing", c.source, name);
+  c.rope_factor = static_cast<double>(c.max_position_embeddings) / static_cast<double>(c.rope_original_max_position);
+}
+
+void read_rope(ModelConfig& c, const json& root) {
+  std::optional<double> rotated_share;
+  const auto read_share = [&](const json& object, const std::string& name) {
+    if (!has(object, "partial_rotary_factor")) return;
+    const JsonValue value(object.at("partial_rotary_factor"), c.source, name + "partial_rotary_factor");
+    rotated_share = value.number();
+    if (!(*rotated_share > 0.0 && *rotated_share <= 1.0)) value.fail("a number above 0 up to 1");
+  };
+  read_share(root, "");
+  if (has(root, "rope_theta")) c.rope_theta = JsonValue(root.at("rope_theta"), c.source, "rope_theta").number();
+  for (const char* name : {"rope_parameters", "rope_scaling"}) {
+    if (!has(root, name)) continue;
+    const JsonValue settings(root.at(name), c.source, name);
+    if (!settings.raw().is_object()) settings.fail("an object or null");
+    read_rope_settings(c, settings.raw(), name);
+    read_share(settings.raw(), std::string(name) + ".");
+    break;
+  }
+  if (!rotated_share || c.num_attention_heads < 1) return;
+  const int64_t head_dim = c.head_dim > 0 ? c.head_dim : c.hidden_size / c.num_attention_heads;
+  c.rotary_dim = static_cast<int64_t>(static_cast<double>(head_dim) * *rotated_share);
+}
+
+// The class name, empty where the file has none.
+std::string architecture_of(const json& root, const std::string& source) {
+  if (!has(root, "architectures")) return {};
+  const JsonValue value(root.at("architectures"), source, "architectures");
+  if (!value.raw().is_array() || value.raw().empty() || !value.raw()[0].is_string())
+    value.fail("a list of class names");
+  return value.raw()[0].get<std::string>();
+}
+
+}  // namespace
+
+ModelConfig parse_config_json(const std::string& text, const std::string& source) {
+  const json root = parse_strict_json(text, source);
+  check(root.is_object(), "config", "{}: expected an object, found {}", source, root.type_name());
+  const std::string architecture = architecture_of(root, source);
+  const std::string model_type =
+      has(root, "model_type") ? JsonValue(root.at("model_type"), source, "model_type").text() : std::string{};
+  const ConfigFamily& family = find_config_family(architecture, model_type, source);
+
+  ModelConfig c = family.defaults;
+  c.source = source;
+  c.architecture = architecture.empty() ? family.architectures.front() : architecture;
+  c.model_type = family.model_type;
+  for (const JsonKey& key : family.json_keys) apply_key(c, key, root);
+  if (is_known(family.json_keys, "rope_theta")) read_rope(c, root);
+  for (const auto& [key, value] : root.items())
+    if (!is_known(family.json_keys, key)) c.extra[key] = value.dump();
+  complete_config(c);
+  return c;
+}
+
+ModelConfig read_config_json(const std::string& path) {
+  const auto file = MappedFile::open(path);
+  const auto bytes = file->bytes();
+  constexpr size_t kLargest = size_t{16} << 20;
+  check(bytes.size() <= kLargest, "config", "{} has {} bytes, expected at most {}", path, bytes.size(), kLargest);
+  return parse_config_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
+}
+
+}  // namespace lathe

@@ -1,0 +1,119 @@
+// configs/<family>/<size>.yaml: the fields of ModelConfig by name, nothing else; a misspelt name must not be ignored.
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <set>
+
+#include "config/config_families.h"
+#include "config/model_config.h"
+#include "config/nearest_name.h"
+#include "formats/mapped_file.h"
+#include "formats/quote.h"
+
+namespace lathe {
+namespace {
+
+// A value of the file, for messages that name its line.
+class YamlValue {
+ public:
+  YamlValue(const YAML::Node& node, const std::string& source, const std::string& key)
+      : node_(node), source_(source), key_(key) {}
+
+  template <class T>
+  T as(const char* expected) const {
+    T value{};
+    if (!node_.IsScalar() || !YAML::convert<T>::decode(node_, value)) fail(expected);
+    return value;
+  }
+  int64_t integer() const { return as<int64_t>("an integer"); }
+  double number() const { return as<double>("a number"); }
+  std::string text() const { return as<std::string>("a string"); }
+  std::vector<int64_t> integers() const {
+    std::vector<int64_t> values;
+    if (!node_.IsSequence()) fail("a list of integers");
+    for (const YAML::Node& item : node_) {
+      int64_t value = 0;
+      if (!item.IsScalar() || !YAML::convert<int64_t>::decode(item, value)) fail("a list of integers");
+      values.push_back(value);
+    }
+    return values;
+  }
+  bool boolean() const { return as<bool>("true or false"); }
+  std::string where() const { return fmt::format("{}:{}", source_, node_.Mark().line + 1); }
+  const std::string& key() const { return key_; }
+
+ private:
+  [[noreturn]] void fail(const char* expected) const {
+    const std::string found = node_.IsScalar() ? quote(node_.Scalar()) : node_.IsSequence() ? "a list" : "a map";
+    throw Error(fmt::format("config: {}: {} is {}, expected {}", where(), key_, found, expected));
+  }
+  const YAML::Node& node_;
+  const std::string& source_;
+  const std::string& key_;
+};
+
+void set_field(ModelConfig& config, const FieldPointer& field, const YamlValue& value) {
+  struct Visitor {
+    ModelConfig& c;
+    const YamlValue& v;
+    void operator()(int64_t ModelConfig::*f) const { c.*f = v.integer(); }
+    void operator()(double ModelConfig::*f) const { c.*f = v.number(); }
+    void operator()(bool ModelConfig::*f) const { c.*f = v.boolean(); }
+    void operator()(std::string ModelConfig::*f) const { c.*f = v.text(); }
+    void operator()(std::optional<int64_t> ModelConfig::*f) const { c.*f = v.integer(); }
+    void operator()(std::optional<double> ModelConfig::*f) const { c.*f = v.number(); }
+    void operator()(std::vector<int64_t> ModelConfig::*f) const { c.*f = v.integers(); }
+    void operator()(RopeScaling ModelConfig::*f) const { c.*f = parse_rope_scaling(v.text(), v.where(), v.key()); }
+  };
+  std::visit(Visitor{config, value}, field);
+}
+
+YAML::Node parse_file(const std::string& path) {
+  const auto file = MappedFile::open(path);
+  const auto bytes = file->bytes();
+  constexpr size_t kLargest = size_t{1} << 20;
+  check(bytes.size() <= kLargest, "config", "{} has {} bytes, expected at most {}", path, bytes.size(), kLargest);
+  try {
+    return YAML::Load(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+  } catch (const YAML::Exception& e) {
+    throw Error(fmt::format("config: {}:{}: {}", path, e.mark.line + 1, e.msg));
+  }
+}
+
+const NamedField& find_field(const std::string& key, const std::string& where) {
+  std::vector<std::string> names;
+  for (const NamedField& field : config_fields()) {
+    if (field.name == key) return field;
+    names.push_back(field.name);
+  }
+  const auto nearest = nearest_name(key, names);
+  throw Error(fmt::format("config: {}: the key {} is not known", where, quote(key)),
+              nearest ? fmt::format("did you mean {}?", *nearest) : "");
+}
+
+}  // namespace
+
+ModelConfig read_config_yaml(const std::string& path) {
+  const YAML::Node root = parse_file(path);
+  check(root.IsMap(), "config", "{}: expected keys and values, one a line", path);
+  std::string architecture;
+  if (const YAML::Node node = root["architecture"]; node && node.IsScalar()) architecture = node.Scalar();
+  check(!architecture.empty(), "config", "{}: the key architecture is missing", path);
+
+  ModelConfig c = find_config_family(architecture, {}, path).defaults;
+  c.source = path;
+  std::set<std::string> seen;
+  for (const auto& entry : root) {
+    const std::string where = fmt::format("{}:{}", path, entry.first.Mark().line + 1);
+    check(entry.first.IsScalar(), "config", "{}: a key is no plain name", where);
+    const std::string& key = entry.first.Scalar();
+    check(seen.insert(key).second, "config", "{}: the key {} appears twice", where, quote(key));
+    const NamedField& field = find_field(key, where);
+    if (!entry.second.IsNull()) set_field(c, field.field, YamlValue(entry.second, path, key));
+  }
+  c.model_type = find_config_family(architecture, {}, path).model_type;
+  complete_config(c);
+  return c;
+}
+
+}  // namespace lathe

@@ -1,0 +1,118 @@
+// What a ModelConfig computes, and what makes one valid.
+#include "config/model_config.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "formats/quote.h"
+#include "tensor/errors.h"
+
+namespace lathe {
+namespace {
+
+// Messages begin with the file, where there is one.
+class Checker {
+ public:
+  explicit Checker(const ModelConfig& config) : prefix_(config.source.empty() ? "" : config.source + ": ") {}
+
+  template <class... Args>
+  void operator()(bool condition, fmt::format_string<Args...> format, Args&&... args) const {
+    if (!condition) throw Error("config: " + prefix_ + fmt::format(format, std::forward<Args>(args)...));
+  }
+  void size(const char* name, int64_t value, int64_t largest = std::numeric_limits<int32_t>::max()) const {
+    (*this)(value >= 1 && value <= largest, "{} is {}, expected 1 to {}", name, value, largest);
+  }
+  // A finite number of at least, or above, `bound`.
+  void number(const char* name, double value, double bound, bool inclusive) const {
+    (*this)(std::isfinite(value) && (inclusive ? value >= bound : value > bound), "{} is {}, expected {} {}", name,
+            value, inclusive ? "at least" : "above", bound);
+  }
+
+ private:
+  std::string prefix_;
+};
+
+void validate_sizes(const ModelConfig& c, const Checker& check) {
+  check.size("vocab_size", c.vocab_size);
+  check.size("hidden_size", c.hidden_size);
+  check.size("intermediate_size", c.intermediate_size);
+  check.size("num_hidden_layers", c.num_hidden_layers, 10000);
+  check.size("num_attention_heads", c.num_attention_heads);
+  check.size("num_key_value_heads", c.num_key_value_heads);
+  check.size("head_dim", c.head_dim);
+  check.size("max_position_embeddings", c.max_position_embeddings);
+  check(c.num_attention_heads % c.num_key_value_heads == 0,
+        "num_attention_heads {} is no multiple of num_key_value_heads {}", c.num_attention_heads,
+        c.num_key_value_heads);
+  // Keeps every later product of sizes, in elements and in bytes, far from overflow.
+  const auto d = [](int64_t n) { return static_cast<double>(n); };
+  const double attention =
+      2.0 * d(c.hidden_size) * d(c.head_dim) * (d(c.num_attention_heads) + d(c.num_key_value_heads));
+  const double parameters = 2.0 * d(c.vocab_size) * d(c.hidden_size) + d(c.max_position_embeddings) * d(c.head_dim) +
+                            d(c.num_hidden_layers) * (attention + 3.0 * d(c.hidden_size) * d(c.intermediate_size));
+  check(parameters < 1e15,
+        "the sizes describe {:.2g} parameters, expected less than 1e15 (vocab_size {}, hidden_size {}, "
+        "intermediate_size {}, "
+        "{} layers, {} heads of head_dim {})",
+        parameters, c.vocab_size, c.hidden_size, c.intermediate_size, c.num_hidden_layers, c.num_attention_heads,
+        c.head_dim);
+}
+
+void validate_rope(const ModelConfig& c, const Checker& check) {
+  check(c.rotary_dim >= 0 && c.rotary_dim <= c.head_dim && c.rotary_dim % 2 == 0,
+        "rotary_dim is {}, expected an even number from 0 to head_dim {}", c.rotary_dim, c.head_dim);
+  check(c.uses_rope() || c.rope_scaling == RopeScaling::none, "rope_scaling is set, but rotary_dim is 0");
+  if (!c.uses_rope()) return;
+  check.number("rope_theta", c.rope_theta, 0.0, false);
+  check.number("rope_factor", c.rope_factor, 1.0, true);
+  const auto& factors = c.rope_frequency_factors;
+  check(factors.empty() || factors.size() == static_cast<size_t>(c.rotary_dim / 2),
+        "rope_frequency_factors holds {} values, expected rotary_dim / 2 = {}", factors.size(), c.rotary_dim / 2);
+  for (const float factor : factors) check.number("a value of rope_frequency_factors", factor, 0.0, false);
+  const auto scaling = c.rope_scaling;
+  if (scaling == RopeScaling::none || scaling == RopeScaling::linear) return;
+  check.size("rope_original_max_position", c.rope_original_max_position);
+  if (scaling == RopeScaling::llama3) {
+    check.number("rope_low_freq_factor", c.rope_low_freq_factor, 0.0, false);
+    check.number("rope_high_freq_factor", c.rope_high_freq_factor, c.rope_low_freq_factor, false);
+  }
+  if (scaling == RopeScaling::yarn) {
+    check.number("rope_beta_slow", c.rope_beta_slow, 0.0, false);
+    check.number("rope_beta_fast", c.rope_beta_fast, c.rope_beta_slow, false);
+    if (c.rope_attention_factor) check.number("rope_attention_factor", *c.rope_attention_factor, 0.0, false);
+  }
+}
+
+}  // namespace
+
+int64_t ModelConfig::context_limit() const {
+  const bool extended = rope_original_max_position > 0 && rope_original_max_position < max_position_embeddings;
+  if (rope_scaling == RopeScaling::none || rope_scaling == RopeScaling::llama3 || !uses_rope())
+    return max_position_embeddings;
+  if (rope_scaling != RopeScaling::yarn && extended) return max_position_embeddings;
+  const int64_t original = extended ? rope_original_max_position : max_position_embeddings;
+  const double scaled = std::min(static_cast<double>(original) * rope_factor, 0x1p31 - 1);
+  // Some files with yarn name more than original times factor, to leave room for the answer.
+  return std::max(max_position_embeddings, static_cast<int64_t>(scaled));
+}
+
+void validate(const ModelConfig& c) {
+  const Checker check(c);
+  validate_sizes(c, check);
+  validate_rope(c, check);
+  constexpr std::array kActivations = {"silu", "gelu", "gelu_new", "gelu_pytorch_tanh"};
+  check(std::find(kActivations.begin(), kActivations.end(), c.hidden_act) != kActivations.end(),
+        "hidden_act is {}, expected one of {}", quote(c.hidden_act), fmt::join(kActivations, ", "));
+  check.number("norm_eps", c.norm_eps, 0.0, true);
+  check.number("initializer_range", c.initializer_range, 0.0, true);
+  check(c.layer_window.empty() || c.layer_window.size() == static_cast<size_t>(c.num_hidden_layers),
+        "layer_window holds {} values, expected num_hidden_layers = {}", c.layer_window.size(), c.num_hidden_layers);
+  for (const int64_t window : c.layer_window) check(window >= 0, "layer_window holds {}, expected 0 or more", window);
+  check(c.bos_token_id.value_or(0) >= 0, "bos_token_id is {}, expected 0 or more", c.bos_token_id.value_or(0));
+  check(c.pad_token_id.value_or(0) >= 0, "pad_token_id is {}, expected 0 or more", c.pad_token_id.value_or(0));
+  for (const int64_t id : c.eos_token_ids) check(id >= 0, "eos_token_ids holds {}, expected 0 or more", id);
+}
+
+}  // namespace lathe
