@@ -1,0 +1,195 @@
+#include "tokenizer/normalizer.h"
+
+#include <vector>
+
+#include "tokenizer/byte_alphabet.h"
+#include "tokenizer/pattern.h"
+#include "tokenizer/unicode.h"
+
+namespace lathe {
+namespace {
+
+class NormalizerSequence : public Normalizer {
+ public:
+  explicit NormalizerSequence(std::vector<std::unique_ptr<Normalizer>> parts) : parts_(std::move(parts)) {}
+  void apply(std::string& text) const override {
+    for (const auto& part : parts_) part->apply(text);
+  }
+
+ private:
+  std::vector<std::unique_ptr<Normalizer>> parts_;
+};
+
+class UnicodeNormalizer : public Normalizer {
+ public:
+  explicit UnicodeNormalizer(NormalForm form) : form_(form) {}
+  void apply(std::string& text) const override { text = normalize(text, form_); }
+
+ private:
+  NormalForm form_;
+};
+
+class Lowercase : public Normalizer {
+ public:
+  void apply(std::string& text) const override { text = lowercase(text); }
+};
+
+class Prepend : public Normalizer {
+ public:
+  explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
+  void apply(std::string& text) const override {
+    if (!text.empty()) text.insert(0, prefix_);
+  }
+
+ private:
+  std::string prefix_;
+};
+
+class Replace : public Normalizer {
+ public:
+  Replace(Regex pattern, std::string content) : pattern_(std::move(pattern)), content_(std::move(content)) {}
+  void apply(std::string& text) const override { text = replace_all(text, pattern_, content_); }
+
+ private:
+  Regex pattern_;
+  std::string content_;
+};
+
+class Strip : public Normalizer {
+ public:
+  Strip(bool left, bool right) : left_(left), right_(right) {}
+  void apply(std::string& text) const override {
+    if (right_) text.erase(white_space_before(text, text.size()));
+    if (left_) text.erase(0, white_space_behind(text, 0));
+  }
+
+ private:
+  bool left_, right_;
+};
+
+// Keeps the characters for which `keep` holds.
+template <class Keep>
+std::string filter(std::string_view text, const Keep& keep) {
+  std::string result;
+  for (size_t position = 0; position < text.size();) {
+    const size_t begin = position;
+    if (keep(next_character(text, position))) result.append(text.substr(begin, position - begin));
+  }
+  return result;
+}
+
+class StripAccents : public Normalizer {
+ public:
+  void apply(std::string& text) const override {
+    text = filter(text, [](char32_t c) { return !is_mark(c); });
+  }
+};
+
+// Google's neural machine translation rules: controls go, odd spaces become spaces.
+class Nmt : public Normalizer {
+ public:
+  void apply(std::string& text) const override {
+    text = filter(text, [](char32_t c) {
+      return !((c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F ||
+               c == 0x9F);
+    });
+    text = replace_all(text, spaces_, " ");
+  }
+
+ private:
+  Regex spaces_{
+      "[\\x{09}\\x{0A}\\x{0C}\\x{0D}\\x{1680}\\x{200B}-\\x{200F}\\x{2028}\\x{2029}\\x{2581}\\x{FEFF}\\x{FFFD}]"};
+};
+
+// Spells every byte as a character, as the byte-level pre-tokeniser does.
+class ByteLevelNormalizer : public Normalizer {
+ public:
+  void apply(std::string& text) const override { text = bytes_to_alphabet(text); }
+};
+
+class BertNormalizer : public Normalizer {
+ public:
+  BertNormalizer(bool clean, bool chinese, bool strip_accents, bool lower)
+      : clean_(clean), chinese_(chinese), strip_accents_(strip_accents), lower_(lower) {}
+  void apply(std::string& text) const override {
+    if (clean_) {
+      text = filter(text, [](char32_t c) {
+        return c == '\t' || c == '\n' || c == '\r' || (c != 0 && c != 0xFFFD && !is_other(c));
+      });
+      text = replace_all(text, white_space_, " ");
+    }
+    if (chinese_) text = spaced_ideographs(text);
+    if (strip_accents_) {
+      text = normalize(text, NormalForm::nfd);
+      text = filter(text, [](char32_t c) { return !is_nonspacing_mark(c); });
+    }
+    if (lower_) text = lowercase(text);
+  }
+
+ private:
+  static std::string spaced_ideographs(std::string_view text) {
+    std::string result;
+    for (size_t position = 0; position < text.size();) {
+      const char32_t c = next_character(text, position);
+      // BERT's own list (google-research/bert, tokenization.py, _is_chinese_char), not a Unicode class; the reference
+      // begins the fifth range at U+2B920 where BERT has U+2B820.
+      const bool ideograph = (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
+                             (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
+                             (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
+                             (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+      if (ideograph) result += ' ';
+      append_character(result, c);
+      if (ideograph) result += ' ';
+    }
+    return result;
+  }
+
+  bool clean_, chinese_, strip_accents_, lower_;
+  Regex white_space_{"\\s"};
+};
+
+}  // namespace
+
+std::unique_ptr<Normalizer> make_normalizer(const JsonNode& node) {
+  if (node.value().is_null()) return nullptr;
+  const std::string type = node.at("type").string();
+  if (type == "Sequence") {
+    const JsonNode parts = node.at("normalizers");
+    std::vector<std::unique_ptr<Normalizer>> made;
+    for (size_t i = 0; i < parts.size(); ++i)
+      if (auto part = make_normalizer(parts.at(i))) made.push_back(std::move(part));
+    return std::make_unique<NormalizerSequence>(std::move(made));
+  }
+  if (type == "NFC") return std::make_unique<UnicodeNormalizer>(NormalForm::nfc);
+  if (type == "NFD") return std::make_unique<UnicodeNormalizer>(NormalForm::nfd);
+  if (type == "NFKC") return std::make_unique<UnicodeNormalizer>(NormalForm::nfkc);
+  if (type == "NFKD") return std::make_unique<UnicodeNormalizer>(NormalForm::nfkd);
+  if (type == "Lowercase") return std::make_unique<Lowercase>();
+  if (type == "StripAccents") return std::make_unique<StripAccents>();
+  if (type == "Nmt") return std::make_unique<Nmt>();
+  if (type == "ByteLevel") return std::make_unique<ByteLevelNormalizer>();
+  if (type == "Prepend") return std::make_unique<Prepend>(node.at("prepend").string());
+  if (type == "Replace")
+    return std::make_unique<Replace>(make_pattern(node.at("pattern")), node.at("content").string());
+  if (type == "Strip")
+    return std::make_unique<Strip>(node.boolean_or("strip_left", true), node.boolean_or("strip_right", true));
+  if (type == "BertNormalizer") {
+    const bool lower = node.boolean_or("lowercase", true);
+    return std::make_unique<BertNormalizer>(node.boolean_or("clean_text", true),
+                                            node.boolean_or("handle_chinese_chars", true),
+                                            node.boolean_or("strip_accents", lower), lower);
+  }
+  node.fail(
+      fmt::format("normalizer type '{}' is not supported", type),
+      "supported: Sequence, NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Nmt, ByteLevel, Prepend, Replace, Strip, "
+      "BertNormalizer");
+}
+
+std::unique_ptr<Normalizer> make_space_escaper(bool prefix) {
+  std::vector<std::unique_ptr<Normalizer>> parts;
+  if (prefix) parts.push_back(std::make_unique<Prepend>(" "));
+  parts.push_back(std::make_unique<Replace>(Regex(" ", Regex::Syntax::literal), "\xE2\x96\x81"));
+  return std::make_unique<NormalizerSequence>(std::move(parts));
+}
+
+}  // namespace lathe

@@ -1,0 +1,25 @@
+// Patterns as tokenizer.json writes them, and what the components do with them.
+#pragma once
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "tokenizer/json_node.h"
+#include "tokenizer/regex.h"
+
+namespace lathe {
+
+// {"String": "..."} taken literally, or {"Regex": "..."}.
+Regex make_pattern(const JsonNode& node);
+
+std::string replace_all(std::string_view text, const Regex& pattern, std::string_view with);
+
+// Where the run of white space that ends at `end` begins, and where the one that begins at `begin` ends.
+size_t white_space_before(std::string_view text, size_t end);
+size_t white_space_behind(std::string_view text, size_t begin);
+
+// Whether the character before `position`, or the one at it, is part of a word (\w as Rust's regex crate has it).
+bool word_character_before(std::string_view text, size_t position);
+bool word_character_at(std::string_view text, size_t position);
+
+}  // namespace lathe
