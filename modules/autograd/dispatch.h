@@ -43,6 +43,7 @@ inline Tensor as_contiguous(const Tensor& x) {
 // The values of a norm weight, bias or unpacked matrix in the dtype of the activations, converted where they differ.
 inline Tensor values_of(const Parameter& w, DType dtype, const char* operation) {
   check(w.value.defined(), operation, "a weight of shape {} has no value", w.shape);
+  check(w.value.shape() == w.shape, operation, "a weight of shape {} holds {}", w.shape, w.value);
   check(w.value.dtype() != DType::f64 || dtype == DType::f64, operation, "weight {} meets activations in {}", w.value,
         name(dtype));
   return convert(w.value, dtype);
@@ -50,7 +51,7 @@ inline Tensor values_of(const Parameter& w, DType dtype, const char* operation) 
 
 // Throws unless the gradient of w has the dtype that the backward of an op over `dtype` writes.
 inline void check_gradient_dtype(const Parameter& w, DType dtype, const char* operation) {
-  check(w.value.dtype() == DType::f64 || dtype != DType::f64, operation,
+  check(!w.trainable || w.value.dtype() == DType::f64 || dtype != DType::f64, operation,
         "a gradient in f64 needs f64 weights, weight {}", w.value);
 }
 

@@ -13,7 +13,8 @@ void Parameter::prepare_for_inference(Arithmetic arithmetic) {
     value = convert(value, DType::f32);
     return;
   }
-  check(value.rank() == 2, "prepare_for_inference", "a matrix has two dimensions, value {}", value);
+  check(value.rank() == 2 && value.shape() == shape, "prepare_for_inference", "a matrix of shape {} holds {}", shape,
+        value);
   const Tensor source = value.contiguous() ? value : value.clone();
   const int64_t rows = source.dim(0), columns = source.dim(1);
   PackedWeight weight;

@@ -149,6 +149,13 @@ Tensor Tensor::clone() const {
   return t;
 }
 
+Tensor Tensor::without_elements() const {
+  Tensor t = *this;
+  t.storage_ = nullptr;
+  t.data_ = nullptr;
+  return t;
+}
+
 std::string Tensor::describe() const {
   if (!defined()) return "undefined";
   return fmt::format("{} {} {}", to_string(shape_), name(dtype_), to_string(device_));

@@ -93,6 +93,8 @@ class Tensor {
   Tensor column_range(int64_t begin, int64_t end) const;
   // A contiguous copy without tape id. (autograd/convert.h changes the dtype.)
   Tensor clone() const;
+  // Shape, dtype, device and tape id alone: what a backward keeps of an input whose values it does not need.
+  Tensor without_elements() const;
 
   // Position on the tape; 0 when no gradient is wanted. Set by Tape::record only.
   int64_t tape_id = 0;

@@ -1,0 +1,54 @@
+// Activation functions, plain and gated.
+#include "kernels/activation.h"
+
+#include "autograd/dispatch.h"
+#include "autograd/ops.h"
+#include "autograd/tape.h"
+
+namespace lathe {
+
+Tensor activation(const Tensor& x_, Activation f) {
+  check(x_.rank() > 0, "activation", "x must have a dimension, found {}", x_);
+  const Tensor x = with_row_stride(x_);
+  Tensor y = like(x);
+  dispatch("activation", x, [&](auto element) {
+    using T = decltype(element);
+    cpu::activation(y.data<T>(), x.data<T>(), row_stride(x), x.rows(), x.dim(-1), f);
+  });
+  if (Tape::recording(x))
+    Tape::record("activation", y, [x, f](const Tensor& dy, Gradients& g) {
+      const Tensor dx = like(x);
+      dispatch("activation", x, [&](auto element) {
+        using T = decltype(element);
+        cpu::activation_backward(dx.data<T>(), dy.data<T>(), x.data<T>(), row_stride(x), x.rows(), x.dim(-1), f);
+      });
+      g.add(x, dx);
+    });
+  return y;
+}
+
+Tensor gated_activation(const Tensor& gate_, const Tensor& up_, Activation f) {
+  check(gate_.rank() > 0 && gate_.shape() == up_.shape() && gate_.dtype() == up_.dtype(), "gated_activation",
+        "gate and up must be alike, gate {}, up {}", gate_, up_);
+  const Tensor gate = with_row_stride(gate_), up = with_row_stride(up_);
+  Tensor y = like(gate);
+  dispatch("gated_activation", gate, [&](auto element) {
+    using T = decltype(element);
+    cpu::gated_activation(y.data<T>(), gate.data<T>(), row_stride(gate), up.data<T>(), row_stride(up), gate.rows(),
+                          gate.dim(-1), f);
+  });
+  if (Tape::recording(gate, up))
+    Tape::record("gated_activation", y, [gate, up, f](const Tensor& dy, Gradients& g) {
+      const Tensor dgate = like(gate), dup = like(up);
+      dispatch("gated_activation", gate, [&](auto element) {
+        using T = decltype(element);
+        cpu::gated_activation_backward(dgate.data<T>(), dup.data<T>(), dy.data<T>(), gate.data<T>(), row_stride(gate),
+                                       up.data<T>(), row_stride(up), gate.rows(), gate.dim(-1), f);
+      });
+      g.add(gate, dgate);
+      g.add(up, dup);
+    });
+  return y;
+}
+
+}  // namespace lathe

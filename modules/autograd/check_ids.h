@@ -1,0 +1,17 @@
+// The check of index tensors: token ids, rows, targets. Internal to autograd/.
+#pragma once
+#include "autograd/dispatch.h"
+
+namespace lathe {
+
+// Throws Error unless ids is (N) i32 and contiguous, each in [0, limit). `what` names one: "token id".
+inline void check_ids(const char* operation, const char* what, const Tensor& ids, int64_t limit) {
+  check(ids.rank() == 1 && ids.dtype() == DType::i32 && ids.contiguous(), operation, "needs {}s (N) i32, found {}",
+        what, ids);
+  const int32_t* values = ids.data<int32_t>();
+  for (int64_t i = 0; i < ids.dim(0); ++i)
+    check(values[i] >= 0 && values[i] < limit, operation, "{} {} at index {} is outside [0, {})", what, values[i], i,
+          limit);
+}
+
+}  // namespace lathe
