@@ -1,0 +1,250 @@
+#include "generate/engine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "generate/kv_memory.h"
+#include "generate/stop_strings.h"
+
+namespace lathe {
+
+// One sequence of a request: what the scheduler sees, and what becomes of its tokens.
+struct Engine::Generation {
+  Sequence sequence;
+  RequestId request_id = 0;
+  int64_t index = 0;  // in the request
+  std::shared_ptr<const Request> request;
+  std::shared_ptr<const OnEvent> on_event;
+  uint64_t seed = 0;
+  TokenHistory history;  // kept only where penalties need it
+  std::optional<StreamDecoder> decoder;
+  StopStrings stop_strings;
+  std::string text;  // that was handed out
+  std::vector<TokenLogprobs> logprobs;
+};
+
+namespace {
+
+int64_t context_of(const ModelConfig& config, int64_t asked) {
+  const int64_t context = asked > 0 ? asked : config.context_limit();
+  check(config.uses_rope() || context <= config.max_position_embeddings, "engine",
+        "a context of {} tokens was asked for, the model has {} learned positions", context,
+        config.max_position_embeddings);
+  check(context > 0 && context <= std::numeric_limits<int32_t>::max(), "engine", "a context of {} tokens", context);
+  return context;
+}
+
+}  // namespace
+
+Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer, const EngineOptions& options)
+    : model_(model),
+      tokenizer_(std::move(tokenizer)),
+      layer_groups_(layer_groups(model.config)),
+      context_(context_of(model.config, options.context)) {
+  const std::vector<PageGroup> groups = cache_pages(model.config, options.cache_dtype, options.kv_memory, context_,
+                                                    options.max_batch_tokens, options.max_sequences);
+  std::vector<int64_t> pages;
+  for (const PageGroup& g : groups) pages.push_back(g.pages);
+  cache_ = std::make_unique<KVCache>(model.config, options.cache_dtype, pages);
+  blocks_ = std::make_unique<BlockManager>(groups);
+  scheduler_ = std::make_unique<Scheduler>(*blocks_, SchedulerOptions{options.max_sequences, options.max_batch_tokens});
+}
+
+Engine::~Engine() = default;
+
+void Engine::check_request(const Request& r) const {
+  check(!r.prompt.empty(), "engine", "the prompt has no token");
+  const int64_t vocabulary = model_.config.vocab_size;
+  for (size_t i = 0; i < r.prompt.size(); ++i)
+    check(r.prompt[i] >= 0 && r.prompt[i] < vocabulary, "engine",
+          "token {} of the prompt is {}, the vocabulary has {} tokens", i, r.prompt[i], vocabulary);
+  check(std::ssize(r.prompt) <= context_, "engine", "the prompt has {} tokens, the context is {}", r.prompt.size(),
+        context_);
+  check(r.max_new_tokens >= 1, "engine", "max_new_tokens must be at least 1, found {}", r.max_new_tokens);
+  check(r.num_sequences >= 1, "engine", "num_sequences must be at least 1, found {}", r.num_sequences);
+  check(!r.logprobs || *r.logprobs >= 0, "engine", "logprobs must be at least 0, found {}", r.logprobs.value_or(0));
+  check(r.stop_strings.empty() || tokenizer_ != nullptr, "engine", "stop strings need a tokenizer");
+  validate(r.sampling);
+}
+
+RequestId Engine::submit(const Request& request, OnEvent on_event) {
+  check_request(request);
+  const auto shared_request = std::make_shared<const Request>(request);
+  const auto shared_on_event = std::make_shared<const OnEvent>(std::move(on_event));
+  const StopStrings stop_strings(request.stop_strings);
+  const uint64_t seed = request.sampling.seed ? *request.sampling.seed : random_seed();
+  const int64_t prompt_tokens = std::ssize(request.prompt);
+  const int64_t token_limit =
+      prompt_tokens + std::min(request.max_new_tokens, std::max<int64_t>(1, context_ - prompt_tokens));
+  std::shared_ptr<const RopeFrequencies> rope;
+  if (model_.config.uses_rope())
+    rope = std::make_shared<const RopeFrequencies>(rope_frequencies(model_.config, token_limit));
+
+  const uint64_t first = next_sequence_;
+  for (int64_t i = 0; i < request.num_sequences; ++i) {
+    auto g = std::make_unique<Generation>();
+    g->sequence.id = next_sequence_;
+    if (i > 0) g->sequence.leader = first;
+    g->sequence.tokens = request.prompt;
+    g->sequence.prompt_tokens = prompt_tokens;
+    g->sequence.token_limit = token_limit;
+    g->sequence.rope = rope;
+    g->request_id = next_request_;
+    g->index = i;
+    g->request = shared_request;
+    g->on_event = shared_on_event;
+    g->seed = seed;
+    if (request.sampling.penalises()) g->history.add_prompt(request.prompt);
+    if (tokenizer_) g->decoder.emplace(*tokenizer_);
+    g->stop_strings = stop_strings;
+    scheduler_->add(g->sequence);  // throws for the first of them or for none
+    generations_.emplace(next_sequence_++, std::move(g));
+  }
+  return next_request_++;
+}
+
+bool Engine::idle() const { return generations_.empty() && events_.empty(); }
+
+StepReport Engine::step() {
+  deliver();  // what an exception has left over
+  const StepPlan plan = scheduler_->plan();
+  StepReport report;
+  report.preempted = plan.preempted;
+  report.sequences = std::ssize(plan.items);
+  if (plan.items.empty()) return report;
+
+  std::vector<Generation*> sampling;  // by row of the logits
+  for (const StepPlan::Item& item : plan.items) {
+    const Sequence& s = *item.sequence;
+    const bool decodes = item.new_tokens == 1 && s.length() > s.prompt_tokens;
+    (decodes ? report.decoded_tokens : report.prompt_tokens) += item.new_tokens;
+    if (item.samples()) sampling.push_back(generations_.at(s.id).get());
+  }
+  report.sampled = std::ssize(sampling);
+
+  const Tensor logits = run(plan);  // (R, V)
+  scheduler_->commit(plan);
+  for (size_t row = 0; row < sampling.size(); ++row) {
+    const auto width = static_cast<size_t>(logits.dim(1));
+    take_token(*sampling[row], {logits.data<float>() + row * width, width});
+  }
+  deliver();
+  return report;
+}
+
+// Undefined where no sequence wants logits.
+Tensor Engine::run(const StepPlan& plan) {
+  copy_pages(plan.copies);
+  std::vector<BatchSequence> sequences(plan.items.size());
+  bool samples = false;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const Sequence& s = *plan.items[i].sequence;
+    const int64_t new_tokens = plan.items[i].new_tokens;
+    BatchSequence& b = sequences[i];
+    b.tokens = std::span(s.tokens).subspan(static_cast<size_t>(s.cached), static_cast<size_t>(new_tokens));
+    b.cached = s.cached;
+    b.pages.assign(s.pages.begin(), s.pages.end());
+    b.rope = s.rope.get();
+    b.logits_from = plan.items[i].samples() ? new_tokens - 1 : new_tokens;
+    samples |= plan.items[i].samples();
+  }
+  const Batch batch = make_batch(sequences, cache_.get());
+  if (samples) return logits(model_, batch);
+  model_.hidden(batch);
+  return {};
+}
+
+void Engine::copy_pages(const std::vector<PageCopy>& copies) {
+  for (const PageCopy& copy : copies) {
+    for (const int64_t layer : layer_groups_[copy.group].layers) {
+      for (const Tensor* pages : {&cache_->keys(layer), &cache_->values(layer)}) {
+        const size_t page_bytes = pages->bytes() / static_cast<size_t>(pages->dim(0));
+        auto* base = static_cast<uint8_t*>(pages->raw());
+        std::memcpy(base + static_cast<size_t>(copy.to) * page_bytes,
+                    base + static_cast<size_t>(copy.from) * page_bytes, page_bytes);
+      }
+    }
+  }
+}
+
+// Samples from a row of logits; the sequence is gone afterwards where that ends it.
+void Engine::take_token(Generation& g, std::span<float> logits) {
+  const Request& request = *g.request;
+  GenerationEvent event;
+  event.request = g.request_id;
+  event.sequence = g.index;
+  SampledToken sampled;
+  try {
+    const SampleKey key{g.seed, static_cast<uint64_t>(g.index), static_cast<uint64_t>(g.sequence.length())};
+    sampled = sampler_.sample(logits, request.sampling, g.history, key, request.logprobs);
+  } catch (const Error& error) {  // of this sequence alone
+    return finish(g, std::move(event), FinishReason::error, error.what());
+  }
+  g.sequence.tokens.push_back(sampled.token);
+  if (request.sampling.penalises()) g.history.add_generated(sampled.token);
+  if (sampled.logprobs) g.logprobs.push_back(*sampled.logprobs);
+  event.token = sampled.token;
+  event.logprobs = std::move(sampled.logprobs);
+
+  const auto& stops = request.stop_tokens;
+  if (!request.ignore_eos && std::find(stops.begin(), stops.end(), sampled.token) != stops.end())
+    return finish(g, std::move(event), FinishReason::stop);
+  if (g.decoder) event.text = g.stop_strings.push(g.decoder->push(sampled.token));
+  if (g.stop_strings.found()) return finish(g, std::move(event), FinishReason::stop);
+  if (g.sequence.length() >= g.sequence.token_limit) return finish(g, std::move(event), FinishReason::length);
+  g.text += event.text;
+  events_.push_back({g.on_event, std::move(event)});
+}
+
+void Engine::finish(Generation& g, GenerationEvent event, FinishReason reason, std::string error) {
+  if (g.decoder && !g.stop_strings.found()) {
+    event.text += g.stop_strings.push(g.decoder->finish());
+    event.text += g.stop_strings.finish();
+  }
+  g.text += event.text;
+
+  Completion& c = event.completion.emplace();
+  c.sequence = g.index;
+  c.tokens.assign(g.sequence.tokens.begin() + g.sequence.prompt_tokens, g.sequence.tokens.end());
+  if (tokenizer_) c.text = std::move(g.text);
+  c.finish_reason = reason;
+  c.error = std::move(error);
+  c.prompt_tokens = g.sequence.prompt_tokens;
+  c.cached_tokens = g.sequence.shared;
+  c.logprobs = std::move(g.logprobs);
+  c.seed = g.seed;
+  events_.push_back({g.on_event, std::move(event)});
+  scheduler_->remove(g.sequence);
+  generations_.erase(g.sequence.id);
+}
+
+void Engine::cancel(RequestId request) {
+  std::vector<Generation*> cancelled;
+  for (const auto& [id, g] : generations_)
+    if (g->request_id == request) cancelled.push_back(g.get());
+  for (Generation* g : cancelled) {
+    GenerationEvent event;
+    event.request = g->request_id;
+    event.sequence = g->index;
+    finish(*g, std::move(event), FinishReason::cancelled);
+  }
+  deliver();
+}
+
+// Callbacks run when all state is in order, so they may submit and cancel; events that arise meanwhile join the queue.
+void Engine::deliver() {
+  if (delivering_) return;
+  struct Delivering {
+    bool& flag;
+    explicit Delivering(bool& f) : flag(f) { flag = true; }
+    ~Delivering() { flag = false; }
+  } const delivering(delivering_);
+  while (!events_.empty()) {
+    const PendingEvent pending = std::move(events_.front());
+    events_.pop_front();
+    if (*pending.on_event) (*pending.on_event)(pending.event);
+  }
+}
+
+}  // namespace lathe

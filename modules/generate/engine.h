@@ -1,0 +1,100 @@
+// The engine: many requests, one model, one step at a time.
+//
+//   Engine engine(*loaded.model, tokenizer, {.cache_dtype = loaded.cache_dtype});
+//   engine.submit(request, [](const GenerationEvent& event) { std::cout << event.text; });
+//   while (!engine.idle()) engine.step();
+//
+// A step asks the scheduler for a plan, packs the new tokens of all its sequences into one Batch (N of them, of S
+// sequences, R of which want logits), runs the model once over it, and samples the R rows. Prefill, chunks of it and
+// decoding are the same pass: they differ in how many new tokens a sequence brings.
+//
+// What a sequence generates depends on its request alone: not on the others in the batch, on chunks, pages, preemption
+// or threads. For one thread at a time; requests do not share state, so nothing else needs care.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "generate/request.h"
+#include "generate/scheduler.h"
+#include "llm/causal_lm.h"
+#include "tokenizer/tokenizer.h"
+
+namespace lathe {
+
+struct EngineOptions {
+  DType cache_dtype = DType::f32;
+  size_t kv_memory = 0;            // bytes of the key-value cache; 0: see cache_pages in generate/kv_memory.h
+  int64_t max_sequences = 64;      // that run at once; further ones wait
+  int64_t max_batch_tokens = 512;  // new tokens of a step
+  // Tokens that a sequence may have; 0: the model's context_limit(). Models with rotary positions may be taken further
+  // (the caller warns); a table of learned positions ends where it ends.
+  int64_t context = 0;
+};
+
+struct StepReport {
+  int64_t sequences = 0;       // that took part; 0: there was nothing to do
+  int64_t prompt_tokens = 0;   // computed in chunks of prompts, or again after a preemption
+  int64_t decoded_tokens = 0;  // computed one a sequence
+  int64_t sampled = 0;         // tokens that came out
+  int64_t preempted = 0;       // sequences that lost their pages
+};
+
+class Engine {
+ public:
+  // The model must live as long as the engine. Without a tokenizer, completions have no text.
+  Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer, const EngineOptions& options = {});
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Queues a request. `on_event` is called from step() and cancel(). Throws Error naming the field and what was
+  // expected: an empty prompt, an id outside the vocabulary, a prompt longer than the context, a request that the cache
+  // could never hold, a sampling parameter out of range, a stop string that cannot be.
+  //
+  // A sequence ends with `length` when prompt and answer fill the context; a prompt that fills it alone still gets one
+  // token.
+  RequestId submit(const Request& request, OnEvent on_event);
+
+  // One pass over the model, and the events that follow from it. What `on_event` throws passes through; the remaining
+  // events are delivered by the next step.
+  StepReport step();
+  bool idle() const;
+
+  // Ends what is left of a request, with FinishReason::cancelled; a request that is finished or unknown is left alone.
+  // May be called from on_event.
+  void cancel(RequestId request);
+
+  int64_t context() const { return context_; }
+  const KVCache& cache() const { return *cache_; }
+
+ private:
+  struct Generation;
+  struct PendingEvent {
+    std::shared_ptr<const OnEvent> on_event;
+    GenerationEvent event;
+  };
+
+  void check_request(const Request& request) const;
+  void copy_pages(const std::vector<PageCopy>& copies);
+  Tensor run(const StepPlan& plan);
+  void take_token(Generation& generation, std::span<float> logits);
+  void finish(Generation& generation, GenerationEvent event, FinishReason reason, std::string error = {});
+  void deliver();
+
+  const CausalLM& model_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::vector<LayerGroup> layer_groups_;
+  int64_t context_;
+  std::unique_ptr<KVCache> cache_;
+  std::unique_ptr<BlockManager> blocks_;
+  std::unique_ptr<Scheduler> scheduler_;
+  Sampler sampler_;
+  std::map<uint64_t, std::unique_ptr<Generation>> generations_;  // by sequence id
+  std::deque<PendingEvent> events_;
+  bool delivering_ = false;
+  uint64_t next_sequence_ = 0, next_request_ = 0;
+};
+
+}  // namespace lathe

@@ -1,0 +1,67 @@
+// What a caller asks of the engine, and what it is told.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "generate/sampler.h"
+#include "llm/load.h"
+#include "tokenizer/tokenizer.h"
+
+namespace lathe {
+
+using RequestId = uint64_t;  // counts up in the order of submission
+
+struct Request {
+  std::vector<int32_t> prompt;  // at least one token
+  int64_t max_new_tokens = 128;
+  int64_t num_sequences = 1;  // independent answers; they share the work of the prompt
+  SamplingParameters sampling;
+  std::vector<int32_t> stop_tokens;       // any of them ends an answer: see stop_tokens() below
+  bool ignore_eos = false;                // stop_tokens are tokens like any other
+  std::vector<std::string> stop_strings;  // need a tokenizer
+  std::optional<int64_t> logprobs;        // alternatives to report a token, 0 for the chosen one alone; absent: none
+};
+
+// stop: a stop token or a stop string. length: max_new_tokens or the context is reached. error: the model gave no
+// usable logits for this sequence; the others go on.
+enum class FinishReason : uint8_t { stop, length, cancelled, error };
+std::string_view name(FinishReason reason);
+
+// One finished sequence.
+struct Completion {
+  int64_t sequence = 0;             // index in its request
+  std::vector<int32_t> tokens;      // the new ones; a stop token that ended it is the last of them
+  std::optional<std::string> text;  // of the tokens, without the final stop token and without a stop string; absent
+                                    // where the engine has no tokenizer
+  FinishReason finish_reason = FinishReason::stop;
+  std::string error;                    // what was wrong, for FinishReason::error
+  int64_t prompt_tokens = 0;            // tokens of the prompt
+  int64_t cached_tokens = 0;            // of these, how many were in the cache already
+  std::vector<TokenLogprobs> logprobs;  // one a token; empty where none were asked for
+  uint64_t seed = 0;                    // the request's, or the one that was chosen for it
+};
+
+// A new token, the end of a sequence, or both. The texts of a sequence's events, put together, are its completion's.
+struct GenerationEvent {
+  RequestId request = 0;
+  int64_t sequence = 0;          // index in its request
+  std::optional<int32_t> token;  // absent where a cancellation ends the sequence
+  std::string text;              // whole characters; empty while they are incomplete or may begin a stop string
+  std::optional<TokenLogprobs> logprobs;
+  std::optional<Completion> completion;  // on the sequence's last event
+};
+using OnEvent = std::function<void(const GenerationEvent&)>;
+
+// What ends an answer of this model: the union of what generation_config.json (or GGUF metadata) and config.json name
+// as eos and of the tokenizer's end-of-turn tokens; ascending. Files name one of several far too often to trust any.
+std::vector<int32_t> stop_tokens(const LoadedModel& loaded, const Tokenizer* tokenizer);
+
+// The model's own defaults. Greedy where the file says `do_sample: false` or names no temperature at all; a temperature
+// of 1 where it says `do_sample: true` alone. Filters that it does not name are off.
+SamplingParameters sampling_defaults(const GenerationDefaults& defaults);
+
+}  // namespace lathe

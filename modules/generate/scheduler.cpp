@@ -1,0 +1,126 @@
+#include "generate/scheduler.h"
+
+#include <algorithm>
+
+#include "tensor/errors.h"
+
+namespace lathe {
+namespace {
+
+bool older(const Sequence* a, const Sequence* b) { return a->id < b->id; }
+
+}  // namespace
+
+Scheduler::Scheduler(BlockManager& blocks, SchedulerOptions options) : blocks_(blocks), options_(options) {
+  check(options.max_sequences >= 1, "scheduler", "max_sequences must be at least 1, found {}", options.max_sequences);
+  check(options.max_batch_tokens >= options.max_sequences, "scheduler",
+        "a step of {} tokens has no room for one of each of {} sequences", options.max_batch_tokens,
+        options.max_sequences);
+}
+
+void Scheduler::add(Sequence& sequence) {
+  for (size_t g = 0; g < blocks_.groups(); ++g) {
+    const int64_t needed = peak_pages(blocks_.window(g), sequence.token_limit, options_.max_batch_tokens);
+    if (needed > blocks_.pages(g))
+      throw Error(fmt::format("scheduler: a sequence of up to {} tokens needs {} pages of {} tokens, the cache has {}",
+                              sequence.token_limit, needed, kPageTokens, blocks_.pages(g)),
+                  "ask for fewer new tokens, or give the cache more memory (--kv-memory)");
+  }
+  sequence.status = SequenceStatus::waiting;
+  waiting_.insert(std::upper_bound(waiting_.begin(), waiting_.end(), &sequence, older), &sequence);
+}
+
+void Scheduler::remove(Sequence& sequence) {
+  std::erase(running_, &sequence);
+  std::erase(waiting_, &sequence);
+  blocks_.release(sequence.pages);
+  sequence.status = SequenceStatus::finished;
+}
+
+StepPlan Scheduler::plan() {
+  StepPlan plan;
+  int64_t decoding = 0;
+  for (const Sequence* s : running_) decoding += s->remaining() == 1;
+  int64_t prompt_budget = options_.max_batch_tokens - decoding;
+
+  for (size_t i = 0; i < running_.size(); ++i) {  // may shrink from its end
+    Sequence& s = *running_[i];
+    const bool decodes = s.remaining() == 1;
+    const int64_t new_tokens = decodes ? 1 : std::min(s.remaining(), prompt_budget);
+    if (new_tokens == 0 || !advance(s, new_tokens, plan)) continue;
+    if (!decodes) prompt_budget -= new_tokens;
+  }
+
+  const bool was_idle = running_.empty();
+  while (!waiting_.empty() && prompt_budget > 0 && std::ssize(running_) < options_.max_sequences) {
+    Sequence& s = *waiting_.front();
+    if (!admit(s, prompt_budget, plan)) break;
+    waiting_.pop_front();
+    running_.push_back(&s);
+    prompt_budget -= plan.items.back().new_tokens;
+  }
+  check(!was_idle || waiting_.empty() || !plan.items.empty(), "scheduler", "the oldest sequence cannot start alone");
+  return plan;
+}
+
+// Reserves pages, taking them from the youngest sequences where none are free; those come later in the plan, so that
+// nothing already planned is undone. False when the sequence itself had to go.
+bool Scheduler::advance(Sequence& s, int64_t new_tokens, StepPlan& plan) {
+  while (!blocks_.reserve(s.pages, s.cached, s.cached + new_tokens, plan.copies)) {
+    const bool itself = running_.back() == &s;
+    preempt_youngest(plan);
+    if (itself) return false;
+  }
+  plan.items.push_back({&s, new_tokens});
+  return true;
+}
+
+void Scheduler::preempt_youngest(StepPlan& plan) {
+  Sequence& s = *running_.back();
+  running_.pop_back();
+  blocks_.release(s.pages);
+  s.cached = 0;
+  s.status = SequenceStatus::waiting;
+  ++s.preemptions;
+  ++plan.preempted;
+  waiting_.push_front(&s);  // everything that waits is younger
+}
+
+// Admits a sequence only where pages for all of its present tokens are free, and one more for each sequence that runs
+// already: else it would soon be preempted again.
+bool Scheduler::admit(Sequence& s, int64_t budget, StepPlan& plan) {
+  if (!share_prompt(s)) return false;
+  const int64_t new_tokens = std::min(s.remaining(), budget);
+  if (!blocks_.has_room(s.pages, s.length(), options_.max_batch_tokens, std::ssize(running_)) ||
+      !blocks_.reserve(s.pages, s.cached, s.cached + new_tokens, plan.copies)) {
+    blocks_.release(s.pages);
+    s.cached = 0;
+    return false;
+  }
+  if (!s.admitted) s.shared = s.cached;
+  s.admitted = true;
+  s.status = SequenceStatus::running;
+  plan.items.push_back({&s, new_tokens});
+  return true;
+}
+
+// Takes over the leader's pages of the prompt, but for the last token: its logits are needed. False while the leader
+// is still computing them.
+bool Scheduler::share_prompt(Sequence& s) {
+  if (!s.leader) return true;
+  const auto leader =
+      std::find_if(running_.begin(), running_.end(), [&](const Sequence* other) { return other->id == *s.leader; });
+  if (leader == running_.end()) return true;
+  if ((*leader)->cached < s.prompt_tokens) return false;
+  if (blocks_.fork((*leader)->pages, s.prompt_tokens - 1, s.pages)) s.cached = s.prompt_tokens - 1;
+  return true;
+}
+
+void Scheduler::commit(const StepPlan& plan) {
+  for (const StepPlan::Item& item : plan.items) {
+    item.sequence->cached += item.new_tokens;
+    blocks_.release_unseen(item.sequence->pages, item.sequence->cached);
+  }
+}
+
+}  // namespace lathe

@@ -1,0 +1,39 @@
+// One sequence as the scheduler sees it: its tokens, and where their keys and values lie.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "attention/rope_frequencies.h"
+#include "generate/block_manager.h"
+
+namespace lathe {
+
+enum class SequenceStatus : uint8_t { waiting, running, finished };
+
+struct Sequence {
+  uint64_t id = 0;  // counts up in the order of arrival: older sequences go first
+  // The sequence with the same prompt whose prompt pages this one may share (the first of its request).
+  std::optional<uint64_t> leader;
+  SequenceStatus status = SequenceStatus::waiting;
+
+  std::vector<int32_t> tokens;  // the prompt, then what was generated
+  int64_t prompt_tokens = 0;
+  int64_t token_limit = 0;  // tokens.size() at which the sequence ends at the latest
+
+  int64_t cached = 0;     // tokens from the first on whose keys and values are in the pages
+  SequencePages pages;    // of the positions from 0, by layer group
+  bool admitted = false;  // has run before: its prefill may be a repetition
+  int64_t shared = 0;     // tokens that it found in the cache when it was first admitted
+  int64_t preemptions = 0;
+
+  // Chosen once: dynamic scaling depends on the length. Null without rope.
+  std::shared_ptr<const RopeFrequencies> rope;
+
+  int64_t length() const { return static_cast<int64_t>(tokens.size()); }
+  // Tokens to compute before the next one can be sampled: 1 while it decodes.
+  int64_t remaining() const { return length() - cached; }
+};
+
+}  // namespace lathe
