@@ -115,8 +115,8 @@ void check_context(int64_t tokens, int64_t limit) {
 
 size_t parse_size(const std::string& text, const char* option) {
   static constexpr std::pair<std::string_view, double> kUnits[] = {
-      {"", 1.0},      {"B", 1.0},     {"KB", 1e3},      {"MB", 1e6},         {"GB", 1e9},
-      {"K", 0x1p10},  {"M", 0x1p20},  {"G", 0x1p30},    {"KiB", 0x1p10},     {"MiB", 0x1p20}, {"GiB", 0x1p30}};
+      {"", 1.0},     {"B", 1.0},    {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},    {"K", 0x1p10},
+      {"M", 0x1p20}, {"G", 0x1p30}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}};
   double value = 0;
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   const std::string_view unit(rest, static_cast<size_t>(text.data() + text.size() - rest));

@@ -24,7 +24,8 @@ struct ModelOptions {
   LoadedModel load(bool trainable = false) const;
   // The cache's dtype: --kv-cache-dtype, or what the model's dtype suggests.
   DType cache_dtype(const LoadedModel& loaded) const;
-  // --context checked against the model's limit: rotary models may be taken further with a warning, learned positions not.
+  // --context checked against the model's limit: rotary models may be taken further with a warning, learned positions
+  // not.
   int64_t context_limit(const ModelConfig& config) const;
   // --kv-memory in bytes; 0: the engine's choice.
   size_t kv_memory_bytes() const;

@@ -38,8 +38,7 @@ void add_render_chat(CLI::App& app) {
   command->add_option("--now", o->now, "ISO time that strftime_now sees");
   command->footer("Example: lathe render-chat --model models/SmolLM2-135M --messages messages.json");
   command->callback([o] {
-    if (o->model.empty() && o->template_file.empty())
-      throw UsageError("expected --model or --template, found neither");
+    if (o->model.empty() && o->template_file.empty()) throw UsageError("expected --model or --template, found neither");
     ChatTemplate::Inputs inputs;
     std::string source = o->template_file;
     std::string text;

@@ -118,7 +118,8 @@ void add_detokenize(CLI::App& app) {
   command->add_flag("--json", o->json, "one JSON object");
   command->footer("Example: lathe detokenize --model models/SmolLM2-135M --tokens 19556,28,905");
   command->callback([o, tokens] {
-    if (tokens->count() == 0 && o->source.batch.empty()) throw UsageError("expected --tokens or --batch, found neither");
+    if (tokens->count() == 0 && o->source.batch.empty())
+      throw UsageError("expected --tokens or --batch, found neither");
     const auto tokenizer = o->source.load();
     const auto decode = [&](const std::vector<int32_t>& ids) {
       for (size_t i = 0; i < ids.size(); ++i)
@@ -130,9 +131,8 @@ void add_detokenize(CLI::App& app) {
       return bytes;
     };
     if (!o->source.batch.empty()) {
-      for_each_line(o->source.batch, [&](const Json& line) {
-        fmt::print("{}\n", dump(decode(line.get<std::vector<int32_t>>())));
-      });
+      for_each_line(o->source.batch,
+                    [&](const Json& line) { fmt::print("{}\n", dump(decode(line.get<std::vector<int32_t>>()))); });
       return;
     }
     const std::string decoded = decode(parse_tokens(o->tokens));

@@ -1,0 +1,151 @@
+// lathe bench: prefill and decode speed of one model, or the throughput of a random workload.
+#include <fmt/core.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/model_options.h"
+#include "generate/generate.h"
+#include "tensor/cpu_features.h"
+#include "tensor/memory_bandwidth.h"
+#include "tensor/random.h"
+#include "tensor/threads.h"
+
+namespace lathe {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options {
+  ModelOptions model;
+  int64_t prompt_tokens = 512, new_tokens = 128, batch = 1, repetitions = 5, requests = 0;
+  uint64_t seed = 0;
+  std::string input_length = "100:1024", output_length = "100:1024";
+  bool json = false;
+};
+
+Json summary(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t n = values.size();
+  const double median = n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+  return {{"median", median}, {"min", values.front()}, {"max", values.back()}};
+}
+
+int64_t peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
+}
+
+// `seed` and `request` fix the ids, whatever the machine.
+Request fixed_request(int64_t prompt, int64_t answer, int64_t vocab_size, uint64_t seed, uint64_t request) {
+  Request r;
+  for (int64_t i = 0; i < prompt; ++i)
+    r.prompt.push_back(static_cast<int32_t>(random_uniform(seed, request, static_cast<uint64_t>(i)) *
+                                            static_cast<double>(vocab_size)));
+  r.max_new_tokens = answer;
+  r.ignore_eos = true;
+  return r;
+}
+
+std::pair<int64_t, int64_t> parse_range(const std::string& text, const char* option) {
+  long long low = 0, high = 0;
+  char rest = 0;
+  if (std::sscanf(text.c_str(), "%lld:%lld%c", &low, &high, &rest) != 2 || low < 1 || high < low)
+    throw UsageError(fmt::format("{}: expected LOW:HIGH with 1 <= LOW <= HIGH, found \"{}\"", option, text));
+  return {low, high};
+}
+
+Json measure_speed(const Options& o, Engine& engine, int64_t vocab_size) {
+  std::vector<Request> requests;
+  for (int64_t b = 0; b < o.batch; ++b)
+    requests.push_back(fixed_request(o.prompt_tokens, o.new_tokens, vocab_size, o.seed, static_cast<uint64_t>(b)));
+  std::vector<double> prefill, decode;
+  for (int64_t round = 0; round <= o.repetitions; ++round) {
+    const GenerationTiming t = generate(engine, requests).timing;
+    if (round == 0) continue;  // untimed: pages are touched and caches filled
+    prefill.push_back(t.prefill_tokens_per_second());
+    decode.push_back(t.decode_tokens_per_second());
+  }
+  return {{"prefill_tokens_per_second", summary(prefill)}, {"decode_tokens_per_second", summary(decode)}};
+}
+
+Json measure_workload(const Options& o, Engine& engine, int64_t vocab_size) {
+  const auto [shortest_in, longest_in] = parse_range(o.input_length, "--input-length");
+  const auto [shortest_out, longest_out] = parse_range(o.output_length, "--output-length");
+  std::vector<Request> requests;
+  int64_t prompt_tokens = 0, generated_tokens = 0;
+  for (uint64_t r = 0; r < static_cast<uint64_t>(o.requests); ++r) {
+    const auto pick = [&](int64_t low, int64_t high, uint64_t index) {
+      return low + static_cast<int64_t>(random_uniform(o.seed, ~r, index) * static_cast<double>(high - low + 1));
+    };
+    const int64_t in = pick(shortest_in, longest_in, 0), out = pick(shortest_out, longest_out, 1);
+    requests.push_back(fixed_request(in, out, vocab_size, o.seed, r));
+    prompt_tokens += in;
+    generated_tokens += out;
+  }
+  const GenerationTiming t = generate(engine, requests).timing;
+  const double seconds = t.prefill_seconds + t.decode_seconds;
+  return {{"requests", o.requests},
+          {"prompt_tokens", prompt_tokens},
+          {"generated_tokens", generated_tokens},
+          {"seconds", seconds},
+          {"generated_tokens_per_second", static_cast<double>(generated_tokens) / seconds}};
+}
+
+void run(const Options& o) {
+  const LoadedModel loaded = o.model.load();
+  EngineOptions engine_options;
+  engine_options.cache_dtype = o.model.cache_dtype(loaded);
+  engine_options.kv_memory = o.model.kv_memory_bytes();
+  engine_options.context = o.model.context_limit(loaded.model->config);
+  Engine engine(*loaded.model, nullptr, engine_options);
+  const int64_t vocab_size = loaded.model->config.vocab_size;
+  Json result = o.requests > 0 ? measure_workload(o, engine, vocab_size) : measure_speed(o, engine, vocab_size);
+  const size_t weights = weight_bytes(*loaded.model);
+  result["peak_memory_bytes"] = peak_memory_bytes();
+  result["weight_bytes"] = weights;
+  const double bandwidth = measure_read_bandwidth();
+  result["read_bandwidth_gb_s"] = bandwidth / 1e9;
+  if (o.requests == 0)
+    result["decode_bandwidth_share"] = result["decode_tokens_per_second"]["median"].get<double>() *
+                                       static_cast<double>(weights) / static_cast<double>(o.batch) / bandwidth;
+  result["threads"] = thread_team().size();
+  result["device"] = "cpu";
+  result["cpu_isa"] = name(cpu_isa());
+  if (o.json) {
+    fmt::print("{}\n", result.dump());
+  } else {
+    for (const auto& [key, value] : result.items())
+      fmt::print("{:28} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+  }
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("bench", "measure prefill and decode speed");
+  o->model.declare(*command);
+  const CLI::Range positive(int64_t{1}, int64_t{1} << 30);
+  command->add_option("--prompt-tokens", o->prompt_tokens, "length of the prompt")
+      ->capture_default_str()
+      ->check(positive);
+  command->add_option("--new-tokens", o->new_tokens, "tokens decoded after it")->capture_default_str()->check(positive);
+  command->add_option("--batch", o->batch, "sequences side by side")->capture_default_str()->check(positive);
+  command->add_option("--repetitions", o->repetitions, "timed rounds after an untimed one")
+      ->capture_default_str()
+      ->check(positive);
+  command->add_option("--requests", o->requests, "instead: a workload of this many random requests")->check(positive);
+  command->add_option("--seed", o->seed, "of the fixed pseudo-random ids")->capture_default_str();
+  command->add_option("--input-length", o->input_length, "of the workload's prompts")->capture_default_str();
+  command->add_option("--output-length", o->output_length, "of the workload's answers")->capture_default_str();
+  command->add_flag("--json", o->json, "one JSON object");
+  command->footer("Example: lathe bench --model models/SmolLM2-135M-Instruct.Q4_1.gguf --prompt-tokens 512");
+  command->callback([o] { run(*o); });
+}
+
+}  // namespace lathe

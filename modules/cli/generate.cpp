@@ -1,0 +1,145 @@
+// lathe generate: continue a prompt, answer a message, or run a file of requests as one batch.
+#include "generate/generate.h"
+
+#include <fmt/ranges.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+
+#include "cli/commands.h"
+#include "cli/model_options.h"
+#include "cli/request_file.h"
+
+namespace lathe {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+volatile std::sig_atomic_t interrupted = 0;
+
+struct Options {
+  ModelOptions model;
+  RequestOptions request;
+  std::string prompt, prompt_file, tokens, system, batch;
+  bool chat = false, json = false, stream = true;
+};
+
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+Prompt single_prompt(const Options& o, bool prompt_given) {
+  Prompt prompt;
+  if (!o.tokens.empty()) {
+    if (o.chat) throw UsageError("--chat needs text, found --tokens");
+    prompt.tokens = parse_tokens(o.tokens);
+    return prompt;
+  }
+  const std::string text = prompt_given ? o.prompt : read_text(o.prompt_file.empty() ? "-" : o.prompt_file);
+  if (!o.chat) {
+    if (!o.system.empty()) throw UsageError("--system needs --chat");
+    prompt.text = text;
+    return prompt;
+  }
+  prompt.messages = Json::array();
+  if (!o.system.empty()) prompt.messages.push_back({{"role", "system"}, {"content", o.system}});
+  prompt.messages.push_back({{"role", "user"}, {"content", text}});
+  return prompt;
+}
+
+// Ids need no tokenizer: where there is none, text is null.
+std::shared_ptr<const Tokenizer> tokenizer_for(const std::vector<PromptedRequest>& sources, const LoadedModel& loaded) {
+  try {
+    return load_tokenizer(loaded.checkpoint);
+  } catch (const Error&) {
+    for (const PromptedRequest& s : sources)
+      if (!s.prompt.tokens || !s.options.stop.empty()) throw;
+    return nullptr;
+  }
+}
+
+void print_timing(const GenerationTiming& t) {
+  fmt::print(stderr, "lathe: prompt {} tokens, {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s\n", t.prefill_tokens,
+             t.prefill_tokens_per_second(), t.decode_tokens, t.decode_tokens_per_second());
+}
+
+void print_results(const Options& o, const GenerationResult& result, double load_seconds, bool streamed) {
+  const Json timing = {{"load_s", load_seconds},
+                       {"prefill_tokens_per_second", result.timing.prefill_tokens_per_second()},
+                       {"decode_tokens_per_second", result.timing.decode_tokens_per_second()}};
+  for (const std::vector<Completion>& completions : result.completions) {
+    Json list = Json::array();
+    for (const Completion& c : completions) {
+      if (c.finish_reason == FinishReason::error) throw Error(c.error);
+      list.push_back(to_json(c));
+      list.back()["timing"] = timing;
+      if (!o.json && o.batch.empty() && !streamed)
+        fmt::print("{}\n", c.text.value_or(fmt::format("{}", fmt::join(c.tokens, ","))));
+    }
+    if (o.json || !o.batch.empty()) fmt::print("{}\n", dump(list.size() == 1 ? list[0] : Json{{"sequences", list}}));
+  }
+}
+
+void run(const Options& o, bool prompt_given) {
+  std::vector<PromptedRequest> sources = o.batch.empty()
+                                             ? std::vector<PromptedRequest>{{single_prompt(o, prompt_given), o.request}}
+                                             : read_requests(o.batch, o.request);
+  const auto start = std::chrono::steady_clock::now();
+  const LoadedModel loaded = o.model.load();
+  const auto tokenizer = tokenizer_for(sources, loaded);
+  const SamplingParameters defaults = sampling_defaults(read_generation_defaults(loaded.checkpoint));
+  const std::vector<int32_t> stops = stop_tokens(loaded, tokenizer.get());
+  EngineOptions engine_options;
+  engine_options.cache_dtype = o.model.cache_dtype(loaded);
+  engine_options.kv_memory = o.model.kv_memory_bytes();
+  engine_options.context = o.model.context_limit(loaded.model->config);
+  Engine engine(*loaded.model, tokenizer, engine_options);
+  const std::chrono::duration<double> load_time = std::chrono::steady_clock::now() - start;
+
+  if (tokenizer && tokenizer->chat_template() && sources[0].prompt.text && !o.chat)
+    fmt::print(stderr, "lathe: hint: this model has a chat template; --chat sends the prompt as a user's message\n");
+  std::vector<Request> requests;
+  for (const PromptedRequest& s : sources)
+    requests.push_back(s.options.request(prompt_tokens(s.prompt, tokenizer.get(), o.model.model), defaults, stops));
+
+  const bool streaming = o.stream && !o.json && o.batch.empty() && tokenizer && o.request.num_sequences == 1;
+  GenerateCallbacks callbacks;
+  callbacks.interrupted = [] { return interrupted != 0; };
+  callbacks.on_event = [&](size_t, const GenerationEvent& event) {
+    if (!streaming) return;
+    std::fwrite(event.text.data(), 1, event.text.size(), stdout);
+    std::fflush(stdout);
+  };
+  std::signal(SIGINT, [](int) { interrupted = 1; });
+  const GenerationResult result = generate(engine, requests, callbacks);
+  if (streaming) fmt::print("\n");
+  print_results(o, result, load_time.count(), streaming);
+  print_timing(result.timing);
+  if (interrupted != 0) throw Error("interrupted");
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("generate", "continue a prompt or answer a message");
+  o->model.declare(*command);
+  auto* prompt = command->add_option("--prompt", o->prompt, "the text; without any prompt, standard input is read");
+  auto* file = command->add_option("--prompt-file", o->prompt_file, "a file with the text");
+  auto* tokens = command->add_option("--tokens", o->tokens, "ids separated by commas");
+  auto* batch = command->add_option("--batch", o->batch,
+                                    "JSON Lines: prompt, messages or tokens, and options; one answer a line");
+  prompt->excludes(file)->excludes(tokens)->excludes(batch);
+  file->excludes(tokens)->excludes(batch);
+  tokens->excludes(batch);
+  command->add_flag("--chat", o->chat, "the prompt is a user's message, through the model's template");
+  command->add_option("--system", o->system, "the system message, with --chat");
+  o->request.declare(*command);
+  command->add_flag("--stream,!--no-stream", o->stream, "print the text as it comes (default)");
+  command->add_flag("--json", o->json, "one JSON object");
+  command->footer(
+      "Example: lathe generate --model models/SmolLM2-135M-Instruct.Q4_1.gguf --chat --prompt 'Name a colour.'");
+  command->callback([o, prompt] { run(*o, prompt->count() > 0); });
+}
+
+}  // namespace lathe

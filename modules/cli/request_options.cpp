@@ -1,0 +1,126 @@
+#include "cli/request_options.h"
+
+#include <algorithm>
+
+#include "cli/model_options.h"
+#include "tokenizer/chat_template.h"
+
+namespace lathe {
+
+void RequestOptions::declare(CLI::App& command) {
+  const CLI::Range positive(int64_t{1}, int64_t{1} << 40);
+  command.add_option("--max-new-tokens", max_new_tokens, "longest answer")->capture_default_str()->check(positive);
+  command.add_flag("--greedy", greedy, "always the most probable token");
+  command.add_option("--temperature", temperature, "0: greedy");
+  command.add_option("--top-k", top_k, "only the k most probable tokens; 0: all");
+  command.add_option("--top-p", top_p, "only the most probable tokens that reach p together");
+  command.add_option("--min-p", min_p, "only tokens of at least this share of the highest probability");
+  command.add_option("--repetition-penalty", repetition_penalty, "divides the logits of tokens seen; 1: none");
+  command.add_option("--presence-penalty", presence_penalty, "subtracted once from tokens of the answer");
+  command.add_option("--frequency-penalty", frequency_penalty, "subtracted for every occurrence in the answer");
+  command.add_option("--seed", seed, "of the random numbers; default: chosen and reported");
+  command.add_option("--stop", stop, "a text that ends the answer; may be repeated");
+  command.add_flag("--ignore-eos", ignore_eos, "go on past end tokens");
+  command.add_option("--num-sequences", num_sequences, "answers to each prompt")
+      ->capture_default_str()
+      ->check(positive);
+  command.add_option("--logprobs", logprobs, "log-probabilities of the k most probable tokens at each step");
+}
+
+void RequestOptions::read(const nlohmann::ordered_json& json) {
+  for (const auto& [key, value] : json.items()) {
+    std::string k = key;
+    std::replace(k.begin(), k.end(), '-', '_');
+    if (k == "prompt" || k == "messages" || k == "tokens") continue;
+    if (k == "max_new_tokens")
+      max_new_tokens = value.get<int64_t>();
+    else if (k == "num_sequences")
+      num_sequences = value.get<int64_t>();
+    else if (k == "greedy")
+      greedy = value.get<bool>();
+    else if (k == "ignore_eos")
+      ignore_eos = value.get<bool>();
+    else if (k == "temperature")
+      temperature = value.get<double>();
+    else if (k == "top_p")
+      top_p = value.get<double>();
+    else if (k == "min_p")
+      min_p = value.get<double>();
+    else if (k == "repetition_penalty")
+      repetition_penalty = value.get<double>();
+    else if (k == "presence_penalty")
+      presence_penalty = value.get<double>();
+    else if (k == "frequency_penalty")
+      frequency_penalty = value.get<double>();
+    else if (k == "top_k")
+      top_k = value.get<int64_t>();
+    else if (k == "logprobs")
+      logprobs = value.get<int64_t>();
+    else if (k == "seed")
+      seed = value.get<uint64_t>();
+    else if (k == "stop")
+      stop = value.is_string() ? std::vector<std::string>{value.get<std::string>()}
+                               : value.get<std::vector<std::string>>();
+    else
+      throw Error(fmt::format("unknown key \"{}\"", key), "lathe help generate lists the options");
+  }
+}
+
+Request RequestOptions::request(std::vector<int32_t> prompt, const SamplingParameters& defaults,
+                                std::vector<int32_t> stop_tokens) const {
+  Request r;
+  r.prompt = std::move(prompt);
+  r.max_new_tokens = max_new_tokens;
+  r.num_sequences = num_sequences;
+  r.sampling = defaults;
+  SamplingParameters& s = r.sampling;
+  s.temperature = greedy ? 0.0 : temperature.value_or(s.temperature);
+  s.top_k = top_k.value_or(s.top_k);
+  s.top_p = top_p.value_or(s.top_p);
+  s.min_p = min_p.value_or(s.min_p);
+  s.repetition_penalty = repetition_penalty.value_or(greedy ? 1.0 : s.repetition_penalty);
+  s.presence_penalty = presence_penalty.value_or(s.presence_penalty);
+  s.frequency_penalty = frequency_penalty.value_or(s.frequency_penalty);
+  s.seed = seed;
+  r.stop_tokens = std::move(stop_tokens);
+  r.ignore_eos = ignore_eos;
+  r.stop_strings = stop;
+  r.logprobs = logprobs;
+  return r;
+}
+
+std::vector<int32_t> prompt_tokens(const Prompt& prompt, const Tokenizer* tokenizer, const std::string& model) {
+  if (prompt.tokens) return *prompt.tokens;
+  check(tokenizer != nullptr, "prompt", "text needs a tokenizer, the model has none");
+  if (prompt.messages.is_null()) return tokenizer->encode(prompt.text.value());
+  ChatTemplate::Inputs inputs = chat_inputs(*tokenizer);
+  inputs.messages = prompt.messages;
+  const std::string text = ChatTemplate::parse(chat_template_of(*tokenizer, model), model).render(inputs);
+  EncodeOptions options;
+  options.add_special_tokens = false;
+  options.parse_special = EncodeOptions::ParseSpecial::yes;
+  return tokenizer->encode(text, options);
+}
+
+nlohmann::ordered_json to_json(const Completion& c) {
+  const auto entry = [](const TokenLogprob& t) {
+    return nlohmann::ordered_json{{"token", t.token}, {"logprob", t.logprob}};
+  };
+  nlohmann::ordered_json logprobs = nullptr;
+  for (const TokenLogprobs& step : c.logprobs) {
+    nlohmann::ordered_json chosen = entry(step.chosen);
+    chosen["top"] = nlohmann::ordered_json::array();
+    for (const TokenLogprob& t : step.top) chosen["top"].push_back(entry(t));
+    logprobs.push_back(chosen);
+  }
+  nlohmann::ordered_json json = {{"tokens", c.tokens}};
+  json["text"] = c.text ? nlohmann::ordered_json(*c.text) : nlohmann::ordered_json(nullptr);
+  json["finish_reason"] = name(c.finish_reason);
+  json["prompt_tokens"] = c.prompt_tokens;
+  json["cached_tokens"] = c.cached_tokens;
+  json["logprobs"] = logprobs;
+  json["seed"] = c.seed;
+  return json;
+}
+
+}  // namespace lathe

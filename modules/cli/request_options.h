@@ -1,0 +1,43 @@
+// What `lathe generate` asks for: one prompt with its options from the command line, or many from a JSON Lines file.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "generate/request.h"
+
+namespace lathe {
+
+// What an answer continues: ids, text, or the messages of a conversation.
+struct Prompt {
+  std::optional<std::vector<int32_t>> tokens;
+  std::optional<std::string> text;
+  nlohmann::ordered_json messages;  // null, or a list of {role, content}
+};
+
+struct RequestOptions {
+  int64_t max_new_tokens = 128, num_sequences = 1;
+  bool greedy = false, ignore_eos = false;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<int64_t> top_k, logprobs;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> stop;
+
+  void declare(CLI::App& command);
+  // Overrides what `json` names, in the spelling of the options with _ or -; other keys are an Error naming the key.
+  void read(const nlohmann::ordered_json& json);
+  // `defaults` are the model's; greedy and what is given here come first.
+  Request request(std::vector<int32_t> prompt, const SamplingParameters& defaults,
+                  std::vector<int32_t> stop_tokens) const;
+};
+
+// Ids of a prompt: text through the tokenizer with its special tokens, messages through the model's template, whose
+// output is encoded as it stands (the template writes BOS). Throws Error when the tokenizer or template is missing.
+std::vector<int32_t> prompt_tokens(const Prompt& prompt, const Tokenizer* tokenizer, const std::string& model);
+
+// One finished sequence as the command line prints it.
+nlohmann::ordered_json to_json(const Completion& completion);
+
+}  // namespace lathe
