@@ -1,6 +1,7 @@
 // A ModelConfig out of GGUF metadata (specification: ggml repository, docs/gguf.md, "LLM"), and out of the tensors that
 // are there: a bias, a head of its own and the divisors of the rotary frequencies have no metadata.
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -26,6 +27,17 @@ class Reader {
   template <class T, class Field>
   void read(const std::string& key, Field& field) const {
     if (const auto value = get<T>(key)) field = *value;
+  }
+  // The format has 32-bit floats where config.json has decimal numbers: 1e-05 comes as 9.99999975e-06. The number that
+  // was meant is the shortest one that rounds to the float.
+  template <class Field>
+  void read_decimal(const std::string& key, Field& field) const {
+    const auto value = get<double>(key);
+    if (!value) return;
+    const std::string shortest = fmt::format("{}", static_cast<float>(*value));
+    double meant = *value;
+    std::from_chars(shortest.data(), shortest.data() + shortest.size(), meant);
+    field = meant;
   }
   // A number that some files give for every layer: all must be equal.
   int64_t uniform(const std::string& key) const {
@@ -74,15 +86,15 @@ void read_sizes(ModelConfig& c, const Reader& r) {
         "{}: keys have {} components and values {}, expected the same number", r.file().path(), c.head_dim,
         value_length.value_or(0));
   r.read<int64_t>("context_length", c.max_position_embeddings);
-  r.read<double>("attention.layer_norm_epsilon", c.norm_eps);
-  r.read<double>("attention.layer_norm_rms_epsilon", c.norm_eps);
+  r.read_decimal("attention.layer_norm_epsilon", c.norm_eps);
+  r.read_decimal("attention.layer_norm_rms_epsilon", c.norm_eps);
   check(r.get<int64_t>("expert_count").value_or(0) == 0, "config",
         "{}: a mixture of {} experts, expected a dense model", r.file().path(),
         r.get<int64_t>("expert_count").value_or(0));
 }
 
 void read_rope(ModelConfig& c, const Reader& r) {
-  r.read<double>("rope.freq_base", c.rope_theta);
+  r.read_decimal("rope.freq_base", c.rope_theta);
   r.read<int64_t>("rope.dimension_count", c.rotary_dim);
   if (const auto factor = r.get<double>("rope.scale_linear"); factor && *factor != 1.0) {  // files of 2023
     c.rope_scaling = RopeScaling::linear;
@@ -91,12 +103,12 @@ void read_rope(ModelConfig& c, const Reader& r) {
   if (const auto type = r.get<std::string>("rope.scaling.type"))
     c.rope_scaling = parse_rope_scaling(*type, r.file().path(), "rope.scaling.type");
   if (c.rope_scaling != RopeScaling::none) {
-    r.read<double>("rope.scaling.factor", c.rope_factor);
+    r.read_decimal("rope.scaling.factor", c.rope_factor);
     r.read<int64_t>("rope.scaling.original_context_length", c.rope_original_max_position);
-    r.read<double>("rope.scaling.yarn_beta_fast", c.rope_beta_fast);
-    r.read<double>("rope.scaling.yarn_beta_slow", c.rope_beta_slow);
-    r.read<double>("rope.scaling.attn_factor", c.rope_attention_factor);
-    r.read<double>("rope.scaling.yarn_attn_factor", c.rope_attention_factor);
+    r.read_decimal("rope.scaling.yarn_beta_fast", c.rope_beta_fast);
+    r.read_decimal("rope.scaling.yarn_beta_slow", c.rope_beta_slow);
+    r.read_decimal("rope.scaling.attn_factor", c.rope_attention_factor);
+    r.read_decimal("rope.scaling.yarn_attn_factor", c.rope_attention_factor);
     // GGUF's factor multiplies what yarn computes by itself; the field replaces it.
     if (c.rope_attention_factor) *c.rope_attention_factor *= 0.1 * std::log(c.rope_factor) + 1.0;
   }

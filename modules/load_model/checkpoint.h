@@ -13,11 +13,11 @@ namespace lathe {
 
 struct Checkpoint {
   CheckpointFormat format = CheckpointFormat::hugging_face;
-  std::string path;                       // what was opened: the folder, or the file
-  std::string folder;                     // where companions lie (tokenizer.json, generation_config.json)
+  std::string path;    // what was opened: the folder, or the file
+  std::string folder;  // where companions lie (tokenizer.json, generation_config.json)
   ModelConfig config;
-  std::vector<StoredTensor> tensors;      // of all shards
-  std::shared_ptr<const GgufFile> gguf;   // for GGUF only: its metadata
+  std::vector<StoredTensor> tensors;     // of all shards
+  std::shared_ptr<const GgufFile> gguf;  // for GGUF only: its metadata
 
   // Bytes of all tensors as stored.
   size_t stored_bytes() const;
@@ -28,9 +28,9 @@ struct Checkpoint {
 // Throws Error naming each required file that is missing.
 Checkpoint open_checkpoint(const std::string& model);
 
-// Turns `org/name[@revision]` or `family:size-variant` into a path: looked up in models/, $LATHE_MODELS and the Hugging Face
-// cache ($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub); an existing path is returned as it is. Throws Error that says
-// where it looked and how to get the model.
+// Turns `org/name[@revision]` or `family:size-variant` into a path: looked up in models/, $LATHE_MODELS and the Hugging
+// Face cache ($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub); an existing path is returned as it is. Throws
+// Error that says where it looked and how to get the model.
 std::string resolve_model(const std::string& model);
 
 // Settings of generation_config.json, or of GGUF metadata; absent ones are empty.

@@ -7,6 +7,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,9 +26,17 @@ struct MappingRule {
   std::function<int64_t(int64_t target, int64_t row)> source_row;
 };
 
+// The rule that fills a parameter: which of its targets the parameter is, and the numbers that its `{}` stand for.
+struct RuleMatch {
+  const MappingRule* rule = nullptr;
+  size_t target = 0;
+  std::vector<int64_t> numbers;
+};
+
 struct WeightMapping {
   std::vector<MappingRule> rules;
-  // Tensors that hold nothing to learn (masks, inverse frequencies), skipped by name; `{}` and a leading or trailing `*`.
+  // Tensors that hold nothing to learn (masks, inverse frequencies), skipped by name; `{}` and a leading or trailing
+  // `*`.
   std::vector<std::string> skipped;
   // What files of the bare base model lack before its names ("transformer." of GPT-2): when no tensor has it, it is
   // understood before every name but the head's.
@@ -40,6 +49,10 @@ struct WeightMapping {
   // Marks the rule added last.
   WeightMapping& transposed();
   WeightMapping& rows(std::function<int64_t(int64_t target, int64_t row)> source_row);
+
+  bool skips(const std::string& source) const;
+  // The first rule that has the parameter `target`; none: the tensor has the parameter's name.
+  std::optional<RuleMatch> rule_for(const std::string& target) const;
 };
 
 // For `rows`: the checkpoint pairs rotated components as (2i, 2i + 1) where the model has (i, i + D/2), head by head.

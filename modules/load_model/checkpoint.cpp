@@ -1,0 +1,151 @@
+// See checkpoint.h.
+#include "load_model/checkpoint.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "formats/quote.h"
+#include "formats/safetensors.h"
+#include "formats/strict_json.h"
+#include "tensor/errors.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kSingle = "model.safetensors";
+constexpr const char* kIndex = "model.safetensors.index.json";
+
+bool is_file(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path, ignored);
+}
+
+Checkpoint open_gguf(const std::string& path) {
+  Checkpoint c;
+  c.format = CheckpointFormat::gguf;
+  c.path = path;
+  c.folder = fs::path(path).parent_path().string();
+  c.gguf = GgufFile::open(path);
+  c.config = read_config_gguf(*c.gguf);
+  c.tensors = c.gguf->tensors();
+  return c;
+}
+
+// The .gguf files of a folder, sorted.
+std::vector<std::string> gguf_files(const fs::path& folder) {
+  std::vector<std::string> found;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored))
+    if (entry.path().extension() == ".gguf") found.push_back(entry.path().string());
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+Checkpoint open_folder(const fs::path& folder) {
+  const bool config = is_file(folder / "config.json"), single = is_file(folder / kSingle),
+             index = is_file(folder / kIndex);
+  if (!single && !index) {
+    const auto gguf = gguf_files(folder);
+    if (gguf.size() == 1) return open_gguf(gguf[0]);
+    check(gguf.empty(), "load", "{} holds several .gguf files, name one: {}", folder.string(), fmt::join(gguf, ", "));
+  }
+  std::vector<std::string> missing;
+  if (!config) missing.push_back("config.json");
+  if (!single && !index) missing.push_back(fmt::format("{} (or {} and its shards)", kSingle, kIndex));
+  const bool pickled = is_file(folder / "pytorch_model.bin") || is_file(folder / "pytorch_model.bin.index.json");
+  if (!missing.empty())
+    throw Error(fmt::format("load: {} lacks {}", folder.string(), fmt::join(missing, " and ")),
+                pickled && !single && !index ? "pytorch_model.bin is not read; convert it to safetensors" : "");
+  Checkpoint c;
+  c.path = c.folder = folder.string();
+  c.config = read_config_json((folder / "config.json").string());
+  c.tensors =
+      single ? read_safetensors((folder / kSingle).string()) : read_sharded_safetensors((folder / kIndex).string());
+  return c;
+}
+
+Checkpoint open_safetensors(const fs::path& path, bool sharded) {
+  const fs::path config = path.parent_path() / "config.json";
+  check(is_file(config), "load", "{} needs config.json beside it, which is missing", path.string());
+  Checkpoint c;
+  c.path = path.string();
+  c.folder = path.parent_path().string();
+  c.config = read_config_json(config.string());
+  c.tensors = sharded ? read_sharded_safetensors(c.path) : read_safetensors(c.path);
+  return c;
+}
+
+// A non-null member as `read` has it.
+template <class T>
+void read_setting(const nlohmann::json& root, const char* key, const std::string& path, std::optional<T>& setting) {
+  const auto found = root.find(key);
+  if (found == root.end() || found->is_null()) return;
+  const bool fits = std::is_same_v<T, bool>      ? found->is_boolean()
+                    : std::is_same_v<T, int64_t> ? found->is_number_integer()
+                                                 : found->is_number();
+  check(fits, "load", "{}: {} is {}, expected {}", path, key, quote(found->dump()),
+        std::is_same_v<T, bool>      ? "true or false"
+        : std::is_same_v<T, int64_t> ? "an integer"
+                                     : "a number");
+  setting = found->get<T>();
+}
+
+GenerationDefaults generation_json(const std::string& path) {
+  const nlohmann::json root = read_strict_json(path);
+  check(root.is_object(), "load", "{}: expected an object, found {}", path, root.type_name());
+  GenerationDefaults d;
+  read_setting(root, "temperature", path, d.temperature);
+  read_setting(root, "top_p", path, d.top_p);
+  read_setting(root, "min_p", path, d.min_p);
+  read_setting(root, "repetition_penalty", path, d.repetition_penalty);
+  read_setting(root, "top_k", path, d.top_k);
+  read_setting(root, "do_sample", path, d.do_sample);
+  const auto eos = root.find("eos_token_id");
+  if (eos == root.end() || eos->is_null()) return d;
+  for (const nlohmann::json& id : eos->is_array() ? *eos : nlohmann::json::array({*eos})) {
+    check(id.is_number_integer(), "load", "{}: eos_token_id is {}, expected an integer, a list of integers or null",
+          path, quote(eos->dump()));
+    d.eos_token_ids.push_back(id.get<int64_t>());
+  }
+  return d;
+}
+
+}  // namespace
+
+size_t Checkpoint::stored_bytes() const {
+  size_t bytes = 0;
+  for (const StoredTensor& tensor : tensors) bytes += tensor.bytes;
+  return bytes;
+}
+
+Checkpoint open_checkpoint(const std::string& model) {
+  const fs::path path = resolve_model(model);
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) return open_folder(path);
+  const std::string name = path.filename().string();
+  if (name.ends_with(".gguf")) return open_gguf(path.string());
+  if (name.ends_with(".safetensors")) return open_safetensors(path, false);
+  if (name.ends_with(".safetensors.index.json")) return open_safetensors(path, true);
+  throw Error(fmt::format("load: {} is no folder and ends neither in .gguf nor in .safetensors", path.string()));
+}
+
+GenerationDefaults read_generation_defaults(const Checkpoint& checkpoint) {
+  GenerationDefaults d;
+  if (!checkpoint.gguf) {
+    const fs::path path = fs::path(checkpoint.folder) / "generation_config.json";
+    return is_file(path) ? generation_json(path.string()) : d;
+  }
+  const GgufFile& file = *checkpoint.gguf;
+  d.temperature = file.get<double>("general.sampling.temp");
+  d.top_k = file.get<int64_t>("general.sampling.top_k");
+  d.top_p = file.get<double>("general.sampling.top_p");
+  d.min_p = file.get<double>("general.sampling.min_p");
+  d.repetition_penalty = file.get<double>("general.sampling.penalty_repeat");
+  d.eos_token_ids = checkpoint.config.eos_token_ids;
+  return d;
+}
+
+}  // namespace lathe
