@@ -127,9 +127,11 @@ ConfigFamily gpt2() {
   return family;
 }
 
-// The feed-forward width where the file leaves it out or says null.
+// The feed-forward width where the file leaves it out or says null. A width that validate() will refuse is not
+// multiplied: it might overflow.
 void derive_width(ModelConfig& c) {
-  if (c.model_type == "gpt2" && c.intermediate_size == 0) c.intermediate_size = 4 * c.hidden_size;
+  const bool plausible = c.hidden_size > 0 && c.hidden_size < (int64_t{1} << 40);
+  if (c.model_type == "gpt2" && c.intermediate_size == 0 && plausible) c.intermediate_size = 4 * c.hidden_size;
 }
 
 }  // namespace
