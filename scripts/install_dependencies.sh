@@ -22,7 +22,9 @@ declare -A programs=([ninja-build]=ninja [libclang-rt-dev]=clang++ [clang]=clang
 wanted=()
 for group in "$@"; do
   read -ra names <<<"${packages[$group]//$'\n'/ }"
-  wanted+=("${names[@]}")
+  for name in "${names[@]}"; do
+    [[ " ${wanted[*]-} " == *" $name "* ]] || wanted+=("$name")
+  done
 done
 # A compiler: any that answers to $CXX, c++ or g++ will do.
 if [[ " $* " == *" build "* ]] && ! command -v "${CXX:-c++}" >/dev/null; then
