@@ -1,0 +1,40 @@
+// The differentiable operations against central differences, and f32 against f64.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "autograd/convert.h"
+#include "autograd/ops.h"
+#include "autograd/tape.h"
+
+namespace lathe::test {
+
+// Standard normal values in double (f64) or rounded from them (f32); each call of one seed gives the same.
+Tensor random_tensor(Shape shape, uint64_t seed, DType dtype = DType::f64);
+Parameter random_parameter(Shape shape, uint64_t seed, Parameter::Kind kind = Parameter::Kind::matrix);
+Tensor ids_of(const std::vector<int32_t>& values);
+std::vector<double> values_in_double(const Tensor& t);
+
+// A function of tensors and parameters; what it returns may have any shape.
+struct Case {
+  std::string name;
+  std::vector<Shape> inputs;
+  std::vector<Shape> parameters;
+  std::function<Tensor(const std::vector<Tensor>& inputs, const std::vector<Parameter>& parameters)> function;
+};
+
+// Value and gradients of the sum of the function's results, each times a fixed random number of the order of 1.
+struct Evaluation {
+  double loss = 0;
+  std::vector<double> result;
+  std::vector<std::vector<double>> gradients;  // of the inputs, then of the parameters
+};
+Evaluation evaluate(const Case& c, DType dtype);
+
+// Compares every component of every gradient with (f(x + h) - f(x - h)) / 2h in double.
+void check_central_differences(const Case& c);
+// Compares results and gradients in f32 with those in f64.
+void check_single_against_double(const Case& c);
+
+}  // namespace lathe::test
