@@ -278,6 +278,35 @@ class StripDecoder : public Decoder {
   int64_t start_, stop_;
 };
 
+class LeadingSymbolStrip : public Decoder {
+ public:
+  LeadingSymbolStrip(std::string symbol, bool all) : symbol_(std::move(symbol)), all_(all) {}
+  std::unique_ptr<DecoderStage> start(DecoderStage& next) const override {
+    return std::make_unique<Stage>(*this, next);
+  }
+
+ private:
+  class Stage : public TokenStage {
+   public:
+    Stage(const LeadingSymbolStrip& decoder, DecoderStage& next) : TokenStage(next), decoder_(decoder) {}
+    void token(std::string text) override {
+      if (!done_) {
+        const std::string& symbol = decoder_.symbol_;
+        const bool leads = text.compare(0, symbol.size(), symbol) == 0;
+        if (leads) text.erase(0, symbol.size());
+        done_ = !text.empty() || (leads && !decoder_.all_);
+      }
+      emit(text);
+    }
+
+   private:
+    const LeadingSymbolStrip& decoder_;
+    bool done_ = false;
+  };
+  std::string symbol_;
+  bool all_;
+};
+
 class MetaspaceDecoder : public TokenMap {
  public:
   MetaspaceDecoder(std::string replacement, bool prepended)
@@ -374,6 +403,9 @@ std::unique_ptr<Decoder> make_literal_replacer(std::string from, std::string to)
 std::unique_ptr<Decoder> make_fuse() { return std::make_unique<Fuse>(); }
 std::unique_ptr<Decoder> make_strip(std::string character, int64_t start, int64_t stop) {
   return std::make_unique<StripDecoder>(std::move(character), start, stop);
+}
+std::unique_ptr<Decoder> make_leading_symbol_strip(std::string symbol, bool all) {
+  return std::make_unique<LeadingSymbolStrip>(std::move(symbol), all);
 }
 std::unique_ptr<Decoder> make_space_joiner() { return std::make_unique<SpaceJoiner>(); }
 

@@ -47,6 +47,9 @@ std::unique_ptr<Decoder> make_literal_replacer(std::string from, std::string to)
 std::unique_ptr<Decoder> make_fuse();
 // Strips up to `start` times `character` from the start of each token, up to `stop` times from its end.
 std::unique_ptr<Decoder> make_strip(std::string character, int64_t start, int64_t stop);
+// Strips `symbol` once from the first token that shows anything (byte tokens do); with `all`, from each token until one
+// shows anything. Sentencepiece's rule for the space that encoding puts first.
+std::unique_ptr<Decoder> make_leading_symbol_strip(std::string symbol, bool all);
 // What `tokenizers` does without a decoder: a space between tokens.
 std::unique_ptr<Decoder> make_space_joiner();
 

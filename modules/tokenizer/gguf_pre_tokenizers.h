@@ -1,0 +1,21 @@
+// The pre-tokenisers that GGUF files name: `tokenizer.ggml.pre` of byte-level vocabularies.
+//
+// The patterns are part of the format: a file holds only a name, and what it means is what llama.cpp does for it
+// (src/llama-vocab.cpp, llm_tokenizer_bpe).
+#pragma once
+#include <string_view>
+#include <vector>
+
+namespace lathe {
+
+struct GgufPreTokenizer {
+  std::vector<const char*> names;
+  std::vector<const char*> patterns;  // applied one after another, each isolates its matches
+  bool ignore_merges = false;
+  bool add_bos = false;  // where the file does not say
+};
+
+// Null when the name is not known.
+const GgufPreTokenizer* find_gguf_pre_tokenizer(std::string_view name);
+
+}  // namespace lathe

@@ -1,0 +1,221 @@
+// Vocabularies inside GGUF files (specification: ggml repository, docs/gguf.md, "Tokenizer"), as llama.cpp runs them:
+// kind `gpt2` (byte-level BPE), `llama` (sentencepiece BPE by score) and `gemma4` (BPE by rank over escaped spaces).
+#include "formats/gguf.h"
+#include "formats/quote.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/gguf_pre_tokenizers.h"
+#include "tokenizer/score_bpe.h"
+#include "tokenizer/tokenizer_parts.h"
+#include "tokenizer/unicode.h"
+
+namespace lathe {
+namespace {
+
+constexpr const char* kSpaceSymbol = "\xE2\x96\x81";  // U+2581
+enum TokenType : int64_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4 };
+
+// The array under `key`, by reference: a vocabulary is too large to copy for nothing. Null when absent.
+template <class T>
+const std::vector<T>* array(const GgufFile& file, const char* key) {
+  auto found = file.metadata().find(key);
+  if (found == file.metadata().end()) return nullptr;
+  const auto* values = std::get_if<std::vector<T>>(&found->second);
+  check(values != nullptr, file.path().c_str(), "{}: expected an array of another type", key);
+  return values;
+}
+
+template <class T>
+const std::vector<T>& required_array(const GgufFile& file, const char* key) {
+  const auto* values = array<T>(file, key);
+  check(values != nullptr, file.path().c_str(), "{} is missing", key);
+  return *values;
+}
+
+class GgufVocabulary {
+ public:
+  explicit GgufVocabulary(const std::string& path) : file_(*(keep_ = GgufFile::open(path))) {}
+
+  TokenizerParts load() {
+    const auto kind = file_.get<std::string>("tokenizer.ggml.model");
+    if (!kind)
+      throw Error(file_.path() + ": tokenizer.ggml.model is missing: this file has no vocabulary",
+                  "ids given with --tokens need no tokenizer");
+    parts_.kind = "GGUF, " + *kind;
+    parts_.reads_special = false;
+    const bool byte_level = *kind == "gpt2", scored = *kind == "llama", escaped = *kind == "gemma4";
+    if (!byte_level && !scored && !escaped)
+      throw Error(fmt::format("{}: tokenizer.ggml.model {} is not supported", file_.path(), quote(*kind)),
+                  "supported: gpt2, llama, gemma4");
+    read_tokens();
+    read_special_ids(scored);
+    if (byte_level) {
+      build_byte_level();
+    } else if (scored) {
+      build_scored();
+    } else {
+      build_escaped();
+    }
+    read_chat_templates();
+    return std::move(parts_);
+  }
+
+ private:
+  void read_tokens() {
+    const auto& tokens = required_array<std::string>(file_, "tokenizer.ggml.tokens");
+    const auto* types = array<int64_t>(file_, "tokenizer.ggml.token_type");
+    check(!types || types->size() == tokens.size(), file_.path().c_str(),
+          "tokenizer.ggml.token_type has {} elements, tokenizer.ggml.tokens {}", types ? types->size() : 0,
+          tokens.size());
+    auto vocabulary = std::make_shared<Vocabulary>();
+    size_t bytes = 0;
+    for (const auto& token : tokens) bytes += token.size();
+    vocabulary->reserve(tokens.size(), bytes);
+    for (size_t id = 0; id < tokens.size(); ++id) {
+      check(!first_invalid_utf8(tokens[id]), file_.path().c_str(), "tokenizer.ggml.tokens: token {} is not valid UTF-8",
+            id);
+      vocabulary->add(tokens[id].empty() ? fmt::format("[EMPTY_{}]", id) : tokens[id], static_cast<int64_t>(id));
+      const int64_t type = types ? (*types)[id] : kNormal;
+      if (type != kUnknown && type != kControl && type != kUserDefined) continue;
+      AddedToken added;
+      added.content = tokens[id];
+      added.id = static_cast<int32_t>(id);
+      added.special = type != kUserDefined;
+      parts_.added.push_back(std::move(added));
+    }
+    parts_.vocabulary = std::move(vocabulary);
+  }
+
+  std::optional<int32_t> special_id(const char* name) {
+    const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
+    const auto id = file_.get<int64_t>(key);
+    if (!id) return std::nullopt;
+    if (parts_.vocabulary->contains(*id)) return static_cast<int32_t>(*id);
+    parts_.warnings.push_back(
+        fmt::format("{}: {} is {}, outside the vocabulary, and is not used", file_.path(), key, *id));
+    return std::nullopt;
+  }
+
+  // `scored` vocabularies have llama's ids where the file names none.
+  void read_special_ids(bool scored) {
+    parts_.bos = special_id("bos");
+    parts_.eos = special_id("eos");
+    const auto unknown = special_id("unknown");
+    if (scored) {
+      if (!parts_.bos && parts_.vocabulary->contains(1)) parts_.bos = 1;
+      if (!parts_.eos && parts_.vocabulary->contains(2)) parts_.eos = 2;
+    }
+    unknown_ = unknown ? *unknown : scored && parts_.vocabulary->contains(0) ? 0 : Vocabulary::kNone;
+    for (const char* name : {"eot", "eom"})
+      if (auto id = special_id(name)) parts_.end_of_turn.push_back(*id);
+  }
+
+  void add_around(bool bos_by_default) {
+    const bool bos = file_.get<bool>("tokenizer.ggml.add_bos_token").value_or(bos_by_default);
+    const bool eos = file_.get<bool>("tokenizer.ggml.add_eos_token").value_or(false);
+    if (bos && parts_.bos) parts_.before = {*parts_.bos};
+    if (eos && parts_.eos) parts_.after = {*parts_.eos};
+  }
+
+  MergeList read_merges() const {
+    MergeList merges;
+    for (const std::string& line : required_array<std::string>(file_, "tokenizer.ggml.merges")) {
+      const size_t space = line.find(' ', 1);  // a token may begin with a space
+      check(space != std::string::npos, file_.path().c_str(),
+            "tokenizer.ggml.merges: rule {} is {}, expected two tokens with a space between", merges.size() + 1,
+            quote(line));
+      merges.add(std::string_view(line).substr(0, space), std::string_view(line).substr(space + 1));
+    }
+    return merges;
+  }
+
+  void build_byte_level() {
+    const auto name = file_.get<std::string>("tokenizer.ggml.pre");
+    const GgufPreTokenizer* pre = find_gguf_pre_tokenizer(name ? *name : "default");
+    if (!name)
+      parts_.warnings.push_back(file_.path() +
+                                ": tokenizer.ggml.pre is missing; text is split the default way, which may "
+                                "not be the model's");
+    if (!pre) {
+      parts_.warnings.push_back(
+          fmt::format("{}: tokenizer.ggml.pre {} is not known; text is split the default way, which "
+                      "may not be the model's",
+                      file_.path(), quote(*name)));
+      pre = find_gguf_pre_tokenizer("default");
+    }
+    std::vector<std::unique_ptr<PreTokenizer>> stages;
+    for (const char* pattern : pre->patterns) stages.push_back(make_split(Regex(pattern), SplitBehavior::isolated));
+    stages.push_back(make_byte_level(false, false));
+    parts_.pre_tokenizer = make_sequence(std::move(stages));
+    BpeOptions options;
+    options.ignore_merges = pre->ignore_merges;
+    options.skip_foreign_merges = true;
+    parts_.model = std::make_unique<Bpe>(parts_.vocabulary, read_merges(), std::move(options));
+    parts_.decoder = make_byte_level_decoder();
+    add_around(pre->add_bos);
+  }
+
+  void build_scored() {
+    const auto& scores = required_array<double>(file_, "tokenizer.ggml.scores");
+    const bool prefix = file_.get<bool>("tokenizer.ggml.add_space_prefix").value_or(true);
+    parts_.normalizer = make_space_escaper(prefix);
+    parts_.model =
+        std::make_unique<ScoreBpe>(parts_.vocabulary, std::vector<float>(scores.begin(), scores.end()), unknown_);
+    build_escaped_decoder(prefix);
+    add_around(true);
+  }
+
+  void build_escaped() {
+    const bool prefix = file_.get<bool>("tokenizer.ggml.add_space_prefix").value_or(false);
+    parts_.normalizer = make_space_escaper(prefix);
+    parts_.pre_tokenizer = make_split(Regex("[^\\n]+|[\\n]+"), SplitBehavior::isolated);
+    BpeOptions options;
+    options.unknown = unknown_;
+    options.byte_fallback = true;
+    options.skip_foreign_merges = true;
+    parts_.model = std::make_unique<Bpe>(parts_.vocabulary, read_merges(), std::move(options));
+    build_escaped_decoder(prefix);
+    add_around(true);
+  }
+
+  void build_escaped_decoder(bool prefix) {
+    std::vector<std::unique_ptr<Decoder>> stages;
+    stages.push_back(make_literal_replacer(kSpaceSymbol, " "));
+    stages.push_back(make_byte_fallback_decoder(BrokenBytes::maximal_subpart));
+    stages.push_back(make_fuse());
+    if (prefix) stages.push_back(make_strip(" ", 1, 0));
+    parts_.decoder = make_decoder_sequence(std::move(stages));
+  }
+
+  void read_chat_templates() {
+    constexpr std::string_view kPrefix = "tokenizer.chat_template";
+    for (auto it = file_.metadata().lower_bound(kPrefix); it != file_.metadata().end(); ++it) {
+      const std::string_view key = it->first;
+      if (key.substr(0, kPrefix.size()) != kPrefix) break;
+      const auto* text = std::get_if<std::string>(&it->second);
+      if (!text) continue;  // tokenizer.chat_templates: the list of the names
+      if (key == kPrefix) {
+        parts_.chat_templates["default"] = *text;
+      } else if (key[kPrefix.size()] == '.') {
+        parts_.chat_templates[std::string(key.substr(kPrefix.size() + 1))] = *text;
+      }
+    }
+  }
+
+  std::shared_ptr<const GgufFile> keep_;
+  const GgufFile& file_;
+  TokenizerParts parts_;
+  int32_t unknown_ = Vocabulary::kNone;
+};
+
+}  // namespace
+
+TokenizerParts load_gguf_vocabulary(const std::string& path) {
+  try {
+    return GgufVocabulary(path).load();
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    throw Error(message.compare(0, path.size(), path) == 0 ? message : path + ": " + message, error.hint());
+  }
+}
+
+}  // namespace lathe

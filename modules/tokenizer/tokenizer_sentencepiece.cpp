@@ -1,0 +1,72 @@
+// Sentencepiece models (.model), encoded by the library itself.
+//
+// Decoding is ours, so that it can stream; it gives what the library's Decode gives: control tokens show nothing, the
+// unknown token its surface, a broken byte one U+FFFD, and the space that encoding put first is taken away.
+#include <sentencepiece_processor.h>
+
+#include "formats/mapped_file.h"
+#include "tokenizer/tokenizer_parts.h"
+
+namespace lathe {
+namespace {
+
+constexpr const char* kSpaceSymbol = "\xE2\x96\x81";  // U+2581
+
+class SentencePieceModel : public TokenModel {
+ public:
+  explicit SentencePieceModel(std::shared_ptr<const sentencepiece::SentencePieceProcessor> processor)
+      : processor_(std::move(processor)) {}
+  void tokenize(std::string_view piece, std::vector<int32_t>& ids) const override {
+    std::vector<int> encoded;
+    const auto status = processor_->Encode({piece.data(), piece.size()}, &encoded);
+    check(status.ok(), "sentencepiece", "{}", status.ToString());
+    ids.insert(ids.end(), encoded.begin(), encoded.end());
+  }
+
+ private:
+  std::shared_ptr<const sentencepiece::SentencePieceProcessor> processor_;
+};
+
+}  // namespace
+
+TokenizerParts load_sentencepiece(const std::string& path) {
+  const auto file = MappedFile::open(path);
+  auto processor = std::make_shared<sentencepiece::SentencePieceProcessor>();
+  const auto status =
+      processor->LoadFromSerializedProto({reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()});
+  check(status.ok(), path.c_str(), "no sentencepiece model: {}", status.ToString());
+
+  TokenizerParts parts;
+  parts.kind = "sentencepiece";
+  parts.reads_special = false;
+  auto vocabulary = std::make_shared<Vocabulary>();
+  for (int id = 0; id < processor->GetPieceSize(); ++id) {
+    const std::string& piece = processor->IdToPiece(id);
+    vocabulary->add(piece, id);
+    if (!processor->IsControl(id) && !processor->IsUnknown(id)) continue;
+    AddedToken token;
+    token.content = piece;
+    token.id = id;
+    token.special = true;
+    parts.added.push_back(std::move(token));
+    if (processor->IsControl(id)) parts.shown_as[id] = "";
+  }
+  parts.vocabulary = std::move(vocabulary);
+  if (processor->unk_id() >= 0) parts.shown_as[processor->unk_id()] = processor->DecodeIds({processor->unk_id()});
+  if (processor->bos_id() >= 0) parts.bos = processor->bos_id();
+  if (processor->eos_id() >= 0) parts.eos = processor->eos_id();
+  if (parts.bos) parts.before = {*parts.bos};  // tokenizer_config.json may say otherwise
+
+  // Whether the model takes away the first space, or all that come first, is asked of the library: its options are not
+  // in its interface.
+  const std::string two_spaces = processor->DecodePieces(std::vector<std::string>{kSpaceSymbol, kSpaceSymbol});
+  std::vector<std::unique_ptr<Decoder>> stages;
+  if (two_spaces.size() < 2) stages.push_back(make_leading_symbol_strip(kSpaceSymbol, two_spaces.empty()));
+  stages.push_back(make_literal_replacer(kSpaceSymbol, " "));
+  stages.push_back(make_byte_fallback_decoder(BrokenBytes::each_byte));
+  parts.decoder = make_decoder_sequence(std::move(stages));
+  parts.model = std::make_unique<SentencePieceModel>(std::move(processor));
+  return parts;
+}
+
+}  // namespace lathe
