@@ -1,0 +1,18 @@
+// The kernels, compiled for avx2.
+#include "kernels/cpu/dispatch.h"
+
+#if defined(__AVX2__)
+#include "kernels/cpu/packed_linear_tiles.h"
+#include "kernels/cpu/simd_avx2.h"
+
+namespace lathe::cpu {
+namespace {
+constexpr Kernels kTable{LinearTiles<Avx2>::kTable};
+}
+const Kernels* kernels_avx2() { return &kTable; }
+}  // namespace lathe::cpu
+#else
+namespace lathe::cpu {
+const Kernels* kernels_avx2() { return nullptr; }
+}  // namespace lathe::cpu
+#endif

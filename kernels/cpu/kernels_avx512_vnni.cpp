@@ -1,0 +1,18 @@
+// The kernels, compiled for avx512_vnni.
+#include "kernels/cpu/dispatch.h"
+
+#if defined(__AVX512VNNI__)
+#include "kernels/cpu/packed_linear_tiles.h"
+#include "kernels/cpu/simd_avx512.h"
+
+namespace lathe::cpu {
+namespace {
+constexpr Kernels kTable{LinearTiles<Avx512Vnni>::kTable};
+}
+const Kernels* kernels_avx512_vnni() { return &kTable; }
+}  // namespace lathe::cpu
+#else
+namespace lathe::cpu {
+const Kernels* kernels_avx512_vnni() { return nullptr; }
+}  // namespace lathe::cpu
+#endif

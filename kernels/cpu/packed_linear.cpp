@@ -1,0 +1,140 @@
+// The inference linears: which tiles run where. The tiles themselves are in packed_linear_tiles.h.
+//
+// Members take chunks of row groups from a shared counter, because a member that loses its core for a while would
+// hold up equal shares; what a chunk computes does not depend on its borders.
+#include "kernels/packed_linear.h"
+
+#include <atomic>
+
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/packed_layout.h"
+#include "tensor/errors.h"
+#include "tensor/threads.h"
+
+namespace lathe::cpu {
+namespace {
+
+constexpr int64_t kSerialProducts = 1 << 16;  // below this many, a fork costs more than it gains
+constexpr int64_t kSerialActivations = 1 << 14;
+constexpr int64_t kChunkBytes = 16 << 10;        // least bytes of weights in a chunk
+constexpr int64_t kTokenBlockBytes = 768 << 10;  // activations that should stay in the second-level cache
+constexpr int kMaxParts = 8;
+
+int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+struct Scratch {
+  int64_t words, int8_words, blocks;  // bytes of each
+  Scratch(int64_t m, int64_t columns, Arithmetic arithmetic)
+      : words(align(m * even(columns) * 4)),
+        int8_words(arithmetic == Arithmetic::int8 ? align(m * columns) : 0),
+        blocks(arithmetic == Arithmetic::int8
+                   ? align(m * (columns / kBlockColumns) * static_cast<int64_t>(sizeof(TokenBlock)))
+                   : 0) {}
+};
+
+Arithmetic effective(Arithmetic arithmetic, DType dtype) {
+  return arithmetic == Arithmetic::int8 && !is_quantised(dtype) ? Arithmetic::f32 : arithmetic;
+}
+
+// f(begin, end) over tokens in whole tiles, on the team when there are many.
+template <class F>
+void over_tiles(int64_t m, int64_t columns, int tile, F f) {
+  if (m * columns < kSerialActivations) return f(int64_t{0}, m);
+  parallel_for(m, tile, f);
+}
+
+PackedTokens pack_tokens(const LinearKernels& tiles, const float* x, int64_t ldx, int64_t m, int64_t columns,
+                         bool floats, bool integers, Arithmetic arithmetic, void* scratch) {
+  const Scratch sizes(m, columns, arithmetic);
+  uint8_t* bytes = static_cast<uint8_t*>(scratch);
+  float* words = reinterpret_cast<float*>(bytes);
+  int32_t* int8_words = reinterpret_cast<int32_t*>(bytes + sizes.words);
+  TokenBlock* blocks = reinterpret_cast<TokenBlock*>(bytes + sizes.words + sizes.int8_words);
+  if (floats)
+    over_tiles(m, columns, tiles.float_tokens, [&](int64_t begin, int64_t end) {
+      tiles.pack_floats(words, x, ldx, columns, arithmetic == Arithmetic::bf16, begin, end);
+    });
+  if (integers)
+    over_tiles(m, columns, tiles.integer_tokens, [&](int64_t begin, int64_t end) {
+      tiles.pack_integers(int8_words, blocks, x, ldx, columns, begin, end);
+    });
+  return {words, int8_words, blocks};
+}
+
+// The chunks of all parts in a row: each is some row groups times a block of tokens.
+struct Plan {
+  int64_t chunks_before[kMaxParts + 1] = {};
+  int64_t chunk_groups[kMaxParts] = {};
+  int64_t token_block, token_blocks;
+  int64_t units() const { return chunks_before[kMaxParts] * token_blocks; }
+
+  Plan(const LinearPart* parts, int part_count, int64_t m, int64_t columns, int members) {
+    // A multiple of every tile height (12, 6 and 2 tokens).
+    token_block = kTokenBlockBytes / (columns * 4) / 12 * 12;
+    token_block = token_block < 48 ? 48 : token_block;
+    token_blocks = (m + token_block - 1) / token_block;
+    int64_t all_bytes = 0;
+    for (int p = 0; p < part_count; ++p)
+      all_bytes += row_groups(parts[p].weight.rows) * group_bytes(parts[p].weight.dtype, columns);
+    const int64_t wanted = all_bytes / (members * 4), chunk_bytes = wanted > kChunkBytes ? wanted : kChunkBytes;
+    for (int p = 0; p < kMaxParts; ++p) {
+      chunks_before[p + 1] = chunks_before[p];
+      if (p >= part_count) continue;
+      const int64_t groups = row_groups(parts[p].weight.rows);
+      chunk_groups[p] = even(chunk_bytes / group_bytes(parts[p].weight.dtype, columns) + 1);  // tiles hold two groups
+      chunks_before[p + 1] += (groups + chunk_groups[p] - 1) / chunk_groups[p];
+    }
+  }
+};
+
+}  // namespace
+
+size_t packed_linear_scratch_bytes(int64_t m, int64_t columns, Arithmetic arithmetic) {
+  const Scratch sizes(m, columns, arithmetic);
+  return static_cast<size_t>(sizes.words + sizes.int8_words + sizes.blocks);
+}
+
+void packed_linear(const LinearPart* parts, int part_count, int64_t ldy, const float* x, int64_t ldx, int64_t m,
+                   Arithmetic arithmetic, void* scratch) {
+  check(part_count >= 1 && part_count <= kMaxParts, "packed_linear", "{} parts, expected 1 to {}", part_count,
+        kMaxParts);
+  if (m <= 0) return;
+  const int64_t columns = parts[0].weight.columns;
+  bool floats = false, integers = false;
+  int64_t rows = 0;
+  for (int p = 0; p < part_count; ++p) {
+    check(parts[p].weight.columns == columns, "packed_linear", "part {} has {} columns, part 0 has {}", p,
+          parts[p].weight.columns, columns);
+    const bool integer = effective(arithmetic, parts[p].weight.dtype) == Arithmetic::int8;
+    floats |= !integer;
+    integers |= integer;
+    rows += parts[p].weight.rows;
+  }
+  const LinearKernels& tiles = kernels().linear;
+  const PackedTokens packed = pack_tokens(tiles, x, ldx, m, columns, floats, integers, arithmetic, scratch);
+  const Plan plan(parts, part_count, m, columns, thread_team().size());
+
+  const auto run_unit = [&](int64_t unit) {
+    const int64_t chunk = unit % plan.chunks_before[kMaxParts], block = unit / plan.chunks_before[kMaxParts];
+    int p = 0;
+    while (chunk >= plan.chunks_before[p + 1]) ++p;
+    const LinearPart& part = parts[p];
+    const LinearTask task{part.weight, effective(arithmetic, part.weight.dtype), part.bias, part.y, ldy, packed};
+    const int64_t group = (chunk - plan.chunks_before[p]) * plan.chunk_groups[p], groups = row_groups(part.weight.rows);
+    const int64_t group_end = group + plan.chunk_groups[p] < groups ? group + plan.chunk_groups[p] : groups;
+    const int64_t token = block * plan.token_block,
+                  token_end = token + plan.token_block < m ? token + plan.token_block : m;
+    tiles.multiply(task, group, group_end, token, token_end);
+  };
+
+  if (rows * columns * m < kSerialProducts || plan.units() < 2) {
+    for (int64_t unit = 0; unit < plan.units(); ++unit) run_unit(unit);
+    return;
+  }
+  std::atomic<int64_t> next{0};
+  parallel([&](int, int) {
+    for (int64_t unit; (unit = next.fetch_add(1, std::memory_order_relaxed)) < plan.units();) run_unit(unit);
+  });
+}
+
+}  // namespace lathe::cpu

@@ -1,0 +1,363 @@
+// Tiles of the inference linears, a template over the simd struct (simd.h). Included by kernels_<isa>.cpp.
+//
+// A tile is kGroups groups of 16 rows x kTokens tokens. Each output has ONE accumulator, which starts at the bias and
+// takes its columns in ascending order, so its bits depend neither on the tile's shape nor on what stands beside it.
+//   float tiles:    y += w x, one fma a column
+//   integer tiles:  y += float(sum of 32 products) * scale_w * scale_x  (+ minimum_w * (scale_x * sum of x))
+// Activations are repacked first, so that every broadcast has a constant displacement: [tile][column][token of tile].
+#pragma once
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/packed_layout.h"
+#include "kernels/cpu/simd.h"
+
+namespace lathe::cpu {
+
+template <class S>
+struct LinearTiles {
+  using Floats = typename S::Floats;
+  using Ints = typename S::Ints;
+
+  // ---- weights: how one group is read ----
+
+  struct StoredF32 {
+    static constexpr int kPairBytes = 128;
+    static LATHE_INLINE void pair(const uint8_t* w, Floats& first, Floats& second) {
+      first = S::load(w);
+      second = S::load(w + 64);
+    }
+  };
+  struct StoredF16 {
+    static constexpr int kPairBytes = 64;
+    static LATHE_INLINE void pair(const uint8_t* w, Floats& first, Floats& second) {
+      first = S::load_f16(w);
+      second = S::load_f16(w + 32);
+    }
+  };
+  struct StoredBf16 {
+    static constexpr int kPairBytes = 64;
+    static LATHE_INLINE void pair(const uint8_t* w, Floats& first, Floats& second) {
+      S::split_bf16(S::load_ints(w), first, second);
+    }
+  };
+
+  template <DType kType>
+  struct Quantised : QuantisedLayout<kType> {
+    using Layout = QuantisedLayout<kType>;
+    // Columns 4 i .. 4 i + 3 of a block as unsigned bytes.
+    static LATHE_INLINE Ints word(const uint8_t* block, int i) {
+      if constexpr (Layout::kEightBits) return S::load_ints(block + i * kWordBytes);
+      const Ints both = S::load_ints(block + i % 4 * kWordBytes);
+      return i < 4 ? S::low_nibbles(both) : S::high_nibbles(both);
+    }
+    template <int kByte>
+    static LATHE_INLINE Floats value(Ints word, Floats scale, Floats minimum) {
+      const Floats q = S::template byte_to_float<kByte>(word) - S::set1(static_cast<float>(Layout::kOffset));
+      if constexpr (Layout::kHasMinimum) return q * scale + minimum;
+      return q * scale;
+    }
+  };
+
+  // ---- panels: 16 rows x some columns of any dtype, as f32, exactly or rounded to bf16 ----
+
+  enum class Panel { exact, rounded };
+
+  template <Panel kPanel>
+  static LATHE_INLINE uint8_t* put(uint8_t* panel, const Floats& first, const Floats& second) {
+    S::store(panel, kPanel == Panel::exact ? first : S::round_to_bf16(first));
+    S::store(panel + 64, kPanel == Panel::exact ? second : S::round_to_bf16(second));
+    return panel + 128;
+  }
+  template <Panel kPanel, class Stored>
+  static void fill_from_plain(uint8_t* panel, const uint8_t* group, int64_t column0, int64_t column1) {
+    for (int64_t p = column0 / 2; p < even(column1) / 2; ++p) {
+      Floats first, second;
+      Stored::pair(group + p * Stored::kPairBytes, first, second);
+      panel = put<kPanel>(panel, first, second);
+    }
+  }
+  template <Panel kPanel, DType kType>
+  static void fill_from_quantised(uint8_t* panel, const uint8_t* group, int64_t column0, int64_t column1) {
+    using W = Quantised<kType>;
+    for (int64_t b = column0 / kBlockColumns; b < column1 / kBlockColumns; ++b) {
+      const uint8_t* block = group + b * W::kBytes;
+      const Floats scale = S::load_f16(block + W::kScaleAt);
+      Floats minimum = S::zero();
+      if constexpr (W::kHasMinimum) minimum = S::load_f16(block + W::kMinimumAt);
+      LATHE_FOR(i, 8) {
+        const Ints word = W::word(block, i);
+        panel =
+            put<kPanel>(panel, W::template value<0>(word, scale, minimum), W::template value<1>(word, scale, minimum));
+        panel =
+            put<kPanel>(panel, W::template value<2>(word, scale, minimum), W::template value<3>(word, scale, minimum));
+      }
+    }
+  }
+  template <Panel kPanel>
+  static void fill(uint8_t* panel, DType dtype, const uint8_t* group, int64_t column0, int64_t column1) {
+    switch (dtype) {
+      case DType::f32: return fill_from_plain<kPanel, StoredF32>(panel, group, column0, column1);
+      case DType::f16: return fill_from_plain<kPanel, StoredF16>(panel, group, column0, column1);
+      case DType::q8_0: return fill_from_quantised<kPanel, DType::q8_0>(panel, group, column0, column1);
+      case DType::q4_0: return fill_from_quantised<kPanel, DType::q4_0>(panel, group, column0, column1);
+      case DType::q4_1: return fill_from_quantised<kPanel, DType::q4_1>(panel, group, column0, column1);
+      default: return;  // bf16 needs no panel
+    }
+  }
+
+  // ---- outputs: a tile's corner of y, of which the last group may be short ----
+
+  struct Output {
+    float* y;  // row 0 of the tile, token 0
+    int64_t ldy;
+    const float* bias;  // of row 0, or null
+    int64_t rows;       // from row 0 to the end of the matrix
+    bool fresh;         // the first columns: start from the bias; else go on from what y holds
+    LATHE_INLINE int lanes(int group) const {
+      const int64_t left = rows - group * kGroupRows;
+      return left < kGroupRows ? static_cast<int>(left) : kGroupRows;
+    }
+    LATHE_INLINE Floats start(int group, int token) const {
+      if (!fresh) return S::load_partial(y + token * ldy + group * kGroupRows, lanes(group));
+      return bias != nullptr ? S::load_partial(bias + group * kGroupRows, lanes(group)) : S::zero();
+    }
+    LATHE_INLINE void finish(Floats v, int group, int token) const {
+      S::store_partial(y + token * ldy + group * kGroupRows, v, lanes(group));
+    }
+  };
+
+  static constexpr int64_t kAhead = 4096;  // bytes that a decoding tile prefetches ahead, across page borders
+  template <int kBytes>
+  static LATHE_INLINE void prefetch(const uint8_t* p) {
+    LATHE_FOR(i, (kBytes + 63) / 64) { __builtin_prefetch(p + kAhead + 64 * i); }
+  }
+
+  // ---- float tiles ----
+
+  // x: [pair][2][kTokens]
+  template <class Stored, int kGroups, int kTokens>
+  static void float_tile(const uint8_t* w, int64_t stride, const float* x, int64_t pairs, const Output& out) {
+    Floats sum[kGroups][kTokens];
+    LATHE_FOR(g, kGroups) {
+      LATHE_FOR(t, kTokens) { sum[g][t] = out.start(g, t); }
+    }
+    for (int64_t p = 0; p < pairs; ++p, w += Stored::kPairBytes) {
+      if constexpr (kTokens == 1) prefetch<Stored::kPairBytes>(w);
+      Floats first[kGroups], second[kGroups];
+      LATHE_FOR(g, kGroups) { Stored::pair(w + g * stride, first[g], second[g]); }
+      LATHE_FOR(t, kTokens) {
+        const Floats xt = S::set1(x[t]);
+        LATHE_FOR(g, kGroups) { sum[g][t] = S::fma(first[g], xt, sum[g][t]); }
+      }
+      LATHE_FOR(t, kTokens) {
+        const Floats xt = S::set1(x[kTokens + t]);
+        LATHE_FOR(g, kGroups) { sum[g][t] = S::fma(second[g], xt, sum[g][t]); }
+      }
+      x += 2 * kTokens;
+    }
+    LATHE_FOR(g, kGroups) {
+      LATHE_FOR(t, kTokens) { out.finish(sum[g][t], g, t); }
+    }
+  }
+
+  template <class Stored, int kGroups, int kTokens>
+  static void float_tile_of(int tokens, const uint8_t* w, int64_t stride, const float* x, int64_t pairs,
+                            const Output& out) {
+    if constexpr (kTokens > 1)
+      if (tokens < kTokens) return float_tile_of<Stored, kGroups, kTokens - 1>(tokens, w, stride, x, pairs, out);
+    float_tile<Stored, kGroups, kTokens>(w, stride, x, pairs, out);
+  }
+
+  // Tokens [token0, token1), which start at a tile border, through columns [column0, column1) of some groups.
+  template <class Stored, int kGroups>
+  static void float_strip(const LinearTask& task, const uint8_t* w, int64_t stride, int64_t group, int64_t column0,
+                          int64_t column1, int64_t token0, int64_t token1) {
+    const int64_t row = group * kGroupRows, columns = even(task.weight.columns);
+    for (int64_t t = token0; t < token1; t += S::kFloatTokens) {
+      const int tokens = static_cast<int>(token1 - t < S::kFloatTokens ? token1 - t : S::kFloatTokens);
+      const float* x = task.x.words + t * columns + column0 * tokens;
+      const Output out{task.y + t * task.ldy + row, task.ldy, task.bias != nullptr ? task.bias + row : nullptr,
+                       task.weight.rows - row, column0 == 0};
+      float_tile_of<Stored, kGroups, S::kFloatTokens>(tokens, w, stride, x, even(column1 - column0) / 2, out);
+    }
+  }
+
+  template <class Stored, int kGroups>
+  static void stored_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
+    const int64_t stride = group_bytes(task.weight.dtype, task.weight.columns);
+    float_strip<Stored, kGroups>(task, task.weight.data + group * stride, stride, group, 0, task.weight.columns, token0,
+                                 token1);
+  }
+
+  // Weights that must be widened or rounded go through a panel on the stack, some columns at a time.
+  template <Panel kPanel, int kGroups>
+  static void panel_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
+    constexpr int64_t kColumns = 512;
+    constexpr int64_t kStride = kColumns * kGroupRows * 4;
+    alignas(64) uint8_t panel[kGroups * kStride];
+    const int64_t stride = group_bytes(task.weight.dtype, task.weight.columns);
+    for (int64_t column = 0; column < task.weight.columns; column += kColumns) {
+      const int64_t end = column + kColumns < task.weight.columns ? column + kColumns : task.weight.columns;
+      for (int g = 0; g < kGroups; ++g)
+        fill<kPanel>(panel + g * kStride, task.weight.dtype, task.weight.data + (group + g) * stride, column, end);
+      float_strip<StoredF32, kGroups>(task, panel, kStride, group, column, end, token0, token1);
+    }
+  }
+
+  template <int kGroups>
+  static void float_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
+    const DType dtype = task.weight.dtype;
+    if (task.arithmetic == Arithmetic::bf16 && dtype != DType::bf16)
+      return panel_groups<Panel::rounded, kGroups>(task, group, token0, token1);
+    switch (dtype) {
+      case DType::f32: return stored_groups<StoredF32, kGroups>(task, group, token0, token1);
+      case DType::f16: return stored_groups<StoredF16, kGroups>(task, group, token0, token1);
+      case DType::bf16: return stored_groups<StoredBf16, kGroups>(task, group, token0, token1);
+      default: return panel_groups<Panel::exact, kGroups>(task, group, token0, token1);
+    }
+  }
+
+  // ---- integer tiles ----
+
+  template <DType kType, int kGroups, int kTokens>
+  static void integer_tile(const uint8_t* w, int64_t stride, const int32_t* x, const TokenBlock* xb, int64_t blocks,
+                           const Output& out) {
+    using W = Quantised<kType>;
+    using Sum = typename S::template IntegerSum<W::kEightBits>;
+    Floats y[kGroups][kTokens];
+    LATHE_FOR(g, kGroups) {
+      LATHE_FOR(t, kTokens) { y[g][t] = out.start(g, t); }
+    }
+    for (int64_t b = 0; b < blocks; ++b, w += W::kBytes, x += 8 * kTokens, xb += kTokens) {
+      if constexpr (kTokens == 1) prefetch<W::kBytes>(w);
+      const auto start = [&](int t) { return W::kOffset == 0 ? 0 : W::kEightBits ? xb[t].start8 : xb[t].start4; };
+      Sum sum[kGroups][kTokens];
+      LATHE_FOR(g, kGroups) {
+        LATHE_FOR(t, kTokens) { sum[g][t] = Sum::begin(start(t)); }
+      }
+      LATHE_FOR(i, 8) {
+        Ints word[kGroups];
+        LATHE_FOR(g, kGroups) { word[g] = W::word(w + g * stride, i); }
+        LATHE_FOR(t, kTokens) {
+          LATHE_FOR(g, kGroups) { sum[g][t].add(word[g], x[i * kTokens + t]); }
+        }
+      }
+      LATHE_FOR(g, kGroups) {
+        const Floats scale = S::load_f16(w + g * stride + W::kScaleAt);
+        LATHE_FOR(t, kTokens) { y[g][t] = S::fused(sum[g][t].end(start(t)) * scale, S::set1(xb[t].scale), y[g][t]); }
+        if constexpr (W::kHasMinimum) {
+          const Floats minimum = S::load_f16(w + g * stride + W::kMinimumAt);
+          LATHE_FOR(t, kTokens) { y[g][t] = S::fused(minimum, S::set1(xb[t].scaled_sum), y[g][t]); }
+        }
+      }
+    }
+    LATHE_FOR(g, kGroups) {
+      LATHE_FOR(t, kTokens) { out.finish(y[g][t], g, t); }
+    }
+  }
+
+  template <DType kType, int kGroups, int kTokens>
+  static void integer_tile_of(int tokens, const uint8_t* w, int64_t stride, const int32_t* x, const TokenBlock* xb,
+                              int64_t blocks, const Output& out) {
+    if constexpr (kTokens > 1)
+      if (tokens < kTokens) return integer_tile_of<kType, kGroups, kTokens - 1>(tokens, w, stride, x, xb, blocks, out);
+    integer_tile<kType, kGroups, kTokens>(w, stride, x, xb, blocks, out);
+  }
+
+  template <DType kType, int kGroups>
+  static void integer_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
+    const int64_t row = group * kGroupRows, columns = task.weight.columns, blocks = columns / kBlockColumns;
+    const int64_t stride = blocks * QuantisedLayout<kType>::kBytes;
+    for (int64_t t = token0; t < token1; t += S::kIntegerTokens) {
+      const int tokens = static_cast<int>(token1 - t < S::kIntegerTokens ? token1 - t : S::kIntegerTokens);
+      const Output out{task.y + t * task.ldy + row, task.ldy, task.bias != nullptr ? task.bias + row : nullptr,
+                       task.weight.rows - row, true};
+      integer_tile_of<kType, kGroups, S::kIntegerTokens>(tokens, task.weight.data + group * stride, stride,
+                                                         task.x.int8_words + t * (columns / 4),
+                                                         task.x.blocks + t * blocks, blocks, out);
+    }
+  }
+
+  template <int kGroups>
+  static void groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
+    if (task.arithmetic != Arithmetic::int8) return float_groups<kGroups>(task, group, token0, token1);
+    switch (task.weight.dtype) {
+      case DType::q8_0: return integer_groups<DType::q8_0, kGroups>(task, group, token0, token1);
+      case DType::q4_0: return integer_groups<DType::q4_0, kGroups>(task, group, token0, token1);
+      case DType::q4_1: return integer_groups<DType::q4_1, kGroups>(task, group, token0, token1);
+      default: return;
+    }
+  }
+
+  // ---- what the table offers ----
+
+  static void multiply(const LinearTask& task, int64_t group0, int64_t group1, int64_t token0, int64_t token1) {
+    constexpr int kMost = S::kFloatGroups > S::kIntegerGroups ? S::kFloatGroups : S::kIntegerGroups;
+    int64_t group = group0;
+    // A single token reads one group at a time where the bytes are the limit, so that it walks one linear stream.
+    if constexpr (kMost > 1)
+      if (token1 - token0 > 1 || task.arithmetic != Arithmetic::int8)
+        for (; group + kMost <= group1; group += kMost) groups<kMost>(task, group, token0, token1);
+    for (; group < group1; ++group) groups<1>(task, group, token0, token1);
+  }
+
+  // Repacks tokens [token0, token1), which start at a tile border, for the float tiles.
+  static void pack_floats(float* words, const float* x, int64_t ldx, int64_t columns, bool round, int64_t token0,
+                          int64_t token1) {
+    for (int64_t t = token0; t < token1; t += S::kFloatTokens) {
+      const int64_t tokens = token1 - t < S::kFloatTokens ? token1 - t : S::kFloatTokens;
+      for (int64_t i = 0; i < tokens; ++i) {
+        const float* from = x + (t + i) * ldx;
+        float* to = words + t * even(columns) + i;
+        for (int64_t c = 0; c < columns; ++c) to[c * tokens] = round ? bf16_to_f32(f32_to_bf16(from[c])) : from[c];
+        if (columns % 2 != 0) to[columns * tokens] = 0.0f;
+      }
+    }
+  }
+
+  // Quantises 32 activations: scale amax / 127, to nearest even. A block that holds NaN or infinity gets the scale
+  // NaN, so that it shows; one whose scale would be subnormal counts as zeros.
+  static LATHE_INLINE void quantise_block(int8_t* q, TokenBlock& block, const float* x) {
+    uint32_t most = 0;
+    for (int i = 0; i < kBlockColumns; ++i) {
+      uint32_t bits;
+      __builtin_memcpy(&bits, x + i, 4);
+      bits &= 0x7fffffffu;
+      most = bits > most ? bits : most;
+    }
+    float amax;
+    __builtin_memcpy(&amax, &most, 4);
+    const bool finite = most < 0x7f800000u, regular = finite && amax > 0x1p-110f;
+    const float inverse = regular ? 127.0f / amax : 0.0f;
+    int32_t sum = 0;
+    for (int i = 0; i < kBlockColumns; ++i) {
+      const float shifted = (regular ? x[i] : 0.0f) * inverse + 12582912.0f;  // the ulp here is 1: it rounds
+      int32_t bits;
+      __builtin_memcpy(&bits, &shifted, 4);
+      const int32_t value = bits - 0x4b400000;
+      q[i] = static_cast<int8_t>(value);
+      sum += value;
+    }
+    block.scale = !finite ? __builtin_nanf("") : regular ? amax / 127.0f : 0.0f;
+    block.scaled_sum = block.scale * static_cast<float>(sum);
+    block.start4 = -8 * sum;
+    block.start8 = -128 * sum;
+  }
+  static void pack_integers(int32_t* words, TokenBlock* blocks, const float* x, int64_t ldx, int64_t columns,
+                            int64_t token0, int64_t token1) {
+    for (int64_t t = token0; t < token1; t += S::kIntegerTokens) {
+      const int64_t tokens = token1 - t < S::kIntegerTokens ? token1 - t : S::kIntegerTokens;
+      int32_t* to = words + t * (columns / 4);
+      TokenBlock* block = blocks + t * (columns / kBlockColumns);
+      for (int64_t i = 0; i < tokens; ++i)
+        for (int64_t b = 0; b < columns / kBlockColumns; ++b) {
+          alignas(32) int8_t q[kBlockColumns];
+          quantise_block(q, block[b * tokens + i], x + (t + i) * ldx + b * kBlockColumns);
+          for (int j = 0; j < 8; ++j) __builtin_memcpy(to + (b * 8 + j) * tokens + i, q + 4 * j, 4);
+        }
+    }
+  }
+
+  static constexpr LinearKernels kTable{S::kFloatTokens, S::kIntegerTokens, pack_floats, pack_integers, multiply};
+};
+
+}  // namespace lathe::cpu

@@ -1,0 +1,140 @@
+// Rows in the storage dtypes: widening to f32, and rounding from it. The block formats are GGUF's; the roundings are
+// those of ggml's reference quantiser, so that files agree byte for byte.
+#include <cmath>
+#include <cstring>
+
+#include "kernels/packed_linear.h"
+#include "tensor/errors.h"
+
+namespace lathe::cpu {
+namespace {
+
+constexpr int kBlock = 32;
+
+uint16_t half_at(const uint8_t* p) {
+  uint16_t h;
+  std::memcpy(&h, p, 2);
+  return h;
+}
+void put_half(uint8_t* p, uint16_t h) { std::memcpy(p, &h, 2); }
+
+void dequantise_q8_0(float* y, const uint8_t* block) {
+  const float scale = f16_to_f32(half_at(block));
+  for (int i = 0; i < kBlock; ++i) y[i] = static_cast<float>(static_cast<int8_t>(block[2 + i])) * scale;
+}
+void dequantise_q4_0(float* y, const uint8_t* block) {
+  const float scale = f16_to_f32(half_at(block));
+  for (int i = 0; i < kBlock / 2; ++i) {
+    y[i] = static_cast<float>((block[2 + i] & 15) - 8) * scale;
+    y[i + kBlock / 2] = static_cast<float>((block[2 + i] >> 4) - 8) * scale;
+  }
+}
+void dequantise_q4_1(float* y, const uint8_t* block) {
+  const float scale = f16_to_f32(half_at(block)), minimum = f16_to_f32(half_at(block + 2));
+  for (int i = 0; i < kBlock / 2; ++i) {
+    y[i] = static_cast<float>(block[4 + i] & 15) * scale + minimum;
+    y[i + kBlock / 2] = static_cast<float>(block[4 + i] >> 4) * scale + minimum;
+  }
+}
+
+// To a quant in [0, most]; NaN becomes 0. Truncation after adding a half is ggml's rounding.
+uint8_t clamp_quant(float v, int most) {
+  if (!(v > 0)) return 0;
+  return v >= static_cast<float>(most) ? static_cast<uint8_t>(most) : static_cast<uint8_t>(v);
+}
+
+void quantise_q8_0(uint8_t* block, const float* x) {
+  float amax = 0;
+  for (int i = 0; i < kBlock; ++i) amax = std::fmax(amax, std::fabs(x[i]));
+  const float scale = amax / 127.0f, inverse = scale != 0 ? 1.0f / scale : 0.0f;
+  put_half(block, f32_to_f16(scale));
+  for (int i = 0; i < kBlock; ++i) {
+    const float rounded = std::round(x[i] * inverse);
+    block[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(std::fmax(-127.0f, std::fmin(127.0f, rounded))));
+  }
+}
+void quantise_q4_0(uint8_t* block, const float* x) {
+  float most = 0;  // the value of largest magnitude, with its sign: it becomes exactly -8
+  for (int i = 0; i < kBlock; ++i)
+    if (std::fabs(x[i]) > std::fabs(most)) most = x[i];
+  const float scale = most / -8.0f, inverse = scale != 0 ? 1.0f / scale : 0.0f;
+  put_half(block, f32_to_f16(scale));
+  for (int i = 0; i < kBlock / 2; ++i) {
+    const uint8_t low = clamp_quant(x[i] * inverse + 8.5f, 15);
+    const uint8_t high = clamp_quant(x[i + kBlock / 2] * inverse + 8.5f, 15);
+    block[2 + i] = static_cast<uint8_t>(low | high << 4);
+  }
+}
+void quantise_q4_1(uint8_t* block, const float* x) {
+  float least = x[0], most = x[0];
+  for (int i = 1; i < kBlock; ++i) {
+    least = std::fmin(least, x[i]);
+    most = std::fmax(most, x[i]);
+  }
+  const float scale = (most - least) / 15.0f, inverse = scale != 0 ? 1.0f / scale : 0.0f;
+  put_half(block, f32_to_f16(scale));
+  put_half(block + 2, f32_to_f16(least));
+  for (int i = 0; i < kBlock / 2; ++i) {
+    const uint8_t low = clamp_quant((x[i] - least) * inverse + 0.5f, 15);
+    const uint8_t high = clamp_quant((x[i + kBlock / 2] - least) * inverse + 0.5f, 15);
+    block[4 + i] = static_cast<uint8_t>(low | high << 4);
+  }
+}
+
+}  // namespace
+
+void dequantise_row(float* y, const void* row, DType dtype, int64_t columns) {
+  check(columns % info(dtype).block_size == 0, "dequantise_row", "{} columns, expected a multiple of {} for {}",
+        columns, info(dtype).block_size, name(dtype));
+  const uint8_t* p = static_cast<const uint8_t*>(row);
+  switch (dtype) {
+    case DType::f32: std::memcpy(y, p, static_cast<size_t>(columns) * 4); return;
+    case DType::bf16:
+      for (int64_t i = 0; i < columns; ++i) y[i] = bf16_to_f32(half_at(p + 2 * i));
+      return;
+    case DType::f16:
+      for (int64_t i = 0; i < columns; ++i) y[i] = f16_to_f32(half_at(p + 2 * i));
+      return;
+    case DType::q8_0:
+      for (int64_t i = 0; i < columns; i += kBlock, p += 34) dequantise_q8_0(y + i, p);
+      return;
+    case DType::q4_0:
+      for (int64_t i = 0; i < columns; i += kBlock, p += 18) dequantise_q4_0(y + i, p);
+      return;
+    case DType::q4_1:
+      for (int64_t i = 0; i < columns; i += kBlock, p += 20) dequantise_q4_1(y + i, p);
+      return;
+    case DType::f64:
+    case DType::i32: break;
+  }
+  check(false, "dequantise_row", "{} rows are not widened to f32", name(dtype));
+}
+
+void quantise_row(void* row, const float* x, DType dtype, int64_t columns) {
+  check(columns % info(dtype).block_size == 0, "quantise_row", "{} columns, expected a multiple of {} for {}", columns,
+        info(dtype).block_size, name(dtype));
+  uint8_t* p = static_cast<uint8_t*>(row);
+  switch (dtype) {
+    case DType::f32: std::memcpy(p, x, static_cast<size_t>(columns) * 4); return;
+    case DType::bf16:
+      for (int64_t i = 0; i < columns; ++i) put_half(p + 2 * i, f32_to_bf16(x[i]));
+      return;
+    case DType::f16:
+      for (int64_t i = 0; i < columns; ++i) put_half(p + 2 * i, f32_to_f16(x[i]));
+      return;
+    case DType::q8_0:
+      for (int64_t i = 0; i < columns; i += kBlock, p += 34) quantise_q8_0(p, x + i);
+      return;
+    case DType::q4_0:
+      for (int64_t i = 0; i < columns; i += kBlock, p += 18) quantise_q4_0(p, x + i);
+      return;
+    case DType::q4_1:
+      for (int64_t i = 0; i < columns; i += kBlock, p += 20) quantise_q4_1(p, x + i);
+      return;
+    case DType::f64:
+    case DType::i32: break;
+  }
+  check(false, "quantise_row", "f32 rows are not rounded to {}", name(dtype));
+}
+
+}  // namespace lathe::cpu

@@ -1,0 +1,27 @@
+// What a simd struct is: the parameter of every kernel template, one for each instruction set (Portable, Avx2, Avx512,
+// Avx512Vnni), chosen at run time by dispatch.h. It has
+//   Floats, Ints           16 lanes of f32 and i32; Floats has + - * /
+//   zero set1 load store   and *_partial forms, which touch only the first n lanes (the others read as zero)
+//   fma(a, b, c)           a * b + c as fast as the target can; fused(a, b, c) always rounds once
+//   maximum, minimum       the second operand when either is NaN
+//   round                  to the nearest integer, ties to even, for |v| < 2^22
+//   scale_by_power(v, n)   v * 2^n for integral n in [-252, 254]
+//   keep_lanes             lanes [first, last) of v, another value elsewhere
+//   sum, largest           over the lanes; sum adds halves to halves, in the same order everywhere
+//   byte_to_float<j>       byte j of every lane as an unsigned number
+//   split_bf16             lanes of pairs of bf16: the first and the second of each
+//   IntegerSum             the sum of products of a block of 32 columns, exact: unsigned weight bytes times signed
+//                          activation bytes, 4 in a lane; `start` is -offset * (sum of the activations)
+// and the sizes of the tiles that fit the registers.
+//
+// A translation unit that is compiled for an instruction set must not leave weak symbols that other units could be
+// linked to: it includes no library header with inline functions, and every template carries its simd struct's name.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "tensor/dtype.h"
+
+#define LATHE_INLINE inline __attribute__((always_inline))
+// A loop over [0, n) that is unrolled in full: what it indexes lives in registers.
+#define LATHE_FOR(i, n) _Pragma("GCC unroll 32") for (int i = 0; i < (n); ++i)

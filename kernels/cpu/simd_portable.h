@@ -1,0 +1,198 @@
+// Sixteen lanes without any instruction set: four of the compiler's own 128-bit vectors, which SSE2 and NEON have.
+// The oracle of the others, and the form for machines that are not x86.
+#pragma once
+#include "kernels/cpu/simd.h"
+
+namespace lathe::cpu {
+
+struct Portable {
+  typedef float Quarter __attribute__((vector_size(16)));
+  typedef int32_t IntQuarter __attribute__((vector_size(16)));
+  struct Floats {
+    Quarter v[4];
+    friend LATHE_INLINE Floats operator+(Floats x, const Floats& y) {
+      return each(x, y, [](auto a, auto b) { return a + b; });
+    }
+    friend LATHE_INLINE Floats operator-(Floats x, const Floats& y) {
+      return each(x, y, [](auto a, auto b) { return a - b; });
+    }
+    friend LATHE_INLINE Floats operator*(Floats x, const Floats& y) {
+      return each(x, y, [](auto a, auto b) { return a * b; });
+    }
+    friend LATHE_INLINE Floats operator/(Floats x, const Floats& y) {
+      return each(x, y, [](auto a, auto b) { return a / b; });
+    }
+  };
+  struct Ints {
+    IntQuarter v[4];
+  };
+  using IntHalves = Ints;  // 16 bits in a lane
+
+  // Linear tiles: groups of 16 rows x tokens. Attention tiles: query rows x pages of 16 keys.
+  static constexpr int kFloatGroups = 1, kFloatTokens = 2;
+  static constexpr int kIntegerGroups = 1, kIntegerTokens = 2;
+  static constexpr int kAttentionRows = 2, kAttentionPages = 1;
+
+  static LATHE_INLINE Floats zero() { return Floats{}; }
+  static LATHE_INLINE Floats set1(float f) {
+    const Quarter q = {f, f, f, f};
+    return {{q, q, q, q}};
+  }
+  static LATHE_INLINE Floats load(const void* p) {
+    Floats x;
+    std::memcpy(&x, p, sizeof x);
+    return x;
+  }
+  static LATHE_INLINE void store(void* p, const Floats& x) { std::memcpy(p, &x, sizeof x); }
+  static LATHE_INLINE Floats load_partial(const float* p, int n) {
+    if (n == 16) return load(p);
+    float lanes[16] = {};
+    for (int i = 0; i < n; ++i) lanes[i] = p[i];
+    return load(lanes);
+  }
+  static LATHE_INLINE void store_partial(float* p, const Floats& x, int n) {
+    if (n == 16) return store(p, x);
+    float lanes[16];
+    store(lanes, x);
+    for (int i = 0; i < n; ++i) p[i] = lanes[i];
+  }
+  static LATHE_INLINE Floats load_f16(const void* p) {
+    const IntHalves h = load_halves(p);
+    Floats x;
+    for (int q = 0; q < 4; ++q) {
+      const IntQuarter sign = (h.v[q] & 0x8000) << 16, magnitude = h.v[q] & 0x7fff;
+      const Quarter finite = as_float(magnitude << 13) * 0x1p112f;  // the bias of 127 for that of 15; subnormals too
+      const Quarter special = as_float((magnitude << 13) | 0x7f800000);
+      x.v[q] = as_float(as_int(select(magnitude < 0x7c00, finite, special)) | sign);
+    }
+    return x;
+  }
+  static LATHE_INLINE Floats load_bf16(const void* p) {
+    const IntHalves h = load_halves(p);
+    Floats x;
+    for (int q = 0; q < 4; ++q) x.v[q] = as_float(h.v[q] << 16);
+    return x;
+  }
+  static LATHE_INLINE void store_f16(uint16_t* p, const Floats& x) { store_halves(p, x, f32_to_f16); }
+  static LATHE_INLINE void store_bf16(uint16_t* p, const Floats& x) { store_halves(p, x, f32_to_bf16); }
+
+  static LATHE_INLINE Floats fma(const Floats& x, const Floats& y, const Floats& z) { return x * y + z; }
+  static LATHE_INLINE Floats fused(const Floats& x, const Floats& y, Floats z) {
+    for (int q = 0; q < 4; ++q) {
+      const Quarter a = x.v[q], b = y.v[q], c = z.v[q];
+      z.v[q] = Quarter{__builtin_fmaf(a[0], b[0], c[0]), __builtin_fmaf(a[1], b[1], c[1]),
+                       __builtin_fmaf(a[2], b[2], c[2]), __builtin_fmaf(a[3], b[3], c[3])};
+    }
+    return z;
+  }
+  static LATHE_INLINE Floats maximum(Floats x, const Floats& y) {
+    return each(x, y, [](auto a, auto b) { return select(a > b, a, b); });
+  }
+  static LATHE_INLINE Floats minimum(Floats x, const Floats& y) {
+    return each(x, y, [](auto a, auto b) { return select(a < b, a, b); });
+  }
+  static LATHE_INLINE Floats abs(Floats x) {
+    for (Quarter& q : x.v) q = as_float(as_int(q) & 0x7fffffff);
+    return x;
+  }
+  static LATHE_INLINE Floats if_less(const Floats& x, const Floats& y, const Floats& then, Floats otherwise) {
+    for (int q = 0; q < 4; ++q) otherwise.v[q] = select(x.v[q] < y.v[q], then.v[q], otherwise.v[q]);
+    return otherwise;
+  }
+  static LATHE_INLINE Floats round(Floats x) {
+    for (Quarter& q : x.v) q = (q + 12582912.0f) - 12582912.0f;  // the ulp at 1.5 * 2^23 is 1
+    return x;
+  }
+  static LATHE_INLINE Floats scale_by_power(Floats x, const Floats& n) {
+    for (int q = 0; q < 4; ++q) {  // in two steps: 2^n alone may overflow or vanish
+      const IntQuarter whole = as_int(n.v[q] + 12582912.0f) - 0x4b400000, half = whole >> 1, rest = whole - half;
+      x.v[q] = x.v[q] * as_float((half + 127) << 23) * as_float((rest + 127) << 23);
+    }
+    return x;
+  }
+  static LATHE_INLINE Floats keep_lanes(Floats x, int first, int last, float otherwise) {
+    for (int q = 0; q < 4; ++q)
+      for (int i = 0; i < 4; ++i)
+        if (4 * q + i < first || 4 * q + i >= last) x.v[q][i] = otherwise;
+    return x;
+  }
+  static LATHE_INLINE float sum(const Floats& x) {
+    const Quarter s = (x.v[0] + x.v[2]) + (x.v[1] + x.v[3]);
+    return (s[0] + s[2]) + (s[1] + s[3]);
+  }
+  static LATHE_INLINE float largest(const Floats& x) {
+    float most = x.v[0][0];
+    for (int i = 1; i < 16; ++i) most = x.v[i / 4][i % 4] > most ? x.v[i / 4][i % 4] : most;
+    return most;
+  }
+
+  static LATHE_INLINE Ints load_ints(const void* p) {
+    Ints x;
+    std::memcpy(&x, p, sizeof x);
+    return x;
+  }
+  static LATHE_INLINE Ints low_nibbles(Ints x) {
+    for (IntQuarter& q : x.v) q &= 0x0f0f0f0f;
+    return x;
+  }
+  static LATHE_INLINE Ints high_nibbles(Ints x) {
+    for (IntQuarter& q : x.v) q = (q >> 4) & 0x0f0f0f0f;
+    return x;
+  }
+  template <int kByte>
+  static LATHE_INLINE Floats byte_to_float(const Ints& x) {
+    Floats y;
+    for (int q = 0; q < 4; ++q) y.v[q] = __builtin_convertvector((x.v[q] >> (8 * kByte)) & 255, Quarter);
+    return y;
+  }
+  static LATHE_INLINE void split_bf16(const Ints& x, Floats& first, Floats& second) {
+    for (int q = 0; q < 4; ++q) {
+      first.v[q] = as_float(x.v[q] << 16);
+      second.v[q] = as_float(x.v[q] & static_cast<int32_t>(0xffff0000u));
+    }
+  }
+  static LATHE_INLINE Floats round_to_bf16(Floats x) {
+    for (int i = 0; i < 16; ++i) x.v[i / 4][i % 4] = bf16_to_f32(f32_to_bf16(x.v[i / 4][i % 4]));
+    return x;
+  }
+
+  // The sums are kept in f32: they stay below 2^24, so they are exact.
+  template <bool kEightBits>
+  struct IntegerSum {
+    Floats value;
+    static LATHE_INLINE IntegerSum begin(int32_t start) { return {set1(static_cast<float>(start))}; }
+    LATHE_INLINE void add(const Ints& weights, int32_t activations) {
+      value = value + byte_to_float<0>(weights) * set1(static_cast<float>(static_cast<int8_t>(activations)));
+      value = value + byte_to_float<1>(weights) * set1(static_cast<float>(static_cast<int8_t>(activations >> 8)));
+      value = value + byte_to_float<2>(weights) * set1(static_cast<float>(static_cast<int8_t>(activations >> 16)));
+      value = value + byte_to_float<3>(weights) * set1(static_cast<float>(static_cast<int8_t>(activations >> 24)));
+    }
+    LATHE_INLINE Floats end(int32_t) const { return value; }
+  };
+
+  // Helpers of the above.
+  static LATHE_INLINE IntHalves load_halves(const void* p) {
+    typedef uint16_t HalfQuarter __attribute__((vector_size(8)));
+    HalfQuarter h[4];
+    std::memcpy(h, p, sizeof h);
+    IntHalves x;
+    for (int q = 0; q < 4; ++q) x.v[q] = __builtin_convertvector(h[q], IntQuarter);
+    return x;
+  }
+  template <class F>
+  static LATHE_INLINE Floats each(Floats x, const Floats& y, F f) {
+    for (int q = 0; q < 4; ++q) x.v[q] = f(x.v[q], y.v[q]);
+    return x;
+  }
+  static LATHE_INLINE Quarter as_float(IntQuarter x) { return reinterpret_cast<Quarter>(x); }
+  static LATHE_INLINE IntQuarter as_int(Quarter x) { return reinterpret_cast<IntQuarter>(x); }
+  static LATHE_INLINE Quarter select(IntQuarter mask, Quarter then, Quarter otherwise) {
+    return as_float((mask & as_int(then)) | (~mask & as_int(otherwise)));
+  }
+  template <class F>
+  static LATHE_INLINE void store_halves(uint16_t* p, const Floats& x, F narrow) {
+    for (int i = 0; i < 16; ++i) p[i] = narrow(x.v[i / 4][i % 4]);
+  }
+};
+
+}  // namespace lathe::cpu
