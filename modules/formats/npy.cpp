@@ -15,7 +15,7 @@ void write_npy(const std::string& path, const Tensor& tensor) {
         "{}: expected a contiguous f32 tensor, found {}", path, tensor.defined() ? tensor.describe() : "none");
   std::string shape;
   for (const int64_t dim : tensor.shape()) shape += fmt::format("{}, ", dim);
-  if (tensor.rank() > 1) shape.resize(shape.size() - 2);  // only a one-element tuple keeps its comma
+  if (tensor.rank() > 0) shape.resize(shape.size() - (tensor.rank() == 1 ? 1 : 2));  // "3," is a tuple, "3" is none
   std::string header = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", shape);
   constexpr size_t kPreamble = 10;
   header.resize((kPreamble + header.size() + 1 + 63) / 64 * 64 - kPreamble - 1, ' ');
