@@ -1,0 +1,44 @@
+// Chat templates: from a conversation to the prompt that the model was trained on.
+//
+// A template is a Jinja2 program that comes with the model; this renders it as transformers does (Jinja2 3.1,
+// ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks, loop controls, `{% generation %}`, `tojson`,
+// `raise_exception`, `strftime_now`). The result holds special tokens as text, most often the beginning-of-sequence
+// token too: tokenize it with special tokens parsed and without adding any. Not supported: other templates (include,
+// import, extends), automatic HTML escaping, integers of more than 64 bits, and the filters that jinja_builtins.h
+// names. A template is not trusted: its time, memory and nesting are bounded (jinja_budget.h), and going beyond is an
+// Error.
+#pragma once
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace lathe {
+
+class ChatTemplate {
+ public:
+  // Throws Error("<name>: line N: ...") where it is no template. `name` is for messages alone.
+  static ChatTemplate parse(std::string_view source, std::string name = "chat template");
+
+  struct Inputs {
+    nlohmann::ordered_json messages = nlohmann::ordered_json::array();  // [{"role": ..., "content": ...}, ...]
+    nlohmann::ordered_json tools = nullptr;                             // null is None, not undefined
+    nlohmann::ordered_json documents = nullptr;
+    bool add_generation_prompt = true;
+    std::map<std::string, std::string> variables;  // bos_token, eos_token, the user's own; all others are undefined
+    std::optional<std::string> now;                // "2024-07-26T09:05:03" for strftime_now; without it, the local time
+  };
+
+  // The prompt. Throws Error("<name>: line N: ...") with the template's own message where it calls raise_exception,
+  // else with what failed. Thread-safe.
+  std::string render(const Inputs& inputs) const;
+
+ private:
+  struct Program;
+  explicit ChatTemplate(std::shared_ptr<const Program> program);
+  std::shared_ptr<const Program> program_;
+};
+
+}  // namespace lathe

@@ -1,0 +1,161 @@
+// The syntax tree of a template: one struct a construct, expressions and statements each a variant of them.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "tokenizer/jinja_value.h"
+
+namespace lathe::jinja::ast {
+
+struct Expression;
+struct Statement;
+using ExpressionPointer = std::unique_ptr<Expression>;
+using Body = std::vector<std::unique_ptr<Statement>>;
+
+struct CallArguments {
+  std::vector<ExpressionPointer> positional;
+  std::vector<std::pair<std::string, ExpressionPointer>> keywords;
+  ExpressionPointer more_positional, more_keywords;  // *a and **b, or null
+};
+
+enum class UnaryOperator { plus, minus, logical_not };
+enum class BinaryOperator { add, subtract, multiply, divide, floor_divide, modulo, power, logical_and, logical_or };
+enum class Comparison { equal, not_equal, less, less_equal, greater, greater_equal, in, not_in };
+
+struct Constant {
+  Value value;
+};
+struct Name {
+  std::string name;
+};
+struct Attribute {
+  ExpressionPointer object;
+  std::string name;
+};  // a.b
+struct Subscript {
+  ExpressionPointer object, index;
+};  // a[b]
+struct Slice {
+  ExpressionPointer object, start, stop, step;
+};  // a[b:c:d], each bound may be null
+struct Call {
+  ExpressionPointer callee;
+  CallArguments arguments;
+};
+struct Filter {
+  ExpressionPointer value;
+  std::string name;
+  CallArguments arguments;
+};  // value null: a block's text
+struct Test {
+  ExpressionPointer value;
+  std::string name;
+  CallArguments arguments;
+};
+struct Unary {
+  UnaryOperator operation;
+  ExpressionPointer operand;
+};
+struct Binary {
+  BinaryOperator operation;
+  ExpressionPointer left, right;
+};
+struct Concatenation {
+  std::vector<ExpressionPointer> parts;
+};  // a ~ b ~ c
+struct Compare {
+  ExpressionPointer first;
+  std::vector<std::pair<Comparison, ExpressionPointer>> rest;
+};  // a < b < c
+struct Conditional {
+  ExpressionPointer condition, then, otherwise;
+};  // otherwise may be null
+struct Sequence {
+  std::vector<ExpressionPointer> items;
+  bool is_tuple;
+};
+struct Dict {
+  std::vector<std::pair<ExpressionPointer, ExpressionPointer>> entries;
+};
+
+struct Expression {
+  int line;
+  int depth;  // of the tree below, itself included
+  std::variant<Constant, Name, Attribute, Subscript, Slice, Call, Filter, Test, Unary, Binary, Concatenation, Compare,
+               Conditional, Sequence, Dict>
+      node;
+};
+
+// What an assignment, a loop or a `with` binds: a name, `namespace.attribute`, or a tuple of targets.
+struct Target {
+  std::string name, attribute;
+  std::vector<Target> elements;
+  bool is_tuple = false;
+};
+
+// The signature and body of a macro or of a call block. The last defaults.size() parameters have defaults.
+struct MacroDefinition {
+  std::string name;
+  std::vector<std::string> parameters;
+  std::vector<ExpressionPointer> defaults;
+  Body body;
+  bool uses_caller = false, uses_varargs = false, uses_kwargs = false;
+};
+
+struct Text {
+  std::string text;
+};
+struct Print {
+  ExpressionPointer value;
+};
+struct If {
+  std::vector<std::pair<ExpressionPointer, Body>> branches;
+  Body otherwise;
+};
+struct For {
+  Target target;
+  ExpressionPointer iterable, condition;
+  Body body, otherwise;
+  bool is_recursive;
+};
+struct Set {
+  Target target;
+  ExpressionPointer value;
+};
+struct SetBlock {
+  Target target;
+  ExpressionPointer filter;
+  Body body;
+};  // filter may be null
+struct FilterBlock {
+  ExpressionPointer filter;
+  Body body;
+};
+struct Macro {
+  std::shared_ptr<const MacroDefinition> definition;
+};
+struct CallBlock {
+  ExpressionPointer call;
+  std::shared_ptr<const MacroDefinition> caller;
+};
+struct With {
+  std::vector<std::pair<Target, ExpressionPointer>> bindings;
+  Body body;
+};  // also {% generation %}
+struct Block {
+  Body body;
+};  // {% block %}: sees the template's own names, not those of what it stands in
+struct Break {};
+struct Continue {};
+
+struct Statement {
+  int line;
+  std::variant<Text, Print, If, For, Set, SetBlock, FilterBlock, Macro, CallBlock, With, Block, Break, Continue> node;
+};
+
+}  // namespace lathe::jinja::ast

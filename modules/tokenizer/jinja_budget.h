@@ -1,0 +1,81 @@
+// What one render may use: steps of work, bytes that live at once, and nesting.
+//
+// A chat template is a program that comes with a model file, so it is not trusted: an endless loop, a gigabyte of
+// output or a list nested in itself a million times must end in an Error. Everything that costs time charges steps,
+// everything that holds memory is a `Tracked` object. The surprising decision: the budget is thread-local (as the tape
+// is), so that values can be made anywhere without being handed it; values made while none is active are not counted.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace lathe::jinja {
+
+struct Limits {
+  std::int64_t steps = 10'000'000;  // evaluated nodes, copied elements, and a share of each byte of text touched
+  std::size_t bytes = 64u << 20;    // values alive and output written so far, together
+  int evaluation_depth = 1000;      // nodes within nodes, through macros
+};
+
+// The nesting that parsing and values may have. Small enough that recursion over them stays within a 1 MiB stack.
+inline constexpr int maximum_parse_depth = 400;  // of grammar rules that nest: brackets take four each, blocks two
+inline constexpr int maximum_value_depth = 300;
+inline constexpr std::size_t maximum_template_bytes = 1u << 20;
+
+// Active on its thread from construction to destruction; they nest.
+class Budget {
+ public:
+  explicit Budget(const Limits& limits);
+  ~Budget();
+  Budget(const Budget&) = delete;
+  Budget& operator=(const Budget&) = delete;
+
+  static Budget* current();
+  void charge(std::int64_t steps);           // throws Error when the steps are used up
+  void check_room(std::size_t bytes) const;  // throws Error when so many more bytes would be too many
+  void allocate(std::size_t bytes);          // check_room, and takes them
+  void release(std::size_t bytes) { bytes_used_ -= bytes; }
+
+ private:
+  Limits limits_;
+  std::int64_t steps_used_ = 0;
+  std::size_t bytes_used_ = 0;
+  Budget* outer_;
+};
+
+// On the current budget; without one they do nothing.
+void charge(std::int64_t steps);
+void charge_text(std::size_t bytes);  // work on so many bytes of text
+void check_room(std::size_t bytes);   // before building something large
+
+// Base of what lives on the heap: counts its bytes for as long as it lives.
+class Tracked {
+ public:
+  explicit Tracked(std::size_t bytes);
+  ~Tracked();
+  Tracked(const Tracked&) = delete;
+  Tracked& operator=(const Tracked&) = delete;
+
+ protected:
+  void grow(std::size_t bytes);
+
+ private:
+  Budget* budget_;
+  std::size_t bytes_;
+};
+
+// Text being written, counted while it grows.
+class TextBuilder : private Tracked {
+ public:
+  TextBuilder() : Tracked(0) {}
+  void append(std::string_view text);
+  void append(std::size_t count, char character);
+  std::string take() { return std::move(text_); }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+}  // namespace lathe::jinja
