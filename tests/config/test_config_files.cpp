@@ -1,0 +1,229 @@
+// Configurations out of YAML and GGUF: the published sizes, and the same values from every kind of file.
+#include <filesystem>
+
+#include "config/model_config.h"
+#include "formats/gguf.h"
+#include "tensor/errors.h"
+#include "tests/catch.h"
+#include "tests/formats/gguf_builder.h"
+#include "tests/support.h"
+
+using namespace lathe;
+using namespace lathe::test;
+using Catch::Matchers::ContainsSubstring;
+using B = GgufBuilder;
+
+namespace {
+
+int64_t parameters(const ModelConfig& c) {
+  const int64_t C = c.hidden_size, F = c.intermediate_size, L = c.num_hidden_layers, V = c.vocab_size;
+  const int64_t q = c.num_attention_heads * c.head_dim, kv = c.num_key_value_heads * c.head_dim;
+  const int64_t head = c.tie_word_embeddings ? 0 : V * C;
+  if (c.model_type == "gpt2") {
+    const int64_t attention = 4 * C * C + 4 * C, feed_forward = 2 * C * F + F + C, norms = 4 * C;
+    return V * C + c.max_position_embeddings * C + L * (attention + feed_forward + norms) + 2 * C + head;
+  }
+  return V * C + L * (2 * q * C + 2 * kv * C + 3 * C * F + 2 * C) + C + head;
+}
+
+std::string yaml_refusal(const std::string& text, std::string* hint = nullptr) {
+  const TemporaryDirectory folder;
+  const auto path = folder.path() / "a.yaml";
+  write_file(path, text);
+  try {
+    read_config_yaml(path.string());
+    return {};
+  } catch (const Error& e) {
+    if (hint) *hint = e.hint();
+    return e.what();
+  }
+}
+
+const std::string kYaml =
+    "architecture: LlamaForCausalLM\nvocab_size: 128\nhidden_size: 64\nintermediate_size: 128\n"
+    "num_hidden_layers: 2\nnum_attention_heads: 4\n";
+
+B llama_gguf() {
+  B b;
+  b.entry("general.architecture", "llama").entry("llama.embedding_length", 64u).entry("llama.block_count", 2u);
+  b.list("llama.feed_forward_length", B::i32, {B::bytes_of(128), B::bytes_of(128)});
+  b.entry("llama.attention.head_count", 4u)
+      .entry("llama.attention.head_count_kv", 2u)
+      .entry("llama.context_length", 256u);
+  b.entry("llama.attention.layer_norm_rms_epsilon", 1e-5f).entry("llama.rope.freq_base", 500000.0f);
+  b.list("tokenizer.ggml.tokens", B::string, {"a", "b", "c"});
+  b.entry("tokenizer.ggml.bos_token_id", 1u)
+      .entry("tokenizer.ggml.eos_token_id", 2u)
+      .entry("tokenizer.ggml.eot_token_id", 0u);
+  return b;
+}
+
+ModelConfig read(const B& b) {
+  const TemporaryDirectory folder;
+  const auto path = folder.path() / "a.gguf";
+  write_file(path, b.build());
+  return read_config_gguf(*GgufFile::open(path.string()));
+}
+
+}  // namespace
+
+TEST_CASE("yaml: every published size has its published number of parameters") {
+  const std::map<std::string, int64_t> published = {
+      {"gpt2/124m", 124439808},
+      {"gpt2/355m", 354823168},
+      {"gpt2/774m", 774030080},
+      {"gpt2/1558m", 1557611200},
+      {"llama/2-7b", 6738415616},
+      {"llama/2-13b", 13015864320},
+      {"llama/2-70b", 68976648192},
+      {"llama/3-8b", 8030261248},
+      {"llama/3-70b", 70553706496},
+      {"llama/3.1-8b", 8030261248},
+      {"llama/3.1-70b", 70553706496},
+      {"llama/3.1-405b", 405853388800},
+      {"llama/3.2-1b", 1235814400},
+      {"llama/3.2-3b", 3212749824},
+      {"llama/codellama-7b", 6738546688},
+      {"llama/codellama-13b", 13016028160},
+      {"llama/codellama-34b", 33743970304},
+      {"llama/codellama-70b", 68976910336},
+      {"llama/smollm2-135m", 134515008},
+      {"llama/smollm2-360m", 361821120},
+      {"llama/smollm2-1.7b", 1711376384},
+      {"llama/tinyllama-1.1b", 1100048384},
+      {"llama/stories260k", 260032},
+  };
+  const auto root = source_dir() / "configs";
+  size_t found = 0;
+  for (const char* family : {"llama", "gpt2"})
+    for (const auto& entry : std::filesystem::directory_iterator(root / family)) {
+      const std::string name = family + ("/" + entry.path().stem().string());
+      INFO(name);
+      const ModelConfig c = read_config_yaml(entry.path().string());
+      CHECK(c.model_type == family);
+      REQUIRE(published.contains(name));
+      CHECK(parameters(c) == published.at(name));
+      CHECK(c.head_dim * c.num_attention_heads == c.hidden_size);
+      CHECK(c.eos_token_ids.size() == 1);
+      ++found;
+    }
+  CHECK(found == published.size());
+}
+
+TEST_CASE("yaml: what is left out follows, what is wrong is named with its line") {
+  std::string hint;
+  CHECK(yaml_refusal(kYaml).empty());
+  CHECK_THAT(yaml_refusal(kYaml + "hiden_act: silu\n", &hint),
+             ContainsSubstring("a.yaml:7: the key 'hiden_act' is not known"));
+  CHECK(hint == "did you mean hidden_act?");
+  CHECK_THAT(yaml_refusal(kYaml + "mlp_bias: 3\n"),
+             ContainsSubstring("a.yaml:7: mlp_bias is '3', expected true or false"));
+  CHECK_THAT(yaml_refusal(kYaml + "head_dim: wide\n"), ContainsSubstring("head_dim is 'wide', expected an integer"));
+  CHECK_THAT(yaml_refusal(kYaml + "norm_eps: [1]\n"), ContainsSubstring("norm_eps is a list, expected a number"));
+  CHECK_THAT(yaml_refusal(kYaml + "eos_token_ids: 3\n"), ContainsSubstring("expected a list of integers"));
+  CHECK_THAT(yaml_refusal(kYaml + "rope_scaling: foo\n"),
+             ContainsSubstring("rope_scaling is 'foo', expected one of default"));
+  CHECK_THAT(yaml_refusal(kYaml + "vocab_size: 64\n"),
+             ContainsSubstring("a.yaml:7: the key 'vocab_size' appears twice"));
+  CHECK_THAT(yaml_refusal("vocab_size: 64\n"), ContainsSubstring("the key architecture is missing"));
+  CHECK_THAT(yaml_refusal("architecture: Foo\n"), ContainsSubstring("the architecture 'Foo' is not known"));
+  CHECK_THAT(yaml_refusal("- 1\n"), ContainsSubstring("expected keys and values"));
+  CHECK_THAT(yaml_refusal("a: b: c\n"), ContainsSubstring("a.yaml:1"));
+  CHECK_THAT(yaml_refusal(kYaml + "num_key_value_heads: 3\n"),
+             ContainsSubstring("no multiple of num_key_value_heads 3"));
+  CHECK_THAT(yaml_refusal(std::string(20000, '[')), ContainsSubstring("a.yaml:1"));
+  CHECK_THAT(yaml_refusal(kYaml + "hidden_size: 99999999999999999999\n"), ContainsSubstring("appears twice"));
+}
+
+TEST_CASE("gguf: metadata becomes a configuration") {
+  const ModelConfig c = read(llama_gguf());
+  CHECK(c.architecture == "LlamaForCausalLM");
+  CHECK(c.vocab_size == 3);
+  CHECK(c.hidden_size == 64);
+  CHECK(c.intermediate_size == 128);
+  CHECK(c.num_key_value_heads == 2);
+  CHECK(c.head_dim == 16);
+  CHECK(c.rotary_dim == 16);
+  CHECK(c.norm_eps == 1e-5);  // as config.json says it, not the 32-bit float beside it
+  CHECK(c.rope_theta == 500000.0);
+  CHECK(c.tie_word_embeddings);
+  CHECK_FALSE(c.attention_bias);
+  CHECK(c.bos_token_id == 1);
+  CHECK(c.eos_token_ids == std::vector<int64_t>{2, 0});
+}
+
+TEST_CASE("gguf: the tensors tell the head, the biases and the divisors of the frequencies") {
+  B b = llama_gguf();
+  b.tensor("rope_freqs.weight", {8}, 0, B::bytes_of(1.0f) + counting_floats(8).substr(4));
+  b.tensor("output.weight", {64, 3}, 1, std::string(64 * 3 * 2, '\0'));
+  b.tensor("blk.0.attn_q.bias", {64}, 0, counting_floats(64));
+  const ModelConfig c = read(b);
+  CHECK_FALSE(c.tie_word_embeddings);
+  CHECK(c.attention_bias);
+  CHECK_FALSE(c.attention_output_bias);
+  CHECK(c.rope_frequency_factors == std::vector<float>{1, 1, 2, 3, 4, 5, 6, 7});
+  CHECK(c.dtype == "float16");
+
+  B wrong = llama_gguf();
+  wrong.tensor("rope_freqs.weight", {3}, 0, counting_floats(3));
+  CHECK_THROWS_WITH(read(wrong),
+                    ContainsSubstring("rope_frequency_factors holds 3 values, expected rotary_dim / 2 = 8"));
+}
+
+TEST_CASE("gguf: rope scaling") {
+  B linear = llama_gguf();
+  linear.entry("llama.rope.scaling.type", "linear").entry("llama.rope.scaling.factor", 4.0f);
+  CHECK(read(linear).rope_scaling == RopeScaling::linear);
+  CHECK(read(linear).context_limit() == 1024);
+  B yarn = llama_gguf();
+  yarn.entry("llama.rope.scaling.type", "yarn").entry("llama.rope.scaling.factor", 4.0f);
+  yarn.entry("llama.rope.scaling.original_context_length", 64u);
+  CHECK(read(yarn).rope_original_max_position == 64);
+  CHECK(read(yarn).context_limit() == 256);
+}
+
+TEST_CASE("gguf: what is missing or not supported is named") {
+  B none;
+  CHECK_THROWS_WITH(read(none), ContainsSubstring("'general.architecture' is missing"));
+  B other;
+  other.entry("general.architecture", "mamba");
+  CHECK_THROWS_WITH(read(other), ContainsSubstring("the model type 'mamba' is not known, expected one of llama, gpt2"));
+  B short_one;
+  short_one.entry("general.architecture", "llama").entry("llama.vocab_size", 3u);
+  CHECK_THROWS_WITH(read(short_one), ContainsSubstring("'llama.embedding_length' is missing"));
+  B experts = llama_gguf();
+  experts.entry("llama.expert_count", 8u);
+  CHECK_THROWS_WITH(read(experts), ContainsSubstring("a mixture of 8 experts"));
+  B values = llama_gguf();
+  values.entry("llama.attention.key_length", 32u).entry("llama.attention.value_length", 16u);
+  CHECK_THROWS_WITH(read(values), ContainsSubstring("keys have 32 components and values 16"));
+}
+
+TEST_CASE("config.json, GGUF and YAML give the same values for the same model") {
+  const auto shared = shared_dir();
+  if (!shared) return skip("needs ../shared/models");
+  const auto folder = *shared / "models/stories260K";
+  const ModelConfig json = read_config_json((folder / "hf/config.json").string());
+  const ModelConfig gguf = read_config_gguf(*GgufFile::open((folder / "gguf/stories260K-f32.gguf").string()));
+  const ModelConfig yaml = read_config_yaml((source_dir() / "configs/llama/stories260k.yaml").string());
+  for (const ModelConfig* other : {&gguf, &yaml}) {
+    INFO(other->source);
+    CHECK(other->architecture == json.architecture);
+    CHECK(other->vocab_size == json.vocab_size);
+    CHECK(other->hidden_size == json.hidden_size);
+    CHECK(other->intermediate_size == json.intermediate_size);
+    CHECK(other->num_hidden_layers == json.num_hidden_layers);
+    CHECK(other->num_attention_heads == json.num_attention_heads);
+    CHECK(other->num_key_value_heads == json.num_key_value_heads);
+    CHECK(other->head_dim == json.head_dim);
+    CHECK(other->rotary_dim == json.rotary_dim);
+    CHECK(other->max_position_embeddings == json.max_position_embeddings);
+    CHECK(other->tie_word_embeddings == json.tie_word_embeddings);
+    CHECK(other->hidden_act == json.hidden_act);
+    CHECK(other->norm_eps == json.norm_eps);
+    CHECK(other->rope_theta == json.rope_theta);
+    CHECK(other->bos_token_id == json.bos_token_id);
+    CHECK(other->eos_token_ids == json.eos_token_ids);
+    CHECK(other->dtype == json.dtype);
+  }
+}
