@@ -61,7 +61,7 @@ class Tensor {
   template <class T>
   static Tensor of(Shape shape, const T* values) {
     Tensor t = empty(shape, DTypeOf<T>::value);
-    std::memcpy(t.raw(), values, static_cast<size_t>(shape.elements()) * sizeof(T));
+    if (t.elements() > 0) std::memcpy(t.raw(), values, t.bytes());  // values may be null where there are none
     return t;
   }
 
