@@ -1,47 +1,11 @@
 #include "tokenizer/bpe.h"
 
-#include <atomic>
-#include <functional>
-#include <unordered_map>
-
+#include "formats/quote.h"
 #include "tensor/errors.h"
 #include "tokenizer/unicode.h"
 
 namespace lathe {
 namespace {
-
-// The ids of words seen before, one cache a thread, so that nothing is shared or locked: English text repeats its words
-// so often that nine of ten need no merging.
-class WordCache {
- public:
-  const std::vector<int32_t>* find(std::string_view word) const {
-    auto found = words_.find(word);
-    return found == words_.end() ? nullptr : &found->second;
-  }
-  void insert(std::string_view word, const int32_t* begin, const int32_t* end) {
-    if (words_.size() == kWords) words_.clear();
-    words_.emplace(word, std::vector<int32_t>(begin, end));
-  }
-  // The calling thread's cache for the object named `instance`; the cache of any other object is dropped.
-  static WordCache& of(uint64_t instance) {
-    thread_local WordCache cache;
-    if (cache.instance_ != instance) {
-      cache.words_.clear();
-      cache.instance_ = instance;
-    }
-    return cache;
-  }
-  static constexpr size_t kLongestWord = 128;  // bytes
-
- private:
-  static constexpr size_t kWords = 1 << 16;
-  struct Hash {
-    using is_transparent = void;
-    size_t operator()(std::string_view word) const { return std::hash<std::string_view>{}(word); }
-  };
-  std::unordered_map<std::string, std::vector<int32_t>, Hash, std::equal_to<>> words_;
-  uint64_t instance_ = 0;
-};
 
 uint64_t pair_of(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
@@ -57,14 +21,12 @@ void MergeList::add(std::string_view left, std::string_view right) {
 void MergeList::add_line(std::string_view line) {
   const size_t space = line.find(' ');
   check(space != std::string_view::npos && line.find(' ', space + 1) == std::string_view::npos, "merges",
-        "rule {} is '{}', expected two tokens with one space between", size() + 1, line);
+        "rule {} is {}, expected two tokens with one space between", size() + 1, quote(line));
   add(line.substr(0, space), line.substr(space + 1));
 }
 
 Bpe::Bpe(std::shared_ptr<const Vocabulary> vocabulary, const MergeList& merges, BpeOptions options)
-    : vocabulary_(std::move(vocabulary)), options_(std::move(options)) {
-  static std::atomic<uint64_t> instances{0};
-  instance_ = ++instances;
+    : vocabulary_(std::move(vocabulary)), options_(std::move(options)), words_(*vocabulary_) {
   for (int byte = 0; byte < 256; ++byte)
     byte_ids_[static_cast<size_t>(byte)] = vocabulary_->find(fmt::format("<0x{:02X}>", byte));
   index(merges);
@@ -89,17 +51,18 @@ void Bpe::index(const MergeList& merges) {
     const std::string_view right = rest.substr(left_length, right_length);
     rest.remove_prefix(left_length + right_length);
     const size_t prefix = options_.continuing_subword_prefix.size();
-    check(right_length >= prefix, "merges", "rule {}, '{}' and '{}': the second is shorter than the prefix '{}'",
-          rank + 1, left, right, options_.continuing_subword_prefix);
+    check(right_length >= prefix, "merges", "rule {}, {} and {}: the second is shorter than the prefix {}", rank + 1,
+          quote(left), quote(right), quote(options_.continuing_subword_prefix));
     merged.assign(left).append(right.substr(prefix));
     const int32_t left_id = vocabulary_->find(left), right_id = vocabulary_->find(right);
     const int32_t id = vocabulary_->find(merged);
     if (left_id < 0 || right_id < 0 || id < 0) {
       if (options_.skip_foreign_merges) continue;
-      throw Error(fmt::format("merges: rule {}, '{}' and '{}': the vocabulary has no token '{}'", rank + 1, left, right,
-                              left_id < 0    ? std::string(left)
-                              : right_id < 0 ? std::string(right)
-                                             : merged));
+      throw Error(fmt::format("merges: rule {}, {} and {}: the vocabulary has no token {}", rank + 1, quote(left),
+                              quote(right),
+                              quote(left_id < 0    ? left
+                                    : right_id < 0 ? right
+                                                   : merged)));
     }
     // Of a rule that comes twice the last rank counts, as in the reference's table.
     const uint64_t pair = pair_of(left_id, right_id);
@@ -165,15 +128,9 @@ void Bpe::tokenize(std::string_view piece, std::vector<int32_t>& ids) const {
   if (options_.ignore_merges) {
     if (const int32_t id = vocabulary_->find(piece); id >= 0) return ids.push_back(id);
   }
-  if (piece.size() > WordCache::kLongestWord) return merge(piece, ids);
-  WordCache& cache = WordCache::of(instance_);
-  if (const auto* known = cache.find(piece)) {
-    ids.insert(ids.end(), known->begin(), known->end());
-    return;
-  }
-  const size_t before = ids.size();
-  merge(piece, ids);
-  cache.insert(piece, ids.data() + before, ids.data() + ids.size());
+  // Affixes depend on where in the piece a character stands, so such a piece stays whole.
+  const bool affixes = !options_.continuing_subword_prefix.empty() || !options_.end_of_word_suffix.empty();
+  words_.tokenize(piece, !affixes, ids, [this](std::string_view word, std::vector<int32_t>& out) { merge(word, out); });
 }
 
 }  // namespace lathe

@@ -14,6 +14,7 @@
 #include "tokenizer/model.h"
 #include "tokenizer/symbol_merger.h"
 #include "tokenizer/vocabulary.h"
+#include "tokenizer/word_tokenizer.h"
 
 namespace lathe {
 
@@ -64,7 +65,7 @@ class Bpe : public TokenModel {
   BpeOptions options_;
   std::array<int32_t, 256> byte_ids_;  // of <0x00> to <0xFF>
   std::vector<Rule> rules_;            // open addressing, a power of two, at most half full
-  uint64_t instance_;                  // names this object in the threads' caches
+  WordTokenizer words_;
 };
 
 }  // namespace lathe

@@ -7,7 +7,7 @@
 namespace lathe {
 
 ScoreBpe::ScoreBpe(std::shared_ptr<const Vocabulary> vocabulary, std::vector<float> scores, int32_t unknown)
-    : vocabulary_(std::move(vocabulary)), scores_(std::move(scores)) {
+    : vocabulary_(std::move(vocabulary)), scores_(std::move(scores)), words_(*vocabulary_) {
   check(static_cast<int64_t>(scores_.size()) == vocabulary_->size(), "tokenizer", "{} scores for {} tokens",
         scores_.size(), vocabulary_->size());
   for (int byte = 0; byte < 256; ++byte) {
@@ -18,6 +18,10 @@ ScoreBpe::ScoreBpe(std::shared_ptr<const Vocabulary> vocabulary, std::vector<flo
 }
 
 void ScoreBpe::tokenize(std::string_view piece, std::vector<int32_t>& ids) const {
+  words_.tokenize(piece, true, ids, [this](std::string_view word, std::vector<int32_t>& out) { merge(word, out); });
+}
+
+void ScoreBpe::merge(std::string_view piece, std::vector<int32_t>& ids) const {
   std::vector<Symbol> symbols;
   symbols.reserve(piece.size());
   for (size_t begin = 0; begin < piece.size();) {

@@ -10,6 +10,7 @@
 
 #include "tokenizer/model.h"
 #include "tokenizer/vocabulary.h"
+#include "tokenizer/word_tokenizer.h"
 
 namespace lathe {
 
@@ -20,9 +21,12 @@ class ScoreBpe : public TokenModel {
   void tokenize(std::string_view piece, std::vector<int32_t>& ids) const override;
 
  private:
+  void merge(std::string_view piece, std::vector<int32_t>& ids) const;
+
   std::shared_ptr<const Vocabulary> vocabulary_;
   std::vector<float> scores_;
   std::array<int32_t, 256> byte_ids_;
+  WordTokenizer words_;
 };
 
 }  // namespace lathe

@@ -3,9 +3,15 @@
 #include <functional>
 #include <limits>
 
+#include "formats/quote.h"
 #include "tensor/errors.h"
 
 namespace lathe {
+namespace {
+
+uint32_t hash_of(std::string_view text) { return static_cast<uint32_t>(std::hash<std::string_view>{}(text)); }
+
+}  // namespace
 
 void Vocabulary::reserve(size_t tokens, size_t bytes) {
   bytes_.reserve(bytes);
@@ -13,23 +19,30 @@ void Vocabulary::reserve(size_t tokens, size_t bytes) {
   while (slots_.size() < 2 * tokens) grow();
 }
 
-size_t Vocabulary::slot_of(std::string_view text) const {
+size_t Vocabulary::slot_of(std::string_view text, uint32_t hash) const {
   const size_t mask = slots_.size() - 1;
-  size_t slot = std::hash<std::string_view>{}(text)&mask;
-  while (slots_[slot] != kNone && this->text(slots_[slot]) != text) slot = (slot + 1) & mask;
+  size_t slot = hash & mask;
+  while (slots_[slot].id != kNone && (slots_[slot].hash != hash || this->text(slots_[slot].id) != text))
+    slot = (slot + 1) & mask;
   return slot;
 }
 
 void Vocabulary::grow() {
-  std::vector<int32_t> old(slots_.empty() ? 1024 : 2 * slots_.size(), kNone);
+  std::vector<Slot> old(slots_.empty() ? 1024 : 2 * slots_.size());
   old.swap(slots_);
-  for (int32_t id : old)
-    if (id != kNone) slots_[slot_of(text(id))] = id;
+  const size_t mask = slots_.size() - 1;
+  for (const Slot& entry : old) {  // all different, so the texts need not be compared again
+    if (entry.id == kNone) continue;
+    size_t slot = entry.hash & mask;
+    while (slots_[slot].id != kNone) slot = (slot + 1) & mask;
+    slots_[slot] = entry;
+  }
 }
 
 void Vocabulary::add(std::string_view text, int64_t id) {
-  check(id >= 0 && id < kMaxSize, "vocabulary", "the id of token '{}' is {}, expected 0 to {}", text, id, kMaxSize - 1);
-  check(!contains(id), "vocabulary", "id {} is given twice, to '{}' and to '{}'", id, this->text(id), text);
+  check(id >= 0 && id < kMaxSize, "vocabulary", "the id of token {} is {}, expected 0 to {}", quote(text), id,
+        kMaxSize - 1);
+  check(!contains(id), "vocabulary", "id {} is given twice, to {} and to {}", id, quote(this->text(id)), quote(text));
   check(bytes_.size() + text.size() <= std::numeric_limits<uint32_t>::max() && text.size() < (size_t{1} << 31),
         "vocabulary", "the tokens' texts are longer than 4 GiB together");
   if (id >= size()) spans_.resize(static_cast<size_t>(id) + 1);
@@ -37,17 +50,14 @@ void Vocabulary::add(std::string_view text, int64_t id) {
                                      static_cast<uint32_t>(text.size()) & 0x7FFFFFFF, 1};
   bytes_.append(text);
   if (2 * (used_ + 1) > slots_.size()) grow();
-  const size_t slot = slot_of(text);
-  if (slots_[slot] == kNone) ++used_;
-  slots_[slot] = static_cast<int32_t>(id);
+  const uint32_t hash = hash_of(text);
+  const size_t slot = slot_of(text, hash);
+  if (slots_[slot].id == kNone) ++used_;
+  slots_[slot] = {static_cast<int32_t>(id), hash};
 }
 
-int32_t Vocabulary::find(std::string_view text) const { return slots_.empty() ? kNone : slots_[slot_of(text)]; }
-
-std::string_view Vocabulary::text(int64_t id) const {
-  if (!contains(id)) return {};
-  const Span& span = spans_[static_cast<size_t>(id)];
-  return std::string_view(bytes_).substr(span.begin, span.length);
+int32_t Vocabulary::find(std::string_view text) const {
+  return slots_.empty() ? kNone : slots_[slot_of(text, hash_of(text))].id;
 }
 
 }  // namespace lathe

@@ -24,19 +24,27 @@ class Vocabulary {
   int32_t find(std::string_view text) const;  // kNone when there is none
   bool contains(int64_t id) const { return id >= 0 && id < size() && spans_[static_cast<size_t>(id)].present; }
   // The text of an id that the vocabulary contains; empty for any other.
-  std::string_view text(int64_t id) const;
+  std::string_view text(int64_t id) const {
+    if (!contains(id)) return {};
+    const Span& span = spans_[static_cast<size_t>(id)];
+    return {bytes_.data() + span.begin, span.length};
+  }
   int64_t size() const { return static_cast<int64_t>(spans_.size()); }  // the largest id + 1
 
  private:
   struct Span {
     uint32_t begin = 0, length : 31 = 0, present : 1 = 0;
   };
+  struct Slot {
+    int32_t id = kNone;
+    uint32_t hash = 0;  // compared first: most probes then never touch the text
+  };
   void grow();
-  size_t slot_of(std::string_view text) const;
+  size_t slot_of(std::string_view text, uint32_t hash) const;
 
   std::string bytes_;
-  std::vector<Span> spans_;     // by id
-  std::vector<int32_t> slots_;  // open addressing, a power of two, at most half full; kNone where empty
+  std::vector<Span> spans_;  // by id
+  std::vector<Slot> slots_;  // open addressing, a power of two, at most half full
   size_t used_ = 0;
 };
 
