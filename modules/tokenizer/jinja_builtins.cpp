@@ -14,9 +14,10 @@ namespace lathe::jinja {
 BoundCall::BoundCall(Interpreter& interpreter, const Builtin& builtin, const Value& self, Arguments& arguments)
     : interpreter(interpreter), self(self), arguments(arguments), name_(builtin.name) {
   if (builtin.parameters == "*") return;
+  const bool takes_keywords = !builtin.parameters.starts_with('/');
   std::vector<std::string_view> names;
   std::size_t required = 0;
-  for (std::string_view rest = builtin.parameters; !rest.empty();) {
+  for (std::string_view rest = builtin.parameters.substr(takes_keywords ? 0 : 1); !rest.empty();) {
     const std::size_t end = std::min(rest.find(' '), rest.size());
     std::string_view name = rest.substr(0, end);
     if (name.ends_with('?'))
@@ -28,6 +29,7 @@ BoundCall::BoundCall(Interpreter& interpreter, const Builtin& builtin, const Val
   }
   if (arguments.positional.size() > names.size())
     fail("{} takes at most {} arguments, {} given", name_, names.size(), arguments.positional.size());
+  if (!takes_keywords && !arguments.keywords.empty()) fail("{} takes no keyword arguments", name_);
   values_.resize(names.size(), nullptr);
   for (std::size_t i = 0; i < arguments.positional.size(); ++i) values_[i] = &arguments.positional[i];
   for (const auto& [keyword, value] : arguments.keywords) {
@@ -67,15 +69,19 @@ const std::string& BoundCall::text(std::size_t parameter) const {
   return value.text();
 }
 
-Value follow_path(const Value& item, const Value& path) {
+Value follow_path(const Value& item, const Value& path, const Value& otherwise) {
   if (path.is_none()) return item;
-  if (!path.is_string()) return get_item(item, path);
+  const auto step = [&](const Value& from, const Value& part) {
+    Value value = get_item(from, part);
+    return value.is_undefined() && !otherwise.is_none() ? otherwise : value;
+  };
+  if (!path.is_string()) return step(item, path);
   Value value = item;
   for (std::string_view rest = path.text();;) {
     const std::size_t dot = std::min(rest.find('.'), rest.size());
     const std::string_view part = rest.substr(0, dot);
     const bool is_index = !part.empty() && part.size() < 10 && part.find_first_not_of("0123456789") == part.npos;
-    value = get_item(value, is_index ? Value(std::stoll(std::string(part))) : Value(part));
+    value = step(value, is_index ? Value(std::stoll(std::string(part))) : Value(part));
     if (dot == rest.size()) return value;
     rest.remove_prefix(dot + 1);
   }

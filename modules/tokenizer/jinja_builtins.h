@@ -19,7 +19,8 @@ class BoundCall;
 
 struct Builtin {
   std::string_view name;
-  // Names in order, separated by spaces; "name?" may be left out. "*" alone takes any arguments, unbound.
+  // Names in order, separated by spaces; "name?" may be left out. "*" alone takes any arguments, unbound; "/" in front
+  // of them all takes no keywords, as most of Python's methods.
   std::string_view parameters;
   Value (*function)(BoundCall& call);
 };
@@ -55,8 +56,9 @@ const Builtin* find_method(const Value& object, std::string_view name);
 Value make_global(std::string_view name);
 std::vector<std::string_view> global_names();
 
-// The attribute that a path such as "function.name" or 0 leads to from an item.
-Value follow_path(const Value& item, const Value& path);
+// The attribute that a path such as "function.name" or 0 leads to from an item; `otherwise`, unless it is None, takes
+// the place of what is undefined on the way.
+Value follow_path(const Value& item, const Value& path, const Value& otherwise = {});
 
 // A function made on the spot, such as a method bound to its object. `depth` is that of what it holds.
 Value make_function(std::string name, int depth, std::function<Value(Interpreter&, Arguments&)> function);

@@ -19,10 +19,12 @@ std::string self_text(const BoundCall& call) {
   return text;
 }
 
-Value call_method(BoundCall& call, std::string_view name) {
+// str(value).method(arguments).
+Value call_method(BoundCall& call, std::string_view name, std::vector<Value> positional = {}) {
   const Value text(self_text(call));
   const Builtin& method = *find_method(text, name);
-  BoundCall inner(call.interpreter, method, text, call.arguments);
+  Arguments arguments{std::move(positional), {}};
+  BoundCall inner(call.interpreter, method, text, arguments);
   return method.function(inner);
 }
 
@@ -356,6 +358,7 @@ Value unique(BoundCall& call) {
   for (Value& item : iterate(call.self)) {
     Value key = follow_path(item, call.value_or(1, Value()));
     if (!call.flag(0)) key = lowered(key);
+    if (!is_hashable(key)) fail("unhashable type: '{}'", type_name(key));
     if (std::any_of(seen.begin(), seen.end(), [&](const Value& other) { return equal(key, other); })) continue;
     seen.push_back(std::move(key));
     items.push_back(std::move(item));
@@ -367,8 +370,7 @@ Value unique(BoundCall& call) {
 Value group_by(BoundCall& call) {
   std::vector<Keyed> keyed;
   for (Value& item : iterate(call.self)) {
-    Value key = follow_path(item, call[0]);
-    if (key.is_undefined() && call.has(1)) key = call[1];
+    Value key = follow_path(item, call[0], call.value_or(1, Value()));
     keyed.push_back({std::move(key), std::move(item)});
   }
   const bool case_sensitive = call.flag(2);
@@ -455,8 +457,7 @@ Value map(BoundCall& call) {
     }
     if (attribute.is_none()) fail("map requires a filter argument");
     for (const Value& item : iterate(call.self)) {
-      Value result = follow_path(item, attribute);
-      results.push_back(result.is_undefined() && !otherwise.is_none() ? otherwise : std::move(result));
+      results.push_back(follow_path(item, attribute, otherwise));
     }
     return Value::generator(std::move(results));
   }
@@ -504,11 +505,7 @@ constexpr Builtin filters[] = {
     {"attr", "name", attribute},
     {"batch", "linecount fill_with?", batch},
     {"capitalize", "", [](BoundCall& c) { return call_method(c, "capitalize"); }},
-    {"center", "width?",
-     [](BoundCall& c) {
-       if (c.arguments.positional.empty() && c.arguments.keywords.empty()) c.arguments.positional.emplace_back(80);
-       return call_method(c, "center");
-     }},
+    {"center", "width?", [](BoundCall& c) { return call_method(c, "center", {c.value_or(0, 80)}); }},
     {"count", "", length},
     {"d", "default_value? boolean?", default_value},
     {"default", "default_value? boolean?", default_value},
@@ -535,9 +532,7 @@ constexpr Builtin filters[] = {
     {"rejectattr", "*", [](BoundCall& c) { return select(c, false, true); }},
     {"replace", "old new count?",
      [](BoundCall& c) {
-       for (std::size_t i = 0; i < std::min<std::size_t>(2, c.arguments.positional.size()); ++i)
-         c.arguments.positional[i] = to_text(c.arguments.positional[i]);
-       return call_method(c, "replace");
+       return call_method(c, "replace", {to_text(c[0]), to_text(c[1]), c.value_or(2, -1)});
      }},
     {"reverse", "", reverse},
     {"round", "precision? method?", round_number},
@@ -550,7 +545,7 @@ constexpr Builtin filters[] = {
     {"sum", "attribute? start?", sum},
     {"title", "", title_words},
     {"tojson", "ensure_ascii? indent? separators? sort_keys?", json},
-    {"trim", "chars?", [](BoundCall& c) { return call_method(c, "strip"); }},
+    {"trim", "chars?", [](BoundCall& c) { return call_method(c, "strip", {c.value_or(0, Value())}); }},
     {"truncate", "length? killwords? end? leeway?", truncate},
     {"unique", "case_sensitive? attribute?", unique},
     {"upper", "", [](BoundCall& c) { return call_method(c, "upper"); }},

@@ -313,13 +313,13 @@ using Class = CharacterClass;
 constexpr Builtin string_methods[] = {
     {"capitalize", "", [](BoundCall& c) -> Value { return capitalize(self_text(c)); }},
     {"casefold", "", [](BoundCall& c) -> Value { return lower(self_text(c)); }},
-    {"center", "width fillchar?", [](BoundCall& c) { return justify(c, '^'); }},
-    {"count", "sub start? end?", [](BoundCall& c) { return count_text(c); }},
-    {"endswith", "suffix start? end?", [](BoundCall& c) { return starts_or_ends(c, true); }},
+    {"center", "/width fillchar?", [](BoundCall& c) { return justify(c, '^'); }},
+    {"count", "/sub start? end?", [](BoundCall& c) { return count_text(c); }},
+    {"endswith", "/suffix start? end?", [](BoundCall& c) { return starts_or_ends(c, true); }},
     {"expandtabs", "tabsize?", [](BoundCall& c) { return expand_tabs(c); }},
-    {"find", "sub start? end?", [](BoundCall& c) { return find_in(c, false, false); }},
+    {"find", "/sub start? end?", [](BoundCall& c) { return find_in(c, false, false); }},
     {"format", "*", [](BoundCall& c) -> Value { return format_braces(self_text(c), c.arguments); }},
-    {"index", "sub start? end?", [](BoundCall& c) { return find_in(c, false, true); }},
+    {"index", "/sub start? end?", [](BoundCall& c) { return find_in(c, false, true); }},
     {"isalnum", "",
      [](BoundCall& c) -> Value {
        return all_in(c, {Class::letter, Class::numeric});
@@ -333,33 +333,33 @@ constexpr Builtin string_methods[] = {
     {"isnumeric", "", [](BoundCall& c) -> Value { return all_in(c, {Class::numeric}); }},
     {"isspace", "", [](BoundCall& c) -> Value { return all_space(c); }},
     {"isupper", "", [](BoundCall& c) -> Value { return is_in_case(c, Class::uppercase, Class::lowercase); }},
-    {"join", "iterable", [](BoundCall& c) { return join(c); }},
-    {"ljust", "width fillchar?", [](BoundCall& c) { return justify(c, '<'); }},
+    {"join", "/iterable", [](BoundCall& c) { return join(c); }},
+    {"ljust", "/width fillchar?", [](BoundCall& c) { return justify(c, '<'); }},
     {"lower", "", [](BoundCall& c) -> Value { return lower(self_text(c)); }},
-    {"lstrip", "chars?", [](BoundCall& c) { return strip_side(c, Side::left); }},
-    {"partition", "sep", [](BoundCall& c) { return partition(c, false); }},
-    {"removeprefix", "prefix", [](BoundCall& c) { return remove_affix(c, false); }},
-    {"removesuffix", "suffix", [](BoundCall& c) { return remove_affix(c, true); }},
-    {"replace", "old new count?", [](BoundCall& c) { return replace(c); }},
-    {"rfind", "sub start? end?", [](BoundCall& c) { return find_in(c, true, false); }},
-    {"rindex", "sub start? end?", [](BoundCall& c) { return find_in(c, true, true); }},
-    {"rjust", "width fillchar?", [](BoundCall& c) { return justify(c, '>'); }},
-    {"rpartition", "sep", [](BoundCall& c) { return partition(c, true); }},
+    {"lstrip", "/chars?", [](BoundCall& c) { return strip_side(c, Side::left); }},
+    {"partition", "/sep", [](BoundCall& c) { return partition(c, false); }},
+    {"removeprefix", "/prefix", [](BoundCall& c) { return remove_affix(c, false); }},
+    {"removesuffix", "/suffix", [](BoundCall& c) { return remove_affix(c, true); }},
+    {"replace", "/old new count?", [](BoundCall& c) { return replace(c); }},
+    {"rfind", "/sub start? end?", [](BoundCall& c) { return find_in(c, true, false); }},
+    {"rindex", "/sub start? end?", [](BoundCall& c) { return find_in(c, true, true); }},
+    {"rjust", "/width fillchar?", [](BoundCall& c) { return justify(c, '>'); }},
+    {"rpartition", "/sep", [](BoundCall& c) { return partition(c, true); }},
     {"rsplit", "sep? maxsplit?", [](BoundCall& c) { return split(c, true); }},
-    {"rstrip", "chars?", [](BoundCall& c) { return strip_side(c, Side::right); }},
+    {"rstrip", "/chars?", [](BoundCall& c) { return strip_side(c, Side::right); }},
     {"split", "sep? maxsplit?", [](BoundCall& c) { return split(c, false); }},
     {"splitlines", "keepends?", [](BoundCall& c) { return split_lines(c); }},
-    {"startswith", "prefix start? end?", [](BoundCall& c) { return starts_or_ends(c, false); }},
-    {"strip", "chars?", [](BoundCall& c) { return strip_side(c, Side::both); }},
+    {"startswith", "/prefix start? end?", [](BoundCall& c) { return starts_or_ends(c, false); }},
+    {"strip", "/chars?", [](BoundCall& c) { return strip_side(c, Side::both); }},
     {"swapcase", "", [](BoundCall& c) -> Value { return swap_case(self_text(c)); }},
     {"title", "", [](BoundCall& c) -> Value { return title(self_text(c)); }},
     {"upper", "", [](BoundCall& c) -> Value { return upper(self_text(c)); }},
-    {"zfill", "width", [](BoundCall& c) { return zero_fill(c); }},
+    {"zfill", "/width", [](BoundCall& c) { return zero_fill(c); }},
 };
 
 constexpr Builtin dict_methods[] = {
     {"copy", "", [](BoundCall& c) { return c.self; }},
-    {"get", "key default?",
+    {"get", "/key default?",
      [](BoundCall& c) {
        const Value* found = c.self.dict().find(c[0]);
        return found ? *found : c.value_or(1, Value());
@@ -371,8 +371,8 @@ constexpr Builtin dict_methods[] = {
 
 constexpr Builtin list_methods[] = {
     {"copy", "", [](BoundCall& c) { return c.self; }},
-    {"count", "value", list_count},
-    {"index", "value", list_index},
+    {"count", "/value", list_count},
+    {"index", "/value", list_index},
 };
 
 template <std::size_t n>

@@ -167,7 +167,7 @@ bool contains(const Value& container, const Value& item) {
     return container.text().find(item.text()) != std::string::npos;
   }
   if (container.is_dict()) {
-    if (item.is_dict() || (is_list(item) && !item.list().is_tuple)) fail("unhashable type: '{}'", type_name(item));
+    if (!is_hashable(item)) fail("unhashable type: '{}'", type_name(item));
     return container.dict().find(item) != nullptr;
   }
   if (!is_iterable(container)) fail("argument of type '{}' is not iterable", type_name(container));
@@ -213,7 +213,7 @@ std::string code_point_at(const StringObject& string, std::size_t index) {
 // What Python's object[index] finds, or nothing where it raises TypeError or LookupError.
 std::optional<Value> python_element(const Value& object, const Value& index) {
   if (object.is_dict()) {
-    if (index.is_dict() || (is_list(index) && !index.list().is_tuple)) return std::nullopt;
+    if (!is_hashable(index)) return std::nullopt;
     const Value* found = object.dict().find(index);
     return found ? std::optional<Value>(*found) : std::nullopt;
   }
@@ -331,9 +331,16 @@ Value get_slice(const Value& object, const Value& start, const Value& stop, cons
   if (!is_list(object) && !is_range)  // as for any index that does not fit
     return Value::undefined(fmt::format("{} cannot be sliced", description(object)));
   const std::vector<Value>& source = is_range ? object.iterable().items : object.list().items;
+  const SliceRange range = slice_range(source.size(), start, stop, step);
   std::vector<Value> items;
-  for (const std::size_t i : slice_range(source.size(), start, stop, step).positions()) items.push_back(source[i]);
-  return is_range ? Value::list(std::move(items)) : same_kind(object, std::move(items));
+  for (const std::size_t i : range.positions()) items.push_back(source[i]);
+  if (!is_range) return same_kind(object, std::move(items));
+  const IterableObject& whole = object.iterable();  // a slice of a range is a range
+  auto part = std::make_shared<IterableObject>(IterableObject::Type::range, std::move(items));
+  part->range_start = whole.range_start + range.first * whole.range_step;
+  part->range_stop = whole.range_start + range.last * whole.range_step;
+  part->range_step = whole.range_step * range.stride;
+  return part;
 }
 
 }  // namespace lathe::jinja

@@ -296,6 +296,7 @@ std::unique_ptr<Statement> Parser::parse_for() {
   const int line = advance().line;
   For node{};
   node.target = parse_target(false);
+  if (node.target.name == "loop") fail_here("cannot assign to 'loop' in a for loop");
   expect_name("in");
   node.iterable = parse_tuple(false, false, true);
   const std::size_t unknown = unknown_names_.size();
@@ -385,6 +386,9 @@ void Parser::parse_signature(MacroDefinition& definition) {
       fail_here("a parameter without default follows one with a default");
   }
   expect_symbol(")");
+  const std::size_t first_default = definition.parameters.size() - definition.defaults.size();
+  for (std::size_t i = 0; i < first_default; ++i)
+    if (definition.parameters[i] == "caller") fail_here("the parameter 'caller' needs a default");
 }
 
 // A macro takes `caller`, more positional arguments and more keywords only where its body mentions them.

@@ -51,8 +51,7 @@ IterableObject::IterableObject(Type type, std::vector<Value> values)
     : Tracked(bytes_of(values)), type(type), items(std::move(values)), depth(depth_over(items)) {}
 
 void DictObject::set(Value key, Value value) {
-  if (key.kind() == Kind::dict || (key.kind() == Kind::list && !key.list().is_tuple))
-    fail("unhashable type: '{}'", type_name(key));
+  if (!is_hashable(key)) fail("unhashable type: '{}'", type_name(key));
   depth_ = std::max(depth_, checked_depth(1 + std::max(depth_of(key), depth_of(value))));
   if (const Value* present = find(key)) {
     const_cast<Value&>(*present) = std::move(value);  // ours: only `set`, on a dict still being built, comes here
@@ -147,6 +146,13 @@ std::string_view type_name(const Value& value) {
     case Kind::object: return value.object()->type_name();
   }
   return "object";
+}
+
+bool is_hashable(const Value& value) {
+  if (value.kind() == Kind::dict) return false;
+  if (value.kind() != Kind::list) return true;
+  const ListObject& list = value.list();
+  return list.is_tuple && std::all_of(list.items.begin(), list.items.end(), is_hashable);
 }
 
 bool is_number(const Value& value) {

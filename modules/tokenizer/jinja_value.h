@@ -161,8 +161,9 @@ int depth_of(const Value& value);
 int checked_depth(int depth);
 
 bool is_true(const Value& value);
-std::string_view type_name(const Value& value);              // Python's: "str", "NoneType"
-bool is_number(const Value& value);                          // bool counts
+std::string_view type_name(const Value& value);  // Python's: "str", "NoneType"
+bool is_hashable(const Value& value);            // can be a dict's key: no list, no dict, nor a tuple with one in it
+bool is_number(const Value& value);              // bool counts
 std::optional<std::int64_t> as_integer(const Value& value);  // of a bool or an int
 double as_real(const Value& value);                          // of a number
 
