@@ -47,10 +47,58 @@ struct LinearKernels {
   void (*multiply)(const LinearTask& task, int64_t group0, int64_t group1, int64_t token0, int64_t token1);
 };
 
+// ---- paged_attention ----
+
+// Query rows that share a key-value head, and their running state.
+struct AttentionTile {
+  static constexpr int kMaxRows = 6;
+  int rows;
+  const float* q[kMaxRows];                 // (D)
+  int64_t first[kMaxRows], last[kMaxRows];  // positions [first, last) are seen; the row stands at last - 1
+  float slope[kMaxRows];                    // alibi, of the row's head
+  float* out[kMaxRows];                     // (D), not yet divided by the sum
+  float maximum[kMaxRows], sum[kMaxRows];   // of the exponentials
+};
+
+struct AttentionSource {
+  const void* k_pages;
+  const void* v_pages;
+  DType dtype;
+  const int32_t* pages;  // of the sequence, from position 0
+  int64_t kv_heads, kv_head, head_dim;
+  AttentionOptions options;
+};
+
+struct AttentionKernels {
+  int rows;  // most rows of a tile
+  // One segment of keys for the rows that see any of it: merged into the state, or put in its place.
+  void (*attend)(AttentionTile& tile, const AttentionSource& source, int64_t segment, bool merge);
+  // The same merge from a state that was put aside. The state before the first segment is zeros and -infinity.
+  void (*merge)(float* out, float& maximum, float& sum, const float* segment, float segment_maximum, float segment_sum,
+                int64_t head_dim);
+  // k, v (Hk, D) of one token; keys and values point at its slot in head 0 of its page.
+  void (*write_token)(void* keys, void* values, DType dtype, const float* k, const float* v, int64_t kv_heads,
+                      int64_t head_dim);
+};
+
+// ---- norms and activations, some rows each; arguments as in kernels/norm.h and kernels/activation.h ----
+
+struct RowTable {
+  void (*rms_norm)(float* y, float* rstd, const float* x, int64_t ldx, const float* w, int64_t rows, int64_t n,
+                   float eps, float offset);
+  void (*layer_norm)(float* y, float* mean, float* rstd, const float* x, int64_t ldx, const float* w, const float* b,
+                     int64_t rows, int64_t n, float eps);
+  // f(gate), times `up` where that is not null
+  void (*activation)(float* y, const float* gate, int64_t ldg, const float* up, int64_t ldu, int64_t rows, int64_t n,
+                     Activation f);
+};
+
 // ---- the table ----
 
 struct Kernels {
   LinearKernels linear;
+  AttentionKernels attention;
+  RowTable rows;
 };
 
 const Kernels& kernels();  // of cpu_isa()

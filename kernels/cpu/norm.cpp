@@ -1,0 +1,30 @@
+// Norms on the thread team; the rows themselves are in row_kernels.h.
+#include "kernels/norm.h"
+
+#include "kernels/cpu/dispatch.h"
+#include "tensor/threads.h"
+
+namespace lathe::cpu {
+namespace {
+constexpr int64_t kGrainElements = 16 << 10;  // less is not worth a fork
+}
+
+void rms_norm(float* y, float* rstd, const float* x, int64_t ldx, const float* w, int64_t rows, int64_t n, float eps,
+              float offset) {
+  const auto kernel = kernels().rows.rms_norm;
+  parallel_for(rows, kGrainElements / n + 1, [&](int64_t begin, int64_t end) {
+    kernel(y + begin * n, rstd != nullptr ? rstd + begin : nullptr, x + begin * ldx, ldx, w, end - begin, n, eps,
+           offset);
+  });
+}
+
+void layer_norm(float* y, float* mean, float* rstd, const float* x, int64_t ldx, const float* w, const float* b,
+                int64_t rows, int64_t n, float eps) {
+  const auto kernel = kernels().rows.layer_norm;
+  parallel_for(rows, kGrainElements / n + 1, [&](int64_t begin, int64_t end) {
+    kernel(y + begin * n, mean != nullptr ? mean + begin : nullptr, rstd != nullptr ? rstd + begin : nullptr,
+           x + begin * ldx, ldx, w, b, end - begin, n, eps);
+  });
+}
+
+}  // namespace lathe::cpu

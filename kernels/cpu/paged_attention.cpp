@@ -1,0 +1,222 @@
+// Attention over the paged cache: which tiles run where. The tiles themselves are in paged_attention_tiles.h.
+//
+// With many new tokens a unit of work is a block of query rows of one key-value head, which walks its segments in
+// order. With few (decoding) a unit is a single segment whose result is put aside, and the segments are merged
+// afterwards, in the same order by the same operations: both ways give the same bits.
+#include "kernels/paged_attention.h"
+
+#include <atomic>
+#include <cstring>
+
+#include "kernels/cpu/dispatch.h"
+#include "tensor/errors.h"
+#include "tensor/threads.h"
+
+namespace lathe::cpu {
+namespace {
+
+constexpr int64_t kDecodeTokens = 8;          // up to so many new tokens, segments are units
+constexpr int64_t kBlockRows = 48;            // query rows that read a segment from the second-level cache
+constexpr int64_t kSerialProducts = 1 << 16;  // below this many, a fork costs more than it gains
+constexpr float kNothing = -__builtin_inff();
+
+int64_t segments_of(int64_t context) { return (context + kSegmentTokens - 1) / kSegmentTokens; }
+// Floats of a segment that was put aside: the outputs, the maximum and the sum.
+int64_t aside_floats(int64_t head_dim) { return (head_dim + 2 + 15) / 16 * 16; }
+
+struct Call {
+  float* out;
+  const float* q;
+  int64_t ldq;
+  AttentionSource source;  // of sequence 0, head 0
+  const PagedBatch& batch;
+  int64_t heads, kv_heads, head_dim;
+  float* aside;  // [token][head][segment][aside_floats]
+  int64_t max_segments;
+  const AttentionKernels& tiles;
+
+  int64_t group() const { return heads / kv_heads; }
+  int64_t new_tokens(int64_t s) const { return batch.seq_start[s + 1] - batch.seq_start[s]; }
+  int64_t rows(int64_t s) const { return new_tokens(s) * group(); }  // of one key-value head
+  int64_t token(int64_t s, int64_t row) const { return batch.seq_start[s] + row / group(); }
+  float* put_aside(int64_t token, int64_t head, int64_t segment) const {
+    return aside + ((token * heads + head) * max_segments + segment) * aside_floats(head_dim);
+  }
+  AttentionSource source_of(int64_t s, int64_t kv_head) const {
+    AttentionSource of = source;
+    of.pages = batch.page_table + s * batch.pages_per_sequence;
+    of.kv_head = kv_head;
+    return of;
+  }
+  // Rows [begin, end) of a sequence and key-value head: row r is head r % group of token r / group.
+  AttentionTile tile(int64_t s, int64_t kv_head, int64_t begin, int64_t end) const {
+    AttentionTile t;
+    t.rows = static_cast<int>(end - begin);
+    for (int i = 0; i < t.rows; ++i) {
+      const int64_t row = begin + i, at = token(s, row), head = kv_head * group() + row % group();
+      const int64_t position = batch.context_len[s] - new_tokens(s) + row / group();
+      const int64_t window = source.options.window;
+      t.q[i] = q + at * ldq + head * head_dim;
+      t.last[i] = position + 1;
+      t.first[i] = window > 0 && position + 1 > window ? position + 1 - window : 0;
+      t.slope[i] = source.options.alibi_slopes != nullptr ? source.options.alibi_slopes[head] : 0.0f;
+      t.out[i] = out + (at * heads + head) * head_dim;
+      t.maximum[i] = kNothing;
+      t.sum[i] = 0.0f;
+    }
+    return t;
+  }
+  void divide(float* y, float sum) const {
+    for (int64_t d = 0; d < head_dim; ++d) y[d] /= sum;
+  }
+};
+
+// A block of rows through all its segments.
+void attend_block(const Call& call, int64_t s, int64_t kv_head, int64_t begin, int64_t end) {
+  const AttentionSource source = call.source_of(s, kv_head);
+  AttentionTile tiles[kBlockRows];  // at least one row each
+  int count = 0;
+  for (int64_t row = begin; row < end; row += call.tiles.rows, ++count) {
+    tiles[count] = call.tile(s, kv_head, row, row + call.tiles.rows < end ? row + call.tiles.rows : end);
+    for (int i = 0; i < tiles[count].rows; ++i)
+      std::memset(tiles[count].out[i], 0, static_cast<size_t>(call.head_dim) * sizeof(float));
+  }
+  const AttentionTile& last = tiles[count - 1];
+  for (int64_t segment = tiles[0].first[0] / kSegmentTokens; segment * kSegmentTokens < last.last[last.rows - 1];
+       ++segment)
+    for (int t = 0; t < count; ++t) call.tiles.attend(tiles[t], source, segment, true);
+  for (int t = 0; t < count; ++t)
+    for (int i = 0; i < tiles[t].rows; ++i) call.divide(tiles[t].out[i], tiles[t].sum[i]);
+}
+
+// One segment for all rows of a sequence and key-value head, put aside.
+void attend_segment(const Call& call, int64_t s, int64_t kv_head, int64_t segment) {
+  const AttentionSource source = call.source_of(s, kv_head);
+  const int64_t rows = call.rows(s);
+  for (int64_t row = 0; row < rows; row += call.tiles.rows) {
+    AttentionTile tile = call.tile(s, kv_head, row, row + call.tiles.rows < rows ? row + call.tiles.rows : rows);
+    float* state[AttentionTile::kMaxRows];
+    for (int i = 0; i < tile.rows; ++i) {
+      state[i] = call.put_aside(call.token(s, row + i), kv_head * call.group() + (row + i) % call.group(), segment);
+      tile.out[i] = state[i];
+    }
+    call.tiles.attend(tile, source, segment, false);
+    for (int i = 0; i < tile.rows; ++i) {
+      state[i][call.head_dim] = tile.maximum[i];
+      state[i][call.head_dim + 1] = tile.sum[i];
+    }
+  }
+}
+
+// The merge of what attend_segment put aside for one row.
+void merge_segments(const Call& call, int64_t s, int64_t kv_head, int64_t row) {
+  const AttentionTile tile = call.tile(s, kv_head, row, row + 1);
+  float maximum = kNothing, sum = 0.0f;
+  std::memset(tile.out[0], 0, static_cast<size_t>(call.head_dim) * sizeof(float));
+  for (int64_t segment = tile.first[0] / kSegmentTokens; segment * kSegmentTokens < tile.last[0]; ++segment) {
+    const float* state = call.put_aside(call.token(s, row), kv_head * call.group() + row % call.group(), segment);
+    call.tiles.merge(tile.out[0], maximum, sum, state, state[call.head_dim], state[call.head_dim + 1], call.head_dim);
+  }
+  call.divide(tile.out[0], sum);
+}
+
+// f(unit) for [0, units), handed out one by one, as their costs differ; on the caller alone when the work is small.
+template <class F>
+void hand_out(int64_t units, bool small, F f) {
+  if (small || units < 2) {
+    for (int64_t unit = 0; unit < units; ++unit) f(unit);
+    return;
+  }
+  std::atomic<int64_t> next{0};
+  parallel([&](int, int) {
+    for (int64_t unit; (unit = next.fetch_add(1, std::memory_order_relaxed)) < units;) f(unit);
+  });
+}
+
+void decode(const Call& call, bool small) {
+  const int64_t per_sequence = call.kv_heads * call.max_segments;
+  hand_out(call.batch.sequences * per_sequence, small, [&](int64_t unit) {
+    const int64_t s = unit / per_sequence, kv_head = unit % per_sequence / call.max_segments;
+    const int64_t segment = unit % call.max_segments;
+    if (segment * kSegmentTokens < call.batch.context_len[s]) attend_segment(call, s, kv_head, segment);
+  });
+  for (int64_t s = 0; s < call.batch.sequences; ++s) {
+    const int64_t rows = call.rows(s);
+    hand_out(call.kv_heads * rows, call.heads * call.head_dim * call.max_segments < kSerialProducts,
+             [&](int64_t unit) { merge_segments(call, s, unit / rows, unit % rows); });
+  }
+}
+
+void prefill(const Call& call, bool small) {
+  int64_t units = 0;
+  const auto blocks = [&](int64_t s) { return (call.rows(s) + kBlockRows - 1) / kBlockRows; };
+  for (int64_t s = 0; s < call.batch.sequences; ++s) units += blocks(s) * call.kv_heads;
+  hand_out(units, small, [&](int64_t unit) {
+    unit = units - 1 - unit;  // the last rows see most and are begun first
+    int64_t s = 0;
+    for (; unit >= blocks(s) * call.kv_heads; ++s) unit -= blocks(s) * call.kv_heads;
+    const int64_t begin = unit / call.kv_heads * kBlockRows, end = begin + kBlockRows;
+    attend_block(call, s, unit % call.kv_heads, begin, end < call.rows(s) ? end : call.rows(s));
+  });
+}
+
+}  // namespace
+
+void write_kv(void* k_pages, void* v_pages, DType cache_dtype, const float* k, int64_t ldk, const float* v, int64_t ldv,
+              const int32_t* slots, int64_t n, int64_t kv_heads, int64_t head_dim) {
+  check(cache_dtype == DType::f32 || cache_dtype == DType::f16 || cache_dtype == DType::bf16, "write_kv",
+        "cache is {}, expected f32, f16 or bf16", name(cache_dtype));
+  const AttentionKernels& tiles = kernels().attention;
+  const int64_t element = info(cache_dtype).block_bytes, page_elements = kv_heads * head_dim * kPageTokens;
+  const int64_t grain = 1 + (16 << 10) / (kv_heads * head_dim);
+  // Two tokens may share a page but never an element.
+  parallel_for(n, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (slots[i] < 0) continue;
+      const int64_t page = slots[i] / kPageTokens, offset = slots[i] % kPageTokens;
+      tiles.write_token(static_cast<uint8_t*>(k_pages) + (page * page_elements + offset) * element,
+                        static_cast<uint8_t*>(v_pages) + (page * page_elements + offset * head_dim) * element,
+                        cache_dtype, k + i * ldk, v + i * ldv, kv_heads, head_dim);
+    }
+  });
+}
+
+size_t paged_attention_scratch_bytes(int64_t n, int64_t heads, int64_t head_dim, int64_t max_context) {
+  if (n > kDecodeTokens) return 0;
+  return static_cast<size_t>(n * heads * segments_of(max_context) * aside_floats(head_dim)) * sizeof(float);
+}
+
+void paged_attention(float* out, const float* q, int64_t ldq, const void* k_pages, const void* v_pages,
+                     DType cache_dtype, const PagedBatch& batch, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                     const AttentionOptions& options, void* scratch) {
+  check(cache_dtype == DType::f32 || cache_dtype == DType::f16 || cache_dtype == DType::bf16, "paged_attention",
+        "cache is {}, expected f32, f16 or bf16", name(cache_dtype));
+  check(kv_heads >= 1 && heads % kv_heads == 0, "paged_attention",
+        "{} query heads, expected a multiple of the {} key-value heads", heads, kv_heads);
+  const int64_t n = batch.seq_start[batch.sequences] - batch.seq_start[0];
+  int64_t longest = 0, products = 0;
+  for (int64_t s = 0; s < batch.sequences; ++s) {
+    const int64_t t = batch.seq_start[s + 1] - batch.seq_start[s], context = batch.context_len[s];
+    check(context >= t && context <= batch.pages_per_sequence * kPageTokens, "paged_attention",
+          "sequence {} has {} new tokens and {} pages, its context is {}", s, t, batch.pages_per_sequence, context);
+    longest = context > longest ? context : longest;
+    products += t * context * heads * head_dim;
+  }
+  const Call call{out,
+                  q,
+                  ldq,
+                  {k_pages, v_pages, cache_dtype, batch.page_table, kv_heads, 0, head_dim, options},
+                  batch,
+                  heads,
+                  kv_heads,
+                  head_dim,
+                  static_cast<float*>(scratch),
+                  segments_of(longest),
+                  kernels().attention};
+  if (n <= kDecodeTokens)
+    decode(call, products < kSerialProducts);
+  else
+    prefill(call, products < kSerialProducts);
+}
+
+}  // namespace lathe::cpu
