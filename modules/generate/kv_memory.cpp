@@ -66,10 +66,10 @@ std::vector<PageGroup> cache_pages(const ModelConfig& config, DType dtype, size_
   check(memory >= smallest_bytes, "kv cache", "{} bytes are too few for one page of {} tokens, which takes {}",
         kv_memory, kPageTokens, smallest_bytes);
 
-  const double sequences = std::min(memory / sequence_bytes, static_cast<double>(max_sequences));
+  memory = std::min(memory, sequence_bytes * static_cast<double>(max_sequences));
   std::vector<PageGroup> pages;
   for (const LayerGroup& g : groups) {
-    const double count = sequences * static_cast<double>(peak_pages(g.window, context, chunk));
+    const double count = memory * static_cast<double>(peak_pages(g.window, context, chunk)) / sequence_bytes;
     pages.push_back({g.window, static_cast<int64_t>(std::clamp(count, 1.0, kMostPages))});
   }
   return pages;

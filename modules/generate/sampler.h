@@ -36,7 +36,7 @@ struct SamplingParameters {
   double presence_penalty = 0.0;
   double frequency_penalty = 0.0;
   // Chosen at random where absent, once a request.
-  std::optional<uint64_t> seed;
+  std::optional<uint64_t> seed = std::nullopt;
 
   bool penalises() const { return repetition_penalty != 1.0 || presence_penalty != 0.0 || frequency_penalty != 0.0; }
 };

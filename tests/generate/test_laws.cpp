@@ -1,0 +1,126 @@
+// A token's logits are the same bits however they are computed: for every instruction set of this machine, arithmetic
+// and cache dtype, both families, and a model with a sliding window.
+#include <cmath>
+#include <numeric>
+
+#include "tensor/cpu_features.h"
+#include "tensor/random.h"
+#include "tensor/threads.h"
+#include "tests/catch.h"
+#include "tests/generate/tiny_models.h"
+
+using namespace lathe;
+using namespace lathe::test;
+
+namespace {
+
+// Crosses the attention kernel's segment border at 256, and ends within a page.
+constexpr int64_t kTokens = 270;
+constexpr int64_t kPages = 40;
+
+// Puts back what a test has changed.
+struct Surroundings {
+  CpuIsa isa = cpu_isa();
+  int threads = thread_team().size();
+  ~Surroundings() {
+    set_cpu_isa(isa);
+    set_threads(threads);
+  }
+};
+
+std::vector<int32_t> counting_pages(int32_t first, int64_t count) {
+  std::vector<int32_t> pages(static_cast<size_t>(count));
+  std::iota(pages.begin(), pages.end(), first);
+  return pages;
+}
+
+// The same pages out of order.
+std::vector<int32_t> permuted_pages(int32_t first, int64_t count) {
+  std::vector<int32_t> pages = counting_pages(first, count);
+  for (size_t i = pages.size(); i > 1; --i)
+    std::swap(pages[i - 1], pages[static_cast<size_t>(random_uniform(3, 0, i) * static_cast<double>(i))]);
+  return pages;
+}
+
+// Chunks of `first` tokens, then of `then` ones.
+std::vector<float> alone(const CausalLM& model, DType cache_dtype, const std::vector<int32_t>& tokens, int64_t first,
+                         int64_t then, const std::vector<int32_t>& pages) {
+  KVCache cache = poisoned_cache(model, cache_dtype, kPages);
+  HandFed s{tokens, pages, 0, {}};
+  for (int64_t chunk = first; s.cached < std::ssize(tokens); chunk = then)
+    feed(model, cache, {&s}, {std::min(chunk, std::ssize(tokens) - s.cached)});
+  return s.logits;
+}
+
+// In the middle between two strangers of other lengths that start and end at other times.
+std::vector<float> with_strangers(const CausalLM& model, DType cache_dtype, const std::vector<int32_t>& tokens) {
+  KVCache cache = poisoned_cache(model, cache_dtype, kPages);
+  HandFed before{random_tokens(61, 21), permuted_pages(0, 4), 0, {}};
+  HandFed s{tokens, permuted_pages(4, 17), 0, {}};
+  HandFed after{random_tokens(290, 22), permuted_pages(21, 19), 0, {}};
+  const std::vector<HandFed*> all = {&before, &s, &after};
+  constexpr int64_t kChunks[][3] = {{1, 120, 0}, {30, 1, 258}, {1, 50, 1}, {1, 88, 3}, {1, 1, 1}};
+  for (size_t step = 0; s.cached < std::ssize(tokens); ++step) {
+    std::vector<int64_t> counts;
+    for (size_t i = 0; i < all.size(); ++i)
+      counts.push_back(std::min(kChunks[std::min<size_t>(step, 4)][i], std::ssize(all[i]->tokens) - all[i]->cached));
+    feed(model, cache, all, counts);
+  }
+  return s.logits;
+}
+
+void check_laws(const ModelConfig& config, Arithmetic arithmetic, DType cache_dtype) {
+  const auto model = make_tiny(config, arithmetic);
+  const std::vector<int32_t> tokens = random_tokens(kTokens, 20), contiguous = counting_pages(0, 17);
+  set_threads(1);
+  const std::vector<float> whole = alone(*model, cache_dtype, tokens, kTokens, 1, contiguous);
+  REQUIRE(std::ssize(whole) == kTokens * config.vocab_size);
+  CHECK(std::all_of(whole.begin(), whole.end(), [](float x) { return std::isfinite(x); }));
+  CHECK(alone(*model, cache_dtype, tokens, 240, 1, contiguous) == whole);
+  CHECK(alone(*model, cache_dtype, tokens, 16, 16, contiguous) == whole);
+  CHECK(alone(*model, cache_dtype, tokens, 37, 101, permuted_pages(0, kPages)) == whole);
+  set_threads(2);
+  CHECK(alone(*model, cache_dtype, tokens, kTokens, 1, contiguous) == whole);
+  CHECK(alone(*model, cache_dtype, tokens, 256, 1, permuted_pages(11, 17)) == whole);
+  CHECK(with_strangers(*model, cache_dtype, tokens) == whole);
+}
+
+void check_all_settings(const ModelConfig& config) {
+  const Surroundings restored;
+  for (const CpuIsa isa : available_isas()) {
+    set_cpu_isa(isa);
+    for (const Arithmetic arithmetic : {Arithmetic::f32, Arithmetic::bf16, Arithmetic::int8}) {
+      for (const DType cache_dtype : {DType::f32, DType::f16, DType::bf16}) {
+        if (arithmetic != Arithmetic::f32 && cache_dtype == DType::bf16) continue;  // the two do not meet
+        INFO(name(isa) << ", arithmetic " << static_cast<int>(arithmetic) << ", cache " << name(cache_dtype));
+        check_laws(config, arithmetic, cache_dtype);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("Llama: whole = chunked = decoded = batched, any pages, any threads") { check_all_settings(tiny_llama()); }
+
+TEST_CASE("GPT-2: whole = chunked = decoded = batched, any pages, any threads") { check_all_settings(tiny_gpt2()); }
+
+TEST_CASE("sliding window: whole = chunked = decoded = batched, any pages, any threads") {
+  check_all_settings(tiny_windowed_llama());
+}
+
+TEST_CASE("decoding all tokens one by one is the whole prefill") {
+  for (const ModelConfig& config : {tiny_llama(), tiny_windowed_llama(), tiny_gpt2()}) {
+    const auto model = make_tiny(config);
+    const std::vector<int32_t> tokens = random_tokens(40, 4), pages = counting_pages(0, 3);
+    CHECK(alone(*model, DType::f32, tokens, 1, 1, pages) == alone(*model, DType::f32, tokens, 40, 1, pages));
+  }
+}
+
+TEST_CASE("all_logits gives what a cache fed by hand gives") {
+  const auto model = make_tiny(tiny_llama());
+  const std::vector<int32_t> tokens = random_tokens(40, 5);
+  const Tensor all = all_logits(*model, tokens, DType::f16);
+  const std::vector<float> fed = alone(*model, DType::f16, tokens, 7, 3, counting_pages(0, 3));
+  CHECK(std::vector<float>(all.data<float>(), all.data<float>() + all.elements()) == fed);
+}

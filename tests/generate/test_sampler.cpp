@@ -1,0 +1,227 @@
+// Sampling against distributions and definitions worked out by hand.
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "generate/sampler.h"
+#include "tensor/errors.h"
+#include "tests/catch.h"
+
+using namespace lathe;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+std::vector<float> logs(const std::vector<double>& probabilities) {
+  std::vector<float> logits;
+  for (const double p : probabilities) logits.push_back(static_cast<float>(std::log(p)));
+  return logits;
+}
+
+SampledToken sample(std::vector<float> logits, const SamplingParameters& p, uint64_t position = 0,
+                    const TokenHistory& history = {}, std::optional<int64_t> alternatives = {}) {
+  Sampler sampler;
+  return sampler.sample(logits, p, history, {p.seed.value_or(7), 0, position}, alternatives);
+}
+
+// How often each token was drawn, over as many positions.
+std::vector<int64_t> draws(const std::vector<float>& logits, const SamplingParameters& p, int64_t count = 20000) {
+  std::vector<int64_t> counts(logits.size());
+  Sampler sampler;
+  for (int64_t i = 0; i < count; ++i) {
+    std::vector<float> row = logits;
+    const SampledToken s = sampler.sample(row, p, {}, {11, 3, static_cast<uint64_t>(i)});
+    ++counts[static_cast<size_t>(s.token)];
+  }
+  return counts;
+}
+
+// Pearson's statistic. With d degrees of freedom its mean is d and its variance 2 d: a fixed seed either passes or not,
+// and d + 5 sqrt(2 d) would refuse one honest seed in more than ten thousand.
+void check_distribution(const std::vector<int64_t>& counts, const std::vector<double>& expected) {
+  double total = 0.0, weight = 0.0, statistic = 0.0;
+  int degrees = -1;
+  for (size_t i = 0; i < counts.size(); ++i) total += static_cast<double>(counts[i]), weight += expected[i];
+  for (size_t i = 0; i < counts.size(); ++i) {
+    const double mean = total * expected[i] / weight;
+    INFO("token " << i);
+    if (expected[i] == 0.0) {
+      CHECK(counts[i] == 0);
+    } else {
+      statistic += (static_cast<double>(counts[i]) - mean) * (static_cast<double>(counts[i]) - mean) / mean;
+      ++degrees;
+    }
+  }
+  CHECK(statistic <= degrees + 5.0 * std::sqrt(2.0 * degrees));
+}
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+}  // namespace
+
+TEST_CASE("greedy takes the highest logit, the lowest id of equals") {
+  CHECK(sample({0.0f, 3.0f, 3.0f, -1.0f}, {}).token == 1);
+  CHECK(sample({-5.0f}, {}).token == 0);
+  std::vector<float> row(1000, 0.0f);
+  for (const size_t at : {0u, 15u, 16u, 500u, 992u, 999u}) {
+    std::vector<float> one = row;
+    one[at] = 1.0f;
+    CHECK(sample(one, {}).token == static_cast<int32_t>(at));
+  }
+  CHECK(sample({-kInfinity, -2.0f, -kInfinity}, {}).token == 1);
+}
+
+TEST_CASE("draws follow the softmax") {
+  const std::vector<double> p = {0.05, 0.4, 0.1, 0.25, 0.2};
+  check_distribution(draws(logs(p), {.temperature = 1.0}), p);
+  check_distribution(draws(std::vector<float>(50, 2.5f), {.temperature = 1.0}), std::vector<double>(50, 1.0));
+  std::vector<double> squares;
+  for (const double x : p) squares.push_back(x * x);
+  check_distribution(draws(logs(p), {.temperature = 0.5}), squares);
+}
+
+TEST_CASE("temperature near zero is greedy, and a huge one is uniform") {
+  const std::vector<float> logits = {1.0f, 1.5f, 1.4999f, -3.0f};
+  for (const double t : {1e-6, 1e-300, 5e-324})
+    for (uint64_t i = 0; i < 50; ++i) CHECK(sample(logits, {.temperature = t}, i).token == 1);
+  check_distribution(draws(logits, {.temperature = 1e300}), {1, 1, 1, 1});
+}
+
+TEST_CASE("top_k keeps exactly k, ties to the lowest ids") {
+  const std::vector<double> p = {0.1, 0.3, 0.1, 0.4, 0.1};
+  check_distribution(draws(logs(p), {.temperature = 1.0, .top_k = 2}), {0, 3, 0, 4, 0});
+  check_distribution(draws(logs(p), {.temperature = 1.0, .top_k = 4}), {1, 3, 1, 4, 0});
+  check_distribution(draws(logs(p), {.temperature = 1.0, .top_k = 99}), p);
+  for (uint64_t i = 0; i < 50; ++i) CHECK(sample(logs(p), {.temperature = 5.0, .top_k = 1}, i).token == 3);
+}
+
+TEST_CASE("top_p includes the token that crosses it, and keeps at least one") {
+  const std::vector<double> p = {0.2, 0.5, 0.3};
+  check_distribution(draws(logs(p), {.temperature = 1.0, .top_p = 0.49}), {0, 1, 0});
+  check_distribution(draws(logs(p), {.temperature = 1.0, .top_p = 0.51}), {0, 5, 3});
+  check_distribution(draws(logs(p), {.temperature = 1.0, .top_p = 0.81}), p);
+  check_distribution(draws(logs(p), {.temperature = 1.0, .top_p = 0.0}), {0, 1, 0});
+  // Probabilities are those of what top_k left: 5/8 and 3/8 here, so that 0.6 is reached by the first.
+  check_distribution(draws(logs(p), {.temperature = 1.0, .top_k = 2, .top_p = 0.6}), {0, 1, 0});
+}
+
+TEST_CASE("top_p sorts as far as it must") {
+  // 1,000 equal tokens: half of the probability is the first 500, in order of their ids.
+  const std::vector<int64_t> counts =
+      draws(std::vector<float>(1000, 0.0f), {.temperature = 1.0, .top_p = 0.4995}, 20000);
+  std::vector<double> expected(1000, 0.0);
+  std::fill(expected.begin(), expected.begin() + 500, 1.0);
+  check_distribution(counts, expected);
+}
+
+TEST_CASE("min_p is relative to the most probable token") {
+  const std::vector<double> p = {0.2, 0.5, 0.24, 0.06};
+  check_distribution(draws(logs(p), {.temperature = 1.0, .min_p = 0.45}), {0, 50, 24, 0});
+  check_distribution(draws(logs(p), {.temperature = 1.0, .min_p = 0.1}), p);
+  check_distribution(draws(logs(p), {.temperature = 1.0, .min_p = 1.0}), {0, 1, 0, 0});
+}
+
+TEST_CASE("penalties follow their definitions") {
+  TokenHistory history;
+  history.add_prompt(std::vector<int32_t>{0, 1});
+  history.add_generated(1);
+  history.add_generated(2);
+  history.add_generated(2);
+  std::vector<float> logits = {2.0f, -2.0f, 4.0f, 1.0f, -kInfinity};
+  history.penalise(logits, {.repetition_penalty = 2.0});
+  CHECK(logits == std::vector<float>{1.0f, -4.0f, 2.0f, 1.0f, -kInfinity});
+  logits = {2.0f, -2.0f, 4.0f, 1.0f, -kInfinity};
+  history.penalise(logits, {.presence_penalty = 0.5});  // not for what the prompt alone holds
+  CHECK(logits == std::vector<float>{2.0f, -2.5f, 3.5f, 1.0f, -kInfinity});
+  logits = {2.0f, -2.0f, 4.0f, 1.0f, -kInfinity};
+  history.penalise(logits, {.frequency_penalty = 0.5});
+  CHECK(logits == std::vector<float>{2.0f, -2.5f, 3.0f, 1.0f, -kInfinity});
+  logits = {2.0f, -2.0f, 4.0f, 1.0f, -kInfinity};
+  history.penalise(logits, {.repetition_penalty = 2.0, .presence_penalty = 0.5, .frequency_penalty = 0.25});
+  CHECK(logits == std::vector<float>{1.0f, -4.75f, 1.0f, 1.0f, -kInfinity});
+
+  CHECK(sample({2.0f, 0.0f, 3.0f, 2.5f, 0.0f}, {.repetition_penalty = 2.0}, 0, history).token == 3);
+}
+
+TEST_CASE("penalties never make a logit infinite") {
+  TokenHistory history;
+  history.add_prompt(std::vector<int32_t>{0, 1});
+  CHECK(sample({3.0f, -1.0f, 2.0f}, {.repetition_penalty = 1e-300}, 0, history).token == 0);
+  CHECK(sample({3.0f, -1.0f, 2.0f}, {.repetition_penalty = 1e300}, 0, history).token == 2);
+}
+
+TEST_CASE("log-probabilities are the model's own, the same float in both places") {
+  TokenHistory history;
+  history.add_prompt(std::vector<int32_t>{1});
+  const std::vector<double> p = {0.2, 0.5, 0.3};
+  const SamplingParameters parameters{.temperature = 0.1, .top_k = 1, .repetition_penalty = 100.0};
+  const SampledToken s = sample(logs(p), parameters, 0, history, 2);
+  CHECK(s.token != 1);
+  REQUIRE(s.logprobs);
+  CHECK(s.logprobs->chosen.token == s.token);
+  CHECK(s.logprobs->chosen.logprob == Catch::Approx(std::log(p[static_cast<size_t>(s.token)])).epsilon(1e-6));
+  REQUIRE(s.logprobs->top.size() == 2);
+  CHECK(s.logprobs->top[0].token == 1);
+  CHECK(s.logprobs->top[1].token == 2);
+  CHECK(s.logprobs->top[0].logprob == Catch::Approx(std::log(0.5)).epsilon(1e-6));
+
+  const SampledToken greedy = sample(logs(p), {}, 0, {}, 5);
+  REQUIRE(greedy.logprobs);
+  CHECK(greedy.logprobs->top.size() == 3);
+  CHECK(greedy.logprobs->top[0].logprob == greedy.logprobs->chosen.logprob);
+  CHECK(sample(logs(p), {}, 0, {}, 0).logprobs->top.empty());
+  CHECK_FALSE(sample(logs(p), {}).logprobs);
+  CHECK(sample(std::vector<float>(40, 1.0f), {}, 0, {}, 3).logprobs->top[2].token == 2);
+}
+
+TEST_CASE("a draw depends on seed, sequence and position, and on nothing else") {
+  const std::vector<float> logits(64, 0.0f);
+  Sampler sampler;
+  const auto token = [&](SampleKey key) {
+    std::vector<float> row = logits;
+    return sampler.sample(row, {.temperature = 1.0}, {}, key).token;
+  };
+  const auto text = [&](uint64_t seed, uint64_t sequence) {
+    std::vector<int32_t> tokens;
+    for (uint64_t i = 0; i < 40; ++i) tokens.push_back(token({seed, sequence, i}));
+    return tokens;
+  };
+  CHECK(text(1, 0) == text(1, 0));
+  CHECK(text(1, 0) != text(2, 0));
+  CHECK(text(1, 0) != text(1, 1));
+  CHECK(text(2, 0) != text(1, 1));
+  std::set<uint64_t> seeds;
+  for (int i = 0; i < 8; ++i) seeds.insert(random_seed());
+  CHECK(seeds.size() == 8);
+}
+
+TEST_CASE("logits that are no numbers are an error that names position and token") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const double t : {0.0, 1.0}) {
+    CHECK_THROWS_WITH(sample({0.0f, nan, 1.0f}, {.temperature = t}, 41),
+                      ContainsSubstring("position 41") && ContainsSubstring("token 1"));
+    std::vector<float> long_row(100, 0.0f);
+    long_row[37] = nan;
+    CHECK_THROWS_WITH(sample(long_row, {.temperature = t}), ContainsSubstring("token 37 is nan"));
+    CHECK_THROWS_WITH(sample({0.0f, kInfinity}, {.temperature = t}), ContainsSubstring("token 1 is inf"));
+    CHECK_THROWS_WITH(sample({-kInfinity, -kInfinity}, {.temperature = t}),
+                      ContainsSubstring("no token may be chosen"));
+  }
+}
+
+TEST_CASE("sampling parameters out of range are named") {
+  const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  const auto refused = [](const SamplingParameters& p, const char* field) {
+    CHECK_THROWS_WITH(validate(p), ContainsSubstring(field));
+  };
+  CHECK_NOTHROW(validate({}));
+  refused({.temperature = -0.1}, "temperature");
+  refused({.temperature = nan}, "temperature");
+  refused({.temperature = infinity}, "temperature");
+  refused({.top_k = -1}, "top_k");
+  refused({.top_p = 1.1}, "top_p");
+  refused({.min_p = -0.1}, "min_p");
+  refused({.repetition_penalty = 0.0}, "repetition_penalty");
+  refused({.presence_penalty = nan}, "presence_penalty");
+  refused({.frequency_penalty = infinity}, "frequency_penalty");
+}

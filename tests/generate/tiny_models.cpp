@@ -1,0 +1,146 @@
+#include "tests/generate/tiny_models.h"
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "kernels/packed_linear.h"
+#include "tensor/random.h"
+#include "tests/support.h"
+
+namespace lathe::test {
+namespace {
+
+ModelConfig tiny(const char* architecture, const char* model_type) {
+  ModelConfig c;
+  c.architecture = architecture;
+  c.model_type = model_type;
+  c.vocab_size = 257;
+  c.hidden_size = 64;
+  c.intermediate_size = 96;
+  c.num_hidden_layers = 2;
+  c.num_attention_heads = 4;
+  c.num_key_value_heads = 2;
+  c.head_dim = 16;
+  c.max_position_embeddings = 512;
+  c.initializer_range = 0.3;  // so that no two logits are nearly equal
+  return c;
+}
+
+// GPT-2's invisible bytes are written as characters from U+0100 on (Radford et al. 2019, the released encoder).
+std::string spelling(int byte) {
+  const auto visible = [](int b) { return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174; };
+  int code = byte;
+  if (!visible(byte)) {
+    code = 256;
+    for (int b = 0; b < byte; ++b) code += !visible(b);
+  }
+  if (code < 0x80) return std::string(1, static_cast<char>(code));
+  return {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 0x3f))};
+}
+
+}  // namespace
+
+ModelConfig tiny_llama() {
+  ModelConfig c = tiny("LlamaForCausalLM", "llama");
+  c.hidden_act = "silu";
+  c.rotary_dim = c.head_dim;
+  return c;
+}
+
+ModelConfig tiny_windowed_llama() {
+  ModelConfig c = tiny_llama();
+  c.layer_window = {24, 0};
+  return c;
+}
+
+ModelConfig tiny_gpt2() {
+  ModelConfig c = tiny("GPT2LMHeadModel", "gpt2");
+  c.num_key_value_heads = c.num_attention_heads;
+  c.hidden_act = "gelu_new";
+  c.attention_bias = c.attention_output_bias = c.mlp_bias = true;
+  c.tie_word_embeddings = true;
+  return c;
+}
+
+std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, Arithmetic arithmetic) {
+  std::unique_ptr<CausalLM> model = family_of(config).make(config);
+  initialise(*model, 1);
+  if (arithmetic == Arithmetic::int8) {
+    for (const NamedParameter& named : named_parameters(*model)) {
+      Parameter& p = *named.parameter;
+      if (p.kind != Parameter::Kind::matrix && p.kind != Parameter::Kind::embedding) continue;
+      const Tensor quantised = Tensor::empty(p.shape, DType::q8_0);
+      const int64_t columns = p.shape[1];
+      for (int64_t row = 0; row < p.shape[0]; ++row)
+        cpu::quantise_row(static_cast<uint8_t*>(quantised.raw()) + bytes_of(DType::q8_0, row * columns),
+                          p.value.data<float>() + row * columns, DType::q8_0, columns);
+      p.value = quantised;
+    }
+  }
+  prepare_for_inference(*model, arithmetic);
+  return model;
+}
+
+std::shared_ptr<const Tokenizer> byte_tokenizer() {
+  nlohmann::json vocabulary;
+  for (int b = 0; b < 256; ++b) vocabulary[spelling(b)] = b;
+  const nlohmann::json byte_level = {
+      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
+  const nlohmann::json file = {
+      {"version", "1.0"},
+      {"added_tokens",
+       {{{"id", kEndToken},
+         {"content", "<|im_end|>"},
+         {"single_word", false},
+         {"lstrip", false},
+         {"rstrip", false},
+         {"normalized", false},
+         {"special", true}}}},
+      {"normalizer", nullptr},
+      {"pre_tokenizer", byte_level},
+      {"post_processor", nullptr},
+      {"decoder", byte_level},
+      {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", nlohmann::json::array()}}}};
+  const TemporaryDirectory folder;
+  write_file(folder.path() / "tokenizer.json", file.dump());
+  return Tokenizer::load((folder.path() / "tokenizer.json").string());
+}
+
+std::vector<int32_t> random_tokens(int64_t count, uint64_t seed) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i)
+    tokens.push_back(static_cast<int32_t>(256.0 * random_uniform(seed, 0, static_cast<uint64_t>(i))));
+  return tokens;
+}
+
+void feed(const CausalLM& model, KVCache& cache, const std::vector<HandFed*>& sequences,
+          const std::vector<int64_t>& counts) {
+  const RopeFrequencies rope = rope_frequencies(model.config, model.config.max_position_embeddings);
+  std::vector<BatchSequence> parts;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    if (counts[i] == 0) continue;
+    const HandFed& s = *sequences[i];
+    BatchSequence& b = parts.emplace_back();
+    b.tokens = std::span(s.tokens).subspan(static_cast<size_t>(s.cached), static_cast<size_t>(counts[i]));
+    b.cached = s.cached;
+    b.pages.assign(cache.groups(), s.pages);
+    if (model.config.uses_rope()) b.rope = &rope;
+  }
+  const Tensor rows = logits(model, make_batch(parts, &cache));  // (R, V)
+  const float* row = rows.data<float>();
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const int64_t elements = counts[i] * model.config.vocab_size;
+    sequences[i]->logits.insert(sequences[i]->logits.end(), row, row + elements);
+    sequences[i]->cached += counts[i];
+    row += elements;
+  }
+}
+
+KVCache poisoned_cache(const CausalLM& model, DType dtype, int64_t pages) {
+  KVCache cache(model.config, dtype, std::vector<int64_t>(layer_groups(model.config).size(), pages));
+  for (int64_t layer = 0; layer < model.config.num_hidden_layers; ++layer)
+    for (const Tensor* t : {&cache.keys(layer), &cache.values(layer)}) std::memset(t->raw(), 0xff, t->bytes());
+  return cache;
+}
+
+}  // namespace lathe::test

@@ -1,0 +1,43 @@
+// Tiny random models, a byte tokenizer for them, and passes over them by hand.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "llm/registry.h"
+#include "tokenizer/tokenizer.h"
+
+namespace lathe::test {
+
+// Two layers of width 64 over a vocabulary of 257: the bytes and one special token. The windowed one has a layer that
+// sees 24 keys and one that sees all, so two page tables.
+ModelConfig tiny_llama();
+ModelConfig tiny_windowed_llama();
+ModelConfig tiny_gpt2();
+
+// Fresh weights; for Arithmetic::int8 the matrices are quantised to q8_0 first.
+std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, Arithmetic arithmetic = Arithmetic::f32);
+
+inline constexpr int32_t kEndToken = 256;
+// Token b is the byte b; kEndToken is the special token "<|im_end|>".
+std::shared_ptr<const Tokenizer> byte_tokenizer();
+
+// `count` pseudo-random ids below 256.
+std::vector<int32_t> random_tokens(int64_t count, uint64_t seed);
+
+// One sequence that is fed by hand, piece by piece, through pages of one's choice.
+struct HandFed {
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> pages;  // of the positions from 0, in every layer group
+  int64_t cached = 0;
+  std::vector<float> logits;  // (cached, V): of every token so far
+};
+// One pass in which sequence i brings its next counts[i] tokens (none for 0); appends their logits.
+void feed(const CausalLM& model, KVCache& cache, const std::vector<HandFed*>& sequences,
+          const std::vector<int64_t>& counts);
+// A cache whose every byte is 0xff (NaN in each dtype), so that nothing unwritten can be read unnoticed.
+KVCache poisoned_cache(const CausalLM& model, DType dtype, int64_t pages);
+
+}  // namespace lathe::test
