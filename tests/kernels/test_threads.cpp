@@ -1,0 +1,91 @@
+// The thread team and the choice of the instruction set.
+#include <atomic>
+#include <cstdlib>
+#include <thread>
+
+#include "tensor/errors.h"
+#include "tests/kernels/kernel_cases.h"
+
+using namespace lathe;
+using namespace lathe::test;
+
+namespace {
+
+// An environment variable that has a value while this lives.
+class Environment {
+ public:
+  Environment(const char* variable, const char* value) : variable_(variable) { setenv(variable, value, 1); }
+  ~Environment() { unsetenv(variable_); }
+
+ private:
+  const char* variable_;
+};
+
+}  // namespace
+
+TEST_CASE("every member runs its share once, many times over") {
+  for (int members : {1, 2, 5}) {
+    ThreadTeam team(members);
+    std::vector<int> runs(static_cast<size_t>(members), 0);
+    for (int i = 0; i < 500; ++i)
+      team.run([](void* context, int member,
+                  int) { ++(*static_cast<std::vector<int>*>(context))[static_cast<size_t>(member)]; },
+               &runs);
+    CHECK(runs == std::vector<int>(static_cast<size_t>(members), 500));
+  }
+}
+
+TEST_CASE("nested and concurrent regions run all shares") {
+  const Threads threads(3);
+  std::atomic<int> shares{0};
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 3; ++caller)
+    callers.emplace_back([&] {
+      for (int i = 0; i < 50; ++i)
+        parallel([&](int, int) { parallel([&](int, int) { shares.fetch_add(1, std::memory_order_relaxed); }); });
+    });
+  for (std::thread& t : callers) t.join();
+  CHECK(shares == 3 * 50 * 3 * 3);
+}
+
+TEST_CASE("parallel_for covers the range once with borders at the grain") {
+  const Threads threads(4);
+  for (int64_t n : {0, 1, 15, 16, 17, 100, 1000}) {
+    std::vector<std::atomic<int>> seen(static_cast<size_t>(n));
+    std::atomic<bool> aligned{true};
+    parallel_for(n, 16, [&](int64_t begin, int64_t end) {
+      if (begin % 16 != 0 || (end % 16 != 0 && end != n)) aligned = false;
+      for (int64_t i = begin; i < end; ++i) ++seen[static_cast<size_t>(i)];
+    });
+    CHECK(aligned);
+    for (const std::atomic<int>& count : seen) CHECK(count == 1);
+  }
+}
+
+TEST_CASE("LATHE_THREADS decides, within bounds") {
+  CHECK(default_threads() >= 1);
+  {
+    const Environment three("LATHE_THREADS", "3");
+    CHECK(default_threads() == 3);
+  }
+  for (const char* wrong : {"0", "-1", "2x", "many", "99999999999999999999", "1025"}) {
+    const Environment environment("LATHE_THREADS", wrong);
+    CHECK_THROWS_WITH(default_threads(), Catch::Matchers::ContainsSubstring(wrong));
+  }
+}
+
+TEST_CASE("the portable instruction set is always there and names are stable") {
+  const std::vector<CpuIsa> isas = available_isas();
+  REQUIRE_FALSE(isas.empty());
+  CHECK(isas.front() == CpuIsa::portable);
+  CHECK(name(CpuIsa::avx512_vnni) == "avx512_vnni");
+  const CpuIsa before = cpu_isa();
+  for (CpuIsa isa : isas) {
+    set_cpu_isa(isa);
+    CHECK(cpu_isa() == isa);
+  }
+  set_cpu_isa(before);
+  if (isas.back() != CpuIsa::avx512_vnni)
+    CHECK_THROWS_WITH(set_cpu_isa(CpuIsa::avx512_vnni),
+                      Catch::Matchers::ContainsSubstring("this machine has portable"));
+}
