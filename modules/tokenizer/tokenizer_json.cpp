@@ -144,8 +144,8 @@ class FileReader : public nlohmann::json_sax<Json> {
 };
 
 std::unique_ptr<TokenModel> make_bpe(const JsonNode& node, const FileReader& file, TokenizerParts& parts) {
-  if (!file.has_vocabulary) node.fail("'vocab' is missing");
-  if (!file.has_merges) node.fail("'merges' is missing");
+  if (!file.has_vocabulary) node.at("vocab").fail("expected an object");
+  if (!file.has_merges) node.at("merges").fail("expected an array");
   if (node.has("dropout") && (!node.at("dropout").value().is_number() || node.at("dropout").value().get<double>() != 0))
     node.at("dropout").fail("BPE dropout is not supported: it makes the ids random");
   BpeOptions options;
