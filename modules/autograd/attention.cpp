@@ -1,6 +1,8 @@
 // Attention over packed sequences without a cache.
 #include "kernels/attention.h"
 
+#include <algorithm>
+
 #include "autograd/dispatch.h"
 #include "autograd/ops.h"
 #include "autograd/tape.h"
@@ -55,6 +57,22 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor
                  g.add(v, dv);
                });
   return y;
+}
+
+Tensor attention_probabilities(const Tensor& q, const Tensor& k, const Tensor& seq_start,
+                               const AttentionOptions& options) {
+  check_attention(q, k, k, seq_start);
+  const int32_t* start = seq_start.data<int32_t>();
+  const cpu::PackedSequences sequences{start, seq_start.dim(0) - 1, q.dim(1), k.dim(1), q.dim(2)};
+  int64_t longest = 0;
+  for (int64_t s = 0; s < sequences.sequences; ++s) longest = std::max<int64_t>(longest, start[s + 1] - start[s]);
+  Tensor probabilities = Tensor::empty({q.dim(0), q.dim(1), longest}, q.dtype());  // (N, Hq, longest)
+  dispatch("attention", q, [&](auto element) {
+    using T = decltype(element);
+    cpu::attention_probabilities(probabilities.data<T>(), longest, q.data<T>(), q.stride(), k.data<T>(), k.stride(),
+                                 sequences, options);
+  });
+  return probabilities;
 }
 
 }  // namespace lathe
