@@ -242,6 +242,7 @@ void write_safetensors(const std::string& path, const std::vector<std::pair<std:
                        const std::map<std::string, std::string>& metadata) {
   // Wide elements first, as the reference writer does: every tensor is then aligned to its element.
   std::vector<const std::pair<std::string, Tensor>*> order;
+  order.reserve(tensors.size());
   for (const auto& named : tensors) order.push_back(&named);
   std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
     return info(a->second.dtype()).block_bytes > info(b->second.dtype()).block_bytes;

@@ -124,7 +124,7 @@ void transpose(const uint8_t* source, int64_t rows, int64_t columns, uint8_t* ou
 }
 
 Tensor transposed_copy(const uint8_t* source, const Dims& dims, DType dtype) {
-  const Tensor out = Tensor::empty({dims[1], dims[0]}, dtype);
+  Tensor out = Tensor::empty({dims[1], dims[0]}, dtype);
   auto* to = static_cast<uint8_t*>(out.raw());
   switch (info(dtype).block_bytes) {
     case 2: transpose<uint16_t>(source, dims[0], dims[1], to); break;
@@ -154,7 +154,7 @@ Tensor assemble(const BoundRule& bound, size_t target, const std::vector<const S
   }
   if (bound.transposed() && bound.targets.size() == 1 && stored.size() == 1 && !bound.rule->source_row)
     return turned[0];
-  const Tensor value = Tensor::empty(shape, dtype);
+  Tensor value = Tensor::empty(shape, dtype);
   gather_rows(bound, target, sources, row_bytes, static_cast<uint8_t*>(value.raw()));
   return value;
 }
@@ -291,7 +291,7 @@ Tensor disassemble(const BoundRule& bound, size_t source, const std::vector<Tens
   const RowForm form(row_dims);
   const DType dtype = values[0].dtype();
   const size_t row_bytes = bytes_of(dtype, form.width);
-  const Tensor out = Tensor::empty(Shape(row_dims.begin(), row_dims.end()), dtype);
+  Tensor out = Tensor::empty(Shape(row_dims.begin(), row_dims.end()), dtype);
   const int64_t first = static_cast<int64_t>(source) * form.rows;
   for (size_t t = 0; t < values.size(); ++t) {
     const auto* from = static_cast<const uint8_t*>(values[t].raw());

@@ -77,11 +77,11 @@ void check_round_trip(const MemoryCheckpoint& checkpoint, Model& model, const We
   load_parameters(model.named(), checkpoint.stored, mapping, "test");
   const Named back = to_checkpoint(model.values(), mapping);
   REQUIRE(back.size() == checkpoint.tensors.size());
-  for (const auto& [name, tensor] : checkpoint.tensors) {
-    INFO(name);
-    const auto found = std::find_if(back.begin(), back.end(), [&](const auto& b) { return b.first == name; });
+  for (const auto& expected : checkpoint.tensors) {
+    INFO(expected.first);
+    const auto found = std::find_if(back.begin(), back.end(), [&](const auto& b) { return b.first == expected.first; });
     REQUIRE(found != back.end());
-    CHECK(equal(found->second, tensor));
+    CHECK(equal(found->second, expected.second));
   }
 }
 
