@@ -33,25 +33,29 @@ struct Constant {
 struct Name {
   std::string name;
 };
+// a.b
 struct Attribute {
   ExpressionPointer object;
   std::string name;
-};  // a.b
+};
+// a[b]
 struct Subscript {
   ExpressionPointer object, index;
-};  // a[b]
+};
+// a[b:c:d], each bound may be null
 struct Slice {
   ExpressionPointer object, start, stop, step;
-};  // a[b:c:d], each bound may be null
+};
 struct Call {
   ExpressionPointer callee;
   CallArguments arguments;
 };
+// value | name(arguments); the value is null where a block's text takes its place
 struct Filter {
   ExpressionPointer value;
   std::string name;
   CallArguments arguments;
-};  // value null: a block's text
+};
 struct Test {
   ExpressionPointer value;
   std::string name;
@@ -65,16 +69,19 @@ struct Binary {
   BinaryOperator operation;
   ExpressionPointer left, right;
 };
+// a ~ b ~ c
 struct Concatenation {
   std::vector<ExpressionPointer> parts;
-};  // a ~ b ~ c
+};
+// a < b < c
 struct Compare {
   ExpressionPointer first;
   std::vector<std::pair<Comparison, ExpressionPointer>> rest;
-};  // a < b < c
+};
+// then if condition else otherwise; the last may be null
 struct Conditional {
   ExpressionPointer condition, then, otherwise;
-};  // otherwise may be null
+};
 struct Sequence {
   std::vector<ExpressionPointer> items;
   bool is_tuple;
@@ -127,11 +134,12 @@ struct Set {
   Target target;
   ExpressionPointer value;
 };
+// Filter may be null
 struct SetBlock {
   Target target;
   ExpressionPointer filter;
   Body body;
-};  // filter may be null
+};
 struct FilterBlock {
   ExpressionPointer filter;
   Body body;
@@ -143,13 +151,15 @@ struct CallBlock {
   ExpressionPointer call;
   std::shared_ptr<const MacroDefinition> caller;
 };
+// Also {% generation %}
 struct With {
   std::vector<std::pair<Target, ExpressionPointer>> bindings;
   Body body;
-};  // also {% generation %}
+};
+// {% block %}: sees the template's own names, not those of what it stands in
 struct Block {
   Body body;
-};  // {% block %}: sees the template's own names, not those of what it stands in
+};
 struct Break {};
 struct Continue {};
 

@@ -11,7 +11,7 @@ namespace {
 thread_local Budget* active = nullptr;
 
 // Copying text is far cheaper a byte than evaluating a node: 64 bytes are one step.
-constexpr std::size_t bytes_a_step = 64;
+constexpr std::size_t bytes_a_step = 64, unicode_bytes_a_step = 2;
 
 }  // namespace
 
@@ -41,6 +41,10 @@ void charge(std::int64_t steps) {
 
 void charge_text(std::size_t bytes) {
   if (active) active->charge(static_cast<std::int64_t>(bytes / bytes_a_step) + 1);
+}
+
+void charge_unicode(std::size_t bytes) {
+  if (active) active->charge(static_cast<std::int64_t>(bytes / unicode_bytes_a_step) + 1);
 }
 
 void check_room(std::size_t bytes) {

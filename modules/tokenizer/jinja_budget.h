@@ -13,9 +13,9 @@
 namespace lathe::jinja {
 
 struct Limits {
-  std::int64_t steps = 10'000'000;  // evaluated nodes, copied elements, and a share of each byte of text touched
-  std::size_t bytes = 64u << 20;    // values alive and output written so far, together
-  int evaluation_depth = 1000;      // nodes within nodes, through macros
+  std::int64_t steps = 5'000'000;  // evaluated nodes, copied elements, and a share of each byte of text touched
+  std::size_t bytes = 32u << 20;   // values alive and output written so far, together
+  int evaluation_depth = 1000;     // nodes within nodes, through macros
 };
 
 // The nesting that parsing and values may have. Small enough that recursion over them stays within a 1 MiB stack.
@@ -46,8 +46,9 @@ class Budget {
 
 // On the current budget; without one they do nothing.
 void charge(std::int64_t steps);
-void charge_text(std::size_t bytes);  // work on so many bytes of text
-void check_room(std::size_t bytes);   // before building something large
+void charge_text(std::size_t bytes);     // work on so many bytes of text
+void charge_unicode(std::size_t bytes);  // where each character is looked up in Unicode's tables
+void check_room(std::size_t bytes);      // before building something large
 
 // Base of what lives on the heap: counts its bytes for as long as it lives.
 class Tracked {

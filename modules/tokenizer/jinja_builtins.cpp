@@ -257,12 +257,14 @@ std::string Namespace::representation() const {
 }
 
 std::optional<Value> Namespace::attribute(std::string_view name) {
+  charge(static_cast<std::int64_t>(attributes_.size() / 16));
   for (const auto& [attribute, value] : attributes_)
     if (attribute == name) return value;
   return std::nullopt;
 }
 
 void Namespace::set(const std::string& name, Value value) {
+  charge(static_cast<std::int64_t>(attributes_.size() / 16));
   for (auto& [attribute, present] : attributes_)
     if (attribute == name) return void(present = std::move(value));
   grow(name.size() + sizeof(attributes_[0]));

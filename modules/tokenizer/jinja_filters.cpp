@@ -156,6 +156,7 @@ Value escape(BoundCall& call) {
 // Unlike str.title: words begin behind white space and - ( { [ < only.
 Value title_words(BoundCall& call) {
   const std::string text = self_text(call);
+  charge_unicode(text.size());
   std::string result;
   bool at_start = true;
   for (std::size_t position = 0; position < text.size();) {
@@ -172,6 +173,7 @@ Value title_words(BoundCall& call) {
 
 Value word_count(BoundCall& call) {
   const std::string text = self_text(call);
+  charge_unicode(text.size());
   std::int64_t count = 0;
   bool in_word = false;
   for (std::size_t position = 0; position < text.size();) {
@@ -230,7 +232,7 @@ Value json(BoundCall& call) {
     style.indent = call[1].is_string()
                        ? call[1].text()
                        : std::string(static_cast<std::size_t>(std::clamp<std::int64_t>(call.integer(1), 0, 1000)), ' ');
-    style.item_separator = ",";
+    style.item_separator = std::string(",");  // g++ 12 warns of the plain literal
   }
   if (call.has(2)) {
     const std::vector<Value> separators = iterate(call[2]);

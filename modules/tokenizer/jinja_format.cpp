@@ -435,24 +435,25 @@ class JsonWriter {
   }
 
   void write_string(std::string_view text) {
-    std::string quoted = "\"";
+    std::string piece = "\"";  // written in pieces: an escape is up to six times as long
     for (std::size_t position = 0; position < text.size();) {
       const std::size_t begin = position;
       const char32_t c = next_code_point(text, position);
       constexpr std::string_view letters = "\"\\\n\r\t\f\b", escapes = "\"\\nrtfb";
       const std::size_t special = c < 0x80 ? letters.find(static_cast<char>(c)) : letters.npos;
       if (special != letters.npos)
-        quoted += std::string("\\") + escapes[special];
+        piece += std::string("\\") + escapes[special];
       else if (c < 0x20)
-        quoted += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+        piece += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
       else if (c < 0x7f || !style_.ascii_only)
-        quoted += text.substr(begin, position - begin);
+        piece += text.substr(begin, position - begin);
       else if (c < 0x10000)
-        quoted += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+        piece += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
       else
-        quoted += fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + ((c - 0x10000) >> 10), 0xDC00 + ((c - 0x10000) & 0x3FF));
+        piece += fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + ((c - 0x10000) >> 10), 0xDC00 + ((c - 0x10000) & 0x3FF));
+      if (piece.size() > 4000) output_.append(std::exchange(piece, {}));
     }
-    output_.append(quoted + "\"");
+    output_.append(piece + "\"");
   }
 
   TextBuilder& output_;

@@ -9,12 +9,14 @@
 namespace lathe::jinja {
 
 const Value* Scope::find(std::string_view name) const {
+  charge(static_cast<std::int64_t>(names_.size() / 16));  // a search, not a table: real templates have few names
   for (const auto& [known, value] : names_)
     if (known == name) return &value;
   return nullptr;
 }
 
 void Scope::set(std::string_view name, Value value) {
+  charge(static_cast<std::int64_t>(names_.size() / 16));
   for (auto& [known, present] : names_)
     if (known == name) return void(present = std::move(value));
   grow(sizeof(names_[0]));
@@ -532,6 +534,7 @@ Value Interpreter::call_macro(const ast::MacroDefinition& macro, Scope* definiti
   const int line = line_;
   InnerScope scope(*this, definition_scope);
   auto take_keyword = [&](std::string_view name) -> std::optional<Value> {
+    charge(static_cast<std::int64_t>(arguments.keywords.size() / 16));
     const auto found = std::find_if(arguments.keywords.begin(), arguments.keywords.end(),
                                     [&](const auto& k) { return k.first == name; });
     if (found == arguments.keywords.end()) return std::nullopt;

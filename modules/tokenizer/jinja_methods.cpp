@@ -214,6 +214,7 @@ Value zero_fill(const BoundCall& call) {
 // Not empty, and every code point in one of the classes.
 bool all_in(const BoundCall& call, std::initializer_list<CharacterClass> classes) {
   const std::string& text = self_text(call);
+  charge_unicode(text.size());
   for (std::size_t position = 0; position < text.size();) {
     const char32_t c = next_code_point(text, position);
     if (std::none_of(classes.begin(), classes.end(), [c](CharacterClass one) { return is_in_class(c, one); }))
@@ -229,6 +230,7 @@ bool all_space(const BoundCall& call) {
 // Has letters of this case, and none of the other.
 bool is_in_case(const BoundCall& call, CharacterClass wanted, CharacterClass other) {
   const std::string& text = self_text(call);
+  charge_unicode(text.size());
   bool found = false;
   for (std::size_t position = 0; position < text.size();) {
     const char32_t c = next_code_point(text, position);

@@ -202,7 +202,7 @@ std::optional<std::size_t> position_of(std::int64_t index, std::size_t length) {
 
 std::string code_point_at(const StringObject& string, std::size_t index) {
   if (string.is_ascii()) return string.text.substr(index, 1);
-  charge_text(string.text.size());
+  charge(static_cast<std::int64_t>(index / 16));  // UTF-8 is walked from its beginning
   std::size_t position = 0;
   for (std::size_t i = 0; i < index; ++i) next_code_point(string.text, position);
   const std::size_t begin = position;

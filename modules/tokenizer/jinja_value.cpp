@@ -40,7 +40,7 @@ std::size_t bytes_of(const std::vector<Value>& items) {
 }  // namespace
 
 StringObject::StringObject(std::string value)
-    : Tracked(sizeof(StringObject) + value.size()), text(std::move(value)), length(count_code_points(text)) {
+    : Tracked(sizeof(StringObject) + 48 + value.size()), text(std::move(value)), length(count_code_points(text)) {
   charge_text(text.size());
 }
 
@@ -149,6 +149,7 @@ std::string_view type_name(const Value& value) {
 }
 
 bool is_hashable(const Value& value) {
+  charge(1);
   if (value.kind() == Kind::dict) return false;
   if (value.kind() != Kind::list) return true;
   const ListObject& list = value.list();
@@ -193,29 +194,42 @@ std::string real_text(double value) {
   return text + digits.insert(static_cast<std::size_t>(exponent + 1), ".");
 }
 
-std::string python_quote(std::string_view text) {
+namespace {
+
+// Written in pieces, because what is escaped becomes up to ten times as long.
+void append_quoted(TextBuilder& output, std::string_view text) {
   const bool double_quotes = text.find('\'') != text.npos && text.find('"') == text.npos;
   const char quote = double_quotes ? '"' : '\'';
-  std::string result(1, quote);
+  std::string piece(1, quote);
   for (std::size_t position = 0; position < text.size();) {
     const std::size_t begin = position;
     const char32_t c = next_code_point(text, position);
+    const auto code = static_cast<std::uint32_t>(c);
+    const bool is_latin = c < 0x100;
     if (c == static_cast<unsigned char>(quote) || c == '\\') {
-      result += '\\';
-      result += static_cast<char>(c);
+      piece += '\\';
+      piece += static_cast<char>(c);
     } else if (c == '\n' || c == '\r' || c == '\t') {
-      result += c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t";
-    } else if (c < 0x100 ? c < 0x20 || (c >= 0x7f && c < 0xa1) || c == 0xad
-                         : !is_in_class(c, CharacterClass::printable)) {
-      const auto code = static_cast<std::uint32_t>(c);
-      result += c < 0x100     ? fmt::format("\\x{:02x}", code)
-                : c < 0x10000 ? fmt::format("\\u{:04x}", code)
-                              : fmt::format("\\U{:08x}", code);
+      piece += c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t";
+    } else if (is_latin ? c < 0x20 || (c >= 0x7f && c < 0xa1) || c == 0xad
+                        : !is_in_class(c, CharacterClass::printable)) {
+      piece += is_latin      ? fmt::format("\\x{:02x}", code)
+               : c < 0x10000 ? fmt::format("\\u{:04x}", code)
+                             : fmt::format("\\U{:08x}", code);
     } else {
-      result += text.substr(begin, position - begin);
+      piece += text.substr(begin, position - begin);
     }
+    if (piece.size() > 4000) output.append(std::exchange(piece, {}));
   }
-  return result + quote;
+  output.append(piece + quote);
+}
+
+}  // namespace
+
+std::string python_quote(std::string_view text) {
+  TextBuilder output;
+  append_quoted(output, text);
+  return output.take();
 }
 
 namespace {
@@ -250,7 +264,7 @@ void append_representation(TextBuilder& output, const Value& value) {
     case Kind::boolean: return output.append(value.boolean() ? "True" : "False");
     case Kind::integer: return output.append(std::to_string(value.integer()));
     case Kind::real: return output.append(real_text(value.real()));
-    case Kind::string: check_room(value.text().size()); return output.append(python_quote(value.text()));
+    case Kind::string: return append_quoted(output, value.text());
     case Kind::list: {
       const ListObject& list = value.list();
       output.append(list.is_tuple ? "(" : "[");
