@@ -201,6 +201,7 @@ void Engine::finish(Generation& g, GenerationEvent event, FinishReason reason, s
   if (g.decoder && !g.stop_strings.found()) {
     event.text += g.stop_strings.push(g.decoder->finish());
     event.text += g.stop_strings.finish();
+    if (g.stop_strings.found() && reason == FinishReason::length) reason = FinishReason::stop;
   }
   g.text += event.text;
 

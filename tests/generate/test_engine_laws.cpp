@@ -76,9 +76,9 @@ size_t memory_for(const ModelConfig& config, DType dtype, int64_t pages) {
 
 TEST_CASE("batched, chunked, preempted and shared = alone") {
   for (const ModelConfig& config : {tiny_llama(), tiny_windowed_llama(), tiny_gpt2()}) {
-    for (const Arithmetic arithmetic : {Arithmetic::f32, Arithmetic::int8}) {
-      const DType cache_dtype = arithmetic == Arithmetic::f32 ? DType::f32 : DType::f16;
-      const auto model = make_tiny(config, arithmetic);
+    for (const bool quantised : {false, true}) {
+      const DType cache_dtype = quantised ? DType::f16 : DType::f32;
+      const auto model = quantised ? make_tiny(config, DType::q4_0, Arithmetic::int8) : make_tiny(config);
       const std::vector<Request> list = requests(12, 77);
       const std::vector<std::string> expected = one_by_one(*model, list, cache_dtype);
       for (const int64_t budget : {7, 33, 512}) {
@@ -86,7 +86,7 @@ TEST_CASE("batched, chunked, preempted and shared = alone") {
         options.cache_dtype = cache_dtype;
         options.max_batch_tokens = budget;
         options.max_sequences = std::min<int64_t>(budget, 8);
-        INFO(config.architecture << ", arithmetic " << static_cast<int>(arithmetic) << ", budget " << budget);
+        INFO(config.architecture << ", quantised " << quantised << ", budget " << budget);
         Engine engine(*model, nullptr, options);
         CHECK(fingerprints(generate(engine, list)) == expected);
         CHECK(fingerprints(generate(engine, list)) == expected);  // over used pages
@@ -98,12 +98,13 @@ TEST_CASE("batched, chunked, preempted and shared = alone") {
 TEST_CASE("preempted and recomputed = not") {
   for (const ModelConfig& config : {tiny_llama(), tiny_windowed_llama(), tiny_gpt2()}) {
     const auto model = make_tiny(config);
-    const std::vector<Request> list = requests(12, 78);
+    std::vector<Request> list = requests(12, 78);
+    for (Request& r : list) r.max_new_tokens += 30;
     EngineOptions options;
     options.context = 128;
     options.max_batch_tokens = 20;
     options.max_sequences = 8;
-    options.kv_memory = memory_for(config, DType::f32, 9);
+    options.kv_memory = memory_for(config, DType::f32, 8);
     Engine engine(*model, nullptr, options);
     std::vector<std::vector<Completion>> completions(list.size());
     for (size_t i = 0; i < list.size(); ++i) {
@@ -142,7 +143,7 @@ TEST_CASE("the sequences of a request share its prompt and differ by their index
 
 TEST_CASE("one thread = two") {
   const int threads = thread_team().size();
-  const auto model = make_tiny(tiny_llama(), Arithmetic::int8);
+  const auto model = make_tiny(tiny_llama(), DType::q8_0, Arithmetic::int8);
   const std::vector<Request> list = requests(6, 79);
   std::vector<std::vector<std::string>> texts;
   for (const int count : {1, 2}) {

@@ -1,5 +1,5 @@
-// A token's logits are the same bits however they are computed: for every instruction set of this machine, arithmetic
-// and cache dtype, both families, and a model with a sliding window.
+// A token's logits are the same bits however they are computed: for every instruction set of this machine, weights,
+// arithmetic and cache of every dtype, both families, and a model with a sliding window.
 #include <cmath>
 #include <numeric>
 
@@ -69,8 +69,22 @@ std::vector<float> with_strangers(const CausalLM& model, DType cache_dtype, cons
   return s.logits;
 }
 
-void check_laws(const ModelConfig& config, Arithmetic arithmetic, DType cache_dtype) {
-  const auto model = make_tiny(config, arithmetic);
+struct Setting {
+  DType weights;
+  Arithmetic arithmetic;
+  DType cache;
+};
+constexpr Setting kSettings[] = {
+    {DType::f32, Arithmetic::f32, DType::f32},   {DType::f32, Arithmetic::f32, DType::f16},
+    {DType::f32, Arithmetic::f32, DType::bf16},  {DType::bf16, Arithmetic::bf16, DType::bf16},
+    {DType::f16, Arithmetic::f32, DType::f16},   {DType::q8_0, Arithmetic::int8, DType::f16},
+    {DType::q4_0, Arithmetic::int8, DType::f16}, {DType::q4_1, Arithmetic::int8, DType::f16},
+    {DType::q4_0, Arithmetic::f32, DType::f32},  {DType::q4_1, Arithmetic::bf16, DType::f32},
+};
+
+void check_laws(const ModelConfig& config, const Setting& setting) {
+  const auto model = make_tiny(config, setting.weights, setting.arithmetic);
+  const DType cache_dtype = setting.cache;
   const std::vector<int32_t> tokens = random_tokens(kTokens, 20), contiguous = counting_pages(0, 17);
   set_threads(1);
   const std::vector<float> whole = alone(*model, cache_dtype, tokens, kTokens, 1, contiguous);
@@ -89,12 +103,10 @@ void check_all_settings(const ModelConfig& config) {
   const Surroundings restored;
   for (const CpuIsa isa : available_isas()) {
     set_cpu_isa(isa);
-    for (const Arithmetic arithmetic : {Arithmetic::f32, Arithmetic::bf16, Arithmetic::int8}) {
-      for (const DType cache_dtype : {DType::f32, DType::f16, DType::bf16}) {
-        if (arithmetic != Arithmetic::f32 && cache_dtype == DType::bf16) continue;  // the two do not meet
-        INFO(name(isa) << ", arithmetic " << static_cast<int>(arithmetic) << ", cache " << name(cache_dtype));
-        check_laws(config, arithmetic, cache_dtype);
-      }
+    for (const Setting& setting : kSettings) {
+      INFO(name(isa) << ", weights " << name(setting.weights) << ", arithmetic " << static_cast<int>(setting.arithmetic)
+                     << ", cache " << name(setting.cache));
+      check_laws(config, setting);
     }
   }
 }

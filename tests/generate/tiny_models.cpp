@@ -62,20 +62,19 @@ ModelConfig tiny_gpt2() {
   return c;
 }
 
-std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, Arithmetic arithmetic) {
+std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, DType weights, Arithmetic arithmetic) {
   std::unique_ptr<CausalLM> model = family_of(config).make(config);
   initialise(*model, 1);
-  if (arithmetic == Arithmetic::int8) {
-    for (const NamedParameter& named : named_parameters(*model)) {
-      Parameter& p = *named.parameter;
-      if (p.kind != Parameter::Kind::matrix && p.kind != Parameter::Kind::embedding) continue;
-      const Tensor quantised = Tensor::empty(p.shape, DType::q8_0);
-      const int64_t columns = p.shape[1];
-      for (int64_t row = 0; row < p.shape[0]; ++row)
-        cpu::quantise_row(static_cast<uint8_t*>(quantised.raw()) + bytes_of(DType::q8_0, row * columns),
-                          p.value.data<float>() + row * columns, DType::q8_0, columns);
-      p.value = quantised;
-    }
+  for (const NamedParameter& named : named_parameters(*model)) {
+    Parameter& p = *named.parameter;
+    const bool is_matrix = p.kind == Parameter::Kind::matrix || p.kind == Parameter::Kind::embedding;
+    if (!is_matrix || weights == DType::f32) continue;
+    const Tensor stored = Tensor::empty(p.shape, weights);
+    const int64_t columns = p.shape[1];
+    for (int64_t row = 0; row < p.shape[0]; ++row)
+      cpu::quantise_row(static_cast<uint8_t*>(stored.raw()) + bytes_of(weights, row * columns),
+                        p.value.data<float>() + row * columns, weights, columns);
+    p.value = stored;
   }
   prepare_for_inference(*model, arithmetic);
   return model;

@@ -17,8 +17,9 @@ ModelConfig tiny_llama();
 ModelConfig tiny_windowed_llama();
 ModelConfig tiny_gpt2();
 
-// Fresh weights; for Arithmetic::int8 the matrices are quantised to q8_0 first.
-std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, Arithmetic arithmetic = Arithmetic::f32);
+// Fresh weights, the matrices rounded or quantised to `weights` and packed for `arithmetic`.
+std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, DType weights = DType::f32,
+                                    Arithmetic arithmetic = Arithmetic::f32);
 
 inline constexpr int32_t kEndToken = 256;
 // Token b is the byte b; kEndToken is the special token "<|im_end|>".
