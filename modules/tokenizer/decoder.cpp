@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "formats/quote.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/pattern.h"
 #include "tokenizer/unicode.h"
@@ -437,7 +438,7 @@ std::unique_ptr<Decoder> make_decoder(const JsonNode& node) {
   if (type == "WordPiece")
     return std::make_unique<WordPieceDecoder>(node.string_or("prefix", "##"), node.boolean_or("cleanup", true));
   if (type == "BPEDecoder") return std::make_unique<BpeDecoder>(node.string_or("suffix", "</w>"));
-  node.fail(fmt::format("decoder type '{}' is not supported", type),
+  node.fail(fmt::format("decoder type {} is not supported", quote(type)),
             "supported: Sequence, ByteLevel, ByteFallback, Fuse, Replace, Strip, Metaspace, WordPiece, BPEDecoder");
 }
 

@@ -3,7 +3,9 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 
+#include "formats/quote.h"
 #include "tensor/errors.h"
 
 namespace lathe {
@@ -19,14 +21,14 @@ class JsonNode {
   }
 
   // The member `name`, which must be there.
-  JsonNode at(const char* name) const {
+  JsonNode at(const std::string& name) const {
     if (!value_.is_object()) fail(fmt::format("expected an object, found {}", value_.type_name()));
     auto found = value_.find(name);
-    if (found == value_.end()) fail(fmt::format("'{}' is missing", name));
-    return {*found, where_ + "." + name};
+    if (found == value_.end()) fail(fmt::format("{} is missing", quote(name)));
+    return {*found, where_ + "." + plain_or_quoted(name)};
   }
   // Whether the member is there and not null.
-  bool has(const char* name) const {
+  bool has(const std::string& name) const {
     if (!value_.is_object()) return false;
     auto found = value_.find(name);
     return found != value_.end() && !found->is_null();
@@ -48,7 +50,7 @@ class JsonNode {
   }
   int64_t integer() const {
     if (!value_.is_number_integer() || (value_.is_number_unsigned() && value_.get<uint64_t>() > INT64_MAX))
-      fail(fmt::format("expected an integer, found {}", value_.dump()));
+      fail(fmt::format("expected an integer, found {}", value_.type_name()));
     return value_.get<int64_t>();
   }
 
@@ -59,6 +61,12 @@ class JsonNode {
   bool boolean_or(const char* name, bool otherwise) const { return has(name) ? at(name).boolean() : otherwise; }
 
  private:
+  // Most names are ours; some come from the file.
+  static std::string plain_or_quoted(std::string_view name) {
+    constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyz_0123456789";
+    return name.find_first_not_of(kPlain) == name.npos ? std::string(name) : quote(name);
+  }
+
   const nlohmann::json& value_;
   std::string where_;
 };

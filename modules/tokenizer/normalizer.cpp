@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "formats/quote.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/pattern.h"
 #include "tokenizer/unicode.h"
@@ -114,7 +115,7 @@ class BertNormalizer : public Normalizer {
   void apply(std::string& text) const override {
     if (clean_) {
       text = filter(text, [](char32_t c) {
-        return c == '\t' || c == '\n' || c == '\r' || (c != 0 && c != 0xFFFD && !is_other(c));
+        return c == '\t' || c == '\n' || c == '\r' || (c != 0 && c != 0xFFFD && !is_control(c));
       });
       text = replace_all(text, white_space_, " ");
     }
@@ -180,7 +181,7 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonNode& node) {
                                             node.boolean_or("strip_accents", lower), lower);
   }
   node.fail(
-      fmt::format("normalizer type '{}' is not supported", type),
+      fmt::format("normalizer type {} is not supported", quote(type)),
       "supported: Sequence, NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Nmt, ByteLevel, Prepend, Replace, Strip, "
       "BertNormalizer");
 }

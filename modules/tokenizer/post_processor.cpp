@@ -1,5 +1,7 @@
 #include "tokenizer/post_processor.h"
 
+#include "formats/quote.h"
+
 namespace lathe {
 namespace {
 
@@ -21,7 +23,7 @@ SpecialTokensAround read_template(const JsonNode& node) {
       text_seen = true;
     } else {
       const std::string name = piece.at("SpecialToken").at("id").string();
-      const JsonNode ids = node.at("special_tokens").at(name.c_str()).at("ids");
+      const JsonNode ids = node.at("special_tokens").at(name).at("ids");
       for (size_t k = 0; k < ids.size(); ++k) (text_seen ? around.after : around.before).push_back(id_of(ids.at(k)));
     }
   }
@@ -48,7 +50,7 @@ SpecialTokensAround read_post_processor(const JsonNode& node) {
     }
     return around;
   }
-  node.fail(fmt::format("post_processor type '{}' is not supported", type),
+  node.fail(fmt::format("post_processor type {} is not supported", quote(type)),
             "supported: Sequence, TemplateProcessing, ByteLevel, BertProcessing, RobertaProcessing");
 }
 

@@ -1,5 +1,6 @@
 #include "tokenizer/pre_tokenizer.h"
 
+#include "formats/quote.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/pattern.h"
 #include "tokenizer/unicode.h"
@@ -163,7 +164,7 @@ SplitBehavior behavior_of(const JsonNode& node) {
   if (name == "MergedWithPrevious") return SplitBehavior::merged_with_previous;
   if (name == "MergedWithNext") return SplitBehavior::merged_with_next;
   if (name == "Contiguous") return SplitBehavior::contiguous;
-  node.fail(fmt::format("behavior '{}' is not known", name),
+  node.fail(fmt::format("behavior {} is not known", quote(name)),
             "known: Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous");
 }
 
@@ -171,7 +172,7 @@ std::unique_ptr<PreTokenizer> make_metaspace(const JsonNode& node) {
   using Prepend = Metaspace::Prepend;
   const std::string scheme = node.string_or("prepend_scheme", "always");
   if (scheme != "always" && scheme != "first" && scheme != "never")
-    node.fail(fmt::format("prepend_scheme '{}' is not known", scheme), "known: always, first, never");
+    node.fail(fmt::format("prepend_scheme {} is not known", quote(scheme)), "known: always, first, never");
   Prepend prepend = scheme == "first" ? Prepend::first : scheme == "never" ? Prepend::never : Prepend::always;
   if (!node.boolean_or("add_prefix_space", true)) prepend = Prepend::never;  // the older field
   return std::make_unique<Metaspace>(node.at("replacement").string(), prepend, node.boolean_or("split", true));
@@ -230,7 +231,7 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonNode& node) {
     if (characters < 1) node.fail(fmt::format("length is {}, expected at least 1", characters));
     return std::make_unique<FixedLength>(characters);
   }
-  node.fail(fmt::format("pre_tokenizer type '{}' is not supported", type),
+  node.fail(fmt::format("pre_tokenizer type {} is not supported", quote(type)),
             "supported: Sequence, Split, ByteLevel, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit, "
             "CharDelimiterSplit, BertPreTokenizer, FixedLength");
 }

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "formats/quote.h"
 #include "tensor/errors.h"
 #include "tokenizer/unicode.h"
 
@@ -48,7 +49,7 @@ class OnigurumaTranslator {
 
  private:
   [[noreturn]] void refuse(const char* construct) const {
-    throw Error(fmt::format("regex: {} at offset {} of pattern '{}' is not supported", construct, at_, in_));
+    throw Error(fmt::format("regex: {} at offset {} of pattern {} is not supported", construct, at_, quote(in_)));
   }
 
   void copy(size_t count) {
@@ -189,8 +190,8 @@ Regex::Regex(const std::string& pattern, Syntax syntax) {
   pcre2_code* compiled = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(), options,
                                        &error, &offset, context.get());
   if (!compiled)
-    throw Error(fmt::format("regex: pattern '{}' does not compile: {} at offset {} of '{}'", pattern,
-                            pcre2_message(error), offset, translated));
+    throw Error(fmt::format("regex: pattern {} does not compile: {} at offset {} of {}", quote(pattern),
+                            pcre2_message(error), offset, quote(translated)));
   code_ = std::make_unique<Code>(compiled);
   pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE);  // where it cannot, the interpreter runs
 }

@@ -101,10 +101,11 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
   return ids;
 }
 
-std::string_view Tokenizer::decoded_spelling(int32_t id) const {
+std::optional<std::string_view> Tokenizer::decoded_spelling(int32_t id) const {
   if (auto found = parts_->shown_as.find(id); found != parts_->shown_as.end()) return found->second;
   if (auto found = parts_->added_by_id.find(id); found != parts_->added_by_id.end())
     return parts_->added[found->second].content;
+  if (!parts_->vocabulary->contains(id)) return std::nullopt;
   return parts_->vocabulary->text(id);
 }
 
@@ -180,9 +181,8 @@ StreamDecoder::StreamDecoder(StreamDecoder&&) noexcept = default;
 StreamDecoder& StreamDecoder::operator=(StreamDecoder&&) noexcept = default;
 
 std::string StreamDecoder::push(int32_t id) {
-  const std::string_view token = tokenizer_->decoded_spelling(id);
-  if (!token.empty()) {
-    stage_->text(token);
+  if (const auto token = tokenizer_->decoded_spelling(id)) {
+    stage_->text(*token);
     stage_->end_token();
   }
   return output_->take();

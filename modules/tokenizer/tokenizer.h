@@ -81,7 +81,7 @@ class Tokenizer {
 
  private:
   friend class StreamDecoder;
-  std::string_view decoded_spelling(int32_t id) const;
+  std::optional<std::string_view> decoded_spelling(int32_t id) const;
   std::unique_ptr<const TokenizerParts> parts_;
 };
 

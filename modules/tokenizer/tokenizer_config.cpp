@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "formats/mapped_file.h"
+#include "formats/quote.h"
 #include "formats/strict_json.h"
 #include "tokenizer/tokenizer_parts.h"
 #include "tokenizer/unicode.h"
@@ -25,7 +26,7 @@ std::optional<int32_t> special_token(const JsonNode& config, const char* member,
   if (!name || name->empty()) return std::nullopt;
   const int32_t id = parts.find(*name);
   if (id >= 0) return id;
-  parts.warnings.push_back(fmt::format("{}: {} '{}' is not in the vocabulary", config.where(), member, *name));
+  parts.warnings.push_back(fmt::format("{}: {} {} is not in the vocabulary", config.where(), member, quote(*name)));
   return std::nullopt;
 }
 

@@ -5,9 +5,11 @@
 #include <utility>
 
 #include "formats/mapped_file.h"
+#include "formats/quote.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/post_processor.h"
 #include "tokenizer/tokenizer_parts.h"
+#include "tokenizer/word_piece.h"
 
 namespace lathe {
 namespace {
@@ -153,8 +155,8 @@ std::unique_ptr<TokenModel> make_bpe(const JsonNode& node, const FileReader& fil
     const std::string unknown = node.at("unk_token").string();
     options.unknown = parts.vocabulary->find(unknown);
     if (options.unknown < 0)
-      parts.warnings.push_back(
-          fmt::format("{}: unk_token '{}' is not in the vocabulary; unknown characters vanish", node.where(), unknown));
+      parts.warnings.push_back(fmt::format("{}: unk_token {} is not in the vocabulary; unknown characters vanish",
+                                           node.where(), quote(unknown)));
   }
   options.fuse_unknown = node.boolean_or("fuse_unk", false);
   options.byte_fallback = node.boolean_or("byte_fallback", false);
@@ -164,12 +166,31 @@ std::unique_ptr<TokenModel> make_bpe(const JsonNode& node, const FileReader& fil
   return std::make_unique<Bpe>(parts.vocabulary, file.merges, std::move(options));
 }
 
+// The unknown token of a model that cannot do without.
+int32_t required_unknown(const JsonNode& node, const char* usual, const TokenizerParts& parts) {
+  const std::string unknown = node.string_or("unk_token", usual);
+  const int32_t id = parts.vocabulary->find(unknown);
+  if (id < 0) node.fail(fmt::format("unk_token {} is not in the vocabulary", quote(unknown)));
+  return id;
+}
+
+std::unique_ptr<TokenModel> make_word_piece(const JsonNode& node, const TokenizerParts& parts) {
+  const int64_t longest = node.has("max_input_chars_per_word") ? node.at("max_input_chars_per_word").integer() : 100;
+  return std::make_unique<WordPiece>(parts.vocabulary, required_unknown(node, "[UNK]", parts),
+                                     node.string_or("continuing_subword_prefix", "##"), longest);
+}
+
 std::unique_ptr<TokenModel> make_model(const JsonNode& node, const FileReader& file, TokenizerParts& parts) {
   // Files from before the library wrote the type hold BPE or WordPiece; merges tell them apart.
   const std::string type = node.string_or("type", file.has_merges ? "BPE" : "WordPiece");
   parts.kind = "tokenizer.json, " + type;
   if (type == "BPE") return make_bpe(node, file, parts);
-  node.fail(fmt::format("model type '{}' is not supported", type), "supported: BPE");
+  if (type == "WordPiece" || type == "WordLevel") {
+    if (!file.has_vocabulary) node.at("vocab").fail("expected an object");
+    if (type == "WordPiece") return make_word_piece(node, parts);
+    return std::make_unique<WordLevel>(parts.vocabulary, required_unknown(node, "<unk>", parts));
+  }
+  node.fail(fmt::format("model type {} is not supported", quote(type)), "supported: BPE, WordPiece, WordLevel");
 }
 
 void read_added_tokens(const JsonNode& list, TokenizerParts& parts) {
@@ -183,8 +204,8 @@ void read_added_tokens(const JsonNode& list, TokenizerParts& parts) {
     if (token.content.empty()) continue;
     // The vocabulary's id wins, as in the reference.
     if (const int32_t known = parts.vocabulary->find(token.content); known >= 0 && known != token.id) {
-      parts.warnings.push_back(fmt::format("{}: token '{}' has id {}, in the vocabulary {}; the latter counts",
-                                           node.where(), token.content, id, known));
+      parts.warnings.push_back(fmt::format("{}: token {} has id {}, in the vocabulary {}; the latter counts",
+                                           node.where(), quote(token.content), id, known));
       token.id = known;
     }
     token.special = node.boolean_or("special", false);

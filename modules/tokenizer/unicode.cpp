@@ -190,10 +190,9 @@ bool is_nonspacing_mark(char32_t character) {
   return utf8proc_category(static_cast<utf8proc_int32_t>(character)) == UTF8PROC_CATEGORY_MN;
 }
 
-bool is_other(char32_t character) {
+bool is_control(char32_t character) {
   const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(character));
-  return category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF || category == UTF8PROC_CATEGORY_CS ||
-         category == UTF8PROC_CATEGORY_CO || category == UTF8PROC_CATEGORY_CN;
+  return category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF || category == UTF8PROC_CATEGORY_CO;
 }
 
 }  // namespace lathe

@@ -50,6 +50,6 @@ std::string lowercase(std::string_view text);
 
 bool is_mark(char32_t character);             // general category M
 bool is_nonspacing_mark(char32_t character);  // general category Mn
-bool is_other(char32_t character);            // general category C: control, format, unassigned, private
+bool is_control(char32_t character);          // general category Cc, Cf or Co: control, format, private use
 
 }  // namespace lathe

@@ -87,6 +87,25 @@ TEST_CASE("affixes of words") {
   CHECK(load_json(json)->encode("abc c") == Ids{5, 3});
 }
 
+TEST_CASE("WordPiece and WordLevel") {
+  Json json = byte_level_json({});
+  json["normalizer"] = {{"type", "BertNormalizer"}};
+  json["pre_tokenizer"] = {{"type", "BertPreTokenizer"}};
+  json["decoder"] = {{"type", "WordPiece"}};
+  json["model"] = {{"type", "WordPiece"},
+                   {"max_input_chars_per_word", 8},
+                   {"vocab", {{"[UNK]", 0}, {"un", 1}, {"##able", 2}, {"##a", 3}, {",", 4}, {"a", 5}}}};
+  const auto word_piece = load_json(json);
+  CHECK(word_piece->encode("Unable, \u00c4 a") == Ids{1, 2, 4, 5, 5});
+  CHECK(word_piece->encode("unab unableable") == Ids{0, 0});  // a part is unknown; too long
+  CHECK(word_piece->decode(Ids{1, 2, 4, 5}) == "unable, a");
+  json["model"]["type"] = "WordLevel";
+  json["model"]["unk_token"] = "[UNK]";
+  CHECK(load_json(json)->encode("un able a") == Ids{1, 0, 5});
+  json["model"]["unk_token"] = "?";
+  CHECK_THAT(error_of(json), ContainsSubstring("unk_token '?' is not in the vocabulary"));
+}
+
 TEST_CASE("BPE with byte fallback, as Llama 2's") {
   const auto tokenizer = load_json(metaspace_json({{"▁", "a"}, {"▁a", "b"}}));
   CHECK(tokenizer->encode("ab a") == Ids{287, 286});
