@@ -125,10 +125,12 @@ struct LinearTiles {
     }
   };
 
-  static constexpr int64_t kAhead = 4096;  // bytes that a decoding tile prefetches ahead, across page borders
+  // Bytes that a decoding tile fetches ahead, across page borders, into the second level: fetches into the first level
+  // take the buffers that loads wait for (10.3 against 13.0 GB/s of q4_0 on one core).
+  static constexpr int64_t kAhead = 16384;
   template <int kBytes>
   static LATHE_INLINE void prefetch(const uint8_t* p) {
-    LATHE_FOR(i, (kBytes + 63) / 64) { __builtin_prefetch(p + kAhead + 64 * i); }
+    LATHE_FOR(i, (kBytes + 63) / 64) { __builtin_prefetch(p + kAhead + 64 * i, 0, 2); }
   }
 
   // ---- float tiles ----

@@ -1,6 +1,7 @@
 // exp, tanh and the activations on 16 lanes, templates over the simd struct (simd.h).
-// Polynomials: Moshier, Cephes, single/expf.c and tanhf.c. Errors in ulp were measured over 2^24 arguments of every
-// instruction set: exp at most 1.5 (2 where the result is subnormal), tanh 2.5, silu and gelu 3.
+// Polynomials: Moshier, Cephes, single/expf.c and tanhf.c. Errors over 2^22 arguments of each instruction set, in ulp:
+// exp 1.0, tanh 1.4, silu 2.4. gelu is off by 5.3e-7 at most between -5 and 5; in its far negative tail the rounding
+// of the exponential's argument shows (45 ulp at -5).
 #pragma once
 #include "kernels/activation.h"
 #include "kernels/cpu/simd.h"
