@@ -1,7 +1,7 @@
 // Inference attention over a paged key-value cache, and the write into it.
 //
-// A page holds kPageTokens tokens of one layer: keys [page][Hk][D][16] (transposed: a vector of 16 keys per component,
-// so scores need no horizontal sums), values [page][Hk][16][D]. A slot is page * 16 + offset.
+// A page holds kPageTokens tokens of one layer: keys [Hk][D][16] (transposed: a vector of 16 keys per component, so
+// scores need no horizontal sums), values [Hk][16][D]. A slot is page * 16 + offset.
 //
 // Bits: a query walks its keys in fixed segments of kSegmentTokens from position 0 (from the first page that its window
 // touches, cut at segment borders) and merges the segments in ascending order, whatever the number of new tokens, the
@@ -28,9 +28,18 @@ struct AttentionOptions {
 
 namespace cpu {
 
+// One layer's share of a cache: its part of page p begins p * stride elements behind `keys` and `values`. The layers
+// of a page lie together, so that memory is touched by the page and not by the layer.
+struct LayerPages {
+  void* keys;
+  void* values;
+  DType dtype;     // f32, f16 or bf16
+  int64_t stride;  // elements, at least Hk * D * 16
+};
+
 // k, v (N, Hk, D) f32 with token strides ldk, ldv, into the pages of one layer; slot -1 is skipped.
-void write_kv(void* k_pages, void* v_pages, DType cache_dtype, const float* k, int64_t ldk, const float* v, int64_t ldv,
-              const int32_t* slots, int64_t n, int64_t kv_heads, int64_t head_dim);
+void write_kv(const LayerPages& pages, const float* k, int64_t ldk, const float* v, int64_t ldv, const int32_t* slots,
+              int64_t n, int64_t kv_heads, int64_t head_dim);
 
 struct PagedBatch {
   const int32_t* seq_start;    // (S + 1): first new token of each sequence
@@ -44,10 +53,9 @@ struct PagedBatch {
 size_t paged_attention_scratch_bytes(int64_t n, int64_t heads, int64_t head_dim, int64_t max_context);
 // out (N, Hq, D) f32 contiguous; q (N, Hq, D) f32, token stride ldq. The new tokens' keys are already in the cache;
 // token i of a sequence with t new ones stands at position context_len - t + i and sees the keys up to itself.
-// cache_dtype: f32, f16 or bf16; arithmetic in f32.
-void paged_attention(float* out, const float* q, int64_t ldq, const void* k_pages, const void* v_pages,
-                     DType cache_dtype, const PagedBatch& batch, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                     const AttentionOptions& options, void* scratch);
+// Arithmetic in f32.
+void paged_attention(float* out, const float* q, int64_t ldq, const LayerPages& pages, const PagedBatch& batch,
+                     int64_t heads, int64_t kv_heads, int64_t head_dim, const AttentionOptions& options, void* scratch);
 
 }  // namespace cpu
 }  // namespace lathe

@@ -61,9 +61,7 @@ struct AttentionTile {
 };
 
 struct AttentionSource {
-  const void* k_pages;
-  const void* v_pages;
-  DType dtype;
+  LayerPages cache;
   const int32_t* pages;  // of the sequence, from position 0
   int64_t kv_heads, kv_head, head_dim;
   AttentionOptions options;

@@ -160,23 +160,27 @@ void prefill(const Call& call, bool small) {
   });
 }
 
+void check_pages(const LayerPages& pages, const char* where) {
+  check(pages.dtype == DType::f32 || pages.dtype == DType::f16 || pages.dtype == DType::bf16, where,
+        "cache is {}, expected f32, f16 or bf16", name(pages.dtype));
+}
+
 }  // namespace
 
-void write_kv(void* k_pages, void* v_pages, DType cache_dtype, const float* k, int64_t ldk, const float* v, int64_t ldv,
-              const int32_t* slots, int64_t n, int64_t kv_heads, int64_t head_dim) {
-  check(cache_dtype == DType::f32 || cache_dtype == DType::f16 || cache_dtype == DType::bf16, "write_kv",
-        "cache is {}, expected f32, f16 or bf16", name(cache_dtype));
+void write_kv(const LayerPages& pages, const float* k, int64_t ldk, const float* v, int64_t ldv, const int32_t* slots,
+              int64_t n, int64_t kv_heads, int64_t head_dim) {
+  check_pages(pages, "write_kv");
   const AttentionKernels& tiles = kernels().attention;
-  const int64_t element = info(cache_dtype).block_bytes, page_elements = kv_heads * head_dim * kPageTokens;
+  const int64_t element = info(pages.dtype).block_bytes;
   const int64_t grain = 1 + (16 << 10) / (kv_heads * head_dim);
   // Two tokens may share a page but never an element.
   parallel_for(n, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (slots[i] < 0) continue;
       const int64_t page = slots[i] / kPageTokens, offset = slots[i] % kPageTokens;
-      tiles.write_token(static_cast<uint8_t*>(k_pages) + (page * page_elements + offset) * element,
-                        static_cast<uint8_t*>(v_pages) + (page * page_elements + offset * head_dim) * element,
-                        cache_dtype, k + i * ldk, v + i * ldv, kv_heads, head_dim);
+      tiles.write_token(static_cast<uint8_t*>(pages.keys) + (page * pages.stride + offset) * element,
+                        static_cast<uint8_t*>(pages.values) + (page * pages.stride + offset * head_dim) * element,
+                        pages.dtype, k + i * ldk, v + i * ldv, kv_heads, head_dim);
     }
   });
 }
@@ -186,11 +190,10 @@ size_t paged_attention_scratch_bytes(int64_t n, int64_t heads, int64_t head_dim,
   return static_cast<size_t>(n * heads * segments_of(max_context) * aside_floats(head_dim)) * sizeof(float);
 }
 
-void paged_attention(float* out, const float* q, int64_t ldq, const void* k_pages, const void* v_pages,
-                     DType cache_dtype, const PagedBatch& batch, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                     const AttentionOptions& options, void* scratch) {
-  check(cache_dtype == DType::f32 || cache_dtype == DType::f16 || cache_dtype == DType::bf16, "paged_attention",
-        "cache is {}, expected f32, f16 or bf16", name(cache_dtype));
+void paged_attention(float* out, const float* q, int64_t ldq, const LayerPages& pages, const PagedBatch& batch,
+                     int64_t heads, int64_t kv_heads, int64_t head_dim, const AttentionOptions& options,
+                     void* scratch) {
+  check_pages(pages, "paged_attention");
   check(kv_heads >= 1 && heads % kv_heads == 0, "paged_attention",
         "{} query heads, expected a multiple of the {} key-value heads", heads, kv_heads);
   const int64_t n = batch.seq_start[batch.sequences] - batch.seq_start[0];
@@ -205,7 +208,7 @@ void paged_attention(float* out, const float* q, int64_t ldq, const void* k_page
   const Call call{out,
                   q,
                   ldq,
-                  {k_pages, v_pages, cache_dtype, batch.page_table, kv_heads, 0, head_dim, options},
+                  {pages, batch.page_table, kv_heads, 0, head_dim, options},
                   batch,
                   heads,
                   kv_heads,

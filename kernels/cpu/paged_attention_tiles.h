@@ -52,13 +52,13 @@ struct AttentionTiles {
 
     template <class Cache>
     const typename Cache::Element* keys(int page) const {
-      const auto* base = static_cast<const typename Cache::Element*>(source.k_pages);
-      return base + (pages[page] * source.kv_heads + source.kv_head) * source.head_dim * kPageTokens;
+      const auto* base = static_cast<const typename Cache::Element*>(source.cache.keys);
+      return base + pages[page] * source.cache.stride + source.kv_head * source.head_dim * kPageTokens;
     }
     template <class Cache>
     const typename Cache::Element* values(int page) const {
-      const auto* base = static_cast<const typename Cache::Element*>(source.v_pages);
-      return base + (pages[page] * source.kv_heads + source.kv_head) * source.head_dim * kPageTokens;
+      const auto* base = static_cast<const typename Cache::Element*>(source.cache.values);
+      return base + pages[page] * source.cache.stride + source.kv_head * source.head_dim * kPageTokens;
     }
   };
 
@@ -268,7 +268,7 @@ struct AttentionTiles {
       ++active;
     }
     if (active == 0) return;
-    switch (source.dtype) {
+    switch (source.cache.dtype) {
       case DType::f32: return active_rows<CacheF32, kRows>(active, tile, source, segment, index, from, to, merge);
       case DType::f16: return active_rows<CacheF16, kRows>(active, tile, source, segment, index, from, to, merge);
       default: return active_rows<CacheBf16, kRows>(active, tile, source, segment, index, from, to, merge);

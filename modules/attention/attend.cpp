@@ -11,10 +11,10 @@ Tensor attend_cached(const Tensor& q, const Tensor& k, const Tensor& v, const Ba
                      const AttentionOptions& options) {
   const KVCache& cache = *batch.cache;
   const PageTable& table = batch.page_tables[cache.group_of(layer)];
-  const Tensor &keys = cache.keys(layer), &values = cache.values(layer);
+  const cpu::LayerPages pages = cache.layer(layer);
   const int64_t n = q.dim(0), heads = q.dim(1), head_dim = q.dim(2), kv_heads = k.dim(1);
-  cpu::write_kv(keys.raw(), values.raw(), cache.dtype(), k.data<float>(), k.stride(), v.data<float>(), v.stride(),
-                table.slots.data<int32_t>(), n, kv_heads, head_dim);
+  cpu::write_kv(pages, k.data<float>(), k.stride(), v.data<float>(), v.stride(), table.slots.data<int32_t>(), n,
+                kv_heads, head_dim);
 
   const int32_t* contexts = batch.context_len.data<int32_t>();
   const cpu::PagedBatch paged{batch.seq_start.data<int32_t>(), contexts, table.pages.data<int32_t>(), batch.sequences(),
@@ -23,8 +23,8 @@ Tensor attend_cached(const Tensor& q, const Tensor& k, const Tensor& v, const Ba
   const auto scratch_bytes = static_cast<int64_t>(cpu::paged_attention_scratch_bytes(n, heads, head_dim, longest));
   const Tensor scratch = Tensor::empty({scratch_bytes / 4 + 1}, DType::i32);
   Tensor out = Tensor::empty({n, heads, head_dim});  // (N, Hq, D)
-  cpu::paged_attention(out.data<float>(), q.data<float>(), q.stride(), keys.raw(), values.raw(), cache.dtype(), paged,
-                       heads, kv_heads, head_dim, options, scratch.raw());
+  cpu::paged_attention(out.data<float>(), q.data<float>(), q.stride(), pages, paged, heads, kv_heads, head_dim, options,
+                       scratch.raw());
   return out;
 }
 

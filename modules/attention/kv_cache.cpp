@@ -1,5 +1,7 @@
 #include "attention/kv_cache.h"
 
+#include <cstring>
+
 namespace lathe {
 
 std::vector<LayerGroup> layer_groups(const ModelConfig& config) {
@@ -18,27 +20,40 @@ size_t KVCache::page_bytes(const ModelConfig& c, const LayerGroup& group, DType 
 }
 
 KVCache::KVCache(const ModelConfig& c, DType dtype, const std::vector<int64_t>& pages, Device device)
-    : dtype_(dtype), pages_(pages), group_of_(static_cast<size_t>(c.num_hidden_layers)) {
+    : dtype_(dtype),
+      layer_elements_(c.num_key_value_heads * c.head_dim * kPageTokens),
+      places_(static_cast<size_t>(c.num_hidden_layers)) {
   check(dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16, "kv cache",
         "expected f32, f16 or bf16, found {}", name(dtype));
   const std::vector<LayerGroup> groups = layer_groups(c);
   check(groups.size() == pages.size(), "kv cache", "the model has {} layer groups, pages are given for {}",
         groups.size(), pages.size());
-  keys_.resize(group_of_.size());
-  values_.resize(group_of_.size());
   for (size_t g = 0; g < groups.size(); ++g) {
-    for (const int64_t layer : groups[g].layers) {
-      const auto l = static_cast<size_t>(layer);
-      group_of_[l] = g;
-      keys_[l] = Tensor::empty({pages[g], c.num_key_value_heads, c.head_dim, kPageTokens}, dtype, device);
-      values_[l] = Tensor::empty({pages[g], c.num_key_value_heads, kPageTokens, c.head_dim}, dtype, device);
-    }
+    const auto layers = static_cast<int64_t>(groups[g].layers.size());
+    pages_.push_back(Tensor::empty({pages[g], 2 * layers * layer_elements_}, dtype, device));
+    for (int64_t i = 0; i < layers; ++i)
+      places_[static_cast<size_t>(groups[g].layers[static_cast<size_t>(i)])] = {g, i};
   }
+}
+
+cpu::LayerPages KVCache::layer(int64_t layer) const {
+  const Place& place = places_[static_cast<size_t>(layer)];
+  const Tensor& pages = pages_[place.group];
+  const size_t bytes = bytes_of(dtype_, layer_elements_);
+  uint8_t* keys = static_cast<uint8_t*>(pages.raw()) + 2 * static_cast<size_t>(place.index) * bytes;
+  return {keys, keys + bytes, dtype_, pages.stride()};
+}
+
+void KVCache::copy_page(size_t group, int64_t from, int64_t to) {
+  const Tensor& pages = pages_[group];
+  const size_t bytes = bytes_of(dtype_, pages.dim(1));
+  auto* base = static_cast<uint8_t*>(pages.raw());
+  std::memcpy(base + static_cast<size_t>(to) * bytes, base + static_cast<size_t>(from) * bytes, bytes);
 }
 
 size_t KVCache::bytes() const {
   size_t total = 0;
-  for (size_t l = 0; l < keys_.size(); ++l) total += keys_[l].bytes() + values_[l].bytes();
+  for (const Tensor& pages : pages_) total += pages.bytes();
   return total;
 }
 

@@ -1,7 +1,9 @@
-// The paged key-value cache: for each layer, pages of 16 tokens, keys [page][Hk][D][16] and values [page][Hk][16][D].
+// The paged key-value cache: pages of 16 tokens, and in a page, layer by layer, keys [Hk][D][16] and values
+// [Hk][16][D].
 //
-// Keys are transposed inside a page so that a vector register holds one component of 16 keys and scores need no
-// horizontal sums. A contiguous cache is a page table that counts up.
+// Keys are transposed so that a vector register holds one component of 16 keys and scores need no horizontal sums. A
+// page holds all layers, so that memory that no sequence has reached is never touched and a page is copied as one
+// block. A contiguous cache is a page table that counts up.
 #pragma once
 #include <vector>
 
@@ -24,21 +26,26 @@ class KVCache {
   KVCache(const ModelConfig& config, DType dtype, const std::vector<int64_t>& pages, Device device = {});
 
   DType dtype() const { return dtype_; }
-  int64_t pages(size_t group) const { return pages_[group]; }
   size_t groups() const { return pages_.size(); }
-  size_t group_of(int64_t layer) const { return group_of_[static_cast<size_t>(layer)]; }
-  const Tensor& keys(int64_t layer) const { return keys_[static_cast<size_t>(layer)]; }      // (pages, Hk, D, 16)
-  const Tensor& values(int64_t layer) const { return values_[static_cast<size_t>(layer)]; }  // (pages, Hk, 16, D)
+  size_t group_of(int64_t layer) const { return places_[static_cast<size_t>(layer)].group; }
+  // All pages of a group: (pages, elements of a page over the group's layers).
+  const Tensor& pages(size_t group) const { return pages_[group]; }
+  cpu::LayerPages layer(int64_t layer) const;
+  void copy_page(size_t group, int64_t from, int64_t to);
   size_t bytes() const;
 
   // Bytes of one page over all layers of a group.
   static size_t page_bytes(const ModelConfig& config, const LayerGroup& group, DType dtype);
 
  private:
+  struct Place {
+    size_t group;
+    int64_t index;  // of the layer within its group
+  };
   DType dtype_;
-  std::vector<int64_t> pages_;
-  std::vector<size_t> group_of_;
-  std::vector<Tensor> keys_, values_;
+  int64_t layer_elements_;  // of a page's keys in one layer; its values follow them
+  std::vector<Tensor> pages_;
+  std::vector<Place> places_;  // by layer
 };
 
 }  // namespace lathe

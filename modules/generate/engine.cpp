@@ -40,7 +40,6 @@ int64_t context_of(const ModelConfig& config, int64_t asked) {
 Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer, const EngineOptions& options)
     : model_(model),
       tokenizer_(std::move(tokenizer)),
-      layer_groups_(layer_groups(model.config)),
       context_(context_of(model.config, options.context)) {
   const std::vector<PageGroup> groups = cache_pages(model.config, options.cache_dtype, options.kv_memory, context_,
                                                     options.max_batch_tokens, options.max_sequences);
@@ -156,16 +155,7 @@ Tensor Engine::run(const StepPlan& plan) {
 }
 
 void Engine::copy_pages(const std::vector<PageCopy>& copies) {
-  for (const PageCopy& copy : copies) {
-    for (const int64_t layer : layer_groups_[copy.group].layers) {
-      for (const Tensor* pages : {&cache_->keys(layer), &cache_->values(layer)}) {
-        const size_t page_bytes = pages->bytes() / static_cast<size_t>(pages->dim(0));
-        auto* base = static_cast<uint8_t*>(pages->raw());
-        std::memcpy(base + static_cast<size_t>(copy.to) * page_bytes,
-                    base + static_cast<size_t>(copy.from) * page_bytes, page_bytes);
-      }
-    }
-  }
+  for (const PageCopy& copy : copies) cache_->copy_page(copy.group, copy.from, copy.to);
 }
 
 // Samples from a row of logits; the sequence is gone afterwards where that ends it.

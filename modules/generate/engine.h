@@ -85,7 +85,6 @@ class Engine {
 
   const CausalLM& model_;
   std::shared_ptr<const Tokenizer> tokenizer_;
-  std::vector<LayerGroup> layer_groups_;
   int64_t context_;
   std::unique_ptr<KVCache> cache_;
   std::unique_ptr<BlockManager> blocks_;

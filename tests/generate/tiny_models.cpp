@@ -137,8 +137,7 @@ void feed(const CausalLM& model, KVCache& cache, const std::vector<HandFed*>& se
 
 KVCache poisoned_cache(const CausalLM& model, DType dtype, int64_t pages) {
   KVCache cache(model.config, dtype, std::vector<int64_t>(layer_groups(model.config).size(), pages));
-  for (int64_t layer = 0; layer < model.config.num_hidden_layers; ++layer)
-    for (const Tensor* t : {&cache.keys(layer), &cache.values(layer)}) std::memset(t->raw(), 0xff, t->bytes());
+  for (size_t g = 0; g < cache.groups(); ++g) std::memset(cache.pages(g).raw(), 0xff, cache.pages(g).bytes());
   return cache;
 }
 

@@ -58,8 +58,12 @@ struct World {
         slots.push_back(table[static_cast<size_t>(s * pages_per_sequence + i / kPageTokens)] * kPageTokens +
                         static_cast<int32_t>(i % kPageTokens));
     const int64_t ld = c.kv_heads * c.head_dim;
-    cpu::write_kv(k_pages.data(), v_pages.data(), c.dtype, k.data(), ld, v.data(), ld, slots.data(), tokens, c.kv_heads,
-                  c.head_dim);
+    cpu::write_kv(layer(), k.data(), ld, v.data(), ld, slots.data(), tokens, c.kv_heads, c.head_dim);
+  }
+
+  cpu::LayerPages layer() const {
+    return {const_cast<uint8_t*>(k_pages.data()), const_cast<uint8_t*>(v_pages.data()), c.dtype,
+            c.kv_heads * c.head_dim * kPageTokens};
   }
 
   AttentionOptions options() const {
@@ -85,7 +89,7 @@ struct World {
     const int64_t n = seq_start.back();
     Guarded y(n * row);
     Aligned scratch(cpu::paged_attention_scratch_bytes(n, c.heads, c.head_dim, longest));
-    cpu::paged_attention(y.data(), queries.data(), row, k_pages.data(), v_pages.data(), c.dtype,
+    cpu::paged_attention(y.data(), queries.data(), row, layer(),
                          {seq_start.data(), context_len.data(), pages.data(), static_cast<int64_t>(sequences.size()),
                           pages_per_sequence},
                          c.heads, c.kv_heads, c.head_dim, options(), scratch.data());
@@ -256,7 +260,7 @@ TEST_CASE("write_kv skips slot -1 and rounds to nearest even") {
     for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
       std::vector<uint8_t> keys(2 * 3 * 5 * 16 * 4, 0xee), values = keys;
       const int32_t slots[] = {-1, 16 + 9};
-      cpu::write_kv(keys.data(), values.data(), dtype, k.data(), 15, v.data(), 15, slots, 2, 3, 5);
+      cpu::write_kv({keys.data(), values.data(), dtype, 3 * 5 * 16}, k.data(), 15, v.data(), 15, slots, 2, 3, 5);
       const size_t element = static_cast<size_t>(info(dtype).block_bytes);
       size_t written = 0;
       for (uint8_t byte : keys) written += byte != 0xee;
