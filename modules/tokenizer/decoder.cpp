@@ -293,7 +293,7 @@ class LeadingSymbolStrip : public Decoder {
     void token(std::string text) override {
       if (!done_) {
         const std::string& symbol = decoder_.symbol_;
-        const bool leads = text.compare(0, symbol.size(), symbol) == 0;
+        const bool leads = text.starts_with(symbol);
         if (leads) text.erase(0, symbol.size());
         done_ = !text.empty() || (leads && !decoder_.all_);
       }
@@ -338,7 +338,7 @@ class WordPieceDecoder : public TokenMap {
     return token;
   }
   std::string token_bytes(std::string token) const override {
-    if (!prefix_.empty() && token.compare(0, prefix_.size(), prefix_) == 0) return token.substr(prefix_.size());
+    if (!prefix_.empty() && token.starts_with(prefix_)) return token.substr(prefix_.size());
     return " " + token;
   }
 

@@ -126,8 +126,7 @@ class Metaspace : public PreTokenizer {
   }
   void split(Piece piece, const PieceSink& next) const override {
     std::string text = replace_all(piece.text, space_, replacement_);
-    if ((prepend_ == Prepend::always || (prepend_ == Prepend::first && piece.first)) &&
-        text.compare(0, replacement_.size(), replacement_) != 0)
+    if ((prepend_ == Prepend::always || (prepend_ == Prepend::first && piece.first)) && !text.starts_with(replacement_))
       text.insert(0, replacement_);
     if (words_) {
       words_->split({text, piece.first}, next);

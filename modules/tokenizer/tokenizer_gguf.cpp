@@ -214,7 +214,7 @@ TokenizerParts load_gguf_vocabulary(const std::string& path) {
     return GgufVocabulary(path).load();
   } catch (const Error& error) {
     const std::string message = error.what();
-    throw Error(message.compare(0, path.size(), path) == 0 ? message : path + ": " + message, error.hint());
+    throw Error(message.starts_with(path) ? message : path + ": " + message, error.hint());
   }
 }
 

@@ -36,7 +36,7 @@ class FileReader : public nlohmann::json_sax<Json> {
   bool binary(binary_t&) override { return fail("unexpected binary data"); }
   bool string(string_t& v) override {
     if (mode_ == Mode::merges) {
-      if (v.compare(0, 8, "#version") != 0) merges.add_line(v);
+      if (!v.starts_with("#version")) merges.add_line(v);
       return true;
     }
     if (mode_ == Mode::merge_pair) {
@@ -233,7 +233,7 @@ TokenizerParts load_tokenizer_json(const std::string& path) {
     Json::sax_parse(begin, begin + mapped->bytes().size(), &file);
   } catch (const Error& error) {
     const std::string message = error.what();
-    throw Error(message.compare(0, path.size(), path) == 0 ? message : path + ": model: " + message, error.hint());
+    throw Error(message.starts_with(path) ? message : path + ": model: " + message, error.hint());
   }
   const JsonNode document(file.document, path);
   if (!document.value().is_object()) document.fail("expected an object");
@@ -253,7 +253,7 @@ TokenizerParts load_tokenizer_json(const std::string& path) {
     parts.after = std::move(around.after);
   } catch (const Error& error) {
     const std::string message = error.what();
-    throw Error(message.compare(0, path.size(), path) == 0 ? message : path + ": " + message, error.hint());
+    throw Error(message.starts_with(path) ? message : path + ": " + message, error.hint());
   } catch (const Json::exception& error) {
     throw Error(fmt::format("{}: {}", path, error.what()));
   }
