@@ -327,7 +327,10 @@ constexpr Builtin tests[] = {
     {">", "other", is_greater},
     {">=", "other", is_greater_or_equal},
     {"boolean", "", [](BoundCall& c) -> Value { return is_kind(c, Kind::boolean); }},
-    {"callable", "", [](BoundCall& c) -> Value { return is_kind(c, Kind::object) && c.self.object()->is_callable(); }},
+    {"callable", "",
+     [](BoundCall& c) -> Value {
+       return c.self.is_undefined() || (is_kind(c, Kind::object) && c.self.object()->is_callable());
+     }},
     {"defined", "", [](BoundCall& c) -> Value { return !c.self.is_undefined(); }},
     {"divisibleby", "num", [](BoundCall& c) -> Value { return equal(modulo(c.self, c[0]), Value(0)); }},
     {"eq", "other", is_equal},

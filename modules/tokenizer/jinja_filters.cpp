@@ -213,12 +213,14 @@ Value indent(BoundCall& call) {
 }
 
 Value truncate(BoundCall& call) {
-  if (!call.self.is_string()) fail("only a str can be truncated, not {}", type_name(call.self));
   const std::string end = call.has(2) ? call.text(2) : "...";
   const std::int64_t length = call.integer_or(0, 255), leeway = call.integer_or(3, 5);
   const auto end_length = static_cast<std::int64_t>(count_code_points(end));
   if (length < end_length || leeway < 0) fail("truncate: expected length >= {}, got {}", end_length, length);
-  if (static_cast<std::int64_t>(call.self.string().length) <= length + leeway) return call.self;
+  const auto given = length_of(call.self);
+  if (!given) fail("object of type '{}' has no len()", type_name(call.self));
+  if (static_cast<std::int64_t>(*given) - leeway <= length) return call.self;
+  if (!call.self.is_string()) fail("only a str can be truncated, not {}", type_name(call.self));
   std::string text = get_slice(call.self, Value(), Value(length - end_length), Value()).text();
   if (!call.flag(1)) text.resize(std::min(text.rfind(' '), text.size()));
   return text + end;

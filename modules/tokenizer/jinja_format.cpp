@@ -128,7 +128,8 @@ class PercentArguments {
   }
   void require_all_used() const {
     const bool all =
-        is_tuple_ ? used_ >= value_.list().items.size() : used_ > 0 || value_.is_dict() || value_.kind() == Kind::list;
+        is_tuple_ ? used_ >= value_.list().items.size()
+                  : used_ > 0 || value_.is_dict() || value_.kind() == Kind::list || value_.kind() == Kind::iterable;
     if (!all && !by_name_) fail("not all arguments converted during string formatting");
   }
 

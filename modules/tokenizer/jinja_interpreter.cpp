@@ -209,7 +209,6 @@ Interpreter::~Interpreter() {
 }
 
 std::string Interpreter::render() {
-  // The template's own names are in a scope of their own, so that a macro of the same name as a global may come and go.
   return captured([&] { execute(body_); });
 }
 

@@ -328,8 +328,7 @@ Value get_slice(const Value& object, const Value& start, const Value& stop, cons
   if (object.is_undefined()) fail("{}", object.problem());
   if (object.is_string()) return slice_text(object.string(), slice_range(object.string().length, start, stop, step));
   const bool is_range = object.kind() == Kind::iterable && object.iterable().type == IterableObject::Type::range;
-  if (!is_list(object) && !is_range)  // as for any index that does not fit
-    return Value::undefined(fmt::format("{} cannot be sliced", description(object)));
+  if (!is_list(object) && !is_range) fail("{} cannot be sliced", description(object));
   const std::vector<Value>& source = is_range ? object.iterable().items : object.list().items;
   const SliceRange range = slice_range(source.size(), start, stop, step);
   std::vector<Value> items;

@@ -76,6 +76,14 @@ const Value* DictObject::find(const Value& key) const {
   return nullptr;
 }
 
+Value Value::list(std::vector<Value> items) {
+  return Value(std::make_shared<const ListObject>(std::move(items), false));
+}
+
+Value Value::tuple(std::vector<Value> items) {
+  return Value(std::make_shared<const ListObject>(std::move(items), true));
+}
+
 Value Value::generator(std::vector<Value> items) {
   return std::make_shared<IterableObject>(IterableObject::Type::generator, std::move(items));
 }
@@ -182,16 +190,18 @@ std::string real_text(double value) {
   std::string digits(1, scientific[0]);
   if (e > 2) digits += scientific.substr(2, e - 2);
 
-  std::string text = std::signbit(value) ? "-" : "";
+  const std::string_view sign = std::signbit(value) ? "-" : "", all(digits);
   const int count = static_cast<int>(digits.size());
+  const auto zeros = [](int n) { return std::string(static_cast<std::size_t>(n), '0'); };
   if (exponent < -4 || exponent >= 16) {
-    text += digits.substr(0, 1) + (count > 1 ? "." + digits.substr(1) : "");
-    return text + fmt::format("e{}{:02}", exponent < 0 ? '-' : '+', std::abs(exponent));
+    const std::string_view point = count > 1 ? "." : "";
+    return fmt::format("{}{}{}{}e{}{:02}", sign, all.substr(0, 1), point, all.substr(1), exponent < 0 ? '-' : '+',
+                       std::abs(exponent));
   }
-  if (exponent < 0) return text + "0." + std::string(static_cast<std::size_t>(-exponent - 1), '0') + digits;
-  if (count <= exponent + 1)
-    return text + digits + std::string(static_cast<std::size_t>(exponent + 1 - count), '0') + ".0";
-  return text + digits.insert(static_cast<std::size_t>(exponent + 1), ".");
+  if (exponent < 0) return fmt::format("{}0.{}{}", sign, zeros(-exponent - 1), all);
+  if (count <= exponent + 1) return fmt::format("{}{}{}.0", sign, all, zeros(exponent + 1 - count));
+  const auto whole = static_cast<std::size_t>(exponent + 1);
+  return fmt::format("{}{}.{}", sign, all.substr(0, whole), all.substr(whole));
 }
 
 namespace {

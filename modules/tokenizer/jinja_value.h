@@ -48,6 +48,59 @@ struct StringObject : Tracked {
   bool is_ascii() const { return length == text.size(); }
 };
 
+struct ListObject;
+class DictObject;
+struct IterableObject;
+
+enum class Kind { none, undefined, boolean, integer, real, string, list, dict, iterable, object };
+
+class Value {
+ public:
+  Value() : data_(None{}) {}
+  Value(bool value) : data_(value) {}
+  template <std::integral T>
+  requires(!std::same_as<T, bool>) Value(T value) : data_(static_cast<std::int64_t>(value)) {}
+  Value(double value) : data_(value) {}
+  Value(std::string text) : data_(std::make_shared<const StringObject>(std::move(text))) {}
+  Value(std::string_view text) : Value(std::string(text)) {}
+  Value(const char* text) : Value(std::string(text)) {}
+  Value(std::shared_ptr<const DictObject> dict) : data_(std::move(dict)) {}
+  Value(std::shared_ptr<IterableObject> iterable) : data_(std::move(iterable)) {}
+  Value(std::shared_ptr<Object> object) : data_(std::move(object)) {}
+  static Value list(std::vector<Value> items);
+  static Value tuple(std::vector<Value> items);
+  static Value generator(std::vector<Value> items);
+  static Value undefined(std::string problem);
+
+  Kind kind() const { return static_cast<Kind>(data_.index()); }
+  bool is_none() const { return kind() == Kind::none; }
+  bool is_undefined() const { return kind() == Kind::undefined; }
+  bool is_string() const { return kind() == Kind::string; }
+  bool is_dict() const { return kind() == Kind::dict; }
+
+  // Each of these demands that kind.
+  bool boolean() const { return std::get<bool>(data_); }
+  std::int64_t integer() const { return std::get<std::int64_t>(data_); }
+  double real() const { return std::get<double>(data_); }
+  const StringObject& string() const { return *std::get<std::shared_ptr<const StringObject>>(data_); }
+  const std::string& text() const { return string().text; }
+  const ListObject& list() const { return *std::get<std::shared_ptr<const ListObject>>(data_); }
+  const DictObject& dict() const { return *std::get<std::shared_ptr<const DictObject>>(data_); }
+  IterableObject& iterable() const { return *std::get<std::shared_ptr<IterableObject>>(data_); }
+  const std::shared_ptr<Object>& object() const { return std::get<std::shared_ptr<Object>>(data_); }
+  const std::string& problem() const { return *std::get<Undefined>(data_).problem; }
+
+ private:
+  explicit Value(std::shared_ptr<const ListObject> list) : data_(std::move(list)) {}
+  explicit Value(Undefined undefined) : data_(std::move(undefined)) {}
+
+  // The alternatives are in the order of Kind.
+  std::variant<None, Undefined, bool, std::int64_t, double, std::shared_ptr<const StringObject>,
+               std::shared_ptr<const ListObject>, std::shared_ptr<const DictObject>, std::shared_ptr<IterableObject>,
+               std::shared_ptr<Object>>
+      data_;
+};
+
 struct ListObject : Tracked {  // a list or a tuple
   ListObject(std::vector<Value> values, bool tuple);
   const std::vector<Value> items;
@@ -80,59 +133,6 @@ struct IterableObject : Tracked {
   std::vector<Value> items;  // of a generator, what has not been taken yet
   std::int64_t range_start = 0, range_stop = 0, range_step = 1;
   const int depth;
-};
-
-enum class Kind { none, undefined, boolean, integer, real, string, list, dict, iterable, object };
-
-class Value {
- public:
-  Value() : data_(None{}) {}
-  Value(bool value) : data_(value) {}
-  template <std::integral T>
-  requires(!std::same_as<T, bool>) Value(T value) : data_(static_cast<std::int64_t>(value)) {}
-  Value(double value) : data_(value) {}
-  Value(std::string text) : data_(std::make_shared<const StringObject>(std::move(text))) {}
-  Value(std::string_view text) : Value(std::string(text)) {}
-  Value(const char* text) : Value(std::string(text)) {}
-  Value(std::shared_ptr<const DictObject> dict) : data_(std::move(dict)) {}
-  Value(std::shared_ptr<IterableObject> iterable) : data_(std::move(iterable)) {}
-  Value(std::shared_ptr<Object> object) : data_(std::move(object)) {}
-  static Value list(std::vector<Value> items) {
-    return Value(std::make_shared<const ListObject>(std::move(items), false));
-  }
-  static Value tuple(std::vector<Value> items) {
-    return Value(std::make_shared<const ListObject>(std::move(items), true));
-  }
-  static Value generator(std::vector<Value> items);
-  static Value undefined(std::string problem);
-
-  Kind kind() const { return static_cast<Kind>(data_.index()); }
-  bool is_none() const { return kind() == Kind::none; }
-  bool is_undefined() const { return kind() == Kind::undefined; }
-  bool is_string() const { return kind() == Kind::string; }
-  bool is_dict() const { return kind() == Kind::dict; }
-
-  // Each of these demands that kind.
-  bool boolean() const { return std::get<bool>(data_); }
-  std::int64_t integer() const { return std::get<std::int64_t>(data_); }
-  double real() const { return std::get<double>(data_); }
-  const StringObject& string() const { return *std::get<std::shared_ptr<const StringObject>>(data_); }
-  const std::string& text() const { return string().text; }
-  const ListObject& list() const { return *std::get<std::shared_ptr<const ListObject>>(data_); }
-  const DictObject& dict() const { return *std::get<std::shared_ptr<const DictObject>>(data_); }
-  IterableObject& iterable() const { return *std::get<std::shared_ptr<IterableObject>>(data_); }
-  const std::shared_ptr<Object>& object() const { return std::get<std::shared_ptr<Object>>(data_); }
-  const std::string& problem() const { return *std::get<Undefined>(data_).problem; }
-
- private:
-  explicit Value(std::shared_ptr<const ListObject> list) : data_(std::move(list)) {}
-  explicit Value(Undefined undefined) : data_(std::move(undefined)) {}
-
-  // The alternatives are in the order of Kind.
-  std::variant<None, Undefined, bool, std::int64_t, double, std::shared_ptr<const StringObject>,
-               std::shared_ptr<const ListObject>, std::shared_ptr<const DictObject>, std::shared_ptr<IterableObject>,
-               std::shared_ptr<Object>>
-      data_;
 };
 
 struct Arguments {

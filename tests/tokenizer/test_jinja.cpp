@@ -299,6 +299,7 @@ TEST_CASE("errors of templates name the line") {
        {"{{ m.d.update({}) }}", "unsafe"},
        {"{{ m.s.__class__.x }}", "unsafe"},
        {"{% set x = {} %}{% set x.y = 1 %}", "cannot assign attribute on non-namespace object"},
+       {"{{ m.n[1:] }}", "cannot be sliced"},
        {"{{ m.s() }}", "'str' object is not callable"},
        {"{{ 1 // 0 }}", "division or modulo by zero"},
        {"{{ 9223372036854775807 + 1 }}", "more than 64 bits"},
