@@ -3,6 +3,13 @@
 // With many new tokens a unit of work is a block of query rows of one key-value head, which walks its segments in
 // order. With few (decoding) a unit is a single segment whose result is put aside, and the segments are merged
 // afterwards, in the same order by the same operations: both ways give the same bits.
+//
+// One core of a Sapphire Rapids class Xeon, AVX-512, 9 query and 3 key-value heads of 64, times of a layer:
+//                          f32                      f16                      bf16
+//   decode, context 512    35 us, 22 GB/s           21 us, 19 GB/s           22 us, 18 GB/s
+//   decode, context 4096   670 us, 9.4 GB/s         295 us, 10.7 GB/s        301 us, 10.5 GB/s    (f16 443 unfetched)
+//   prefill of 512         68 GFLOP/s               74 GFLOP/s               72 GFLOP/s
+//   512 after 1536         85 GFLOP/s               98 GFLOP/s               92 GFLOP/s
 #include "kernels/paged_attention.h"
 
 #include <atomic>

@@ -64,12 +64,19 @@ struct AttentionTiles {
 
   // ---- scores ----
 
+  // Pages [page, page + kCount) of `pages`. Few rows (decoding) wait for memory, and the hardware does not follow from
+  // page to page: while keys are read, the next ones and the values of the same pages are fetched.
   template <class Cache, int kActive, int kCount>
-  static LATHE_INLINE void score_pages(const Rows<kActive>& rows, int page) {
+  static LATHE_INLINE void score_pages(const Rows<kActive>& rows, int page, int pages) {
+    constexpr bool kFetch = kActive <= kRows / 2;
     Floats sum[kActive][kCount];
-    const typename Cache::Element* keys[kCount];
+    const typename Cache::Element *keys[kCount], *next[kCount], *values[kCount];
     const float* q[kActive];
-    LATHE_FOR(p, kCount) { keys[p] = rows.template keys<Cache>(page + p); }
+    LATHE_FOR(p, kCount) {
+      keys[p] = rows.template keys<Cache>(page + p);
+      next[p] = page + kCount + p < pages ? rows.template keys<Cache>(page + kCount + p) : keys[p];
+      values[p] = rows.template values<Cache>(page + p);
+    }
     LATHE_FOR(m, kActive) {
       q[m] = rows.tile.q[rows.index[m]];
       LATHE_FOR(p, kCount) { sum[m][p] = S::zero(); }
@@ -77,6 +84,12 @@ struct AttentionTiles {
     for (int64_t d = 0; d < rows.source.head_dim; ++d) {
       Floats k[kCount];
       LATHE_FOR(p, kCount) { k[p] = Cache::load(keys[p] + d * kPageTokens); }
+      if constexpr (kFetch) {
+        LATHE_FOR(p, kCount) {
+          __builtin_prefetch(next[p] + d * kPageTokens);
+          __builtin_prefetch(values[p] + d * kPageTokens);
+        }
+      }
       LATHE_FOR(m, kActive) {
         const Floats qd = S::set1(q[m][d]);
         LATHE_FOR(p, kCount) { sum[m][p] = S::fma(k[p], qd, sum[m][p]); }
@@ -217,8 +230,8 @@ struct AttentionTiles {
     rows.scores = scores;
     int page = first / kPageTokens;
     const int pages = (last + kPageTokens - 1) / kPageTokens;
-    for (; page + kPages <= pages; page += kPages) score_pages<Cache, kActive, kPages>(rows, page);
-    for (; page < pages; ++page) score_pages<Cache, kActive, 1>(rows, page);
+    for (; page + kPages <= pages; page += kPages) score_pages<Cache, kActive, kPages>(rows, page, pages);
+    for (; page < pages; ++page) score_pages<Cache, kActive, 1>(rows, page, pages);
 
     float keep[kActive], add[kActive];
     for (int m = 0; m < kActive; ++m) {
