@@ -25,7 +25,7 @@ struct TokenizerOptions {
     by_model->excludes(by_file);
   }
   std::shared_ptr<const Tokenizer> load() const {
-    if (!tokenizer.empty()) return Tokenizer::load(tokenizer);
+    if (!tokenizer.empty()) return load_tokenizer_file(tokenizer);
     if (model.empty()) throw UsageError("expected --model or --tokenizer, found neither");
     return load_tokenizer_of(model);
   }
