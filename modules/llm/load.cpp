@@ -119,8 +119,7 @@ Arithmetic arithmetic_of(DType weight, ComputeDtype dtype) {
     case ComputeDtype::bfloat16: return Arithmetic::bf16;
     case ComputeDtype::automatic: break;
   }
-  if (is_quantised(weight)) return Arithmetic::int8;
-  return weight == DType::bf16 ? Arithmetic::bf16 : Arithmetic::f32;
+  return is_quantised(weight) ? Arithmetic::int8 : Arithmetic::f32;
 }
 
 LoadedModel load_model(const std::string& model, const LoadOptions& options) {
