@@ -38,9 +38,7 @@ int64_t context_of(const ModelConfig& config, int64_t asked) {
 }  // namespace
 
 Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer, const EngineOptions& options)
-    : model_(model),
-      tokenizer_(std::move(tokenizer)),
-      context_(context_of(model.config, options.context)) {
+    : model_(model), tokenizer_(std::move(tokenizer)), context_(context_of(model.config, options.context)) {
   const std::vector<PageGroup> groups = cache_pages(model.config, options.cache_dtype, options.kv_memory, context_,
                                                     options.max_batch_tokens, options.max_sequences);
   std::vector<int64_t> pages;

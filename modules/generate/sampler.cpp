@@ -16,7 +16,7 @@ constexpr double kMostFloat = static_cast<double>(std::numeric_limits<float>::ma
 // A token whose weight relative to the best one is below exp(-50) = 2e-22 is left out: half a million of them together
 // weigh less than one rounding of the sum.
 constexpr double kNegligible = 50.0;
-// Candidates sorted at first by top_p; doubled until they reach the probability that was asked for.
+// Candidates sorted at first by top_p; four times as many until they reach the probability that was asked for.
 constexpr size_t kFirstSorted = 64;
 
 constexpr size_t kLanes = 16;
@@ -172,9 +172,10 @@ void Sampler::keep_top_p(double top_p, float highest, double temperature) {
   size_t kept = 0, sorted = 0;
   while (kept < candidates_.size()) {
     if (kept == sorted) {
-      sorted = std::min(candidates_.size(), std::max(kFirstSorted, 2 * sorted));
-      std::partial_sort(candidates_.begin() + static_cast<std::ptrdiff_t>(kept),
-                        candidates_.begin() + static_cast<std::ptrdiff_t>(sorted), candidates_.end(), before);
+      sorted = std::min(candidates_.size(), std::max(kFirstSorted, 4 * sorted));
+      const auto at = [&](size_t i) { return candidates_.begin() + static_cast<std::ptrdiff_t>(i); };
+      std::nth_element(at(kept), at(sorted), candidates_.end(), before);
+      std::sort(at(kept), at(sorted), before);
     }
     reached += weight(candidates_[kept++].logit, highest, temperature);
     if (reached >= top_p * total) break;
