@@ -16,10 +16,13 @@ template <class T>
 void activation_backward(T* dx, const T* dy, const T* x, int64_t ldx, int64_t rows, int64_t n, Activation f);
 
 // y (rows, n) contiguous = f(gate) * up (Shazeer 2020, eq. 6).
-void gated_activation(float* y, const float* gate, int64_t ldg, const float* up, int64_t ldu, int64_t rows, int64_t n, Activation f);
-void gated_activation(double* y, const double* gate, int64_t ldg, const double* up, int64_t ldu, int64_t rows, int64_t n, Activation f);
+void gated_activation(float* y, const float* gate, int64_t ldg, const float* up, int64_t ldu, int64_t rows, int64_t n,
+                      Activation f);
+void gated_activation(double* y, const double* gate, int64_t ldg, const double* up, int64_t ldu, int64_t rows,
+                      int64_t n, Activation f);
 template <class T>
-void gated_activation_backward(T* dgate, T* dup, const T* dy, const T* gate, int64_t ldg, const T* up, int64_t ldu, int64_t rows, int64_t n, Activation f);
+void gated_activation_backward(T* dgate, T* dup, const T* dy, const T* gate, int64_t ldg, const T* up, int64_t ldu,
+                               int64_t rows, int64_t n, Activation f);
 
 // y = a + b, y = a * b, y = factor * a; n contiguous elements; y may be a or b.
 void add(float* y, const float* a, const float* b, int64_t n);

@@ -21,9 +21,9 @@ enum class Arithmetic : uint8_t { f32, bf16, int8 };
 
 // A weight of N rows and K columns in the packed layout of kernels/cpu/packed_layout.h. Owns nothing.
 struct PackedMatrix {
-  DType dtype = DType::f32;  // of the weights as stored: f32 bf16 f16 q8_0 q4_0 q4_1
-  int64_t rows = 0;          // N, any number >= 1 (padded to 16 inside)
-  int64_t columns = 0;       // K; a multiple of 32 for quantised dtypes, any number >= 1 else
+  DType dtype = DType::f32;       // of the weights as stored: f32 bf16 f16 q8_0 q4_0 q4_1
+  int64_t rows = 0;               // N, any number >= 1 (padded to 16 inside)
+  int64_t columns = 0;            // K; a multiple of 32 for quantised dtypes, any number >= 1 else
   const uint8_t* data = nullptr;  // 64-byte aligned
 };
 
@@ -45,13 +45,14 @@ struct LinearPart {
 
 // Bytes of 64-byte aligned scratch for the call below.
 size_t packed_linear_scratch_bytes(int64_t m, int64_t columns, Arithmetic arithmetic);
-// For every part p: p.y[t * ldy + r] = bias[r] + sum_k w[r, k] x[t * ldx + k].    x (M, K) f32, K the same in all parts.
-// All parts are one parallel region; x is rounded or quantised once.
-// Arithmetic::int8 falls back to f32 for the parts whose weights are not quantised.
+// For every part p: p.y[t * ldy + r] = bias[r] + sum_k w[r, k] x[t * ldx + k].    x (M, K) f32, K the same in all
+// parts. All parts are one parallel region; x is rounded or quantised once. Arithmetic::int8 falls back to f32 for the
+// parts whose weights are not quantised.
 void packed_linear(const LinearPart* parts, int part_count, int64_t ldy, const float* x, int64_t ldx, int64_t m,
                    Arithmetic arithmetic, void* scratch);
 
-// Row-major `columns` values of one row, widened to f32 exactly (GGUF blocks for quantised dtypes). Any dtype but f64, i32.
+// Row-major `columns` values of one row, widened to f32 exactly (GGUF blocks for quantised dtypes). Any dtype but f64,
+// i32.
 void dequantise_row(float* y, const void* row, DType dtype, int64_t columns);
 // The other way: q8_0 (scale amax / 127), q4_0 (scale max / -8), q4_1 (min and (max - min) / 15), as ggml writes them;
 // bf16 and f16 to nearest even.

@@ -4,15 +4,18 @@
 
 namespace lathe {
 
-// Which components form a pair: half_split (i, i + R/2), as Hugging Face stores weights; interleaved (2i, 2i + 1), as Meta does.
+// Which components form a pair: half_split (i, i + R/2), as Hugging Face stores weights; interleaved (2i, 2i + 1), as
+// Meta does.
 enum class RopeStyle : uint8_t { half_split, interleaved };
 
 namespace cpu {
 
 // y (N, H, D) contiguous = x (N, H, D; token stride ldx) with the first `rotary_dim` components of each head rotated,
 // the rest copied. cos, sin (N, rotary_dim / 2). `direction` 1 forwards, -1 backwards (the transposed rotation).
-void rope(float* y, const float* x, int64_t ldx, const float* cos, const float* sin, int64_t n, int64_t heads, int64_t head_dim, int64_t rotary_dim, RopeStyle style, int direction);
-void rope(double* y, const double* x, int64_t ldx, const double* cos, const double* sin, int64_t n, int64_t heads, int64_t head_dim, int64_t rotary_dim, RopeStyle style, int direction);
+void rope(float* y, const float* x, int64_t ldx, const float* cos, const float* sin, int64_t n, int64_t heads,
+          int64_t head_dim, int64_t rotary_dim, RopeStyle style, int direction);
+void rope(double* y, const double* x, int64_t ldx, const double* cos, const double* sin, int64_t n, int64_t heads,
+          int64_t head_dim, int64_t rotary_dim, RopeStyle style, int direction);
 
 }  // namespace cpu
 }  // namespace lathe

@@ -28,6 +28,8 @@ constexpr const char* kDeepseek3 =
     " ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 // The cased letters of Latin, Greek, Cyrillic, Armenian, Georgian, Cherokee and a few smaller scripts, as DeepSeek's
 // tokenizer.json lists them.
+// It would break these literals anew each time.
+// clang-format off
 constexpr const char* kDeepseekLetters =
     "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-"
     "ἕἘ-"
@@ -41,6 +43,7 @@ constexpr const char* kDeepseekLetters =
     "𐓓𐓘-"
     "𐓻𐲀-𐲲𐳀-"
     "𐳲𑢠-𑣟𞤀-𞥃]+";
+// clang-format on
 
 const std::vector<GgufPreTokenizer>& table() {
   static const std::vector<GgufPreTokenizer> table = {

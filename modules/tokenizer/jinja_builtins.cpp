@@ -44,7 +44,8 @@ BoundCall::BoundCall(Interpreter& interpreter, const Builtin& builtin, const Val
 }
 
 Value BoundCall::value_or(std::size_t parameter, Value otherwise) const {
-  return values_[parameter] ? *values_[parameter] : std::move(otherwise);
+  if (values_[parameter]) return *values_[parameter];
+  return otherwise;
 }
 
 std::int64_t BoundCall::integer(std::size_t parameter) const {

@@ -1,4 +1,4 @@
-#include "small_vocabularies.h"
+#include "tests/tokenizer/small_vocabularies.h"
 
 #include <fmt/format.h>
 

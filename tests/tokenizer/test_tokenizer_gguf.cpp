@@ -3,9 +3,9 @@
 
 #include <random>
 
-#include "small_vocabularies.h"
 #include "tests/catch.h"
 #include "tests/support.h"
+#include "tests/tokenizer/small_vocabularies.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/gguf_pre_tokenizers.h"
 #include "tokenizer/pre_tokenizer.h"

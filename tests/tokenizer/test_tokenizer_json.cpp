@@ -1,10 +1,10 @@
 // tokenizer.json: BPE in its two forms, added tokens, what goes round a text, folders, and files that are broken.
 #include <random>
 
-#include "small_vocabularies.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
 #include "tests/support.h"
+#include "tests/tokenizer/small_vocabularies.h"
 #include "tokenizer/unicode.h"
 
 using namespace lathe;

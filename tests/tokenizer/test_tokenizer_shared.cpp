@@ -5,9 +5,9 @@
 #include <random>
 #include <sstream>
 
-#include "small_vocabularies.h"
 #include "tests/catch.h"
 #include "tests/support.h"
+#include "tests/tokenizer/small_vocabularies.h"
 
 using namespace lathe;
 using namespace lathe::test;
