@@ -10,6 +10,7 @@ QUESTION ?= What is the capital of France?
 WERROR   ?= OFF
 export CXX QUESTION BUILD
 
+SHELL    := bash
 need      = @scripts/install_dependencies.sh
 configure = @scripts/configure.sh
 warnings  = -DLATHE_WERROR=$(WERROR)
@@ -76,7 +77,10 @@ fuzz:  ## each fuzzer for SECONDS, from the kept corpus
 	$(call compile,build-fuzz,fuzzers)
 	@scripts/fuzz.sh build-fuzz $(SECONDS)
 
-check-long: test lint asan tsan fuzz test-model  ## everything, in about half an hour
+check-long: test lint asan tsan fuzz test-model  ## everything, speeds too, in about half an hour: for a quiet machine
+	$(need) demo
+	@scripts/fetch_demo_model.py
+	@scripts/check_demo.py $(BUILD)/lathe --timed
 
 install: build  ## bin/lathe, liblathe, headers and the CMake package into PREFIX
 	@cmake --install $(BUILD) --prefix $(PREFIX) >/dev/null
