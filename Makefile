@@ -10,7 +10,6 @@ QUESTION ?= What is the capital of France?
 WERROR   ?= OFF
 export CXX QUESTION BUILD
 
-SHELL    := bash
 need      = @scripts/install_dependencies.sh
 configure = @scripts/configure.sh
 warnings  = -DLATHE_WERROR=$(WERROR)

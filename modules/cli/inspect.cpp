@@ -2,32 +2,17 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/describe.h"
 #include "cli/model_options.h"
 
 namespace lathe {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-// Parameters summed by what they belong to: "self_attn", "mlp", norms, tables.
-std::string part_of(const std::string& name) {
-  for (const char* part : {"embed_tokens", "embed_positions", "self_attn", "mlp", "lm_head"})
-    if (name.find(part) != std::string::npos) return part;
-  return "norms";
-}
-
-Json parameters_by_part(CausalLM& model) {
-  std::map<std::string, int64_t> parts;
-  for (const NamedParameter& p : named_parameters(model)) parts[part_of(p.name)] += p.parameter->shape.elements();
-  Json json = {{"total", count_parameters(model)}};
-  for (const auto& [part, count] : parts) json[part] = count;
-  return json;
-}
 
 // The model's names for a checkpoint tensor; what is skipped by rule says so.
 std::string mapped_names(const WeightMapping& mapping, const std::string& stored) {
@@ -43,31 +28,6 @@ std::string mapped_names(const WeightMapping& mapping, const std::string& stored
     }
   }
   return stored;
-}
-
-int64_t cache_bytes_per_token(const ModelConfig& config, DType dtype) {
-  size_t bytes = 0;
-  for (const LayerGroup& group : layer_groups(config)) bytes += KVCache::page_bytes(config, group, dtype);
-  return static_cast<int64_t>(bytes) / kPageTokens;
-}
-
-Json config_json(const ModelConfig& c) {
-  Json json = {{"architecture", c.architecture},
-               {"model_type", c.model_type},
-               {"vocab_size", c.vocab_size},
-               {"hidden_size", c.hidden_size},
-               {"intermediate_size", c.intermediate_size},
-               {"num_hidden_layers", c.num_hidden_layers},
-               {"num_attention_heads", c.num_attention_heads},
-               {"num_key_value_heads", c.num_key_value_heads},
-               {"head_dim", c.head_dim},
-               {"max_position_embeddings", c.max_position_embeddings},
-               {"context_limit", c.context_limit()},
-               {"tie_word_embeddings", c.tie_word_embeddings},
-               {"hidden_act", c.hidden_act},
-               {"norm_eps", c.norm_eps}};
-  if (c.uses_rope()) json["rope_theta"] = c.rope_theta;
-  return json;
 }
 
 Json inspect_tensors(const Checkpoint& checkpoint, const WeightMapping& mapping) {
@@ -92,10 +52,9 @@ Json inspect_checkpoint(const std::string& path) {
                {"format", checkpoint.format == CheckpointFormat::gguf ? "GGUF" : "Hugging Face"},
                {"supported", unsupported(checkpoint)},
                {"config", config_json(checkpoint.config)},
-               {"parameters", parameters_by_part(*model)},
+               {"parameters", parameters_json(*model)},
                {"stored_bytes", checkpoint.stored_bytes()}};
-  json["cache_bytes_per_token"] = {{"f32", cache_bytes_per_token(checkpoint.config, DType::f32)},
-                                   {"f16", cache_bytes_per_token(checkpoint.config, DType::f16)}};
+  json["memory"] = memory_json(checkpoint.config);
   try {
     const auto tokenizer = load_tokenizer(checkpoint);
     json["tokenizer"] = {{"kind", tokenizer->kind()},
@@ -114,10 +73,9 @@ Json inspect_config(const std::string& path) {
   const int64_t count = count_parameters(*model);
   return {{"source", path},
           {"config", config_json(config)},
-          {"parameters", parameters_by_part(*model)},
+          {"parameters", parameters_json(*model)},
           {"weight_bytes", {{"f32", 4 * count}, {"bf16", 2 * count}}},
-          {"cache_bytes_per_token",
-           {{"f32", cache_bytes_per_token(config, DType::f32)}, {"f16", cache_bytes_per_token(config, DType::f16)}}}};
+          {"memory", memory_json(config)}};
 }
 
 void print_text(const Json& json) {

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -26,6 +27,8 @@ void ModelOptions::declare(CLI::App& command) {
       ->check(CLI::Range(1, 1024));
   command.add_option("--context", context, "longest sequence; default: the model's limit")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
+  command.add_flag("--deterministic", deterministic,
+                   "the same bits whatever else is in the batch: always so on the CPU");
   command.add_flag("--verbose", verbose, "say more on standard error");
 }
 
@@ -54,11 +57,18 @@ LoadedModel ModelOptions::load(bool trainable) const {
   options.dtype = parse_compute_dtype(dtype);
   options.trainable = trainable;
   options.quantize = parse_quantize(quantize);
+  const auto start = std::chrono::steady_clock::now();
   LoadedModel loaded = load_model(model, options);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   for (const std::string& warning : loaded.warnings) fmt::print(stderr, "lathe: warning: {}\n", warning);
-  fmt::print(stderr, "lathe: {} on {} thread{}, {}, --dtype {}, weights {} {:.1f} MB\n",
-             loaded.model->config.architecture, thread_team().size(), thread_team().size() == 1 ? "" : "s",
-             name(cpu_isa()), dtype, name(loaded.weight_dtype), static_cast<double>(weight_bytes(*loaded.model)) / 1e6);
+  const ModelConfig& config = loaded.model->config;
+  fmt::print(stderr, "lathe: {} on {} thread{}, {}, --dtype {}, weights {} {:.1f} MB\n", config.architecture,
+             thread_team().size(), thread_team().size() == 1 ? "" : "s", name(cpu_isa()), dtype,
+             name(loaded.weight_dtype), static_cast<double>(weight_bytes(*loaded.model)) / 1e6);
+  if (verbose)
+    fmt::print(stderr, "lathe: {} in {:.2f} s: {} parameters, {} layers; cache {}, context {}\n",
+               loaded.checkpoint.path, seconds.count(), count_parameters(*loaded.model), config.num_hidden_layers,
+               name(cache_dtype(loaded)), context_limit(config));
   return loaded;
 }
 

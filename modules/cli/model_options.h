@@ -18,6 +18,7 @@ struct ModelOptions {
   int threads = 0;
   int64_t context = 0;
   bool verbose = false;
+  bool deterministic = false;  // the CPU computes so in any case
 
   void declare(CLI::App& command);
   // Loads the model, prints warnings and the start line (threads, instruction set, dtype, weights) on standard error.

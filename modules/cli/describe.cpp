@@ -1,0 +1,63 @@
+#include "cli/describe.h"
+
+#include <algorithm>
+#include <map>
+
+namespace lathe {
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+// Parameters summed by what they belong to: "self_attn", "mlp", norms, tables.
+std::string part_of(const std::string& name) {
+  for (const char* part : {"embed_tokens", "embed_positions", "self_attn", "mlp", "lm_head"})
+    if (name.find(part) != std::string::npos) return part;
+  return "norms";
+}
+
+}  // namespace
+
+Json parameters_json(CausalLM& model) {
+  std::map<std::string, int64_t> parts;
+  for (const NamedParameter& p : named_parameters(model)) parts[part_of(p.name)] += p.parameter->shape.elements();
+  Json json = {{"total", count_parameters(model)}};
+  for (const auto& [part, count] : parts) json[part] = count;
+  return json;
+}
+
+// What running takes besides the weights. Activations: the widest moment of a block over 512 new tokens (the residual
+// stream three times, the packed projections and what they become) and a row of logits, in f32.
+Json memory_json(const ModelConfig& c) {
+  const auto cache = [&](DType dtype) {
+    size_t bytes = 0;
+    for (const LayerGroup& group : layer_groups(c)) bytes += KVCache::page_bytes(c, group, dtype);
+    return bytes / kPageTokens;
+  };
+  const int64_t projections = (c.num_attention_heads + 2 * c.num_key_value_heads) * c.head_dim;
+  const int64_t width = 3 * c.hidden_size + std::max(2 * projections, 3 * c.intermediate_size);
+  return {{"cache_bytes_per_token_f32", cache(DType::f32)},
+          {"cache_bytes_per_token_f16", cache(DType::f16)},
+          {"activation_bytes_512_tokens", 4 * (512 * width + c.vocab_size)}};
+}
+
+Json config_json(const ModelConfig& c) {
+  Json json = {{"architecture", c.architecture},
+               {"model_type", c.model_type},
+               {"vocab_size", c.vocab_size},
+               {"hidden_size", c.hidden_size},
+               {"intermediate_size", c.intermediate_size},
+               {"num_hidden_layers", c.num_hidden_layers},
+               {"num_attention_heads", c.num_attention_heads},
+               {"num_key_value_heads", c.num_key_value_heads},
+               {"head_dim", c.head_dim},
+               {"max_position_embeddings", c.max_position_embeddings},
+               {"context_limit", c.context_limit()},
+               {"tie_word_embeddings", c.tie_word_embeddings},
+               {"hidden_act", c.hidden_act},
+               {"norm_eps", c.norm_eps}};
+  if (c.uses_rope()) json["rope_theta"] = c.rope_theta;
+  return json;
+}
+
+}  // namespace lathe

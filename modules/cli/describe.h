@@ -1,0 +1,16 @@
+// What a model's configuration amounts to, as JSON: for `lathe inspect`.
+#pragma once
+#include <nlohmann/json.hpp>
+
+#include "llm/causal_lm.h"
+
+namespace lathe {
+
+// The fields that matter to every family.
+nlohmann::ordered_json config_json(const ModelConfig& config);
+// The number of parameters, in all and by part: tables, attention, feed-forward nets, norms, head.
+nlohmann::ordered_json parameters_json(CausalLM& model);
+// Bytes that running takes besides the weights.
+nlohmann::ordered_json memory_json(const ModelConfig& config);
+
+}  // namespace lathe
