@@ -274,7 +274,7 @@ TEST_CASE("broken and unsupported components are named") {
   CHECK_THAT(changed("/model/vocab/new", "text"), ContainsSubstring("vocab"));
   CHECK_THAT(changed("/model", "text"), ContainsSubstring("model"));
   CHECK_THAT(changed("/added_tokens", Json::array({{{"id", 1}}})), ContainsSubstring("'content' is missing"));
-  CHECK_THAT(changed("/added_tokens", {added_token(-5, "x")}), ContainsSubstring("out of range"));
+  CHECK_THAT(changed("/added_tokens", Json::array({added_token(-5, "x")})), ContainsSubstring("out of range"));
   Json deep = 1;
   for (int i = 0; i < 1000; ++i) deep = Json::array({deep});
   CHECK_THAT(changed("/extra", deep), ContainsSubstring("deeper"));
