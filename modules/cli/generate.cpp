@@ -114,6 +114,7 @@ void run(const Options& o, bool prompt_given) {
   const GenerationResult result = generate(engine, requests, callbacks);
   if (streaming) fmt::print("\n");
   print_results(o, result, load_time.count(), streaming);
+  std::fflush(stdout);  // before the timing appears on standard error
   print_timing(result.timing);
   if (interrupted != 0) throw Error("interrupted");
 }
