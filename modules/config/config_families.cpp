@@ -2,8 +2,6 @@
 // (configuration_llama.py, configuration_gpt2.py). A new family is one entry of `config_families`.
 #include "config/config_families.h"
 
-#include <algorithm>
-
 #include "formats/quote.h"
 
 namespace lathe {
@@ -155,6 +153,12 @@ bool JsonValue::boolean() const {
 std::string JsonValue::text() const {
   if (!value_.is_string()) fail("a string");
   return value_.get<std::string>();
+}
+std::vector<int64_t> JsonValue::integers() const {
+  if (!value_.is_array()) fail("a list of integers");
+  std::vector<int64_t> values;
+  for (const nlohmann::json& item : value_) values.push_back(JsonValue(item, source_, key_).integer());
+  return values;
 }
 void JsonValue::fail(std::string_view expected, const std::string& hint) const {
   throw Error(fmt::format("config: {}: {} is {}, expected {}", source_, key_, quote(value_.dump()), expected), hint);

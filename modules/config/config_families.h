@@ -25,6 +25,8 @@ class JsonValue {
   double number() const;
   bool boolean() const;
   std::string text() const;
+  std::vector<int64_t> integers() const;
+  const std::string& where() const { return source_; }
   [[noreturn]] void fail(std::string_view expected, const std::string& hint = {}) const;
 
  private:
@@ -33,11 +35,32 @@ class JsonValue {
   std::string key_;
 };
 
+// The name in config.json and YAML ("default", "linear", ...); throws Error that lists the known ones.
+RopeScaling parse_rope_scaling(const std::string& name, const std::string& source, const std::string& key);
+
 // What a key sets. A null value sets nothing.
 using FieldPointer =
     std::variant<int64_t ModelConfig::*, double ModelConfig::*, bool ModelConfig::*, std::string ModelConfig::*,
                  std::optional<int64_t> ModelConfig::*, std::optional<double> ModelConfig::*,
                  std::vector<int64_t> ModelConfig::*, RopeScaling ModelConfig::*>;
+// Sets the field to a value of a JSON or YAML file; throws Error where the value is of another type.
+template <class Value>
+void set_field(ModelConfig& config, const FieldPointer& field, const Value& value) {
+  struct Visitor {
+    ModelConfig& c;
+    const Value& v;
+    void operator()(int64_t ModelConfig::*f) const { c.*f = v.integer(); }
+    void operator()(double ModelConfig::*f) const { c.*f = v.number(); }
+    void operator()(bool ModelConfig::*f) const { c.*f = v.boolean(); }
+    void operator()(std::string ModelConfig::*f) const { c.*f = v.text(); }
+    void operator()(std::optional<int64_t> ModelConfig::*f) const { c.*f = v.integer(); }
+    void operator()(std::optional<double> ModelConfig::*f) const { c.*f = v.number(); }
+    void operator()(std::vector<int64_t> ModelConfig::*f) const { c.*f = v.integers(); }
+    void operator()(RopeScaling ModelConfig::*f) const { c.*f = parse_rope_scaling(v.text(), v.where(), v.key()); }
+  };
+  std::visit(Visitor{config, value}, field);
+}
+
 using Setter = void (*)(ModelConfig&, const JsonValue&);
 // A key whose other value would make a model that the library does not have.
 struct OnlyValue {
@@ -70,9 +93,6 @@ struct NamedField {
   FieldPointer field;
 };
 const std::vector<NamedField>& config_fields();
-
-// The name in config.json and YAML ("default", "linear", ...); throws Error that lists the known ones.
-RopeScaling parse_rope_scaling(const std::string& name, const std::string& source, const std::string& key);
 
 // Fills what follows from other fields (key-value heads, head_dim, rotary_dim, feed-forward width, the original context
 // of a rope scaling), then validates.

@@ -10,22 +10,6 @@ namespace {
 
 using nlohmann::json;
 
-void set_field(ModelConfig& config, const FieldPointer& field, const JsonValue& value) {
-  struct Visitor {
-    ModelConfig& c;
-    const JsonValue& v;
-    void operator()(int64_t ModelConfig::*f) const { c.*f = v.integer(); }
-    void operator()(double ModelConfig::*f) const { c.*f = v.number(); }
-    void operator()(bool ModelConfig::*f) const { c.*f = v.boolean(); }
-    void operator()(std::string ModelConfig::*f) const { c.*f = v.text(); }
-    void operator()(std::optional<int64_t> ModelConfig::*f) const { c.*f = v.integer(); }
-    void operator()(std::optional<double> ModelConfig::*f) const { c.*f = v.number(); }
-    void operator()(std::vector<int64_t> ModelConfig::*) const { v.fail("no list"); }
-    void operator()(RopeScaling ModelConfig::*f) const { c.*f = parse_rope_scaling(v.text(), c.source, v.key()); }
-  };
-  std::visit(Visitor{config, value}, field);
-}
-
 void apply_key(ModelConfig& config, const JsonKey& key, const json& root) {
   const auto found = root.find(key.name);
   const bool absent = found == root.end() || found->is_null();

@@ -52,22 +52,6 @@ class YamlValue {
   const std::string& key_;
 };
 
-void set_field(ModelConfig& config, const FieldPointer& field, const YamlValue& value) {
-  struct Visitor {
-    ModelConfig& c;
-    const YamlValue& v;
-    void operator()(int64_t ModelConfig::*f) const { c.*f = v.integer(); }
-    void operator()(double ModelConfig::*f) const { c.*f = v.number(); }
-    void operator()(bool ModelConfig::*f) const { c.*f = v.boolean(); }
-    void operator()(std::string ModelConfig::*f) const { c.*f = v.text(); }
-    void operator()(std::optional<int64_t> ModelConfig::*f) const { c.*f = v.integer(); }
-    void operator()(std::optional<double> ModelConfig::*f) const { c.*f = v.number(); }
-    void operator()(std::vector<int64_t> ModelConfig::*f) const { c.*f = v.integers(); }
-    void operator()(RopeScaling ModelConfig::*f) const { c.*f = parse_rope_scaling(v.text(), v.where(), v.key()); }
-  };
-  std::visit(Visitor{config, value}, field);
-}
-
 YAML::Node parse_file(const std::string& path) {
   const auto file = MappedFile::open(path);
   const auto bytes = file->bytes();
