@@ -2,6 +2,8 @@
 // (configuration_llama.py, configuration_gpt2.py). A new family is one entry of `config_families`.
 #include "config/config_families.h"
 
+#include <algorithm>
+
 #include "formats/quote.h"
 
 namespace lathe {
