@@ -11,13 +11,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LINE_LIMIT = 800
 
 # What each folder may include besides itself. An entry is a folder or one header.
-BELOW_COMMON = ["tensor", "kernels", "formats", "config", "tokenizer", "autograd"]
+BELOW_COMMON = ["tensor", "kernels", "formats", "config", "tokenizer", "chat_template", "autograd"]
 MAY_INCLUDE = {
     "tensor": [],
     "kernels": ["tensor/dtype.h", "tensor/errors.h", "tensor/stream.h", "tensor/threads.h", "tensor/cpu_features.h"],
     "formats": ["tensor"],
     "config": ["tensor", "formats"],
     "tokenizer": ["tensor", "formats"],
+    "chat_template": ["tensor", "formats", "tokenizer"],
     "autograd": ["tensor", "kernels"],
     "common": BELOW_COMMON,
     "attention": BELOW_COMMON + ["common"],

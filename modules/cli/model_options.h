@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "chat_template/chat_template.h"
 #include "llm/load.h"
-#include "tokenizer/chat_template.h"
 #include "tokenizer/tokenizer.h"
 
 namespace lathe {

@@ -3,9 +3,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "chat_template/chat_template.h"
 #include "cli/commands.h"
 #include "cli/model_options.h"
-#include "tokenizer/chat_template.h"
 
 namespace lathe {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "chat_template/chat_template.h"
 #include "cli/model_options.h"
-#include "tokenizer/chat_template.h"
 
 namespace lathe {
 

@@ -1,10 +1,10 @@
 // The evaluator of chat templates; see the header.
-#include "tokenizer/jinja_interpreter.h"
+#include "chat_template/interpreter.h"
 
 #include <algorithm>
 
-#include "tokenizer/jinja_format.h"
-#include "tokenizer/jinja_operators.h"
+#include "chat_template/format.h"
+#include "chat_template/operators.h"
 
 namespace lathe::jinja {
 

@@ -1,11 +1,11 @@
 // The parser of chat templates: statements first, then expressions from the loosest binding to the tightest.
-#include "tokenizer/jinja_parser.h"
+#include "chat_template/parser.h"
 
 #include <algorithm>
 #include <initializer_list>
 
-#include "tokenizer/jinja_builtins.h"
-#include "tokenizer/jinja_lexer.h"
+#include "chat_template/builtins.h"
+#include "chat_template/lexer.h"
 
 namespace lathe::jinja {
 namespace {

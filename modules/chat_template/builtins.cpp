@@ -1,11 +1,11 @@
 // Binding of arguments, the tests, and the global functions.
-#include "tokenizer/jinja_builtins.h"
+#include "chat_template/builtins.h"
 
 #include <algorithm>
 
-#include "tokenizer/jinja_interpreter.h"
-#include "tokenizer/jinja_operators.h"
-#include "tokenizer/jinja_unicode.h"
+#include "chat_template/interpreter.h"
+#include "chat_template/operators.h"
+#include "chat_template/unicode.h"
 
 namespace lathe::jinja {
 

@@ -18,8 +18,8 @@
 #include <variant>
 #include <vector>
 
+#include "chat_template/budget.h"
 #include "tensor/errors.h"
-#include "tokenizer/jinja_budget.h"
 
 namespace lathe::jinja {
 

@@ -1,5 +1,5 @@
 // The budget of a render: counting, and the errors when it is spent.
-#include "tokenizer/jinja_budget.h"
+#include "chat_template/budget.h"
 
 #include <utility>
 

@@ -1,11 +1,11 @@
-// Chat templates; see the header. The language is in the jinja_* files.
-#include "tokenizer/chat_template.h"
+// Chat templates; see the header. The language is in the other files of the folder.
+#include "chat_template/chat_template.h"
 
 #include <ctime>
 
+#include "chat_template/interpreter.h"
+#include "chat_template/parser.h"
 #include "tensor/errors.h"
-#include "tokenizer/jinja_interpreter.h"
-#include "tokenizer/jinja_parser.h"
 
 namespace lathe {
 

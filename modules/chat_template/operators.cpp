@@ -1,12 +1,12 @@
 // Operators of the template language; see the header.
-#include "tokenizer/jinja_operators.h"
+#include "chat_template/operators.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "tokenizer/jinja_builtins.h"
-#include "tokenizer/jinja_format.h"
-#include "tokenizer/jinja_unicode.h"
+#include "chat_template/builtins.h"
+#include "chat_template/format.h"
+#include "chat_template/unicode.h"
 
 namespace lathe::jinja {
 namespace {

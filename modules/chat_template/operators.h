@@ -2,7 +2,7 @@
 #pragma once
 #include <string_view>
 
-#include "tokenizer/jinja_value.h"
+#include "chat_template/value.h"
 
 namespace lathe::jinja {
 

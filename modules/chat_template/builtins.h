@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tokenizer/jinja_value.h"
+#include "chat_template/value.h"
 
 namespace lathe::jinja {
 

@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "tokenizer/jinja_ast.h"
-#include "tokenizer/jinja_builtins.h"
+#include "chat_template/ast.h"
+#include "chat_template/builtins.h"
 
 namespace lathe::jinja {
 

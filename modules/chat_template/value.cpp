@@ -1,11 +1,11 @@
 // Values of the template language: making, comparing and printing them.
-#include "tokenizer/jinja_value.h"
+#include "chat_template/value.h"
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 
-#include "tokenizer/jinja_unicode.h"
+#include "chat_template/unicode.h"
 
 namespace lathe::jinja {
 

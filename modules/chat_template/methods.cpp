@@ -2,10 +2,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "tokenizer/jinja_builtins.h"
-#include "tokenizer/jinja_format.h"
-#include "tokenizer/jinja_operators.h"
-#include "tokenizer/jinja_unicode.h"
+#include "chat_template/builtins.h"
+#include "chat_template/format.h"
+#include "chat_template/operators.h"
+#include "chat_template/unicode.h"
 
 namespace lathe::jinja {
 namespace {

@@ -3,10 +3,10 @@
 #include <map>
 #include <string>
 
+#include "chat_template/chat_template.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
 #include "tests/support.h"
-#include "tokenizer/chat_template.h"
 
 using lathe::ChatTemplate;
 using lathe::Error;

@@ -3,9 +3,9 @@
 #include <string>
 #include <vector>
 
+#include "chat_template/chat_template.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
-#include "tokenizer/chat_template.h"
 
 using lathe::ChatTemplate;
 using lathe::Error;

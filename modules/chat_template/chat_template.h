@@ -4,8 +4,8 @@
 // ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks, loop controls, `{% generation %}`, `tojson`,
 // `raise_exception`, `strftime_now`). The result holds special tokens as text, most often the beginning-of-sequence
 // token too: tokenize it with special tokens parsed and without adding any. Not supported: other templates (include,
-// import, extends), automatic HTML escaping, integers of more than 64 bits, and the filters that jinja_builtins.h
-// names. A template is not trusted: its time, memory and nesting are bounded (jinja_budget.h), and going beyond is an
+// import, extends), automatic HTML escaping, integers of more than 64 bits, and the filters that builtins.h
+// names. A template is not trusted: its time, memory and nesting are bounded (budget.h), and going beyond is an
 // Error.
 #pragma once
 #include <map>

@@ -1,11 +1,11 @@
 // Formatting: printf-style, str.format, JSON and dates; see the header.
-#include "tokenizer/jinja_format.h"
+#include "chat_template/format.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "tokenizer/jinja_operators.h"
-#include "tokenizer/jinja_unicode.h"
+#include "chat_template/operators.h"
+#include "chat_template/unicode.h"
 
 namespace lathe::jinja {
 namespace {

@@ -1,6 +1,6 @@
 // Unicode for the template language; see the header. ASCII never reaches PCRE2.
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "tokenizer/jinja_unicode.h"
+#include "chat_template/unicode.h"
 
 #include <pcre2.h>
 
@@ -9,8 +9,8 @@
 #include <bitset>
 #include <memory>
 
+#include "chat_template/budget.h"
 #include "tensor/errors.h"
-#include "tokenizer/jinja_budget.h"
 
 namespace lathe::jinja {
 namespace {

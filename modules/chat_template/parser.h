@@ -5,7 +5,7 @@
 #pragma once
 #include <string_view>
 
-#include "tokenizer/jinja_ast.h"
+#include "chat_template/ast.h"
 
 namespace lathe::jinja {
 

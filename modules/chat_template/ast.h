@@ -8,7 +8,7 @@
 #include <variant>
 #include <vector>
 
-#include "tokenizer/jinja_value.h"
+#include "chat_template/value.h"
 
 namespace lathe::jinja::ast {
 

@@ -1,11 +1,11 @@
 // The lexer of chat templates; see the header.
-#include "tokenizer/jinja_lexer.h"
+#include "chat_template/lexer.h"
 
 #include <charconv>
 #include <optional>
 
-#include "tokenizer/jinja_budget.h"
-#include "tokenizer/jinja_unicode.h"
+#include "chat_template/budget.h"
+#include "chat_template/unicode.h"
 
 namespace lathe::jinja {
 namespace {
