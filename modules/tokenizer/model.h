@@ -1,16 +1,38 @@
 // What turns one piece of pre-tokenised text into ids.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 #include <vector>
 
 namespace lathe {
 
+// One step of a model on a piece, for a person who wants to see how the ids came about.
+struct ModelStep {
+  enum class Kind {
+    symbol,  // what the piece begins as, from left to right, before anything merges
+    merge,   // the symbols [begin, middle) and [middle, end) become one
+    token,   // [begin, end) is taken as the token `id`, from left to right
+  } kind;
+  size_t begin, middle, end;  // bytes of the piece; `middle` of merges alone
+  int32_t id = -1;            // -1: the stretch is no token (yet)
+  double weight = 0;          // of a merge, or of a token: in the model's `measure`
+};
+
 class TokenModel {
  public:
   virtual ~TokenModel() = default;
   // Appends the ids of `piece` (valid UTF-8, not empty). Thread-safe.
   virtual void tokenize(std::string_view piece, std::vector<int32_t>& ids) const = 0;
+
+  // The same ids, and the steps that led to them: from the code that `tokenize` runs, never from a second one beside
+  // it. A model that cannot tell returns no steps.
+  virtual std::vector<ModelStep> explain(std::string_view piece, std::vector<int32_t>& ids) const {
+    tokenize(piece, ids);
+    return {};
+  }
+  // What the weights of steps are: "rank", "score", "log probability"; empty where they have none.
+  virtual const char* measure() const { return ""; }
 };
 
 }  // namespace lathe
