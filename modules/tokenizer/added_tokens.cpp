@@ -31,22 +31,27 @@ void TokenMatcher::add(std::string_view pattern, const AddedToken& token) {
   tokens_.push_back({token.id, token.special, token.single_word, token.lstrip, token.rstrip});
 }
 
-std::pair<int32_t, size_t> TokenMatcher::match(std::string_view text, size_t begin) const {
+std::pair<int32_t, size_t> TokenMatcher::match(std::string_view text, size_t begin,
+                                               std::span<const size_t> plain) const {
   std::pair<int32_t, size_t> longest{-1, begin};
+  const auto next_plain = std::lower_bound(plain.begin(), plain.end(), begin);
+  const size_t special_limit = next_plain == plain.end() ? text.size() : *next_plain;
   uint32_t node = 0;
   for (size_t i = begin; i < text.size(); ++i) {
     node = child(node, static_cast<unsigned char>(text[i]));
     if (node == 0) break;
-    if (nodes_[node].token >= 0) longest = {nodes_[node].token, i + 1};
+    const int32_t token = nodes_[node].token;
+    if (token >= 0 && (i < special_limit || !tokens_[static_cast<size_t>(token)].special)) longest = {token, i + 1};
   }
   return longest;
 }
 
-std::vector<TokenMatcher::Segment> TokenMatcher::split(std::string_view text, bool skip_special) const {
+std::vector<TokenMatcher::Segment> TokenMatcher::split(std::string_view text, bool skip_special,
+                                                       std::span<const size_t> plain) const {
   std::vector<Segment> segments;
   size_t done = 0;
   for (size_t i = 0; i < text.size();) {
-    const auto [index, end] = match(text, i);
+    const auto [index, end] = match(text, i, plain);
     if (index < 0) {
       ++i;
       continue;

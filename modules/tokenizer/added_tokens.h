@@ -3,6 +3,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,8 +32,9 @@ class TokenMatcher {
     std::string_view text;
     int32_t id;  // of the token, or -1: text between tokens
   };
-  // Cuts `text` into segments. With `skip_special` special tokens are found, and left in the text.
-  std::vector<Segment> split(std::string_view text, bool skip_special) const;
+  // Cuts `text` into segments. With `skip_special` special tokens are found, and left in the text. A special token that
+  // would cover one of the bytes `plain` (offsets, ascending) is no match; a shorter one that does not may be.
+  std::vector<Segment> split(std::string_view text, bool skip_special, std::span<const size_t> plain = {}) const;
 
  private:
   struct Node {
@@ -45,7 +47,7 @@ class TokenMatcher {
   };
   uint32_t child(uint32_t node, unsigned char byte) const;
   // The longest token that begins at `begin`: its index and where it ends, or -1.
-  std::pair<int32_t, size_t> match(std::string_view text, size_t begin) const;
+  std::pair<int32_t, size_t> match(std::string_view text, size_t begin, std::span<const size_t> plain) const;
 
   std::vector<Node> nodes_ = std::vector<Node>(1);
   std::array<uint32_t, 256> first_{};  // the root's children, 0 where there is none

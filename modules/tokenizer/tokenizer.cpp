@@ -32,6 +32,21 @@ constexpr std::array kEndOfTurn = {"<|im_end|>",
                                    "<\xEF\xBD\x9C"
                                    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"};
 
+// Where those of the offsets into `text` that lie in its part `segment` are in the normalised segment.
+std::vector<size_t> plain_bytes_within(std::string_view segment, std::string_view text, std::span<const size_t> offsets,
+                                       const TokenizerParts& parts) {
+  std::vector<size_t> result;
+  if (parts.normalized.empty()) return result;
+  const auto begin = static_cast<size_t>(segment.data() - text.data());
+  auto next = std::lower_bound(offsets.begin(), offsets.end(), begin);
+  for (; next != offsets.end() && *next < begin + segment.size(); ++next) {
+    std::string before(segment.substr(0, *next - begin));
+    if (parts.normalizer) parts.normalizer->apply(before);
+    result.push_back(before.size());
+  }
+  return result;
+}
+
 }  // namespace
 
 int32_t TokenizerParts::find(std::string_view text) const {
@@ -73,7 +88,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
   if (options.add_special_tokens) ids = parts_->before;
   const TokenizerParts& parts = *parts_;
   auto tokenize = [&](Piece piece) { parts.model->tokenize(piece.text, ids); };
-  for (const auto& segment : parts.plain.split(text, !reads_special)) {
+  for (const auto& segment : parts.plain.split(text, !reads_special, options.plain_bytes)) {
     if (segment.id >= 0) {
       ids.push_back(segment.id);
       continue;
@@ -86,7 +101,8 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
       stretch = normalized;
     }
     bool first = segment.text.data() == text.data();
-    for (const auto& part : parts.normalized.split(stretch, !reads_special)) {
+    const std::vector<size_t> plain = plain_bytes_within(segment.text, text, options.plain_bytes, parts);
+    for (const auto& part : parts.normalized.split(stretch, !reads_special, plain)) {
       if (part.id >= 0) {
         ids.push_back(part.id);
       } else if (parts.pre_tokenizer) {
@@ -138,6 +154,13 @@ std::optional<int32_t> Tokenizer::token_id(std::string_view text) const {
 bool Tokenizer::is_special(int32_t id) const {
   auto found = parts_->added_by_id.find(id);
   return found != parts_->added_by_id.end() && parts_->added[found->second].special;
+}
+
+std::vector<int32_t> Tokenizer::special_tokens() const {
+  std::vector<int32_t> ids;
+  for (const AddedToken& token : parts_->added)
+    if (token.special) ids.push_back(token.id);
+  return ids;
 }
 
 int64_t Tokenizer::vocab_size() const {

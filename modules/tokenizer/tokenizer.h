@@ -27,6 +27,9 @@ struct EncodeOptions {
   // llama.cpp publishes for its vocabularies are made so). Added tokens that are not special, and GGUF's and
   // sentencepiece's user-defined ones, are always read.
   enum class ParseSpecial { automatic, yes, no } parse_special = ParseSpecial::automatic;
+  // Offsets of bytes, ascending, that are no part of a special token whatever they spell: what a user wrote into a text
+  // whose other special tokens are read. Must outlive the call.
+  std::span<const size_t> plain_bytes = {};
 };
 
 struct TokenizerParts;
@@ -61,6 +64,8 @@ class Tokenizer {
   std::optional<int32_t> token_id(std::string_view text) const;
   // Whether it is a control token: special in tokenizer.json, control or unknown elsewhere.
   bool is_special(int32_t id) const;
+  // All of these, in the order of the file.
+  std::vector<int32_t> special_tokens() const;
   // The largest id + 1.
   int64_t vocab_size() const;
 
