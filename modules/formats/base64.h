@@ -1,0 +1,12 @@
+// Base64 as RFC 4648, section 4, has it: the standard alphabet, padded, nothing else between.
+#pragma once
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace lathe {
+
+// The bytes that `text` spells; empty where it is not base64.
+std::optional<std::string> decode_base64(std::string_view text);
+
+}  // namespace lathe
