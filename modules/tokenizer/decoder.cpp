@@ -322,20 +322,23 @@ class MetaspaceDecoder : public TokenMap {
   bool prepended_;
 };
 
+// Takes away the spaces that tokenising English put before punctuation: the reference's list, in its order.
+std::string cleaned_up(std::string token) {
+  static constexpr std::pair<const char*, const char*> kCleanups[] = {
+      {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
+      {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  for (const auto& [from, to] : kCleanups)
+    for (size_t at = 0; (at = token.find(from, at)) != std::string::npos; at += std::string_view(to).size())
+      token.replace(at, std::string_view(from).size(), to);
+  return token;
+}
+
 class WordPieceDecoder : public TokenMap {
  public:
   WordPieceDecoder(std::string prefix, bool cleanup) : prefix_(std::move(prefix)), cleanup_(cleanup) {}
   std::string map(std::string token, size_t index) const override {
     if (index > 0) token = token_bytes(std::move(token));
-    if (!cleanup_) return token;
-    // The reference's list, English only and in this order.
-    static constexpr std::pair<const char*, const char*> kCleanups[] = {
-        {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
-        {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
-    for (const auto& [from, to] : kCleanups)
-      for (size_t at = 0; (at = token.find(from, at)) != std::string::npos; at += std::string_view(to).size())
-        token.replace(at, std::string_view(from).size(), to);
-    return token;
+    return cleanup_ ? cleaned_up(std::move(token)) : token;
   }
   std::string token_bytes(std::string token) const override {
     if (!prefix_.empty() && token.starts_with(prefix_)) return token.substr(prefix_.size());
@@ -344,6 +347,38 @@ class WordPieceDecoder : public TokenMap {
 
  private:
   std::string prefix_;
+  bool cleanup_;
+};
+
+// Connectionist temporal classification (speech): a token that repeats counts once, padding parts the repeats.
+class CtcDecoder : public Decoder {
+ public:
+  CtcDecoder(const std::string& pad, const std::string& delimiter, bool cleanup)
+      : pad_(pad, Regex::Syntax::literal), delimiter_(delimiter, Regex::Syntax::literal), cleanup_(cleanup) {}
+  std::unique_ptr<DecoderStage> start(DecoderStage& next) const override {
+    return std::make_unique<Stage>(*this, next);
+  }
+  std::string token_bytes(std::string token) const override {
+    token = replace_all(token, pad_, "");
+    return cleanup_ ? replace_all(cleaned_up(std::move(token)), delimiter_, " ") : token;
+  }
+
+ private:
+  class Stage : public TokenStage {
+   public:
+    Stage(const CtcDecoder& decoder, DecoderStage& next) : TokenStage(next), decoder_(decoder) {}
+    void token(std::string text) override {
+      if (last_ == text) return;
+      last_ = text;
+      const std::string shown = decoder_.token_bytes(std::move(text));
+      if (!shown.empty()) emit(shown);
+    }
+
+   private:
+    const CtcDecoder& decoder_;
+    std::optional<std::string> last_;
+  };
+  Regex pad_, delimiter_;
   bool cleanup_;
 };
 
@@ -438,8 +473,12 @@ std::unique_ptr<Decoder> make_decoder(const JsonNode& node) {
   if (type == "WordPiece")
     return std::make_unique<WordPieceDecoder>(node.string_or("prefix", "##"), node.boolean_or("cleanup", true));
   if (type == "BPEDecoder") return std::make_unique<BpeDecoder>(node.string_or("suffix", "</w>"));
-  node.fail(fmt::format("decoder type {} is not supported", quote(type)),
-            "supported: Sequence, ByteLevel, ByteFallback, Fuse, Replace, Strip, Metaspace, WordPiece, BPEDecoder");
+  if (type == "CTC")
+    return std::make_unique<CtcDecoder>(node.string_or("pad_token", "<pad>"),
+                                        node.string_or("word_delimiter_token", "|"), node.boolean_or("cleanup", true));
+  node.fail(
+      fmt::format("decoder type {} is not supported", quote(type)),
+      "supported: Sequence, ByteLevel, ByteFallback, Fuse, Replace, Strip, Metaspace, WordPiece, BPEDecoder, CTC");
 }
 
 }  // namespace lathe

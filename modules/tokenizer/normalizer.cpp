@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "formats/base64.h"
 #include "formats/quote.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/pattern.h"
@@ -9,6 +10,8 @@
 
 namespace lathe {
 namespace {
+
+constexpr const char* kSpaceSymbol = "\xE2\x96\x81";  // U+2581
 
 class NormalizerSequence : public Normalizer {
  public:
@@ -149,6 +152,104 @@ class BertNormalizer : public Normalizer {
   Regex white_space_{"\\s"};
 };
 
+// `tokenizers`' way with sentencepiece's rules (normalizers/precompiled.rs and the crate spm_precompiled): grapheme by
+// grapheme. The shortest rule that a grapheme of less than 6 bytes begins with replaces the whole of it; without one,
+// and in longer graphemes, each character is looked up by itself.
+class Precompiled : public Normalizer {
+ public:
+  explicit Precompiled(Charsmap charsmap) : charsmap_(std::move(charsmap)) {}
+  void apply(std::string& text) const override {
+    std::string result;
+    result.reserve(text.size() + text.size() / 8);
+    for (size_t begin = 0, end = 0; begin < text.size(); begin = end) {
+      end = grapheme_end(text, begin);
+      const std::string_view grapheme = std::string_view(text).substr(begin, end - begin);
+      if (grapheme.size() >= 6 || !replace(grapheme, result)) by_character(grapheme, result);
+    }
+    text = std::move(result);
+  }
+
+ private:
+  bool replace(std::string_view part, std::string& result) const {
+    const auto match = charsmap_.shortest(part);
+    if (match) result += match->replacement;
+    return match.has_value();
+  }
+  void by_character(std::string_view grapheme, std::string& result) const {
+    for (size_t i = 0; i < grapheme.size();) {
+      const std::string_view character = grapheme.substr(i, character_length(grapheme[i]));
+      if (!replace(character, result)) result += character;
+      i += character.size();
+    }
+  }
+  Charsmap charsmap_;
+};
+
+class UnigramNormalizer : public Normalizer {
+ public:
+  UnigramNormalizer(Charsmap charsmap, bool prefix, bool merge_spaces)
+      : charsmap_(std::move(charsmap)), prefix_(prefix), merge_spaces_(merge_spaces) {}
+  void apply(std::string& text) const override {
+    std::string result;
+    result.reserve(text.size() + text.size() / 8);
+    bool prefix_due = prefix_, in_word = false;
+    auto put = [&](std::string_view part) {
+      for (char c : part) {
+        if (c == ' ') {
+          in_word = false;
+          if (!merge_spaces_) result += kSpaceSymbol;
+          continue;
+        }
+        if (!in_word && (prefix_due || merge_spaces_)) {
+          result += kSpaceSymbol;
+          prefix_due = false;
+        }
+        in_word = true;
+        result += c;
+      }
+    };
+    for (size_t i = 0; i < text.size();) {
+      const std::string_view rest = std::string_view(text).substr(i);
+      const auto match = charsmap_.longest(rest);
+      const size_t length = match ? match->length : character_length(rest[0]);
+      put(match ? match->replacement : rest.substr(0, length));
+      i += length;
+    }
+    text = std::move(result);
+  }
+
+ private:
+  Charsmap charsmap_;
+  bool prefix_, merge_spaces_;
+};
+
+class WordNormalizer : public Normalizer {
+ public:
+  WordNormalizer(bool lower, bool strip_accents) : lower_(lower), strip_accents_(strip_accents) {}
+  void apply(std::string& text) const override {
+    if (strip_accents_) text = normalize(text, NormalForm::nfd);
+    text = filter(text, [&](char32_t c) {
+      if (is_white_space(c)) return true;
+      return c != 0 && c != 0xFFFD && !is_control(c) && !(strip_accents_ && is_mark(c));
+    });
+    if (lower_) text = lowercase(text);
+  }
+
+ private:
+  bool lower_, strip_accents_;
+};
+
+std::unique_ptr<Normalizer> make_precompiled(const JsonNode& node) {
+  const JsonNode map = node.at("precompiled_charsmap");
+  const auto bytes = decode_base64(map.string());
+  if (!bytes) map.fail("expected base64");
+  try {
+    return std::make_unique<Precompiled>(Charsmap(*bytes));
+  } catch (const Error& error) {
+    node.fail(error.what());
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<Normalizer> make_normalizer(const JsonNode& node) {
@@ -169,6 +270,7 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonNode& node) {
   if (type == "StripAccents") return std::make_unique<StripAccents>();
   if (type == "Nmt") return std::make_unique<Nmt>();
   if (type == "ByteLevel") return std::make_unique<ByteLevelNormalizer>();
+  if (type == "Precompiled") return make_precompiled(node);
   if (type == "Prepend") return std::make_unique<Prepend>(node.at("prepend").string());
   if (type == "Replace")
     return std::make_unique<Replace>(make_pattern(node.at("pattern")), node.at("content").string());
@@ -180,17 +282,25 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonNode& node) {
                                             node.boolean_or("handle_chinese_chars", true),
                                             node.boolean_or("strip_accents", lower), lower);
   }
-  node.fail(
-      fmt::format("normalizer type {} is not supported", quote(type)),
-      "supported: Sequence, NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Nmt, ByteLevel, Prepend, Replace, Strip, "
-      "BertNormalizer");
+  node.fail(fmt::format("normalizer type {} is not supported", quote(type)),
+            "supported: Sequence, NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Nmt, ByteLevel, Precompiled, Prepend, "
+            "Replace, Strip, "
+            "BertNormalizer");
 }
 
 std::unique_ptr<Normalizer> make_space_escaper(bool prefix) {
   std::vector<std::unique_ptr<Normalizer>> parts;
   if (prefix) parts.push_back(std::make_unique<Prepend>(" "));
-  parts.push_back(std::make_unique<Replace>(Regex(" ", Regex::Syntax::literal), "\xE2\x96\x81"));
+  parts.push_back(std::make_unique<Replace>(Regex(" ", Regex::Syntax::literal), kSpaceSymbol));
   return std::make_unique<NormalizerSequence>(std::move(parts));
+}
+
+std::unique_ptr<Normalizer> make_unigram_normalizer(Charsmap charsmap, bool prefix, bool merge_spaces) {
+  return std::make_unique<UnigramNormalizer>(std::move(charsmap), prefix, merge_spaces);
+}
+
+std::unique_ptr<Normalizer> make_word_normalizer(bool lower, bool strip_accents) {
+  return std::make_unique<WordNormalizer>(lower, strip_accents);
 }
 
 }  // namespace lathe

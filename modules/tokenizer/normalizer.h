@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "tokenizer/charsmap.h"
 #include "tokenizer/json_node.h"
 
 namespace lathe {
@@ -19,5 +20,12 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonNode& node);
 // What GGUF files of kind `llama` imply: every stretch of text begins with U+2581 when `prefix` is set, and every space
 // becomes U+2581.
 std::unique_ptr<Normalizer> make_space_escaper(bool prefix);
+
+// What GGUF files of kind `t5` imply: the rules of `charsmap`, the longest match first; U+2581 for spaces and before
+// the text (`prefix`); runs of spaces as one and none at the end (`merge_spaces`).
+std::unique_ptr<Normalizer> make_unigram_normalizer(Charsmap charsmap, bool prefix, bool merge_spaces);
+
+// What GGUF files of kind `bert` imply: controls are dropped, and with `strip_accents` all marks, after decomposition.
+std::unique_ptr<Normalizer> make_word_normalizer(bool lower, bool strip_accents);
 
 }  // namespace lathe

@@ -10,11 +10,6 @@ bool matches(const Regex& set, std::string_view character) {
   return Regex::Matches(set, character).next(begin, end);
 }
 
-bool is_white_space(std::string_view character) {
-  static const Regex set("\\s");
-  return matches(set, character);
-}
-
 bool is_word_character(std::string_view character) {
   static const Regex set("[\\w\\p{Join_Control}]");
   return matches(set, character);
@@ -53,7 +48,8 @@ std::string replace_all(std::string_view text, const Regex& pattern, std::string
 size_t white_space_before(std::string_view text, size_t end) {
   while (end > 0) {
     const size_t begin = previous_character(text, end);
-    if (!is_white_space(text.substr(begin, end - begin))) break;
+    size_t position = begin;
+    if (!is_white_space(next_character(text, position))) break;
     end = begin;
   }
   return end;
@@ -61,9 +57,9 @@ size_t white_space_before(std::string_view text, size_t end) {
 
 size_t white_space_behind(std::string_view text, size_t begin) {
   while (begin < text.size()) {
-    const size_t length = character_length(text[begin]);
-    if (!is_white_space(text.substr(begin, length))) break;
-    begin += length;
+    size_t position = begin;
+    if (!is_white_space(next_character(text, position))) break;
+    begin = position;
   }
   return begin;
 }

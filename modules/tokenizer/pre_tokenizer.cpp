@@ -4,6 +4,7 @@
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/pattern.h"
 #include "tokenizer/unicode.h"
+#include "tokenizer/unicode_scripts.h"
 
 namespace lathe {
 namespace {
@@ -13,6 +14,11 @@ constexpr const char* kGpt2Pattern =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 // ASCII punctuation, which Unicode counts in part as symbols, and Unicode's.
 constexpr const char* kPunctuation = "[!-/:-@\\[-`{-~\\p{P}]";
+
+// BERT's own list of what it cuts out character by character (as normalizer.cpp has it).
+constexpr const char* kIdeograph =
+    "[\\x{4E00}-\\x{9FFF}\\x{3400}-\\x{4DBF}\\x{20000}-\\x{2A6DF}\\x{2A700}-\\x{2B73F}\\x{2B740}-\\x{2B81F}\\x{2B920}-"
+    "\\x{2CEAF}\\x{F900}-\\x{FAFF}\\x{2F800}-\\x{2FA1F}]";
 
 class Sequence : public PreTokenizer {
  public:
@@ -156,6 +162,25 @@ class FixedLength : public PreTokenizer {
   int64_t characters_;
 };
 
+// Cuts where the script changes. As in `tokenizers`, what belongs to no script stays with the piece before it, and what
+// of it comes first in the text is lost.
+class UnicodeScripts : public PreTokenizer {
+ public:
+  void split(Piece piece, const PieceSink& next) const override {
+    size_t begin = std::string_view::npos;
+    int last = 0;
+    for (size_t position = 0; position < piece.text.size();) {
+      const size_t here = position;
+      const int script = script_class(next_character(piece.text, position));
+      if (script == 0 || script == last) continue;
+      if (last != 0) next({piece.text.substr(begin, here - begin), piece.first && begin == 0});
+      begin = here;
+      last = script;
+    }
+    if (last != 0) next({piece.text.substr(begin), piece.first && begin == 0});
+  }
+};
+
 SplitBehavior behavior_of(const JsonNode& node) {
   const std::string name = node.string();
   if (name == "Removed") return SplitBehavior::removed;
@@ -198,6 +223,13 @@ std::unique_ptr<PreTokenizer> make_sequence(std::vector<std::unique_ptr<PreToken
   return std::make_unique<Sequence>(std::move(stages));
 }
 
+std::unique_ptr<PreTokenizer> make_word_splitter() {
+  std::vector<std::unique_ptr<PreTokenizer>> stages;
+  stages.push_back(make_split(Regex("\\s"), SplitBehavior::removed));
+  stages.push_back(make_split(Regex(std::string(kPunctuation) + "|" + kIdeograph), SplitBehavior::isolated));
+  return make_sequence(std::move(stages));
+}
+
 std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonNode& node) {
   if (node.value().is_null()) return nullptr;
   const std::string type = node.at("type").string();
@@ -225,6 +257,7 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonNode& node) {
   if (type == "CharDelimiterSplit")
     return make_split(Regex(node.at("delimiter").string(), Regex::Syntax::literal), SplitBehavior::removed);
   if (type == "BertPreTokenizer") return make_bert();
+  if (type == "UnicodeScripts") return std::make_unique<UnicodeScripts>();
   if (type == "FixedLength") {
     const int64_t characters = node.has("length") ? node.at("length").integer() : 5;
     if (characters < 1) node.fail(fmt::format("length is {}, expected at least 1", characters));
@@ -232,7 +265,7 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonNode& node) {
   }
   node.fail(fmt::format("pre_tokenizer type {} is not supported", quote(type)),
             "supported: Sequence, Split, ByteLevel, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit, "
-            "CharDelimiterSplit, BertPreTokenizer, FixedLength");
+            "CharDelimiterSplit, BertPreTokenizer, UnicodeScripts, FixedLength");
 }
 
 }  // namespace lathe

@@ -47,6 +47,8 @@ std::unique_ptr<PreTokenizer> make_split(Regex pattern, SplitBehavior behavior, 
 // Spells the bytes of each piece in GPT-2's alphabet; with `use_regex` cuts it by GPT-2's pattern first.
 std::unique_ptr<PreTokenizer> make_byte_level(bool add_prefix_space, bool use_regex);
 std::unique_ptr<PreTokenizer> make_sequence(std::vector<std::unique_ptr<PreTokenizer>> stages);
+// Words as GGUF files of kind `bert` have them: white space parts them, punctuation and ideographs stand alone.
+std::unique_ptr<PreTokenizer> make_word_splitter();
 
 // The pre-tokeniser that `node` describes, null for JSON's null. Throws Error for a type that is not supported, by
 // name.

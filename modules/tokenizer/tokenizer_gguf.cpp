@@ -1,5 +1,10 @@
 // Vocabularies inside GGUF files (specification: ggml repository, docs/gguf.md, "Tokenizer"), as llama.cpp runs them:
-// kind `gpt2` (byte-level BPE), `llama` (sentencepiece BPE by score) and `gemma4` (BPE by rank over escaped spaces).
+// kind `gpt2` (byte-level BPE), `llama` (sentencepiece BPE by score), `gemma4` (BPE by rank over escaped spaces),
+// `bert` (WordPiece) and `t5` (unigram). The surprising one: WordPiece is spelled with U+2581 before words, not ##
+// within them.
+#include <algorithm>
+#include <limits>
+
 #include "formats/gguf.h"
 #include "formats/quote.h"
 #include "tokenizer/bpe.h"
@@ -7,12 +12,14 @@
 #include "tokenizer/score_bpe.h"
 #include "tokenizer/tokenizer_parts.h"
 #include "tokenizer/unicode.h"
+#include "tokenizer/unigram.h"
+#include "tokenizer/word_piece.h"
 
 namespace lathe {
 namespace {
 
 constexpr const char* kSpaceSymbol = "\xE2\x96\x81";  // U+2581
-enum TokenType : int64_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4 };
+enum TokenType : int64_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5 };
 
 // The array under `key`, by reference: a vocabulary is too large to copy for nothing. Null when absent.
 template <class T>
@@ -42,24 +49,26 @@ class GgufVocabulary {
                   "ids given with --tokens need no tokenizer");
     parts_.kind = "GGUF, " + *kind;
     parts_.reads_special = false;
-    const bool byte_level = *kind == "gpt2", scored = *kind == "llama", escaped = *kind == "gemma4";
-    if (!byte_level && !scored && !escaped)
+    const Kind* known =
+        std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) { return *kind == k.name; });
+    if (known == std::end(kKinds))
       throw Error(fmt::format("{}: tokenizer.ggml.model {} is not supported", file_.path(), quote(*kind)),
-                  "supported: gpt2, llama, gemma4");
+                  "supported: gpt2, llama, gemma4, bert, t5");
     read_tokens();
-    read_special_ids(scored);
-    if (byte_level) {
-      build_byte_level();
-    } else if (scored) {
-      build_scored();
-    } else {
-      build_escaped();
-    }
+    read_special_ids(*known);
+    (this->*known->build)();
     read_chat_templates();
     return std::move(parts_);
   }
 
  private:
+  struct Kind {
+    const char* name;
+    void (GgufVocabulary::*build)();
+    int32_t bos, eos, unknown;  // where the file names none
+  };
+  static const Kind kKinds[5];
+
   void read_tokens() {
     const auto& tokens = required_array<std::string>(file_, "tokenizer.ggml.tokens");
     const auto* types = array<int64_t>(file_, "tokenizer.ggml.token_type");
@@ -95,23 +104,23 @@ class GgufVocabulary {
     return std::nullopt;
   }
 
-  // `scored` vocabularies have llama's ids where the file names none.
-  void read_special_ids(bool scored) {
-    parts_.bos = special_id("bos");
-    parts_.eos = special_id("eos");
-    const auto unknown = special_id("unknown");
-    if (scored) {
-      if (!parts_.bos && parts_.vocabulary->contains(1)) parts_.bos = 1;
-      if (!parts_.eos && parts_.vocabulary->contains(2)) parts_.eos = 2;
-    }
-    unknown_ = unknown ? *unknown : scored && parts_.vocabulary->contains(0) ? 0 : Vocabulary::kNone;
+  void read_special_ids(const Kind& kind) {
+    auto read = [&](std::initializer_list<const char*> names, int32_t otherwise) -> std::optional<int32_t> {
+      for (const char* name : names)
+        if (auto id = special_id(name)) return id;
+      if (parts_.vocabulary->contains(otherwise)) return otherwise;
+      return std::nullopt;
+    };
+    parts_.bos = read({"bos", "cls"}, kind.bos);
+    parts_.eos = read({"eos"}, kind.eos);
+    unknown_ = read({"unknown"}, kind.unknown).value_or(Vocabulary::kNone);
     for (const char* name : {"eot", "eom"})
       if (auto id = special_id(name)) parts_.end_of_turn.push_back(*id);
   }
 
-  void add_around(bool bos_by_default) {
+  void add_around(bool bos_by_default, bool eos_by_default = false) {
     const bool bos = file_.get<bool>("tokenizer.ggml.add_bos_token").value_or(bos_by_default);
-    const bool eos = file_.get<bool>("tokenizer.ggml.add_eos_token").value_or(false);
+    const bool eos = file_.get<bool>("tokenizer.ggml.add_eos_token").value_or(eos_by_default);
     if (bos && parts_.bos) parts_.before = {*parts_.bos};
     if (eos && parts_.eos) parts_.after = {*parts_.eos};
   }
@@ -177,6 +186,56 @@ class GgufVocabulary {
     add_around(true);
   }
 
+  void build_word_piece() {
+    const bool lower = file_.get<bool>("tokenizer.ggml.normalizer.lowercase").value_or(true);
+    const bool strip = file_.get<bool>("tokenizer.ggml.normalizer.strip_accents").value_or(lower);
+    parts_.normalizer = make_word_normalizer(lower, strip);
+    parts_.pre_tokenizer = make_word_splitter();
+    check(unknown_ >= 0, file_.path().c_str(), "tokenizer.ggml.unknown_token_id is missing");
+    parts_.model =
+        std::make_unique<WordPiece>(parts_.vocabulary, unknown_, "", std::numeric_limits<int64_t>::max(), kSpaceSymbol);
+    build_escaped_decoder(false);
+    // Always both, whatever add_bos_token says. The misspelling is the format's.
+    auto separator = special_id("seperator");
+    if (!separator) separator = special_id("separator");
+    if (!separator && parts_.vocabulary->contains(102)) separator = 102;
+    if (parts_.bos) parts_.before = {*parts_.bos};
+    if (separator) parts_.after = {*separator};
+  }
+
+  void build_unigram() {
+    std::vector<double> scores = required_array<double>(file_, "tokenizer.ggml.scores");
+    const auto* types = array<int64_t>(file_, "tokenizer.ggml.token_type");
+    check(scores.size() == static_cast<size_t>(parts_.vocabulary->size()), file_.path().c_str(),
+          "tokenizer.ggml.scores has {} elements, tokenizer.ggml.tokens {}", scores.size(), parts_.vocabulary->size());
+    std::vector<int32_t> tokens;
+    double lowest = std::numeric_limits<double>::infinity();
+    for (size_t id = 0; id < scores.size(); ++id) {
+      const int64_t type = types ? (*types)[id] : kNormal;
+      if (type == kNormal) lowest = std::min(lowest, scores[id]);
+      if (type == kUserDefined) scores[id] = 0;  // as good as certain: the scores are logarithms
+      if (type == kNormal || type == kUserDefined || type == kUnused) tokens.push_back(static_cast<int32_t>(id));
+    }
+    check(lowest < std::numeric_limits<double>::infinity(), file_.path().c_str(), "no token is a normal one");
+    UnigramOptions options;
+    options.unknown = unknown_;
+    options.unknown_score = static_cast<float>(lowest) - static_cast<float>(Unigram::kUnknownPenalty);  // in float32
+    const bool prefix = file_.get<bool>("tokenizer.ggml.add_space_prefix").value_or(false);
+    parts_.normalizer = make_unigram_normalizer(
+        read_charsmap(), prefix, file_.get<bool>("tokenizer.ggml.remove_extra_whitespaces").value_or(false));
+    parts_.model = std::make_unique<Unigram>(parts_.vocabulary, std::move(scores), tokens, options);
+    build_escaped_decoder(prefix);
+    add_around(false, true);
+  }
+
+  Charsmap read_charsmap() const {
+    const auto* numbers = array<int64_t>(file_, "tokenizer.ggml.precompiled_charsmap");
+    std::string bytes;
+    if (numbers)
+      for (int64_t number : *numbers) bytes += static_cast<char>(number);  // int8 or uint8, the same bytes
+    return Charsmap(bytes);
+  }
+
   void build_escaped_decoder(bool prefix) {
     std::vector<std::unique_ptr<Decoder>> stages;
     stages.push_back(make_literal_replacer(kSpaceSymbol, " "));
@@ -206,6 +265,12 @@ class GgufVocabulary {
   TokenizerParts parts_;
   int32_t unknown_ = Vocabulary::kNone;
 };
+
+const GgufVocabulary::Kind GgufVocabulary::kKinds[] = {{"gpt2", &GgufVocabulary::build_byte_level, -1, -1, -1},
+                                                       {"llama", &GgufVocabulary::build_scored, 1, 2, 0},
+                                                       {"gemma4", &GgufVocabulary::build_escaped, -1, -1, -1},
+                                                       {"bert", &GgufVocabulary::build_word_piece, 101, -1, 100},
+                                                       {"t5", &GgufVocabulary::build_unigram, -1, 1, 2}};
 
 }  // namespace
 

@@ -2,6 +2,12 @@
 //
 // The vocabulary and the merges, nearly all of the file, go from the parser straight into their tables; only the rest
 // becomes a JSON document. That makes loading some five times faster than through nlohmann's tree.
+//
+// `truncation` and `padding` are read and not applied, with a warning: they are settings for a batch that `tokenizers`
+// keeps in the file, transformers takes them away with every call that does not ask for them, and a prompt cut without
+// a word is no prompt.
+#include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "formats/mapped_file.h"
@@ -9,6 +15,7 @@
 #include "tokenizer/bpe.h"
 #include "tokenizer/post_processor.h"
 #include "tokenizer/tokenizer_parts.h"
+#include "tokenizer/unigram.h"
 #include "tokenizer/word_piece.h"
 
 namespace lathe {
@@ -16,7 +23,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Builds the document but for model.vocab, where it is an object, and model.merges.
+// Builds the document but for model.vocab and model.merges.
 class FileReader : public nlohmann::json_sax<Json> {
  public:
   explicit FileReader(std::string path) : path_(std::move(path)) {}
@@ -24,7 +31,9 @@ class FileReader : public nlohmann::json_sax<Json> {
   Json document;
   std::shared_ptr<Vocabulary> vocabulary = std::make_shared<Vocabulary>();
   MergeList merges;
-  bool has_vocabulary = false, has_merges = false;
+  std::vector<double> scores;                       // where model.vocab is a list of tokens with their scores
+  bool has_vocabulary = false, has_scores = false;  // model.vocab is an object, is a list
+  bool has_merges = false;
 
   bool null() override { return value(nullptr); }
   bool boolean(bool v) override { return value(v); }
@@ -32,7 +41,7 @@ class FileReader : public nlohmann::json_sax<Json> {
   bool number_unsigned(number_unsigned_t v) override {
     return v > INT64_MAX && mode_ == Mode::vocabulary ? fail("an id is out of range") : number(v);
   }
-  bool number_float(number_float_t v, const string_t&) override { return value(v); }
+  bool number_float(number_float_t v, const string_t&) override { return mode_ == Mode::scored ? score(v) : value(v); }
   bool binary(binary_t&) override { return fail("unexpected binary data"); }
   bool string(string_t& v) override {
     if (mode_ == Mode::merges) {
@@ -41,6 +50,11 @@ class FileReader : public nlohmann::json_sax<Json> {
     }
     if (mode_ == Mode::merge_pair) {
       if (pair_.size() == 2) return fail("a merge has more than two tokens");
+      pair_.push_back(std::move(v));
+      return true;
+    }
+    if (mode_ == Mode::scored) {
+      if (!pair_.empty()) return fail("vocab: a score is no number");
       pair_.push_back(std::move(v));
       return true;
     }
@@ -72,8 +86,13 @@ class FileReader : public nlohmann::json_sax<Json> {
       has_merges = true;
       return true;
     }
-    if (mode_ == Mode::merges) {
-      mode_ = Mode::merge_pair;
+    if (at_model_member("vocab")) {
+      mode_ = Mode::scores;
+      has_scores = true;
+      return true;
+    }
+    if (mode_ == Mode::merges || mode_ == Mode::scores) {
+      mode_ = mode_ == Mode::merges ? Mode::merge_pair : Mode::scored;
       pair_.clear();
       return true;
     }
@@ -86,7 +105,12 @@ class FileReader : public nlohmann::json_sax<Json> {
       mode_ = Mode::merges;
       return true;
     }
-    if (mode_ == Mode::merges) {
+    if (mode_ == Mode::scored) {
+      if (pair_.size() != 2) return fail("vocab: expected a token and its score");
+      mode_ = Mode::scores;
+      return true;
+    }
+    if (mode_ == Mode::merges || mode_ == Mode::scores) {
       mode_ = Mode::document;
       return true;
     }
@@ -98,7 +122,7 @@ class FileReader : public nlohmann::json_sax<Json> {
   }
 
  private:
-  enum class Mode { document, vocabulary, merges, merge_pair };
+  enum class Mode { document, vocabulary, scores, scored, merges, merge_pair };
   static constexpr size_t kMaxDepth = 64;
 
   bool fail(const char* message) const { throw Error(fmt::format("{}: model: {}", path_, message)); }
@@ -107,14 +131,24 @@ class FileReader : public nlohmann::json_sax<Json> {
     return mode_ == Mode::document && stack_.size() == 2 && in_model_ && key_ == name;
   }
   bool number(int64_t v) {
+    if (mode_ == Mode::scored) return score(static_cast<double>(v));
     if (mode_ != Mode::vocabulary) return value(v);
     vocabulary->add(key_, v);
+    return true;
+  }
+  bool score(double v) {
+    if (pair_.size() != 1) return fail("vocab: expected a token and its score");
+    vocabulary->add(pair_[0], vocabulary->size());
+    scores.push_back(v);
+    pair_.emplace_back();
     return true;
   }
   template <class T>
   bool value(T&& v) {
     if (mode_ != Mode::document)
-      fail(mode_ == Mode::vocabulary ? "vocab: an id is no integer" : "merges: a token is no string");
+      fail(mode_ == Mode::vocabulary                        ? "vocab: an id is no integer"
+           : mode_ == Mode::scores || mode_ == Mode::scored ? "vocab: expected tokens with their scores"
+                                                            : "merges: a token is no string");
     place(Json(std::forward<T>(v)));
     return true;
   }
@@ -180,17 +214,37 @@ std::unique_ptr<TokenModel> make_word_piece(const JsonNode& node, const Tokenize
                                      node.string_or("continuing_subword_prefix", "##"), longest);
 }
 
-std::unique_ptr<TokenModel> make_model(const JsonNode& node, const FileReader& file, TokenizerParts& parts) {
-  // Files from before the library wrote the type hold BPE or WordPiece; merges tell them apart.
-  const std::string type = node.string_or("type", file.has_merges ? "BPE" : "WordPiece");
+std::unique_ptr<TokenModel> make_unigram(const JsonNode& node, FileReader& file, const TokenizerParts& parts) {
+  if (!file.has_scores) node.at("vocab").fail("expected an array");
+  if (file.scores.empty()) node.fail("vocab is empty");
+  UnigramOptions options;
+  if (node.has("unk_id")) {
+    const int64_t unknown = node.at("unk_id").integer();
+    if (!parts.vocabulary->contains(unknown))
+      node.fail(fmt::format("unk_id is {}, the vocabulary has {} tokens", unknown, parts.vocabulary->size()));
+    options.unknown = static_cast<int32_t>(unknown);
+  }
+  options.byte_fallback = node.boolean_or("byte_fallback", false);
+  options.unknown_score = *std::min_element(file.scores.begin(), file.scores.end()) - Unigram::kUnknownPenalty;
+  std::vector<int32_t> tokens(file.scores.size());
+  std::iota(tokens.begin(), tokens.end(), 0);
+  return std::make_unique<Unigram>(parts.vocabulary, std::move(file.scores), tokens, options);
+}
+
+std::unique_ptr<TokenModel> make_model(const JsonNode& node, FileReader& file, TokenizerParts& parts) {
+  // Files from before the library wrote the type: what they hold tells them apart.
+  const char* implied = file.has_merges ? "BPE" : file.has_scores ? "Unigram" : "WordPiece";
+  const std::string type = node.string_or("type", implied);
   parts.kind = "tokenizer.json, " + type;
   if (type == "BPE") return make_bpe(node, file, parts);
+  if (type == "Unigram") return make_unigram(node, file, parts);
   if (type == "WordPiece" || type == "WordLevel") {
     if (!file.has_vocabulary) node.at("vocab").fail("expected an object");
     if (type == "WordPiece") return make_word_piece(node, parts);
     return std::make_unique<WordLevel>(parts.vocabulary, required_unknown(node, "<unk>", parts));
   }
-  node.fail(fmt::format("model type {} is not supported", quote(type)), "supported: BPE, WordPiece, WordLevel");
+  node.fail(fmt::format("model type {} is not supported", quote(type)),
+            "supported: BPE, Unigram, WordPiece, WordLevel");
 }
 
 void read_added_tokens(const JsonNode& list, TokenizerParts& parts) {
@@ -215,6 +269,15 @@ void read_added_tokens(const JsonNode& list, TokenizerParts& parts) {
     token.normalized = node.boolean_or("normalized", !token.special);
     parts.added.push_back(std::move(token));
   }
+}
+
+void warn_of_settings(const JsonNode& document, TokenizerParts& parts) {
+  for (const char* setting : {"truncation", "padding"})
+    if (document.has(setting))
+      parts.warnings.push_back(
+          fmt::format("{}.{} is not applied: it is a setting for a batch, which transformers drops "
+                      "too",
+                      document.where(), setting));
 }
 
 // A member that may be absent, which is the same as null.
@@ -242,6 +305,7 @@ TokenizerParts load_tokenizer_json(const std::string& path) {
 
   TokenizerParts parts;
   parts.vocabulary = file.vocabulary;
+  warn_of_settings(document, parts);
   if (document.has("added_tokens")) read_added_tokens(document.at("added_tokens"), parts);
   try {
     parts.normalizer = make_normalizer(member(document, "normalizer"));

@@ -181,6 +181,27 @@ std::string lowercase(std::string_view text) {
   return result;
 }
 
+size_t grapheme_end(std::string_view text, size_t begin) {
+  size_t end = begin;
+  auto previous = static_cast<utf8proc_int32_t>(next_character(text, end));
+  utf8proc_int32_t state = 0;
+  while (end < text.size()) {
+    const auto lead = static_cast<unsigned char>(text[end]);
+    if (previous < 0x80 && lead < 0x80 && lead != '\n') break;  // nearly always
+    size_t position = end;
+    const auto character = static_cast<utf8proc_int32_t>(next_character(text, position));
+    if (utf8proc_grapheme_break_stateful(previous, character, &state)) break;
+    previous = character;
+    end = position;
+  }
+  return end;
+}
+
+bool is_white_space(char32_t c) {
+  return c == ' ' || (c >= '\t' && c <= '\r') || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
 bool is_mark(char32_t character) {
   const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(character));
   return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME;

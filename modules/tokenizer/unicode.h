@@ -1,6 +1,6 @@
 // UTF-8 and Unicode: validation, repair of broken bytes, normal forms, lower case, general categories.
 //
-// Properties and normal forms come from utf8proc; nothing of Unicode is listed by hand here.
+// Properties and normal forms come from utf8proc; only white space, which is fixed, is listed by hand.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -48,6 +48,10 @@ std::string normalize(std::string_view text, NormalForm form);
 // Character by character, without context (a final sigma is a sigma), as Rust's char::to_lowercase.
 std::string lowercase(std::string_view text);
 
+// Where the extended grapheme cluster (Unicode Standard Annex 29) that begins at `begin` ends.
+size_t grapheme_end(std::string_view text, size_t begin);
+
+bool is_white_space(char32_t character);      // property White_Space
 bool is_mark(char32_t character);             // general category M
 bool is_nonspacing_mark(char32_t character);  // general category Mn
 bool is_control(char32_t character);          // general category Cc, Cf or Co: control, format, private use
