@@ -109,25 +109,39 @@ void Bpe::split(std::string_view piece, std::vector<Symbol>& symbols) const {
   }
 }
 
-void Bpe::merge(std::string_view piece, std::vector<int32_t>& ids) const {
+void Bpe::merge(std::string_view piece, std::vector<int32_t>& ids, std::vector<ModelStep>* steps) const {
   std::vector<Symbol> symbols;
   symbols.reserve(piece.size());
   split(piece, symbols);
   link(symbols);
-  merge_symbols<uint32_t>(symbols, [&](const Symbol& left, const Symbol& right, uint32_t& rank, int32_t& id) {
+  const auto lookup = [&](const Symbol& left, const Symbol& right, uint32_t& rank, int32_t& id) {
     const Rule& rule = rules_[slot_of(pair_of(left.id, right.id))];
     rank = rule.rank;
     id = rule.id;
     return rule.pair != kEmpty;
-  });
+  };
+  merge_symbols<uint32_t>(symbols, lookup, steps);
   for (const Symbol& symbol : symbols)
     if (symbol.length) ids.push_back(symbol.id);
 }
 
-void Bpe::tokenize(std::string_view piece, std::vector<int32_t>& ids) const {
-  if (options_.ignore_merges) {
-    if (const int32_t id = vocabulary_->find(piece); id >= 0) return ids.push_back(id);
+int32_t Bpe::whole(std::string_view piece) const {
+  return options_.ignore_merges ? vocabulary_->find(piece) : Vocabulary::kNone;
+}
+
+std::vector<ModelStep> Bpe::explain(std::string_view piece, std::vector<int32_t>& ids) const {
+  std::vector<ModelStep> steps;
+  if (const int32_t id = whole(piece); id >= 0) {
+    ids.push_back(id);
+    steps.push_back({ModelStep::Kind::token, 0, 0, piece.size(), id});
+  } else {
+    merge(piece, ids, &steps);
   }
+  return steps;
+}
+
+void Bpe::tokenize(std::string_view piece, std::vector<int32_t>& ids) const {
+  if (const int32_t id = whole(piece); id >= 0) return ids.push_back(id);
   // Affixes depend on where in the piece a character stands, so such a piece stays whole.
   const bool affixes = !options_.continuing_subword_prefix.empty() || !options_.end_of_word_suffix.empty();
   words_.tokenize(piece, !affixes, ids, [this](std::string_view word, std::vector<int32_t>& out) { merge(word, out); });

@@ -47,6 +47,8 @@ class Bpe : public TokenModel {
   // Throws Error for a rule whose tokens or whose result the vocabulary lacks.
   Bpe(std::shared_ptr<const Vocabulary> vocabulary, const MergeList& merges, BpeOptions options);
   void tokenize(std::string_view piece, std::vector<int32_t>& ids) const override;
+  std::vector<ModelStep> explain(std::string_view piece, std::vector<int32_t>& ids) const override;
+  const char* measure() const override { return "rank"; }
 
  private:
   struct Rule {
@@ -59,7 +61,8 @@ class Bpe : public TokenModel {
   size_t slot_of(uint64_t pair) const;
   void index(const MergeList& merges);
   void split(std::string_view piece, std::vector<Symbol>& symbols) const;
-  void merge(std::string_view piece, std::vector<int32_t>& ids) const;
+  int32_t whole(std::string_view piece) const;  // the id of a piece that is taken as it is
+  void merge(std::string_view piece, std::vector<int32_t>& ids, std::vector<ModelStep>* steps = nullptr) const;
 
   std::shared_ptr<const Vocabulary> vocabulary_;
   BpeOptions options_;

@@ -1,17 +1,26 @@
 // Which loader reads a path: folders by the files in them, files by what they hold, then by their names.
+#include <fmt/ranges.h>
+
 #include <array>
 #include <filesystem>
 #include <fstream>
 
 #include "tensor/errors.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_config.h"
 #include "tokenizer/tokenizer_parts.h"
 
 namespace lathe {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr const char* kForms = "supported: tokenizer.json, tokenizer.model (sentencepiece), .gguf";
+constexpr const char* kForms =
+    "supported: tokenizer.json, tekken.json, sentencepiece's .model, tiktoken's ranks, vocab.json with merges.txt, "
+    "encoder.json with vocab.bpe, vocab.txt, .gguf";
+// What is looked for in a folder, first to last: the file that says most, then what the published loaders of its kind
+// prefer. Meta keeps Llama 3's ranks in a folder of their own.
+constexpr std::array kNames = {"tokenizer.json", "tekken.json", "tokenizer.model", "qwen.tiktoken",
+                               "vocab.json",     "vocab.bpe",   "vocab.txt",       "original/tokenizer.model"};
 
 std::string first_bytes(const fs::path& path, size_t count) {
   std::ifstream file(path, std::ios::binary);
@@ -31,36 +40,56 @@ bool is_tiktoken(const fs::path& path) {
          head.substr(space + 1, line - space - 1).find_first_not_of("0123456789") == std::string::npos;
 }
 
-[[noreturn]] void refuse(const fs::path& path, const char* form) {
-  throw Error(fmt::format("{}: {} are not supported", path.string(), form), kForms);
-}
-
 fs::path find_in_folder(const fs::path& folder) {
-  for (const char* name : {"tokenizer.json", "tokenizer.model"})
+  for (const char* name : kNames)
     if (fs::exists(folder / name)) return folder / name;
-  for (const char* name : {"tekken.json", "vocab.json", "vocab.bpe", "merges.txt", "vocab.txt", "qwen.tiktoken"})
-    if (fs::exists(folder / name)) return folder / name;
-  throw Error(fmt::format("{}: no tokenizer.json and no tokenizer.model in this folder", folder.string()),
-              "ids given with --tokens need no tokenizer");
+  throw Error(
+      fmt::format("{}: no tokenizer in this folder, expected one of {}", folder.string(), fmt::join(kNames, ", ")),
+      "ids given with --tokens need no tokenizer");
 }
 
-TokenizerParts load_parts(const fs::path& path) {
+// The folder whose tokenizer_config.json belongs to `path`.
+fs::path folder_of(const fs::path& path) {
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  if (folder.filename() == "original" && !fs::exists(folder / "tokenizer_config.json")) return folder / "..";
+  return folder;
+}
+
+// `pattern` is asked for: has the form any use for it?
+void check_pattern(const fs::path& path, const std::string& pattern, bool takes_pattern) {
+  if (!pattern.empty() && !takes_pattern)
+    throw Error(fmt::format("{}: --pattern is given, but this file says itself how text is cut", path.string()),
+                "--pattern is for tiktoken's ranks and for vocab.json with merges.txt");
+}
+
+TokenizerParts load_by_form(const fs::path& path, bool merges, bool ranks, const TokenizerConfig& config,
+                            const std::string& pattern) {
+  const std::string file = path.string(), name = path.filename().string(), extension = path.extension().string();
+  if (merges) return load_vocabulary_and_merges(file, config, pattern);
+  if (ranks) return load_tiktoken(file, config, pattern);
+  if (name == "vocab.txt") return load_word_list(file, config);
+  if (extension == ".json") return name.starts_with("tekken") ? load_tekken(file) : load_tokenizer_json(file);
+  if (extension == ".model") return load_sentencepiece(file, config);
+  throw Error(file + ": this is no tokenizer file that is known by its name or its content", kForms);
+}
+
+TokenizerParts load_parts(const fs::path& path, const std::string& pattern) {
   const std::string name = path.filename().string(), extension = path.extension().string();
-  if (first_bytes(path, 4) == "GGUF" || extension == ".gguf") return load_gguf_vocabulary(path.string());
-  if (name.rfind("tekken", 0) == 0 && extension == ".json") refuse(path, "tekken vocabularies");
-  if (name == "vocab.json" || name == "encoder.json" || name == "merges.txt" || name == "vocab.bpe")
-    refuse(path, "vocabularies in two files (vocab.json and merges.txt)");
-  if (name == "vocab.txt") refuse(path, "WordPiece vocabularies as lists");
-  if (extension == ".json") return load_tokenizer_json(path.string());
-  if (is_tiktoken(path)) refuse(path, "tiktoken rank files");
-  if (extension == ".model") return load_sentencepiece(path.string());
-  throw Error(fmt::format("{}: this is no tokenizer file that is known by its name or its content", path.string()),
-              kForms);
+  const bool merges = name == "vocab.json" || name == "encoder.json" || name == "merges.txt" || name == "vocab.bpe";
+  const bool gguf = first_bytes(path, 4) == "GGUF" || extension == ".gguf";
+  const bool ranks = !gguf && !merges && name != "vocab.txt" && extension != ".json" && is_tiktoken(path);
+  check_pattern(path, pattern, merges || ranks);
+  if (gguf) return load_gguf_vocabulary(path.string());
+
+  const TokenizerConfig config(folder_of(path).string());
+  TokenizerParts parts = load_by_form(path, merges, ranks, config, pattern);
+  config.apply(parts);
+  return parts;
 }
 
 }  // namespace
 
-std::shared_ptr<const Tokenizer> Tokenizer::load(const std::string& given) {
+std::shared_ptr<const Tokenizer> Tokenizer::load(const std::string& given, const std::string& pattern) {
   fs::path path(given);
   std::error_code ignored;
   if (!fs::exists(path, ignored)) throw Error(fmt::format("{}: no such file or folder", given));
@@ -69,12 +98,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const std::string& given) {
     if (path.empty()) path = ".";
   }
   if (fs::is_directory(path)) path = find_in_folder(path);
-  TokenizerParts parts = load_parts(path);
-  if (path.extension() != ".gguf") {
-    const fs::path folder = path.parent_path();
-    read_tokenizer_config(folder.empty() ? "." : folder.string(), parts);
-  }
-  return std::make_shared<const Tokenizer>(std::move(parts));
+  return std::make_shared<const Tokenizer>(load_parts(path, pattern));
 }
 
 }  // namespace lathe

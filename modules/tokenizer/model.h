@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string_view>
 #include <vector>
 
@@ -14,9 +15,9 @@ struct ModelStep {
     merge,   // the symbols [begin, middle) and [middle, end) become one
     token,   // [begin, end) is taken as the token `id`, from left to right
   } kind;
-  size_t begin, middle, end;  // bytes of the piece; `middle` of merges alone
-  int32_t id = -1;            // -1: the stretch is no token (yet)
-  double weight = 0;          // of a merge, or of a token: in the model's `measure`
+  size_t begin, middle, end;                                 // bytes of the piece; `middle` of merges alone
+  int32_t id;                                                // -1: the stretch is no token (yet)
+  double weight = std::numeric_limits<double>::quiet_NaN();  // in the model's `measure`; NaN: none
 };
 
 class TokenModel {

@@ -6,10 +6,13 @@
 
 namespace lathe {
 
-ScoreBpe::ScoreBpe(std::shared_ptr<const Vocabulary> vocabulary, std::vector<float> scores, int32_t unknown)
-    : vocabulary_(std::move(vocabulary)), scores_(std::move(scores)), words_(*vocabulary_) {
-  check(static_cast<int64_t>(scores_.size()) == vocabulary_->size(), "tokenizer", "{} scores for {} tokens",
-        scores_.size(), vocabulary_->size());
+ScoreBpe::ScoreBpe(std::shared_ptr<const Vocabulary> vocabulary, std::vector<float> weights, int32_t unknown,
+                   Order order)
+    : vocabulary_(std::move(vocabulary)), ranks_(std::move(weights)), order_(order), words_(*vocabulary_) {
+  check(static_cast<int64_t>(ranks_.size()) == vocabulary_->size(), "tokenizer", "{} scores for {} tokens",
+        ranks_.size(), vocabulary_->size());
+  if (order_ == Order::score)
+    for (float& rank : ranks_) rank = -rank;
   for (int byte = 0; byte < 256; ++byte) {
     int32_t id = vocabulary_->find(fmt::format("<0x{:02X}>", byte));
     if (id < 0) id = vocabulary_->find(std::string(1, static_cast<char>(byte)));
@@ -17,11 +20,29 @@ ScoreBpe::ScoreBpe(std::shared_ptr<const Vocabulary> vocabulary, std::vector<flo
   }
 }
 
+int32_t ScoreBpe::whole(std::string_view piece) const {
+  return order_ == Order::rank ? vocabulary_->find(piece) : Vocabulary::kNone;
+}
+
 void ScoreBpe::tokenize(std::string_view piece, std::vector<int32_t>& ids) const {
+  if (const int32_t id = whole(piece); id >= 0) return ids.push_back(id);
   words_.tokenize(piece, true, ids, [this](std::string_view word, std::vector<int32_t>& out) { merge(word, out); });
 }
 
-void ScoreBpe::merge(std::string_view piece, std::vector<int32_t>& ids) const {
+std::vector<ModelStep> ScoreBpe::explain(std::string_view piece, std::vector<int32_t>& ids) const {
+  std::vector<ModelStep> steps;
+  if (const int32_t id = whole(piece); id >= 0) {
+    ids.push_back(id);
+    steps.push_back({ModelStep::Kind::token, 0, 0, piece.size(), id});
+    return steps;
+  }
+  merge(piece, ids, &steps);
+  if (order_ == Order::score)
+    for (ModelStep& step : steps) step.weight = -step.weight;
+  return steps;
+}
+
+void ScoreBpe::merge(std::string_view piece, std::vector<int32_t>& ids, std::vector<ModelStep>* steps) const {
   std::vector<Symbol> symbols;
   symbols.reserve(piece.size());
   for (size_t begin = 0; begin < piece.size();) {
@@ -31,12 +52,13 @@ void ScoreBpe::merge(std::string_view piece, std::vector<int32_t>& ids) const {
     begin += length;
   }
   link(symbols);
-  merge_symbols<float>(symbols, [&](const Symbol& left, const Symbol& right, float& rank, int32_t& id) {
+  const auto lookup = [&](const Symbol& left, const Symbol& right, float& rank, int32_t& id) {
     id = vocabulary_->find(piece.substr(left.begin, left.length + right.length));
     if (id < 0) return false;
-    rank = -scores_[static_cast<size_t>(id)];
+    rank = ranks_[static_cast<size_t>(id)];
     return true;
-  });
+  };
+  merge_symbols<float>(symbols, lookup, steps);
   for (const Symbol& symbol : symbols) {
     if (symbol.length == 0) continue;
     if (symbol.id >= 0) {

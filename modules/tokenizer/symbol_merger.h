@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "tokenizer/model.h"
+
 namespace lathe {
 
 struct Symbol {
@@ -26,9 +28,9 @@ inline void link(std::vector<Symbol>& symbols) {
 
 // Rank: an ordered type, smaller merges first.
 // Lookup: bool(const Symbol& left, const Symbol& right, Rank& rank, int32_t& id): whether the two merge, how early,
-// into which token.
+// into which token. With `steps`, what happens is written down; a weight is the rank.
 template <class Rank, class Lookup>
-void merge_symbols(std::vector<Symbol>& symbols, const Lookup& lookup) {
+void merge_symbols(std::vector<Symbol>& symbols, const Lookup& lookup, std::vector<ModelStep>* steps = nullptr) {
   struct Candidate {
     Rank rank;
     int32_t left;
@@ -47,6 +49,9 @@ void merge_symbols(std::vector<Symbol>& symbols, const Lookup& lookup) {
     heap.push_back(c);
     return true;
   };
+  if (steps)
+    for (const Symbol& symbol : symbols)
+      steps->push_back({ModelStep::Kind::symbol, symbol.begin, 0, symbol.begin + symbol.length, symbol.id});
   heap.reserve(symbols.size());
   for (size_t i = 0; i + 1 < symbols.size(); ++i) candidate(static_cast<int32_t>(i));
   std::make_heap(heap.begin(), heap.end(), later);
@@ -58,6 +63,9 @@ void merge_symbols(std::vector<Symbol>& symbols, const Lookup& lookup) {
     if (left.length == 0 || left.next < 0) continue;
     Symbol& right = symbols[static_cast<size_t>(left.next)];
     if (left.length + right.length != best.length) continue;
+    if (steps)
+      steps->push_back({ModelStep::Kind::merge, left.begin, right.begin, right.begin + right.length, best.id,
+                        static_cast<double>(best.rank)});
     left.id = best.id;
     left.length = best.length;
     right.length = 0;

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "tensor/errors.h"
+#include "tokenizer/explanation.h"
 #include "tokenizer/tokenizer_parts.h"
 #include "tokenizer/unicode.h"
 
@@ -76,7 +77,8 @@ Tokenizer::Tokenizer(TokenizerParts given) {
 
 Tokenizer::~Tokenizer() = default;
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+template <class Visitor>
+void Tokenizer::walk(std::string_view text, const EncodeOptions& options, Visitor& visitor) const {
   check(text.size() < static_cast<size_t>(std::numeric_limits<int32_t>::max()), "encode",
         "the text has {} bytes, expected less than 2 GiB", text.size());
   check_utf8(text, "encode");
@@ -84,13 +86,11 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
   const bool reads_special = options.parse_special == ParseSpecial::automatic
                                  ? parts_->reads_special
                                  : options.parse_special == ParseSpecial::yes;
-  std::vector<int32_t> ids;
-  if (options.add_special_tokens) ids = parts_->before;
   const TokenizerParts& parts = *parts_;
-  auto tokenize = [&](Piece piece) { parts.model->tokenize(piece.text, ids); };
+  auto tokenize = [&](Piece piece) { visitor.piece(piece.text); };
   for (const auto& segment : parts.plain.split(text, !reads_special, options.plain_bytes)) {
     if (segment.id >= 0) {
-      ids.push_back(segment.id);
+      visitor.token(segment.text, segment.id);
       continue;
     }
     std::string normalized;
@@ -100,11 +100,12 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
       parts.normalizer->apply(normalized);
       stretch = normalized;
     }
+    visitor.stretch(segment.text, stretch);
     bool first = segment.text.data() == text.data();
     const std::vector<size_t> plain = plain_bytes_within(segment.text, text, options.plain_bytes, parts);
     for (const auto& part : parts.normalized.split(stretch, !reads_special, plain)) {
       if (part.id >= 0) {
-        ids.push_back(part.id);
+        visitor.normalized_token(part.text, part.id);
       } else if (parts.pre_tokenizer) {
         parts.pre_tokenizer->split({part.text, first}, tokenize);
       } else {
@@ -113,7 +114,56 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
       first = false;
     }
   }
-  if (options.add_special_tokens) ids.insert(ids.end(), parts.after.begin(), parts.after.end());
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  struct {
+    const TokenModel& model;
+    std::vector<int32_t> ids;
+    void token(std::string_view, int32_t id) { ids.push_back(id); }
+    void stretch(std::string_view, std::string_view) {}
+    void normalized_token(std::string_view, int32_t id) { ids.push_back(id); }
+    void piece(std::string_view piece) { model.tokenize(piece, ids); }
+  } visitor{*parts_->model, {}};
+  if (options.add_special_tokens) visitor.ids = parts_->before;
+  walk(text, options, visitor);
+  if (options.add_special_tokens) visitor.ids.insert(visitor.ids.end(), parts_->after.begin(), parts_->after.end());
+  return std::move(visitor.ids);
+}
+
+Explanation Tokenizer::explain(std::string_view text, EncodeOptions options) const {
+  struct {
+    const TokenModel& model;
+    Explanation result;
+    void token(std::string_view found, int32_t id) { result.stretches.push_back({std::string(found), id, "", {}}); }
+    void stretch(std::string_view given, std::string_view normalized) {
+      result.stretches.push_back({std::string(given), -1, std::string(normalized), {}});
+    }
+    void normalized_token(std::string_view found, int32_t id) {
+      result.stretches.back().pieces.push_back({std::string(found), true, {}, {id}});
+    }
+    void piece(std::string_view text) {
+      Explanation::Piece piece{std::string(text), false, {}, {}};
+      piece.steps = model.explain(text, piece.ids);
+      result.stretches.back().pieces.push_back(std::move(piece));
+    }
+  } visitor{*parts_->model, {}};
+  walk(text, options, visitor);
+  visitor.result.measure = parts_->model->measure();
+  if (options.add_special_tokens) {
+    visitor.result.before = parts_->before;
+    visitor.result.after = parts_->after;
+  }
+  return std::move(visitor.result);
+}
+
+std::vector<int32_t> Explanation::ids() const {
+  std::vector<int32_t> ids = before;
+  for (const Stretch& stretch : stretches) {
+    if (stretch.token >= 0) ids.push_back(stretch.token);
+    for (const Piece& piece : stretch.pieces) ids.insert(ids.end(), piece.ids.begin(), piece.ids.end());
+  }
+  ids.insert(ids.end(), after.begin(), after.end());
   return ids;
 }
 

@@ -32,17 +32,22 @@ struct EncodeOptions {
   std::span<const size_t> plain_bytes = {};
 };
 
+struct Explanation;
 struct TokenizerParts;
 class DecoderStage;
 
 // Immutable once loaded; every member may be called from many threads.
 class Tokenizer {
  public:
-  // `path`: a folder with tokenizer.json, else tokenizer.model; or one of these files, a GGUF file, or a checkpoint
-  // (.safetensors, .bin) with its tokenizer beside it. tokenizer_config.json and chat_template.jinja are read from the
-  // same folder where there are any. Throws Error naming the file, the component and its type when something is
-  // missing, broken or not supported; nothing is ignored in silence.
-  static std::shared_ptr<const Tokenizer> load(const std::string& path);
+  // `path`: a folder, of whose files the first of these counts: tokenizer.json, tekken.json, tokenizer.model
+  // (sentencepiece or tiktoken ranks, told apart by their content), qwen.tiktoken, vocab.json with merges.txt,
+  // vocab.bpe with encoder.json, vocab.txt, original/tokenizer.model; or one of these files, a GGUF file, or a
+  // checkpoint (.safetensors, .bin) with its tokenizer beside it. tokenizer_config.json and what goes with it is read
+  // from the same folder where it is. `pattern` is for files that do not say how text is cut, tiktoken's ranks and
+  // vocab.json: "gpt2", "llama3", "qwen" (each with the special tokens that go with its ranks), or a regular
+  // expression. Throws Error naming the file, the component and its type when something is missing, broken or not
+  // supported; nothing is ignored in silence.
+  static std::shared_ptr<const Tokenizer> load(const std::string& path, const std::string& pattern = {});
 
   explicit Tokenizer(TokenizerParts parts);
   ~Tokenizer();
@@ -51,6 +56,9 @@ class Tokenizer {
 
   // Throws Error naming the byte offset when `text` is not valid UTF-8, or is longer than 2 GiB.
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
+  // The same, step by step (tokenizer/explanation.h). The steps come from the code that encode runs, past its memory of
+  // words.
+  Explanation explain(std::string_view text, EncodeOptions options = {}) const;
 
   // What the reference decoder of the file's kind gives, special tokens kept (sentencepiece itself shows none). Always
   // valid UTF-8. Ids without a token (negative, beyond the vocabulary, in a hole: models have more rows than their
@@ -86,6 +94,9 @@ class Tokenizer {
 
  private:
   friend class StreamDecoder;
+  // Hands everything that the text is cut into to `visitor`, from left to right.
+  template <class Visitor>
+  void walk(std::string_view text, const EncodeOptions& options, Visitor& visitor) const;
   std::optional<std::string_view> decoded_spelling(int32_t id) const;
   std::unique_ptr<const TokenizerParts> parts_;
 };

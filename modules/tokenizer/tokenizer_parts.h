@@ -40,11 +40,17 @@ struct TokenizerParts {
   int32_t find(std::string_view text) const;
 };
 
-TokenizerParts load_tokenizer_json(const std::string& path);
-TokenizerParts load_sentencepiece(const std::string& path);
-TokenizerParts load_gguf_vocabulary(const std::string& path);
+class TokenizerConfig;
 
-// Reads tokenizer_config.json, special_tokens_map.json and chat templates from `folder`, where they are.
-void read_tokenizer_config(const std::string& folder, TokenizerParts& parts);
+// One loader a form. `config` is what lies in the file's folder; `pattern` is --pattern, for the forms without one of
+// their own.
+TokenizerParts load_tokenizer_json(const std::string& path);
+TokenizerParts load_gguf_vocabulary(const std::string& path);
+TokenizerParts load_sentencepiece(const std::string& path, const TokenizerConfig& config);
+TokenizerParts load_tekken(const std::string& path);
+TokenizerParts load_tiktoken(const std::string& path, const TokenizerConfig& config, const std::string& pattern);
+TokenizerParts load_vocabulary_and_merges(const std::string& path, const TokenizerConfig& config,
+                                          const std::string& pattern);
+TokenizerParts load_word_list(const std::string& path, const TokenizerConfig& config);
 
 }  // namespace lathe

@@ -5,7 +5,8 @@
 #include <sentencepiece_processor.h>
 
 #include "formats/mapped_file.h"
-#include "tokenizer/tokenizer_parts.h"
+#include "tokenizer/sentencepiece_check.h"
+#include "tokenizer/tokenizer_config.h"
 
 namespace lathe {
 namespace {
@@ -14,26 +15,41 @@ constexpr const char* kSpaceSymbol = "\xE2\x96\x81";  // U+2581
 
 class SentencePieceModel : public TokenModel {
  public:
-  explicit SentencePieceModel(std::shared_ptr<const sentencepiece::SentencePieceProcessor> processor)
-      : processor_(std::move(processor)) {}
+  SentencePieceModel(std::shared_ptr<const sentencepiece::SentencePieceProcessor> processor, bool unigram)
+      : processor_(std::move(processor)), unigram_(unigram) {}
   void tokenize(std::string_view piece, std::vector<int32_t>& ids) const override {
     std::vector<int> encoded;
     const auto status = processor_->Encode({piece.data(), piece.size()}, &encoded);
     check(status.ok(), "sentencepiece", "{}", status.ToString());
     ids.insert(ids.end(), encoded.begin(), encoded.end());
   }
+  // The library tells what it chose, not in which order it merged.
+  std::vector<ModelStep> explain(std::string_view piece, std::vector<int32_t>& ids) const override {
+    std::vector<ModelStep> steps;
+    const auto chosen = processor_->EncodeAsImmutableProto({piece.data(), piece.size()});
+    for (size_t i = 0; i < chosen.pieces_size(); ++i) {
+      const auto part = chosen.pieces(static_cast<int>(i));
+      const auto id = static_cast<int32_t>(part.id());
+      steps.push_back({ModelStep::Kind::token, part.begin(), 0, part.end(), id, processor_->GetScore(part.id())});
+      ids.push_back(id);
+    }
+    return steps;
+  }
+  const char* measure() const override { return unigram_ ? "log probability" : "score"; }
 
  private:
   std::shared_ptr<const sentencepiece::SentencePieceProcessor> processor_;
+  bool unigram_;
 };
 
 }  // namespace
 
-TokenizerParts load_sentencepiece(const std::string& path) {
+TokenizerParts load_sentencepiece(const std::string& path, const TokenizerConfig& config) {
   const auto file = MappedFile::open(path);
+  const std::string_view bytes{reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()};
+  const bool unigram = check_sentencepiece_model(bytes, path);
   auto processor = std::make_shared<sentencepiece::SentencePieceProcessor>();
-  const auto status =
-      processor->LoadFromSerializedProto({reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()});
+  const auto status = processor->LoadFromSerializedProto({bytes.data(), bytes.size()});
   check(status.ok(), path.c_str(), "no sentencepiece model: {}", status.ToString());
 
   TokenizerParts parts;
@@ -65,7 +81,8 @@ TokenizerParts load_sentencepiece(const std::string& path) {
   stages.push_back(make_literal_replacer(kSpaceSymbol, " "));
   stages.push_back(make_byte_fallback_decoder(BrokenBytes::each_byte));
   parts.decoder = make_decoder_sequence(std::move(stages));
-  parts.model = std::make_unique<SentencePieceModel>(std::move(processor));
+  parts.model = std::make_unique<SentencePieceModel>(std::move(processor), unigram);
+  config.add_tokens(parts);  // the tokens that a folder adds to the model's
   return parts;
 }
 
