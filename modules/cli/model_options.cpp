@@ -145,8 +145,8 @@ std::string read_text(const std::string& path) {
   return text;
 }
 
-std::shared_ptr<const Tokenizer> load_tokenizer_file(const std::string& path) {
-  auto tokenizer = Tokenizer::load(path);
+std::shared_ptr<const Tokenizer> load_tokenizer_file(const std::string& path, const std::string& pattern) {
+  auto tokenizer = Tokenizer::load(path, pattern);
   for (const std::string& warning : tokenizer->warnings()) fmt::print(stderr, "lathe: warning: {}\n", warning);
   return tokenizer;
 }
@@ -155,10 +155,10 @@ std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
   return load_tokenizer_file(checkpoint.format == CheckpointFormat::gguf ? checkpoint.path : checkpoint.folder);
 }
 
-std::shared_ptr<const Tokenizer> load_tokenizer_of(const std::string& model) {
+std::shared_ptr<const Tokenizer> load_tokenizer_of(const std::string& model, const std::string& pattern) {
   const std::filesystem::path path = resolve_model(model);
   const bool weights = path.extension() == ".safetensors" || path.extension() == ".bin";
-  return load_tokenizer_file(weights ? path.parent_path().string() : path.string());
+  return load_tokenizer_file(weights ? path.parent_path().string() : path.string(), pattern);
 }
 
 std::string chat_template_of(const Tokenizer& tokenizer, const std::string& model) {

@@ -42,12 +42,12 @@ void check_context(int64_t tokens, int64_t limit);
 size_t parse_size(const std::string& text, const char* option);
 // The whole of a file, or of standard input for "-". Throws Error naming the file.
 std::string read_text(const std::string& path);
-// A tokenizer from its file or folder, its warnings printed on standard error.
-std::shared_ptr<const Tokenizer> load_tokenizer_file(const std::string& path);
+// A tokenizer from its file or folder, its warnings printed on standard error; `pattern` as Tokenizer::load takes it.
+std::shared_ptr<const Tokenizer> load_tokenizer_file(const std::string& path, const std::string& pattern = {});
 // The tokenizer that lies with the checkpoint. Throws Error naming what was looked for.
 std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint);
 // The same by what `--model` names, without opening the weights.
-std::shared_ptr<const Tokenizer> load_tokenizer_of(const std::string& model);
+std::shared_ptr<const Tokenizer> load_tokenizer_of(const std::string& model, const std::string& pattern = {});
 // The template of the model; throws Error when it has none.
 std::string chat_template_of(const Tokenizer& tokenizer, const std::string& model);
 // A template's variables that the tokenizer gives: bos_token and eos_token where it has them.

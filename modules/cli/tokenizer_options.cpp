@@ -1,0 +1,49 @@
+#include "cli/tokenizer_options.h"
+
+#include <sstream>
+
+#include "cli/model_options.h"
+#include "tensor/errors.h"
+
+namespace lathe {
+
+void TokenizerOptions::declare(CLI::App& command) {
+  auto* by_model = command.add_option("--model", model, "folder, file, or name of a model");
+  auto* by_file = command.add_option(
+      "--tokenizer", tokenizer,
+      "tokenizer.json, sentencepiece's .model, tekken.json, tiktoken's ranks, vocab.json or merges.txt, vocab.bpe "
+      "(encoder.json beside it), vocab.txt, .gguf");
+  by_model->excludes(by_file);
+  command.add_option("--pattern", pattern,
+                     "gpt2, llama3, qwen or a regular expression: how text is cut before bytes merge, for files that "
+                     "do not say (tiktoken's ranks, vocab.json); each match is a piece, and so is what lies between "
+                     "two. A name brings the published special tokens, qwen normal form C too. Without it "
+                     "tokenizer_config.json decides");
+}
+
+std::shared_ptr<const Tokenizer> TokenizerOptions::load() const {
+  if (!tokenizer.empty()) return load_tokenizer_file(tokenizer, pattern);
+  if (model.empty()) throw UsageError("expected --model or --tokenizer, found neither");
+  return load_tokenizer_of(model, pattern);
+}
+
+void for_each_line(const std::string& path, const std::function<void(const nlohmann::json&)>& f) {
+  std::istringstream lines(read_text(path));
+  std::string line;
+  for (int64_t number = 1; std::getline(lines, line); ++number) {
+    if (line.empty()) continue;
+    try {
+      f(nlohmann::json::parse(line));
+    } catch (const nlohmann::json::exception& e) {
+      throw Error(fmt::format("{}: line {}: {}", path, number, e.what()));
+    } catch (const Error& e) {
+      throw Error(fmt::format("{}: line {}: {}", path, number, e.what()), e.hint());
+    }
+  }
+}
+
+std::string dump_line(const nlohmann::ordered_json& json) {
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace lathe
