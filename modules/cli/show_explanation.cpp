@@ -109,7 +109,9 @@ class TextWriter {
   }
 
   std::string taken(std::string_view text, const ModelStep& step, double& sum) const {
-    std::string shown = "takes " + visible(text.substr(step.begin, step.end - step.begin));
+    // Of the byte tokens of a character only one has a stretch of the text.
+    std::string shown = "takes " + visible(step.begin < step.end ? text.substr(step.begin, step.end - step.begin)
+                                                                 : std::string_view(tokenizer_.token_text(step.id)));
     if (std::isnan(step.weight) || explanation_.measure != "log probability") return shown;
     sum += step.weight;
     return shown + padding(shown, 22) + fmt::format("  sum {:.6g}", sum);

@@ -82,9 +82,15 @@ TokenizerParts load_parts(const fs::path& path, const std::string& pattern) {
   if (gguf) return load_gguf_vocabulary(path.string());
 
   const TokenizerConfig config(folder_of(path).string());
-  TokenizerParts parts = load_by_form(path, merges, ranks, config, pattern);
-  config.apply(parts);
-  return parts;
+  try {
+    TokenizerParts parts = load_by_form(path, merges, ranks, config, pattern);
+    config.apply(parts);
+    return parts;
+  } catch (const Error& error) {  // of a part that does not know which file it is from
+    const std::string message = error.what();
+    const bool named = message.starts_with(path.string()) || message.starts_with((folder_of(path) / "").string());
+    throw Error(named ? message : path.string() + ": " + message, error.hint());
+  }
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ struct ModelStep {
   enum class Kind {
     symbol,  // what the piece begins as, from left to right, before anything merges
     merge,   // the symbols [begin, middle) and [middle, end) become one
-    token,   // [begin, end) is taken as the token `id`, from left to right
+    token,   // [begin, end) is taken as the token `id`, from left to right; empty for a byte of a character
   } kind;
   size_t begin, middle, end;                                 // bytes of the piece; `middle` of merges alone
   int32_t id;                                                // -1: the stretch is no token (yet)

@@ -72,14 +72,8 @@ bool check_sentencepiece_model(std::string_view model, const std::string& path) 
     }
     if (fields.number != kNormalizer && fields.number != kDenormalizer) continue;
     MessageReader rules(fields.contents, path);
-    while (rules.next()) {
-      if (rules.number != kCharsmap) continue;
-      try {
-        Charsmap(rules.contents);
-      } catch (const Error& error) {
-        throw Error(path + ": " + error.what(), error.hint());
-      }
-    }
+    while (rules.next())
+      if (rules.number == kCharsmap) Charsmap(rules.contents);  // throws
   }
   return type == kUnigram;
 }

@@ -8,6 +8,7 @@
 #include "formats/gguf.h"
 #include "formats/quote.h"
 #include "tokenizer/bpe.h"
+#include "tokenizer/byte_level_scheme.h"
 #include "tokenizer/gguf_pre_tokenizers.h"
 #include "tokenizer/score_bpe.h"
 #include "tokenizer/tokenizer_parts.h"
@@ -160,6 +161,7 @@ class GgufVocabulary {
     options.skip_foreign_merges = true;
     parts_.model = std::make_unique<Bpe>(parts_.vocabulary, read_merges(), std::move(options));
     parts_.decoder = make_byte_level_decoder();
+    show_added_tokens_as_bytes(parts_);  // llama.cpp gives the text of user-defined tokens as it is
     add_around(pre->add_bos);
   }
 

@@ -66,11 +66,7 @@ MergeList read_merges(const std::string& path) {
     text.remove_prefix(std::min(line.size() + 1, text.size()));
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (line.empty() || (first && line.starts_with("#version"))) continue;
-    try {
-      merges.add_line(line);
-    } catch (const Error& error) {
-      throw Error(fmt::format("{}: {}", path, error.what()), error.hint());
-    }
+    merges.add_line(line);
   }
   return merges;
 }
@@ -107,11 +103,7 @@ TokenizerParts load_vocabulary_and_merges(const std::string& path, const Tokeniz
 
   BpeOptions options;
   options.unknown = parts.find(config.named("unk_token").value_or(known.unknown));
-  try {
-    parts.model = std::make_unique<Bpe>(vocabulary, read_merges(merges_path.string()), std::move(options));
-  } catch (const Error& error) {
-    throw Error(fmt::format("{}: {}", path, error.what()), error.hint());
-  }
+  parts.model = std::make_unique<Bpe>(vocabulary, read_merges(merges_path.string()), std::move(options));
   const bool prefix = config.settings().boolean_or("add_prefix_space", false);
   apply_byte_level_scheme(find_byte_level_scheme(pattern.empty() ? known.pattern : pattern), prefix, parts);
   show_added_tokens_as_bytes(parts);
