@@ -30,6 +30,7 @@ MAY_INCLUDE = {
                                 "llm/causal_lm.h", "llm/registry.h", "llm/load.h"],
 }
 MAY_INCLUDE["train"] = MAY_INCLUDE["generate"]
+MAY_INCLUDE["evaluate"] = MAY_INCLUDE["generate"] + ["generate"]
 FOLDERS = set(MAY_INCLUDE) | {"serve", "cli", "tests"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')

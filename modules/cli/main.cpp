@@ -34,6 +34,8 @@ void declare(CLI::App& app) {
   lathe::add_tokenize(app);
   lathe::add_detokenize(app);
   lathe::add_render_chat(app);
+  lathe::add_perplexity(app);
+  lathe::add_evaluate(app);
   lathe::add_inspect(app);
   lathe::add_bench(app);
   lathe::add_models(app);

@@ -1,0 +1,78 @@
+#include "evaluate/sequence_cache.h"
+
+#include <algorithm>
+
+namespace lathe {
+namespace {
+
+constexpr int64_t kPassTokens = 512;  // bounds the activations, not the result: a chunk's bits are those of the whole
+
+std::vector<PageGroup> equal_groups(const ModelConfig& config, int64_t pages) {
+  std::vector<PageGroup> groups;
+  for (const LayerGroup& g : layer_groups(config)) groups.push_back({g.window, pages});
+  return groups;
+}
+
+}  // namespace
+
+SequenceCache::SequenceCache(const CausalLM& model, DType dtype, int64_t longest, int64_t pages)
+    : model_(model),
+      rope_(rope_frequencies(model.config, longest)),
+      cache_(model.config, dtype, std::vector<int64_t>(layer_groups(model.config).size(), pages)),
+      blocks_(equal_groups(model.config, pages)) {}
+
+Tensor SequenceCache::extend(std::span<const Extension> extensions) {
+  int64_t rows = 0;
+  for (const Extension& e : extensions) rows += std::ssize(e.tokens);
+  Tensor all;  // (N, C)
+  int64_t row = 0, done = 0;
+  for (size_t at = 0; row < rows;) {
+    std::vector<BatchSequence> pieces;
+    int64_t tokens = 0;
+    while (at < extensions.size() && tokens < kPassTokens) {
+      const int64_t left = std::ssize(extensions[at].tokens) - done, count = std::min(left, kPassTokens - tokens);
+      if (count > 0) pieces.push_back(next_piece(extensions[at], done, count));
+      tokens += count;
+      done = count == left ? 0 : done + count;
+      at += count == left;
+    }
+    const Tensor hidden = model_.hidden(make_batch(pieces, &cache_));  // (tokens, C)
+    if (tokens == rows) return hidden;
+    if (!all.defined()) all = Tensor::empty({rows, hidden.dim(1)}, hidden.dtype());
+    std::copy_n(hidden.data<float>(), hidden.elements(), all.data<float>() + row * hidden.dim(1));
+    row += tokens;
+  }
+  return all;
+}
+
+// Tokens [begin, begin + count) of an extension, its sequence grown by them.
+BatchSequence SequenceCache::next_piece(const Extension& extension, int64_t begin, int64_t count) {
+  CachedSequence& s = *extension.sequence;
+  std::vector<PageCopy> copies;
+  check(blocks_.reserve(s.pages, s.length, s.length + count, copies), "evaluate",
+        "the cache has too few pages for {} more tokens after {}", count, s.length);
+  for (const PageCopy& copy : copies) cache_.copy_page(copy.group, copy.from, copy.to);
+  BatchSequence piece;
+  piece.tokens = extension.tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
+  piece.cached = s.length;
+  piece.pages.assign(s.pages.begin(), s.pages.end());
+  if (model_.config.uses_rope()) piece.rope = &rope_;
+  s.length += count;
+  return piece;
+}
+
+CachedSequence SequenceCache::fork(const CachedSequence& source, int64_t length) {
+  CachedSequence target;
+  if (length == 0) return target;
+  check(length <= source.length && blocks_.fork(source.pages, length, target.pages), "evaluate",
+        "a fork of {} tokens from a sequence of {}", length, source.length);
+  target.length = length;
+  return target;
+}
+
+void SequenceCache::release(CachedSequence& sequence) {
+  blocks_.release(sequence.pages);
+  sequence = {};
+}
+
+}  // namespace lathe

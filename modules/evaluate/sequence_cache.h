@@ -1,0 +1,49 @@
+// Sequences of one model in a key-value cache of their own: begun, fed, forked and let go by hand.
+//
+// What evaluation needs of the engine without its sampling: the hidden states of every token, not of a sequence's last
+// one alone. The passes are those of the engine, so the bits are, too.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "generate/block_manager.h"
+#include "llm/causal_lm.h"
+
+namespace lathe {
+
+struct CachedSequence {
+  SequencePages pages;
+  int64_t length = 0;  // tokens in the cache
+};
+
+class SequenceCache {
+ public:
+  struct Extension {
+    CachedSequence* sequence;
+    std::span<const int32_t> tokens;
+  };
+
+  // Room for `pages` pages of 16 tokens in each layer group. No sequence may exceed `longest` tokens, from which
+  // dynamic rotary scaling follows. The model must live as long.
+  SequenceCache(const CausalLM& model, DType dtype, int64_t longest, int64_t pages);
+
+  // Appends to each sequence (no one twice) its tokens and returns their hidden states (N, C), one sequence after
+  // another. Runs the model over at most 512 tokens at a time, of as many sequences as fit. Throws Error when pages are
+  // too few.
+  Tensor extend(std::span<const Extension> extensions);
+  // A sequence that shares the first `length` tokens of another.
+  CachedSequence fork(const CachedSequence& source, int64_t length);
+  // Empties a sequence and gives its pages back.
+  void release(CachedSequence& sequence);
+
+ private:
+  BatchSequence next_piece(const Extension& extension, int64_t begin, int64_t count);
+
+  const CausalLM& model_;
+  RopeFrequencies rope_;
+  KVCache cache_;
+  BlockManager blocks_;
+};
+
+}  // namespace lathe
