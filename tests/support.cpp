@@ -2,6 +2,7 @@
 #include "tests/support.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -109,9 +110,11 @@ CommandResult run_lathe(const std::vector<std::string>& arguments, std::string_v
     _exit(127);
   }
   int status = 0;
-  waitpid(child, &status, 0);
+  rusage usage{};
+  wait4(child, &status, 0, &usage);
   close(in);
-  CommandResult result{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content(out), content(err)};
+  CommandResult result{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content(out), content(err),
+                       static_cast<size_t>(usage.ru_maxrss) * 1024};
   if (result.exit_code == 127) throw std::runtime_error("cannot start " + program);
   return result;
 }

@@ -44,6 +44,7 @@ class TemporaryDirectory {
 struct CommandResult {
   int exit_code;  // 128 + the signal's number, where a signal ended it
   std::string standard_output, standard_error;
+  size_t peak_memory = 0;  // bytes resident at most, never less than the test had when it started the program
 };
 
 // Runs the program (build/lathe, or $LATHE_PROGRAM) with these arguments and waits for it. `standard_input` is all

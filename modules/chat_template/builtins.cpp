@@ -214,13 +214,8 @@ Value strftime_now(Interpreter& interpreter, Arguments& arguments) {
 }
 
 constexpr std::pair<std::string_view, Value (*)(Interpreter&, Arguments&)> globals[] = {
-    {"range", range},
-    {"dict", make_dict},
-    {"namespace", make_namespace},
-    {"cycler", make_cycler},
-    {"joiner", make_joiner},
-    {"raise_exception", raise_exception},
-    {"strftime_now", strftime_now}};
+    {"range", range},        {"namespace", make_namespace},        {"cycler", make_cycler},
+    {"joiner", make_joiner}, {"raise_exception", raise_exception}, {"strftime_now", strftime_now}};
 
 }  // namespace
 
@@ -228,14 +223,28 @@ Value make_function(std::string name, int depth, std::function<Value(Interpreter
   return std::shared_ptr<Object>(std::make_shared<Function>(std::move(name), depth, std::move(function)));
 }
 
+// dict itself, whose only attribute is fromkeys.
+class DictFunction : public Object {
+ public:
+  std::string_view type_name() const override { return "type"; }
+  std::string representation() const override { return "<class 'dict'>"; }
+  bool is_callable() const override { return true; }
+  Value call(Interpreter& interpreter, Arguments& arguments) override { return make_dict(interpreter, arguments); }
+  std::optional<Value> attribute(std::string_view name) override {
+    if (name != "fromkeys") return std::nullopt;
+    return python_attribute(Value(std::make_shared<const DictObject>()), name);
+  }
+};
+
 Value make_global(std::string_view name) {
+  if (name == "dict") return std::shared_ptr<Object>(std::make_shared<DictFunction>());
   for (const auto& [global, function] : globals)
     if (global == name) return make_function(std::string(name), 0, function);
   return Value::undefined(fmt::format("'{}' is undefined", name));
 }
 
 std::vector<std::string_view> global_names() {
-  std::vector<std::string_view> names;
+  std::vector<std::string_view> names = {"dict"};
   for (const auto& global : globals) names.push_back(global.first);
   return names;
 }
@@ -265,6 +274,7 @@ std::optional<Value> Namespace::attribute(std::string_view name) {
 }
 
 void Namespace::set(const std::string& name, Value value) {
+  if (name.starts_with('_')) fail("a namespace cannot have the attribute '{}', which begins with an underscore", name);
   charge(static_cast<std::int64_t>(attributes_.size() / 16));
   for (auto& [attribute, present] : attributes_)
     if (attribute == name) return void(present = std::move(value));
@@ -285,9 +295,7 @@ bool is_kind(BoundCall& call, Kind kind) { return call.self.kind() == kind; }
 // str(value).islower() and isupper().
 Value is_case(BoundCall& call, std::string_view method) {
   const Value text(to_text(call.self));
-  const Builtin& builtin = *find_method(text, method);
-  BoundCall inner(call.interpreter, builtin, text, call.arguments);
-  return builtin.function(inner);
+  return call_method(call.interpreter, method, text, call.arguments);
 }
 
 Value is_sequence(BoundCall& call) {
@@ -336,7 +344,7 @@ constexpr Builtin tests[] = {
     {"divisibleby", "num", [](BoundCall& c) -> Value { return equal(modulo(c.self, c[0]), Value(0)); }},
     {"eq", "other", is_equal},
     {"equalto", "other", is_equal},
-    {"escaped", "", [](BoundCall&) -> Value { return false; }},
+    {"escaped", "", [](BoundCall& c) -> Value { return c.self.is_markup(); }},
     {"even", "", [](BoundCall& c) { return remainder_is(c, 2, 0); }},
     {"false", "", [](BoundCall& c) -> Value { return is_kind(c, Kind::boolean) && !c.self.boolean(); }},
     {"filter", "", [](BoundCall& c) -> Value { return c.self.is_string() && find_filter(c.self.text()); }},

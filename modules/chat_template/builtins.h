@@ -1,8 +1,8 @@
 // The filters, tests, methods and global functions that templates can call.
 //
 // Each is a row of a table: name, parameters, function. Semantics are those of Jinja2 3.1 (jinja2/filters.py, tests.py)
-// and of Python's methods. Not there, because prompts have no use for them: urlize, xmlattr, pprint, random, wordwrap,
-// lipsum. `tojson` is transformers' (no HTML escapes, non-ASCII text as it is).
+// and of Python's methods. Not there: the filter `random` and the function `lipsum`, because a prompt is a function of
+// its inputs. `tojson` is transformers' (no HTML escapes, non-ASCII text as it is).
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -51,6 +51,10 @@ class BoundCall {
 const Builtin* find_filter(std::string_view name);
 const Builtin* find_test(std::string_view name);  // its function returns a bool
 const Builtin* find_method(const Value& object, std::string_view name);
+
+// object.name(arguments). The methods of Markup give Markup, and escape what they put in.
+Value call_method(Interpreter& interpreter, const Builtin& method, const Value& object, Arguments& arguments);
+Value call_method(Interpreter& interpreter, std::string_view name, const Value& object, Arguments& arguments);
 
 // range, dict, namespace, cycler, joiner, raise_exception, strftime_now.
 Value make_global(std::string_view name);

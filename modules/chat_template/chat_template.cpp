@@ -66,6 +66,17 @@ ChatTemplate ChatTemplate::parse(std::string_view source, std::string name) {
 }
 
 std::string ChatTemplate::render(const Inputs& inputs) const {
+  std::vector<std::string> unknown;
+  return render(inputs, unknown);
+}
+
+std::vector<std::string> ChatTemplate::unknown_variables(const Inputs& inputs) const {
+  std::vector<std::string> unknown;
+  render(inputs, unknown);
+  return unknown;
+}
+
+std::string ChatTemplate::render(const Inputs& inputs, std::vector<std::string>& unknown_variables) const {
   const std::tm now = inputs.now ? parse_time(*inputs.now) : local_time();
   jinja::Interpreter interpreter(program_->body, now, jinja::Limits{});
   try {
@@ -74,7 +85,9 @@ std::string ChatTemplate::render(const Inputs& inputs) const {
     interpreter.set("tools", jinja::from_json(inputs.tools));
     interpreter.set("documents", jinja::from_json(inputs.documents));
     interpreter.set("add_generation_prompt", inputs.add_generation_prompt);
-    return interpreter.render();
+    std::string text = interpreter.render();
+    unknown_variables.assign(interpreter.unknown_names().begin(), interpreter.unknown_names().end());
+    return text;
   } catch (const Error& error) {
     throw Error(fmt::format("{}: line {}: {}", program_->name, interpreter.line(), error.what()), error.hint());
   }

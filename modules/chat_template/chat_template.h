@@ -3,10 +3,9 @@
 // A template is a Jinja2 program that comes with the model; this renders it as transformers does (Jinja2 3.1,
 // ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks, loop controls, `{% generation %}`, `tojson`,
 // `raise_exception`, `strftime_now`). The result holds special tokens as text, most often the beginning-of-sequence
-// token too: tokenize it with special tokens parsed and without adding any. Not supported: other templates (include,
-// import, extends), automatic HTML escaping, integers of more than 64 bits, and the filters that builtins.h
-// names. A template is not trusted: its time, memory and nesting are bounded (budget.h), and going beyond is an
-// Error.
+// token too: encode_chat.h makes ids of it. Not supported, each an Error: other templates (include, import, extends),
+// automatic HTML escaping, integers of more than 64 bits (Python's grow), and what builtins.h names. A template is not
+// trusted: its time, memory and nesting are bounded (budget.h), and going beyond is an Error.
 #pragma once
 #include <map>
 #include <memory>
@@ -14,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace lathe {
 
@@ -35,7 +35,12 @@ class ChatTemplate {
   // else with what failed. Thread-safe.
   std::string render(const Inputs& inputs) const;
 
+  // The variables that this rendering reads and that nobody gave, other than by asking whether they are defined or
+  // giving a default for them; by name. Throws what render throws.
+  std::vector<std::string> unknown_variables(const Inputs& inputs) const;
+
  private:
+  std::string render(const Inputs& inputs, std::vector<std::string>& unknown_variables) const;
   struct Program;
   explicit ChatTemplate(std::shared_ptr<const Program> program);
   std::shared_ptr<const Program> program_;

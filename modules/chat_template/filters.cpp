@@ -7,6 +7,7 @@
 #include "chat_template/builtins.h"
 #include "chat_template/format.h"
 #include "chat_template/operators.h"
+#include "chat_template/text_filters.h"
 #include "chat_template/unicode.h"
 
 namespace lathe::jinja {
@@ -19,13 +20,10 @@ std::string self_text(const BoundCall& call) {
   return text;
 }
 
-// str(value).method(arguments).
+// str(value).method(arguments); Markup stays what it is.
 Value call_method(BoundCall& call, std::string_view name, std::vector<Value> positional = {}) {
-  const Value text(self_text(call));
-  const Builtin& method = *find_method(text, name);
   Arguments arguments{std::move(positional), {}};
-  BoundCall inner(call.interpreter, method, text, arguments);
-  return method.function(inner);
+  return call_method(call.interpreter, name, call.self.is_string() ? call.self : Value(self_text(call)), arguments);
 }
 
 Value lowered(const Value& value) { return value.is_string() ? Value(lower(value.text())) : value; }
@@ -72,8 +70,23 @@ std::optional<std::int64_t> parse_integer(std::string_view text, int base) {
   return value;
 }
 
-std::optional<double> parse_real(std::string_view text) {
-  text = strip(text, Side::both);
+// Without the underscores between digits; nothing where one stands elsewhere.
+std::optional<std::string> without_underscores(std::string_view text) {
+  const auto is_digit = [&](std::size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '9'; };
+  std::string result;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '_')
+      result += text[i];
+    else if (i == 0 || !is_digit(i - 1) || !is_digit(i + 1))
+      return std::nullopt;
+  }
+  return result;
+}
+
+std::optional<double> parse_real(std::string_view given) {
+  const auto digits = without_underscores(strip(given, Side::both));
+  if (!digits) return std::nullopt;
+  std::string_view text = *digits;
   if (text.starts_with('+') && text.size() > 1 && text[1] != '-') text.remove_prefix(1);
   double value = 0;
   const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -138,21 +151,6 @@ Value round_number(BoundCall& call) {
   return (method == "ceil" ? std::ceil(value) : std::floor(value)) / scale;
 }
 
-Value escape(BoundCall& call) {
-  TextBuilder output;
-  for (const char c : self_text(call)) {
-    switch (c) {
-      case '&': output.append("&amp;"); break;
-      case '<': output.append("&lt;"); break;
-      case '>': output.append("&gt;"); break;
-      case '"': output.append("&#34;"); break;
-      case '\'': output.append("&#39;"); break;
-      default: output.append(1, c);
-    }
-  }
-  return output.take();
-}
-
 // Unlike str.title: words begin behind white space and - ( { [ < only.
 Value title_words(BoundCall& call) {
   const std::string text = self_text(call);
@@ -197,19 +195,16 @@ Value indent(BoundCall& call) {
   }
   const bool first = call.flag(1), blank = call.flag(2);
   Arguments none;
-  const Value text = call.self.text() + "\n";
-  const Builtin& split_lines = *find_method(text, "splitlines");
-  BoundCall split(call.interpreter, split_lines, text, none);
+  const Value lines = call_method(call.interpreter, "splitlines", call.self.text() + "\n", none);
   TextBuilder output;
   bool is_first = true;
-  const Value lines = split_lines.function(split);
   for (const Value& line : lines.list().items) {
     if (!is_first) output.append("\n");
     if (is_first ? first : blank || !line.text().empty()) output.append(indentation);
     output.append(line.text());
     is_first = false;
   }
-  return output.take();
+  return call.self.is_markup() ? Value::markup(output.take()) : Value(output.take());
 }
 
 Value truncate(BoundCall& call) {
@@ -223,7 +218,7 @@ Value truncate(BoundCall& call) {
   if (!call.self.is_string()) fail("only a str can be truncated, not {}", type_name(call.self));
   std::string text = get_slice(call.self, Value(), Value(length - end_length), Value()).text();
   if (!call.flag(1)) text.resize(std::min(text.rfind(' '), text.size()));
-  return text + end;
+  return call.self.is_markup() ? add(Value::markup(std::move(text)), end) : Value(text + end);
 }
 
 Value json(BoundCall& call) {
@@ -271,7 +266,7 @@ Value reverse(BoundCall& call) {
   if (!call.self.is_string()) return Value::generator(std::move(items));
   TextBuilder output;
   for (const Value& item : items) output.append(item.text());
-  return output.take();
+  return call.self.is_markup() ? Value::markup(output.take()) : Value(output.take());
 }
 
 Value join(BoundCall& call) {
@@ -329,10 +324,8 @@ Value sort(BoundCall& call) {
   if (call.has(2)) {
     paths = {call[2]};
     if (call[2].is_string()) {  // "age,name" sorts by one, then the other
-      const Builtin& split = *find_method(call[2], "split");
       Arguments comma{{","}, {}};
-      BoundCall inner(call.interpreter, split, call[2], comma);
-      paths = split.function(inner).list().items;
+      paths = call_method(call.interpreter, "split", call[2], comma).list().items;
     }
   }
   std::vector<Keyed> keyed;
@@ -386,7 +379,8 @@ Value group_by(BoundCall& call) {
   for (std::size_t i = 0; i < keyed.size(); ++i) {
     members.push_back(keyed[i].item);
     if (i + 1 < keyed.size() && equal(sort_key(keyed[i].key), sort_key(keyed[i + 1].key))) continue;
-    groups.push_back(Value::tuple({keyed[i + 1 - members.size()].key, Value::list(std::exchange(members, {}))}));
+    Value group = keyed[i + 1 - members.size()].key;
+    groups.push_back(Value::named_tuple({std::move(group), Value::list(std::exchange(members, {}))}, "grouper list"));
   }
   return Value::list(std::move(groups));
 }
@@ -492,10 +486,13 @@ Value format(BoundCall& call) {
   const Arguments& arguments = call.arguments;
   if (!arguments.positional.empty() && !arguments.keywords.empty())
     fail("format: can't handle positional and keyword arguments at the same time");
-  if (arguments.keywords.empty()) return format_percent(self_text(call), Value::tuple(arguments.positional));
+  const auto format = [&](const Value& given) {
+    return modulo(call.self.is_string() ? call.self : Value(self_text(call)), given);
+  };
+  if (arguments.keywords.empty()) return format(Value::tuple(arguments.positional));
   auto dict = std::make_shared<DictObject>();
   for (const auto& [name, value] : arguments.keywords) dict->set(name, value);
-  return format_percent(self_text(call), Value(std::shared_ptr<const DictObject>(std::move(dict))));
+  return format(std::shared_ptr<const DictObject>(std::move(dict)));
 }
 
 Value attribute(BoundCall& call) {
@@ -514,11 +511,11 @@ constexpr Builtin filters[] = {
     {"d", "default_value? boolean?", default_value},
     {"default", "default_value? boolean?", default_value},
     {"dictsort", "case_sensitive? by? reverse?", dict_sort},
-    {"e", "", escape},
-    {"escape", "", escape},
+    {"e", "", [](BoundCall& c) { return escaped(c.self); }},
+    {"escape", "", [](BoundCall& c) { return escaped(c.self); }},
     {"first", "", first},
     {"float", "default?", to_real},
-    {"forceescape", "", escape},
+    {"forceescape", "", [](BoundCall& c) { return escaped(self_text(c)); }},
     {"format", "*", format},
     {"groupby", "attribute default? case_sensitive?", group_by},
     {"indent", "width? first? blank?", indent},
@@ -536,16 +533,17 @@ constexpr Builtin filters[] = {
     {"rejectattr", "*", [](BoundCall& c) { return select(c, false, true); }},
     {"replace", "old new count?",
      [](BoundCall& c) {
-       return call_method(c, "replace", {to_text(c[0]), to_text(c[1]), c.value_or(2, -1)});
+       Arguments arguments{{to_text(c[0]), to_text(c[1]), c.value_or(2, -1)}, {}};
+       return call_method(c.interpreter, "replace", self_text(c), arguments);
      }},
     {"reverse", "", reverse},
     {"round", "precision? method?", round_number},
-    {"safe", "", [](BoundCall& c) -> Value { return self_text(c); }},
+    {"safe", "", [](BoundCall& c) { return Value::markup(self_text(c)); }},
     {"select", "*", [](BoundCall& c) { return select(c, true, false); }},
     {"selectattr", "*", [](BoundCall& c) { return select(c, true, true); }},
     {"slice", "slices fill_with?", slice},
     {"sort", "reverse? case_sensitive? attribute?", sort},
-    {"string", "", [](BoundCall& c) -> Value { return self_text(c); }},
+    {"string", "", [](BoundCall& c) { return c.self.is_string() ? c.self : Value(self_text(c)); }},
     {"sum", "attribute? start?", sum},
     {"title", "", title_words},
     {"tojson", "ensure_ascii? indent? separators? sort_keys?", json},
@@ -561,7 +559,7 @@ constexpr Builtin filters[] = {
 const Builtin* find_filter(std::string_view name) {
   const Builtin* found =
       std::find_if(std::begin(filters), std::end(filters), [&](const Builtin& row) { return row.name == name; });
-  return found == std::end(filters) ? nullptr : found;
+  return found == std::end(filters) ? find_text_filter(name) : found;
 }
 
 }  // namespace lathe::jinja

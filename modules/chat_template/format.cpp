@@ -89,6 +89,19 @@ std::string format_real(double value, const Specification& spec) {
   return finish_number(std::signbit(value) && !std::isnan(value), "", digits, spec);
 }
 
+// What ascii() makes of a repr().
+std::string ascii_only(std::string_view text) {
+  std::string result;
+  for (std::size_t position = 0; position < text.size();) {
+    const auto c = static_cast<std::uint32_t>(next_code_point(text, position));
+    result += c < 0x80      ? std::string(1, static_cast<char>(c))
+              : c < 0x100   ? fmt::format("\\x{:02x}", c)
+              : c < 0x10000 ? fmt::format("\\u{:04x}", c)
+                            : fmt::format("\\U{:08x}", c);
+  }
+  return result;
+}
+
 std::string format_string(std::string_view text, const Specification& spec) {
   std::size_t end = text.size();
   if (spec.precision >= 0) {
@@ -127,9 +140,9 @@ class PercentArguments {
     return *value;
   }
   void require_all_used() const {
-    const bool all =
-        is_tuple_ ? used_ >= value_.list().items.size()
-                  : used_ > 0 || value_.is_dict() || value_.kind() == Kind::list || value_.kind() == Kind::iterable;
+    const bool all = is_tuple_ ? used_ >= value_.list().items.size()
+                               : used_ > 0 || value_.is_dict() || value_.is_undefined() ||
+                                     value_.kind() == Kind::list || value_.kind() == Kind::iterable;
     if (!all && !by_name_) fail("not all arguments converted during string formatting");
   }
 
@@ -142,8 +155,8 @@ class PercentArguments {
 std::string convert_percent(const Value& value, Specification spec) {
   switch (spec.type) {
     case 's': return format_string(to_text(value), spec);
-    case 'r':
-    case 'a': return format_string(representation(value), spec);
+    case 'r': return format_string(representation(value), spec);
+    case 'a': return format_string(ascii_only(representation(value)), spec);
     case 'c':
       return as_integer(value) ? [&] {
         std::string text;
@@ -266,6 +279,12 @@ std::string format_value(const Value& value, std::string_view specification) {
     fail("unknown format code '{}' for {}", spec.type, type_name(value));
   if (value.kind() == Kind::real || is_real_type) return format_real(as_real(value), spec);
   if (spec.precision >= 0) fail("precision not allowed in an integer format specifier");
+  if (spec.type == 'c') {
+    if (*as_integer(value) < 0 || *as_integer(value) > 0x10FFFF) fail("%c arg not in range(0x110000)");
+    std::string character;
+    append_code_point(character, static_cast<char32_t>(*as_integer(value)));
+    return pad(character, spec, '<');
+  }
   return format_integer(*as_integer(value), spec);
 }
 
@@ -316,7 +335,7 @@ class BraceFormatter {
     if (conversion == 's')
       value = to_text(value);
     else if (conversion == 'r' || conversion == 'a')
-      value = representation(value);
+      value = conversion == 'r' ? representation(value) : ascii_only(representation(value));
     else if (conversion)
       fail("unknown conversion specifier '{}'", conversion);
     return format_value(value, colon < inside.size() ? format(inside.substr(colon + 1), depth + 1) : std::string());

@@ -72,7 +72,12 @@ class Macro : public Object {
     return interpreter.call_macro(*definition_, scope_, arguments);
   }
   std::optional<Value> attribute(std::string_view name) override {
-    return name == "name" ? std::optional<Value>(definition_->name) : std::nullopt;
+    if (name == "name") return Value(definition_->name);
+    if (name == "arguments") return Value::tuple({definition_->parameters.begin(), definition_->parameters.end()});
+    if (name == "caller") return Value(definition_->uses_caller);
+    if (name == "catch_varargs") return Value(definition_->uses_varargs);
+    if (name == "catch_kwargs") return Value(definition_->uses_kwargs);
+    return std::nullopt;
   }
 
  private:
@@ -94,7 +99,9 @@ class Loop : public Object {
   }
 
   std::string_view type_name() const override { return "LoopContext"; }
-  std::string representation() const override { return fmt::format("<LoopContext {}>", index0_ + 1); }
+  std::string representation() const override {
+    return fmt::format("<LoopContext {}/{}>", index0_ + 1, const_cast<Loop*>(this)->length());  // looks ahead
+  }
   bool is_callable() const override { return true; }
   int depth() const override { return depth_of(source_) + 1; }
   std::optional<Value> attribute(std::string_view name) override;
@@ -244,9 +251,20 @@ Value Interpreter::evaluate(const ast::Expression& expression) {
 }
 
 Value Interpreter::visit(const ast::Name& node) {
+  Value value = value_or_undefined(node);
+  if (value.is_undefined() && !unknown_names_.contains(node.name)) unknown_names_.insert(node.name);
+  return value;
+}
+
+Value Interpreter::value_or_undefined(const ast::Name& node) const {
   for (const Scope* scope = scope_; scope; scope = scope->parent)
     if (const Value* value = scope->find(node.name)) return *value;
   return Value::undefined(fmt::format("'{}' is undefined", node.name));
+}
+
+Value Interpreter::evaluate_unless_unknown(const ast::Expression& expression) {
+  const auto* name = std::get_if<ast::Name>(&expression.node);
+  return name ? value_or_undefined(*name) : evaluate(expression);
 }
 
 Value Interpreter::visit(const ast::Attribute& node) { return get_attribute(evaluate(*node.object), node.name); }
@@ -293,7 +311,10 @@ Value Interpreter::apply_filter(const ast::Filter& node, const Value& value) {
   return filter->function(call);
 }
 
-Value Interpreter::visit(const ast::Filter& node) { return apply_filter(node, evaluate(*node.value)); }
+Value Interpreter::visit(const ast::Filter& node) {
+  const bool is_default = node.name == "default" || node.name == "d";
+  return apply_filter(node, is_default ? evaluate_unless_unknown(*node.value) : evaluate(*node.value));
+}
 
 // The filters of a block on its text: the innermost has no value of its own.
 Value Interpreter::apply_filter_chain(const ast::Expression& filter, const Value& text) {
@@ -306,7 +327,8 @@ Value Interpreter::apply_filter_chain(const ast::Expression& filter, const Value
 Value Interpreter::visit(const ast::Test& node) {
   const Builtin* test = find_test(node.name);
   if (!test) fail("no test named '{}'", node.name);
-  const Value value = evaluate(*node.value);
+  const bool asks = node.name == "defined" || node.name == "undefined";
+  const Value value = asks ? evaluate_unless_unknown(*node.value) : evaluate(*node.value);
   Arguments arguments = evaluate(node.arguments);
   BoundCall call(*this, *test, value, arguments);
   return test->function(call);

@@ -7,6 +7,7 @@
 #include <ctime>
 #include <deque>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -41,6 +42,8 @@ class Interpreter {
   void set(std::string_view name, Value value) { root_->set(name, std::move(value)); }
   std::string render();  // throws Error; line() then says where
   int line() const { return line_; }
+  // Names that were read without a value, but for `is defined` and `default`.
+  const std::set<std::string, std::less<>>& unknown_names() const { return unknown_names_; }
 
   // For what templates call.
   Value call(const Value& callee, Arguments& arguments);
@@ -60,6 +63,9 @@ class Interpreter {
   }
   Value visit(const ast::Constant& node) { return node.value; }
   Value visit(const ast::Name& node);
+  Value value_or_undefined(const ast::Name& node) const;
+  // Of what a test or filter is about that is made for undefined values.
+  Value evaluate_unless_unknown(const ast::Expression& expression);
   Value visit(const ast::Attribute& node);
   Value visit(const ast::Subscript& node);
   Value visit(const ast::Slice& node);
@@ -104,6 +110,7 @@ class Interpreter {
   const ast::Body& body_;
   std::tm now_;
   int maximum_depth_, depth_ = 0, line_ = 1;
+  std::set<std::string, std::less<>> unknown_names_;
   std::vector<std::shared_ptr<Namespace>> namespaces_;
   std::deque<std::unique_ptr<Scope>> captured_scopes_;
   std::unique_ptr<Scope> root_;

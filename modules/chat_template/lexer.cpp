@@ -222,6 +222,7 @@ void Lexer::skip_comment() {
 void Lexer::read_raw(std::size_t after_begin) {
   const int line = line_;
   move_to(after_begin);
+  if (position_ == source_.size()) return;  // the reference misses the end of a raw block only where there is text
   for (std::size_t tag = position_; (tag = source_.find("{%", tag)) != std::string::npos; ++tag) {
     const char sign = at(tag + 2) == '-' || at(tag + 2) == '+' ? at(tag + 2) : '\0';
     const std::size_t word = after_space(tag + (sign ? 3 : 2));
@@ -299,6 +300,8 @@ Token Lexer::read_number() {
       is_real = true;
     }
   }
+  if (base == 10 && !is_real && digits[0] == '0' && digits.find_first_not_of('0') != std::string::npos)
+    syntax_error(line_, fmt::format("the integer {} begins with 0", digits));
   Token token = make(is_real ? Token::Type::real : Token::Type::integer);
   const char *first = digits.data(), *last = first + digits.size();
   const auto result =

@@ -240,6 +240,57 @@ bool is_in_case(const BoundCall& call, CharacterClass wanted, CharacterClass oth
   return found;
 }
 
+bool all_printable(const BoundCall& call) {
+  std::string text;
+  for (const char c : self_text(call))
+    if (c != ' ') text += c;  // the only separator that is printable
+  charge_unicode(text.size());
+  for (std::size_t position = 0; position < text.size();)
+    if (!is_in_class(next_code_point(text, position), CharacterClass::printable)) return false;
+  return true;
+}
+
+// Upper case exactly where a word of cased letters begins.
+bool is_title(const BoundCall& call) {
+  const std::string& text = self_text(call);
+  charge_unicode(text.size());
+  bool within_word = false, found = false;
+  for (std::size_t position = 0; position < text.size();) {
+    const char32_t c = next_code_point(text, position);
+    const bool is_upper = is_in_class(c, CharacterClass::uppercase) || is_in_class(c, CharacterClass::titlecase);
+    const bool is_lower = is_in_class(c, CharacterClass::lowercase);
+    if ((is_upper && within_word) || (is_lower && !within_word)) return false;
+    within_word = is_upper || is_lower;
+    found |= within_word;
+  }
+  return found;
+}
+
+// Code points by a dict: to another, to a text, or to None, which removes them.
+Value translate(const BoundCall& call) {
+  const std::string& text = self_text(call);
+  if (!call[0].is_dict()) fail("translate: the table must be a dict, not {}", type_name(call[0]));
+  TextBuilder output;
+  for (std::size_t position = 0; position < text.size();) {
+    const std::size_t begin = position;
+    const auto code = static_cast<std::int64_t>(next_code_point(text, position));
+    charge(1);
+    const Value* found = call[0].dict().find(Value(code));
+    if (!found) {
+      output.append(std::string_view(text).substr(begin, position - begin));
+    } else if (const auto other = as_integer(*found)) {
+      if (*other < 0 || *other > 0x10FFFF) fail("character mapping must be in range(0x110000)");
+      std::string character;
+      append_code_point(character, static_cast<char32_t>(*other));
+      output.append(character);
+    } else if (!found->is_none()) {
+      if (!found->is_string()) fail("character mapping must return integer, None or str");
+      output.append(found->text());
+    }
+  }
+  return output.take();
+}
+
 bool is_identifier(const BoundCall& call) {
   std::size_t position = 0;
   const std::string& text = call.self.text();
@@ -314,7 +365,7 @@ using Class = CharacterClass;
 
 constexpr Builtin string_methods[] = {
     {"capitalize", "", [](BoundCall& c) -> Value { return capitalize(self_text(c)); }},
-    {"casefold", "", [](BoundCall& c) -> Value { return lower(self_text(c)); }},
+    {"casefold", "", [](BoundCall& c) -> Value { return fold_case(self_text(c)); }},
     {"center", "/width fillchar?", [](BoundCall& c) { return justify(c, '^'); }},
     {"count", "/sub start? end?", [](BoundCall& c) { return count_text(c); }},
     {"endswith", "/suffix start? end?", [](BoundCall& c) { return starts_or_ends(c, true); }},
@@ -333,7 +384,9 @@ constexpr Builtin string_methods[] = {
     {"isidentifier", "", [](BoundCall& c) -> Value { return is_identifier(c); }},
     {"islower", "", [](BoundCall& c) -> Value { return is_in_case(c, Class::lowercase, Class::uppercase); }},
     {"isnumeric", "", [](BoundCall& c) -> Value { return all_in(c, {Class::numeric}); }},
+    {"isprintable", "", [](BoundCall& c) -> Value { return c.self.text().empty() || all_printable(c); }},
     {"isspace", "", [](BoundCall& c) -> Value { return all_space(c); }},
+    {"istitle", "", [](BoundCall& c) -> Value { return is_title(c); }},
     {"isupper", "", [](BoundCall& c) -> Value { return is_in_case(c, Class::uppercase, Class::lowercase); }},
     {"join", "/iterable", [](BoundCall& c) { return join(c); }},
     {"ljust", "/width fillchar?", [](BoundCall& c) { return justify(c, '<'); }},
@@ -355,12 +408,19 @@ constexpr Builtin string_methods[] = {
     {"strip", "/chars?", [](BoundCall& c) { return strip_side(c, Side::both); }},
     {"swapcase", "", [](BoundCall& c) -> Value { return swap_case(self_text(c)); }},
     {"title", "", [](BoundCall& c) -> Value { return title(self_text(c)); }},
+    {"translate", "/table", [](BoundCall& c) { return translate(c); }},
     {"upper", "", [](BoundCall& c) -> Value { return upper(self_text(c)); }},
     {"zfill", "/width", [](BoundCall& c) { return zero_fill(c); }},
 };
 
 constexpr Builtin dict_methods[] = {
     {"copy", "", [](BoundCall& c) { return c.self; }},
+    {"fromkeys", "/iterable value?",
+     [](BoundCall& c) {
+       auto dict = std::make_shared<DictObject>();
+       for (Value& key : iterate(c[0])) dict->set(std::move(key), c.value_or(1, Value()));
+       return Value(std::shared_ptr<const DictObject>(std::move(dict)));
+     }},
     {"get", "/key default?",
      [](BoundCall& c) {
        const Value* found = c.self.dict().find(c[0]);
@@ -383,7 +443,46 @@ const Builtin* find(const Builtin (&table)[n], std::string_view name) {
   return found == table + n ? nullptr : found;
 }
 
+// Markup's methods: which arguments they escape, and that their texts are Markup.
+void escape_arguments(std::string_view method, Arguments& arguments) {
+  std::vector<Value>& given = arguments.positional;
+  const auto escape_one = [&](std::size_t i) {
+    if (i < given.size() && given[i].is_string()) given[i] = escaped(given[i]);
+  };
+  if (method == "replace" || method == "center" || method == "ljust" || method == "rjust") escape_one(1);
+  if (method == "join" && !given.empty()) {
+    std::vector<Value> items = iterate(given[0]);
+    for (Value& item : items) item = escaped(item);
+    given[0] = Value::list(std::move(items));
+  }
+  if (method != "format") return;
+  for (std::size_t i = 0; i < given.size(); ++i) escape_one(i);
+  for (auto& keyword : arguments.keywords)
+    if (keyword.second.is_string()) keyword.second = escaped(keyword.second);
+}
+
+Value as_markup(const Value& value) {
+  if (value.is_string()) return Value::markup(value.text());
+  if (value.kind() != Kind::list) return value;
+  std::vector<Value> items;
+  for (const Value& item : value.list().items) items.push_back(as_markup(item));
+  return value.list().is_tuple ? Value::tuple(std::move(items)) : Value::list(std::move(items));
+}
+
 }  // namespace
+
+Value call_method(Interpreter& interpreter, const Builtin& method, const Value& object, Arguments& arguments) {
+  if (object.is_markup()) escape_arguments(method.name, arguments);
+  BoundCall call(interpreter, method, object, arguments);
+  Value result = method.function(call);
+  return object.is_markup() ? as_markup(result) : result;
+}
+
+Value call_method(Interpreter& interpreter, std::string_view name, const Value& object, Arguments& arguments) {
+  const Builtin* method = find_method(object, name);
+  if (!method) fail("'{} object' has no attribute '{}'", type_name(object), name);
+  return call_method(interpreter, *method, object, arguments);
+}
 
 const Builtin* find_method(const Value& object, std::string_view name) {
   if (object.is_string()) return find(string_methods, name);

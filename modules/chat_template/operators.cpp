@@ -40,7 +40,7 @@ Value repeat(const Value& sequence, std::int64_t count) {
     std::string text;
     text.reserve(size * times);
     for (std::size_t i = 0; i < (size ? times : 0); ++i) text += sequence.text();
-    return text;
+    return sequence.is_markup() ? Value::markup(std::move(text)) : Value(std::move(text));
   }
   std::vector<Value> items;
   for (std::size_t i = 0; i < (size ? times : 0); ++i)
@@ -68,6 +68,7 @@ Value add(const Value& a, const Value& b) {
   }
   if (a.is_string() && b.is_string()) {
     check_room(a.text().size() + b.text().size());
+    if (a.is_markup() || b.is_markup()) return Value::markup(escaped(a).text() + escaped(b).text());
     return a.text() + b.text();
   }
   if (a.is_string()) fail("can only concatenate str (not \"{}\") to str", type_name(b));
@@ -118,11 +119,27 @@ Value floor_divide(const Value& a, const Value& b) {
   return floored_quotient(*x, *y);
 }
 
-Value modulo(const Value& a, const Value& b) {
-  if (a.is_string()) {
-    if (b.is_undefined()) fail("{}", b.problem());
-    return format_percent(a.text(), b);
+namespace {
+
+// What is formatted into Markup.
+Value escaped_strings(const Value& value) {
+  if (value.is_string()) return escaped(value);
+  if (value.kind() == Kind::list) {
+    std::vector<Value> items;
+    for (const Value& item : value.list().items) items.push_back(escaped_strings(item));
+    return same_kind(value, std::move(items));
   }
+  if (!value.is_dict()) return value;
+  auto dict = std::make_shared<DictObject>();
+  for (const auto& [key, item] : value.dict().entries()) dict->set(key, escaped_strings(item));
+  return std::shared_ptr<const DictObject>(std::move(dict));
+}
+
+}  // namespace
+
+Value modulo(const Value& a, const Value& b) {
+  if (a.is_markup()) return Value::markup(format_percent(a.text(), escaped_strings(b)));
+  if (a.is_string()) return format_percent(a.text(), b);
   if (!is_number(a) || !is_number(b)) fail_operands("%", a, b);
   if (as_real(b) == 0) fail("integer division or modulo by zero");
   const auto x = as_integer(a), y = as_integer(b);
@@ -171,6 +188,9 @@ bool contains(const Value& container, const Value& item) {
     return container.dict().find(item) != nullptr;
   }
   if (!is_iterable(container)) fail("argument of type '{}' is not iterable", type_name(container));
+  if (container.kind() == Kind::iterable && container.iterable().type == IterableObject::Type::keys &&
+      !is_hashable(item))
+    fail("unhashable type: '{}'", type_name(item));
   const auto is_item = [&](const Value& value) { return equal(value, item); };
   if (is_list(container)) return std::any_of(container.list().items.begin(), container.list().items.end(), is_item);
   const std::vector<Value> items = iterate(container);
@@ -221,7 +241,9 @@ std::optional<Value> python_element(const Value& object, const Value& index) {
   if (!integer) return std::nullopt;
   if (object.is_string()) {
     const auto position = position_of(*integer, object.string().length);
-    return position ? std::optional<Value>(code_point_at(object.string(), *position)) : std::nullopt;
+    if (!position) return std::nullopt;
+    std::string character = code_point_at(object.string(), *position);
+    return object.is_markup() ? Value::markup(std::move(character)) : Value(std::move(character));
   }
   const bool is_range = object.kind() == Kind::iterable && object.iterable().type == IterableObject::Type::range;
   if (!is_list(object) && !is_range) return std::nullopt;
@@ -232,17 +254,32 @@ std::optional<Value> python_element(const Value& object, const Value& index) {
 
 }  // namespace
 
+namespace {
+
+std::optional<Value> named_item(const ListObject& tuple, std::string_view name) {
+  std::string_view rest = tuple.names;
+  for (std::size_t i = 0; !rest.empty(); ++i) {
+    const std::size_t end = std::min(rest.find(' '), rest.size());
+    if (rest.substr(0, end) == name) return tuple.items[i];
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
 std::optional<Value> python_attribute(const Value& object, std::string_view name) {
   const bool is_dunder = name.size() > 4 && name.substr(0, 2) == "__" && name.substr(name.size() - 2) == "__";
   if (is_dunder || is_unsafe(object, name))
     return Value::undefined(fmt::format("access to attribute '{}' of '{}' object is unsafe.", name, type_name(object)));
   if (object.kind() == Kind::object) return object.object()->attribute(name);
+  if (is_list(object))
+    if (auto item = named_item(object.list(), name)) return item;
   const Builtin* method = find_method(object, name);
   if (!method) return std::nullopt;
   return make_function(std::string(name), depth_of(object),
                        [object, method](Interpreter& interpreter, Arguments& arguments) {
-                         BoundCall call(interpreter, *method, object, arguments);
-                         return method->function(call);
+                         return call_method(interpreter, *method, object, arguments);
                        });
 }
 
@@ -326,7 +363,10 @@ std::string slice_text(const StringObject& string, const SliceRange& range) {
 
 Value get_slice(const Value& object, const Value& start, const Value& stop, const Value& step) {
   if (object.is_undefined()) fail("{}", object.problem());
-  if (object.is_string()) return slice_text(object.string(), slice_range(object.string().length, start, stop, step));
+  if (object.is_string()) {
+    std::string part = slice_text(object.string(), slice_range(object.string().length, start, stop, step));
+    return object.is_markup() ? Value::markup(std::move(part)) : Value(std::move(part));
+  }
   const bool is_range = object.kind() == Kind::iterable && object.iterable().type == IterableObject::Type::range;
   if (!is_list(object) && !is_range) fail("{} cannot be sliced", description(object));
   const std::vector<Value>& source = is_range ? object.iterable().items : object.list().items;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <set>
 
 #include "chat_template/builtins.h"
 #include "chat_template/lexer.h"
@@ -190,6 +191,7 @@ class Parser {
   int loops_ = 0;  // around the current statement, within the same macro
   bool saw_caller_ = false, saw_varargs_ = false, saw_kwargs_ = false;
   std::vector<std::pair<int, std::string>> unknown_names_;
+  std::set<std::string> blocks_;
 };
 
 // Up to a tag that begins with one of `end_words`, whose name is then the current token; or to the template's end.
@@ -266,6 +268,11 @@ std::unique_ptr<Statement> Parser::parse_statement() {
     parse_signature(*definition);
     parse_macro_body(*definition, "endmacro");
     result = statement(line, Macro{std::move(definition)});
+  } else if (word == "autoescape" && following_.is_name("false")) {  // nothing is escaped in any case
+    advance(), expect_name("false");
+    With node;
+    node.body = parse_until("endautoescape");
+    result = statement(line, std::move(node));
   } else if (word == "extends" || word == "include" || word == "import" || word == "from") {
     fail_here(fmt::format("'{}' needs another template, and a chat template has none", word));
   } else {
@@ -334,7 +341,7 @@ std::unique_ptr<Statement> Parser::parse_with() {
   With node;
   while (token.text == "with" && current_.type != Type::block_end) {
     if (!node.bindings.empty()) expect_symbol(",");
-    Target target = parse_target_element(false);
+    Target target = parse_target(false);
     expect_symbol("=");
     node.bindings.emplace_back(std::move(target), parse_expression());
   }
@@ -348,7 +355,9 @@ std::unique_ptr<Statement> Parser::parse_with() {
 std::unique_ptr<Statement> Parser::parse_block() {
   const int line = advance().line;
   const std::string name = expect_identifier();
-  while (skip_name("scoped") || skip_name("required")) {}
+  if (!blocks_.insert(name).second) fail_here(fmt::format("block '{}' defined twice", name));
+  while (skip_name("scoped")) {}
+  if (current_.is_name("required")) fail_here("a required block needs a template that extends this one");
   const int loops = std::exchange(loops_, 0);
   Body body = parse_until("endblock");
   loops_ = loops;
@@ -379,7 +388,10 @@ void Parser::parse_signature(MacroDefinition& definition) {
   expect_symbol("(");
   while (!current_.is_symbol(")")) {
     if (!definition.parameters.empty()) expect_symbol(",");
-    definition.parameters.push_back(expect_identifier());
+    std::string name = expect_identifier();
+    if (std::count(definition.parameters.begin(), definition.parameters.end(), name))
+      fail_here(fmt::format("the parameter '{}' appears twice", name));
+    definition.parameters.push_back(std::move(name));
     if (skip_symbol("="))
       definition.defaults.push_back(parse_expression());
     else if (!definition.defaults.empty())
@@ -409,12 +421,7 @@ Target Parser::parse_target(bool allows_namespace) {
   Target tuple;
   tuple.is_tuple = true;
   tuple.elements.push_back(std::move(first));
-  while (skip_symbol(",")) {
-    if (current_.type == Type::block_end || current_.is_symbol(")") || current_.is_symbol("=") ||
-        current_.is_name("in"))
-      break;
-    tuple.elements.push_back(parse_target_element(allows_namespace));
-  }
+  while (skip_symbol(",")) tuple.elements.push_back(parse_target_element(allows_namespace));
   return tuple;
 }
 
@@ -760,6 +767,8 @@ CallArguments Parser::parse_arguments() {
     } else if (is_keyword) {
       std::string name = advance().text;
       advance();
+      if (std::any_of(arguments.keywords.begin(), arguments.keywords.end(), [&](auto& k) { return k.first == name; }))
+        fail_here(fmt::format("the keyword argument '{}' is repeated", name));
       arguments.keywords.emplace_back(std::move(name), parse_expression());
     } else {
       in_order = !ends_with_star && arguments.keywords.empty();

@@ -270,6 +270,24 @@ std::string lower(std::string_view text) {
   return simple_case(result, "\\L$0");
 }
 
+std::string fold_case(std::string_view text) {
+  std::string result;
+  for (std::size_t position = 0; position < text.size();) {
+    const std::size_t begin = position;
+    const char32_t code_point = next_code_point(text, position);
+    const std::string_view special = special_upper(code_point);
+    if (!special.empty())
+      result += lower(special);
+    else if (code_point == capital_sigma || code_point == 0x3C2)  // no final sigma
+      result += "σ";
+    else if (code_point == 0x17F)  // the long s
+      result += "s";
+    else
+      result += text.substr(begin, position - begin);
+  }
+  return lower(result);
+}
+
 std::string capitalize(std::string_view text) {
   if (text.empty()) return {};
   std::size_t first = 0;

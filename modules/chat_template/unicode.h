@@ -26,6 +26,7 @@ bool is_in_class(char32_t code_point, CharacterClass character_class);
 
 std::string upper(std::string_view text);
 std::string lower(std::string_view text);
+std::string fold_case(std::string_view text);   // str.casefold: "ß" is "ss"
 std::string capitalize(std::string_view text);  // first code point upper, the rest lower
 std::string title(std::string_view text);       // str.title: upper after anything that has no case, else lower
 std::string swap_case(std::string_view text);

@@ -39,13 +39,20 @@ std::size_t bytes_of(const std::vector<Value>& items) {
 
 }  // namespace
 
-StringObject::StringObject(std::string value)
-    : Tracked(sizeof(StringObject) + 48 + value.size()), text(std::move(value)), length(count_code_points(text)) {
+StringObject::StringObject(std::string value, bool markup)
+    : Tracked(sizeof(StringObject) + 48 + value.size()),
+      text(std::move(value)),
+      length(count_code_points(text)),
+      is_markup(markup) {
   charge_text(text.size());
 }
 
-ListObject::ListObject(std::vector<Value> values, bool tuple)
-    : Tracked(bytes_of(values)), items(std::move(values)), is_tuple(tuple), depth(depth_over(items)) {}
+ListObject::ListObject(std::vector<Value> values, bool tuple, std::string_view field_names)
+    : Tracked(bytes_of(values)),
+      items(std::move(values)),
+      is_tuple(tuple),
+      names(field_names),
+      depth(depth_over(items)) {}
 
 IterableObject::IterableObject(Type type, std::vector<Value> values)
     : Tracked(bytes_of(values)), type(type), items(std::move(values)), depth(depth_over(items)) {}
@@ -76,12 +83,22 @@ const Value* DictObject::find(const Value& key) const {
   return nullptr;
 }
 
+Value Value::markup(std::string text) {
+  Value value;
+  value.data_ = std::make_shared<const StringObject>(std::move(text), true);
+  return value;
+}
+
 Value Value::list(std::vector<Value> items) {
   return Value(std::make_shared<const ListObject>(std::move(items), false));
 }
 
 Value Value::tuple(std::vector<Value> items) {
   return Value(std::make_shared<const ListObject>(std::move(items), true));
+}
+
+Value Value::named_tuple(std::vector<Value> items, std::string_view names) {
+  return Value(std::make_shared<const ListObject>(std::move(items), true, names));
 }
 
 Value Value::generator(std::vector<Value> items) {
@@ -92,7 +109,11 @@ Value Value::undefined(std::string problem) {
   return Value(Undefined{std::make_shared<const std::string>(std::move(problem))});
 }
 
-Value from_json(const nlohmann::ordered_json& json) {
+namespace {
+
+// The depth is known before the values are made, so that the recursion is bounded.
+Value from_json(const nlohmann::ordered_json& json, int depth) {
+  checked_depth(depth);
   using Type = nlohmann::ordered_json::value_t;
   switch (json.type()) {
     case Type::boolean: return json.get<bool>();
@@ -109,17 +130,21 @@ Value from_json(const nlohmann::ordered_json& json) {
     }
     case Type::array: {
       std::vector<Value> items;
-      for (const auto& item : json) items.push_back(from_json(item));
+      for (const auto& item : json) items.push_back(from_json(item, depth + 1));
       return Value::list(std::move(items));
     }
     case Type::object: {
       auto dict = std::make_shared<DictObject>();
-      for (const auto& [key, value] : json.items()) dict->set(key, from_json(value));
+      for (const auto& [key, value] : json.items()) dict->set(key, from_json(value, depth + 1));
       return std::shared_ptr<const DictObject>(std::move(dict));
     }
     default: return {};
   }
 }
+
+}  // namespace
+
+Value from_json(const nlohmann::ordered_json& json) { return from_json(json, 0); }
 
 bool is_true(const Value& value) {
   switch (value.kind()) {
@@ -274,7 +299,10 @@ void append_representation(TextBuilder& output, const Value& value) {
     case Kind::boolean: return output.append(value.boolean() ? "True" : "False");
     case Kind::integer: return output.append(std::to_string(value.integer()));
     case Kind::real: return output.append(real_text(value.real()));
-    case Kind::string: return append_quoted(output, value.text());
+    case Kind::string:
+      if (value.is_markup()) output.append("Markup(");
+      append_quoted(output, value.text());
+      return value.is_markup() ? output.append(")") : void();
     case Kind::list: {
       const ListObject& list = value.list();
       output.append(list.is_tuple ? "(" : "[");
@@ -373,6 +401,22 @@ int compare(const Value& a, const Value& b, std::string_view operation) {
     return three_way(x.size(), y.size());
   }
   fail("'{}' not supported between instances of '{}' and '{}'", operation, type_name(a), type_name(b));
+}
+
+Value escaped(const Value& value) {
+  if (value.is_markup()) return value;
+  TextBuilder output;
+  for (const char c : to_text(value)) {
+    switch (c) {
+      case '&': output.append("&amp;"); break;
+      case '<': output.append("&lt;"); break;
+      case '>': output.append("&gt;"); break;
+      case '"': output.append("&#34;"); break;
+      case '\'': output.append("&#39;"); break;
+      default: output.append(1, c);
+    }
+  }
+  return Value::markup(output.take());
 }
 
 bool is_iterable(const Value& value) {

@@ -42,9 +42,10 @@ struct Undefined {
 struct None {};
 
 struct StringObject : Tracked {
-  explicit StringObject(std::string value);
+  explicit StringObject(std::string value, bool markup = false);
   const std::string text;    // valid UTF-8
   const std::size_t length;  // code points
+  const bool is_markup;      // markupsafe's Markup: escaped HTML, which escapes what is joined to it
   bool is_ascii() const { return length == text.size(); }
 };
 
@@ -67,8 +68,10 @@ class Value {
   Value(std::shared_ptr<const DictObject> dict) : data_(std::move(dict)) {}
   Value(std::shared_ptr<IterableObject> iterable) : data_(std::move(iterable)) {}
   Value(std::shared_ptr<Object> object) : data_(std::move(object)) {}
+  static Value markup(std::string text);
   static Value list(std::vector<Value> items);
   static Value tuple(std::vector<Value> items);
+  static Value named_tuple(std::vector<Value> items, std::string_view names);  // names must outlive it
   static Value generator(std::vector<Value> items);
   static Value undefined(std::string problem);
 
@@ -84,6 +87,7 @@ class Value {
   double real() const { return std::get<double>(data_); }
   const StringObject& string() const { return *std::get<std::shared_ptr<const StringObject>>(data_); }
   const std::string& text() const { return string().text; }
+  bool is_markup() const { return is_string() && string().is_markup; }
   const ListObject& list() const { return *std::get<std::shared_ptr<const ListObject>>(data_); }
   const DictObject& dict() const { return *std::get<std::shared_ptr<const DictObject>>(data_); }
   IterableObject& iterable() const { return *std::get<std::shared_ptr<IterableObject>>(data_); }
@@ -102,9 +106,10 @@ class Value {
 };
 
 struct ListObject : Tracked {  // a list or a tuple
-  ListObject(std::vector<Value> values, bool tuple);
+  ListObject(std::vector<Value> values, bool tuple, std::string_view field_names = {});
   const std::vector<Value> items;
   const bool is_tuple;
+  const std::string_view names;  // of a named tuple's items, separated by spaces
   const int depth;
 };
 
@@ -173,6 +178,8 @@ void append_text(TextBuilder& output, const Value& value);
 std::string representation(const Value& value);
 std::string python_quote(std::string_view text);  // repr of a string
 std::string real_text(double value);              // repr of a float
+// str(value) with & < > " ' as HTML writes them, as Markup; Markup is left as it is.
+Value escaped(const Value& value);
 
 bool equal(const Value& a, const Value& b);
 // -1, 0, 1, or 2 where a NaN makes everything false; `operation` (such as "<") is for the error on unordered types.
