@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "chat_template/chat_template.h"
+#include "chat_template/encode_chat.h"
 #include "cli/model_options.h"
 
 namespace lathe {
@@ -95,11 +95,7 @@ std::vector<int32_t> prompt_tokens(const Prompt& prompt, const Tokenizer* tokeni
   if (prompt.messages.is_null()) return tokenizer->encode(prompt.text.value());
   ChatTemplate::Inputs inputs = chat_inputs(*tokenizer);
   inputs.messages = prompt.messages;
-  const std::string text = ChatTemplate::parse(chat_template_of(*tokenizer, model), model).render(inputs);
-  EncodeOptions options;
-  options.add_special_tokens = false;
-  options.parse_special = EncodeOptions::ParseSpecial::yes;
-  return tokenizer->encode(text, options);
+  return encode_chat(*tokenizer, ChatTemplate::parse(chat_template_of(*tokenizer, model), model), inputs);
 }
 
 nlohmann::ordered_json to_json(const Completion& c) {

@@ -33,8 +33,9 @@ struct RequestOptions {
                   std::vector<int32_t> stop_tokens) const;
 };
 
-// Ids of a prompt: text through the tokenizer with its special tokens, messages through the model's template, whose
-// output is encoded as it stands (the template writes BOS). Throws Error when the tokenizer or template is missing.
+// Ids of a prompt: text through the tokenizer with its special tokens; messages through the model's template, which
+// writes its own BOS, and what they hold of special tokens' text stays text (chat_template/encode_chat.h). Throws Error
+// when the tokenizer or template is missing.
 std::vector<int32_t> prompt_tokens(const Prompt& prompt, const Tokenizer* tokenizer, const std::string& model);
 
 // One finished sequence as the command line prints it.
