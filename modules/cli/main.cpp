@@ -29,6 +29,7 @@ void declare(CLI::App& app) {
   app.failure_message([](const CLI::App*, const CLI::Error&) { return std::string(); });
   app.footer("lathe help COMMAND shows a command's options, their defaults and an example.");
   lathe::add_generate(app);
+  lathe::add_chat(app);
   lathe::add_logits(app);
   lathe::add_trace(app);
   lathe::add_tokenize(app);

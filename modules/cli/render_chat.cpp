@@ -1,21 +1,20 @@
 // lathe render-chat: what a chat template makes of messages, byte for byte.
+#include <fmt/core.h>
+
 #include <cstdio>
 #include <memory>
-#include <nlohmann/json.hpp>
 
-#include "chat_template/chat_template.h"
+#include "chat_template/lint.h"
 #include "cli/commands.h"
+#include "cli/json_file.h"
 #include "cli/model_options.h"
 
 namespace lathe {
 namespace {
 
-nlohmann::ordered_json read_json(const std::string& path) {
-  try {
-    return nlohmann::ordered_json::parse(read_text(path));
-  } catch (const nlohmann::json::exception& e) {
-    throw Error(fmt::format("{}: expected JSON: {}", path, e.what()));
-  }
+void print_warnings(const std::vector<std::string>& warnings) {
+  for (const std::string& warning : warnings) fmt::print(stderr, "lathe: lint: {}\n", warning);
+  if (warnings.empty()) fmt::print(stderr, "lathe: lint: ok\n");
 }
 
 }  // namespace
@@ -24,7 +23,7 @@ void add_render_chat(CLI::App& app) {
   struct Options {
     std::string model, template_file, messages, tools, now;
     std::vector<std::string> variables;
-    bool no_generation_prompt = false;
+    bool no_generation_prompt = false, lint = false;
   };
   const auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("render-chat", "render messages through a chat template");
@@ -36,22 +35,24 @@ void add_render_chat(CLI::App& app) {
   command->add_flag("--no-generation-prompt", o->no_generation_prompt, "do not begin the assistant's answer");
   command->add_option("--var", o->variables, "name=value, a variable of the template; may be repeated");
   command->add_option("--now", o->now, "ISO time that strftime_now sees");
+  command->add_flag("--lint", o->lint, "warn of what is probably wrong, on standard error");
   command->footer("Example: lathe render-chat --model models/SmolLM2-135M --messages messages.json");
   command->callback([o] {
     if (o->model.empty() && o->template_file.empty()) throw UsageError("expected --model or --template, found neither");
     ChatTemplate::Inputs inputs;
     std::string source = o->template_file;
     std::string text;
+    std::shared_ptr<const Tokenizer> tokenizer;
     if (o->model.empty()) {
       text = read_text(o->template_file);
     } else {
-      const auto tokenizer = load_tokenizer_of(o->model);
+      tokenizer = load_tokenizer_of(o->model);
       inputs = chat_inputs(*tokenizer);
       text = chat_template_of(*tokenizer, o->model);
       source = o->model;
     }
-    inputs.messages = read_json(o->messages);
-    if (!o->tools.empty()) inputs.tools = read_json(o->tools);
+    inputs.messages = read_json_file(o->messages);
+    if (!o->tools.empty()) inputs.tools = read_json_file(o->tools);
     inputs.add_generation_prompt = !o->no_generation_prompt;
     if (!o->now.empty()) inputs.now = o->now;
     for (const std::string& variable : o->variables) {
@@ -60,7 +61,9 @@ void add_render_chat(CLI::App& app) {
         throw UsageError(fmt::format("--var: expected name=value, found \"{}\"", variable));
       inputs.variables[variable.substr(0, equals)] = variable.substr(equals + 1);
     }
-    const std::string rendered = ChatTemplate::parse(text, source).render(inputs);
+    const ChatTemplate chat_template = ChatTemplate::parse(text, source);
+    const std::string rendered = chat_template.render(inputs);
+    if (o->lint) print_warnings(lint_chat(chat_template, text, inputs, tokenizer.get()));
     check(std::fwrite(rendered.data(), 1, rendered.size(), stdout) == rendered.size(), "standard output",
           "cannot be written");
   });

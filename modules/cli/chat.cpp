@@ -1,0 +1,63 @@
+// lathe chat: a conversation in the terminal, or with one message a line from a pipe.
+#include <fmt/core.h>
+
+#include "cli/chat_session.h"
+#include "cli/commands.h"
+#include "cli/line_reader.h"
+
+namespace lathe {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  RequestOptions request;
+  std::string system;
+};
+
+// In a terminal an error is told and the chat goes on; from a pipe it ends the program, as everywhere else.
+void run(const Options& o) {
+  ChatSession session(o.model, o.request, o.system);
+  LineReader reader(default_history_file());
+  if (reader.is_terminal())
+    fmt::print(stderr, "lathe: /help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves\n");
+  while (true) {
+    std::string text;
+    const LineEditor::Outcome outcome = reader.read(text);
+    if (outcome == LineEditor::Outcome::end) return;
+    if (outcome == LineEditor::Outcome::interrupted) {
+      if (text.empty()) fmt::print(stderr, "lathe: Ctrl-D or /exit leaves\n");
+      continue;
+    }
+    if (text.find_first_not_of(" \t\r\n") == std::string::npos) continue;
+    try {
+      if (!text.starts_with('/'))
+        session.ask(text);
+      else if (text.starts_with("//"))
+        session.ask(text.substr(1));
+      else if (!session.command(text))
+        return;
+    } catch (const Error& e) {
+      if (!reader.is_terminal()) throw;
+      fmt::print(stderr, "lathe: error: {}\n", e.what());
+      if (!e.hint().empty()) fmt::print(stderr, "  hint: {}\n", e.hint());
+    }
+  }
+}
+
+}  // namespace
+
+void add_chat(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("chat", "a conversation with an instruct model");
+  o->model.declare(*command);
+  command->add_option("--system", o->system, "the system message");
+  o->request.max_new_tokens = 1024;
+  o->request.declare(*command);
+  command->remove_option(command->get_option("--num-sequences"));
+  command->remove_option(command->get_option("--logprobs"));
+  command->footer(
+      "Example: lathe chat --model models/SmolLM2-135M-Instruct.Q4_1.gguf --system 'Answer in one sentence.'");
+  command->callback([o] { run(*o); });
+}
+
+}  // namespace lathe
