@@ -65,8 +65,9 @@ std::vector<TokenMatcher::Segment> TokenMatcher::split(std::string_view text, bo
     if (token.lstrip) begin = std::max(white_space_before(text, begin), done);
     if (token.rstrip) stop = white_space_behind(text, stop);
     if (done < begin) segments.push_back({text.substr(done, begin - done), -1});
-    segments.push_back({text.substr(begin, stop - begin), token.id});
-    done = stop;
+    // Of a token that lay in white space which the one before took, nothing is left.
+    if (begin < stop) segments.push_back({text.substr(begin, stop - begin), token.id});
+    done = std::max(done, stop);
   }
   if (done < text.size()) segments.push_back({text.substr(done), -1});
   return segments;

@@ -1,5 +1,7 @@
 #include "tokenizer/bpe.h"
 
+#include <algorithm>
+
 #include "formats/quote.h"
 #include "tensor/errors.h"
 #include "tokenizer/unicode.h"
@@ -29,6 +31,7 @@ Bpe::Bpe(std::shared_ptr<const Vocabulary> vocabulary, const MergeList& merges, 
     : vocabulary_(std::move(vocabulary)), options_(std::move(options)), words_(*vocabulary_) {
   for (int byte = 0; byte < 256; ++byte)
     byte_ids_[static_cast<size_t>(byte)] = vocabulary_->find(fmt::format("<0x{:02X}>", byte));
+  all_bytes_ = std::all_of(byte_ids_.begin(), byte_ids_.end(), [](int32_t id) { return id >= 0; });
   index(merges);
 }
 
@@ -142,9 +145,12 @@ std::vector<ModelStep> Bpe::explain(std::string_view piece, std::vector<int32_t>
 
 void Bpe::tokenize(std::string_view piece, std::vector<int32_t>& ids) const {
   if (const int32_t id = whole(piece); id >= 0) return ids.push_back(id);
-  // Affixes depend on where in the piece a character stands, so such a piece stays whole.
+  // Affixes depend on where in the piece a character stands, and where unknown characters vanish, tokens that do not
+  // touch in the text may merge: such a piece stays whole.
   const bool affixes = !options_.continuing_subword_prefix.empty() || !options_.end_of_word_suffix.empty();
-  words_.tokenize(piece, !affixes, ids, [this](std::string_view word, std::vector<int32_t>& out) { merge(word, out); });
+  const bool vanish = options_.unknown < 0 && !(options_.byte_fallback && all_bytes_);
+  words_.tokenize(piece, !affixes && !vanish, ids,
+                  [this](std::string_view word, std::vector<int32_t>& out) { merge(word, out); });
 }
 
 }  // namespace lathe

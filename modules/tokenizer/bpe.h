@@ -67,6 +67,7 @@ class Bpe : public TokenModel {
   std::shared_ptr<const Vocabulary> vocabulary_;
   BpeOptions options_;
   std::array<int32_t, 256> byte_ids_;  // of <0x00> to <0xFF>
+  bool all_bytes_;                     // whether the vocabulary has them all
   std::vector<Rule> rules_;            // open addressing, a power of two, at most half full
   WordTokenizer words_;
 };

@@ -7,6 +7,7 @@
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/pattern.h"
 #include "tokenizer/unicode.h"
+#include "tokenizer/unicode_scripts.h"
 
 namespace lathe {
 namespace {
@@ -85,7 +86,7 @@ std::string filter(std::string_view text, const Keep& keep) {
 class StripAccents : public Normalizer {
  public:
   void apply(std::string& text) const override {
-    text = filter(text, [](char32_t c) { return !is_mark(c); });
+    text = filter(text, [](char32_t c) { return !is_mark_in_unicode_9(c); });
   }
 };
 
@@ -118,14 +119,14 @@ class BertNormalizer : public Normalizer {
   void apply(std::string& text) const override {
     if (clean_) {
       text = filter(text, [](char32_t c) {
-        return c == '\t' || c == '\n' || c == '\r' || (c != 0 && c != 0xFFFD && !is_control(c));
+        return c == '\t' || c == '\n' || c == '\r' || (c != 0 && c != 0xFFFD && !is_control_in_unicode_8(c));
       });
       text = replace_all(text, white_space_, " ");
     }
     if (chinese_) text = spaced_ideographs(text);
     if (strip_accents_) {
       text = normalize(text, NormalForm::nfd);
-      text = filter(text, [](char32_t c) { return !is_nonspacing_mark(c); });
+      text = filter(text, [](char32_t c) { return !is_nonspacing_mark_in_unicode_8(c); });
     }
     if (lower_) text = lowercase(text);
   }
@@ -135,12 +136,7 @@ class BertNormalizer : public Normalizer {
     std::string result;
     for (size_t position = 0; position < text.size();) {
       const char32_t c = next_character(text, position);
-      // BERT's own list (google-research/bert, tokenization.py, _is_chinese_char), not a Unicode class; the reference
-      // begins the fifth range at U+2B920 where BERT has U+2B820.
-      const bool ideograph = (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
-                             (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
-                             (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
-                             (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+      const bool ideograph = is_bert_ideograph(c);
       if (ideograph) result += ' ';
       append_character(result, c);
       if (ideograph) result += ' ';

@@ -12,13 +12,12 @@ namespace {
 // GPT-2's pattern (openai/gpt-2, src/encoder.py).
 constexpr const char* kGpt2Pattern =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-// ASCII punctuation, which Unicode counts in part as symbols, and Unicode's.
-constexpr const char* kPunctuation = "[!-/:-@\\[-`{-~\\p{P}]";
+// Unicode counts ASCII punctuation in part as symbols.
+bool is_ascii_punctuation(char32_t c) {
+  return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
+}
 
-// BERT's own list of what it cuts out character by character (as normalizer.cpp has it).
-constexpr const char* kIdeograph =
-    "[\\x{4E00}-\\x{9FFF}\\x{3400}-\\x{4DBF}\\x{20000}-\\x{2A6DF}\\x{2A700}-\\x{2B73F}\\x{2B740}-\\x{2B81F}\\x{2B920}-"
-    "\\x{2CEAF}\\x{F900}-\\x{FAFF}\\x{2F800}-\\x{2FA1F}]";
+bool is_bert_punctuation(char32_t c) { return c < 0x80 ? is_ascii_punctuation(c) : is_punctuation_in_unicode_8(c); }
 
 class Sequence : public PreTokenizer {
  public:
@@ -31,6 +30,43 @@ class Sequence : public PreTokenizer {
     stages_[stage]->split(piece, [&](Piece part) { from(stage + 1, part, next); });
   }
   std::vector<std::unique_ptr<PreTokenizer>> stages_;
+};
+
+// Takes the segments, delimiters and others, in their order, and hands on what the behaviour makes of them.
+struct Joiner {
+  Piece whole;
+  const PieceSink& next;
+  SplitBehavior behavior;
+  size_t begin = 0, end = 0;  // the segments joined so far
+  bool open = false;          // whether there are any
+  bool delimiter = false;     // whether the last segment was one
+
+  void segment(size_t from, size_t to, bool is_delimiter) {
+    bool joins = false;
+    switch (behavior) {
+      case SplitBehavior::removed:
+        if (!is_delimiter) emit(from, to);
+        return;
+      case SplitBehavior::isolated: return emit(from, to);
+      case SplitBehavior::merged_with_previous: joins = is_delimiter && !delimiter; break;
+      case SplitBehavior::merged_with_next: joins = delimiter && !is_delimiter; break;
+      case SplitBehavior::contiguous: joins = delimiter == is_delimiter; break;
+    }
+    if (open && joins) {
+      end = to;
+    } else {
+      finish();
+      begin = from;
+      end = to;
+      open = true;
+    }
+    delimiter = is_delimiter;
+  }
+  void finish() {
+    if (open) emit(begin, end);
+    open = false;
+  }
+  void emit(size_t from, size_t to) const { next({whole.text.substr(from, to - from), whole.first && from == 0}); }
 };
 
 class Split : public PreTokenizer {
@@ -52,47 +88,40 @@ class Split : public PreTokenizer {
   }
 
  private:
-  // Takes the segments, delimiters and others, in their order, and hands on what the behaviour makes of them.
-  struct Joiner {
-    Piece whole;
-    const PieceSink& next;
-    SplitBehavior behavior;
-    size_t begin = 0, end = 0;  // the segments joined so far
-    bool open = false;          // whether there are any
-    bool delimiter = false;     // whether the last segment was one
-
-    void segment(size_t from, size_t to, bool is_delimiter) {
-      bool joins = false;
-      switch (behavior) {
-        case SplitBehavior::removed:
-          if (!is_delimiter) emit(from, to);
-          return;
-        case SplitBehavior::isolated: return emit(from, to);
-        case SplitBehavior::merged_with_previous: joins = is_delimiter && !delimiter; break;
-        case SplitBehavior::merged_with_next: joins = delimiter && !is_delimiter; break;
-        case SplitBehavior::contiguous: joins = delimiter == is_delimiter; break;
-      }
-      if (open && joins) {
-        end = to;
-      } else {
-        finish();
-        begin = from;
-        end = to;
-        open = true;
-      }
-      delimiter = is_delimiter;
-    }
-    void finish() {
-      if (open) emit(begin, end);
-      open = false;
-    }
-    void emit(size_t from, size_t to) const { next({whole.text.substr(from, to - from), whole.first && from == 0}); }
-  };
-
   Regex pattern_;
   SplitBehavior behavior_;
   bool invert_;
 };
+
+// A Split whose delimiters are single characters, told by a predicate.
+template <class IsDelimiter>
+class CharacterSplit : public PreTokenizer {
+ public:
+  CharacterSplit(IsDelimiter is_delimiter, SplitBehavior behavior) : is_delimiter_(is_delimiter), behavior_(behavior) {}
+
+  void split(Piece piece, const PieceSink& next) const override {
+    Joiner joiner{piece, next, behavior_};
+    size_t done = 0;
+    for (size_t position = 0; position < piece.text.size();) {
+      const size_t begin = position;
+      if (!is_delimiter_(next_character(piece.text, position))) continue;
+      if (done < begin) joiner.segment(done, begin, false);
+      joiner.segment(begin, position, true);
+      done = position;
+    }
+    if (done < piece.text.size()) joiner.segment(done, piece.text.size(), false);
+    joiner.finish();
+  }
+
+ private:
+  IsDelimiter is_delimiter_;
+  SplitBehavior behavior_;
+};
+
+template <class IsDelimiter>
+std::unique_ptr<PreTokenizer> split_at(IsDelimiter is_delimiter, SplitBehavior behavior) {
+  return std::make_unique<CharacterSplit<IsDelimiter>>(is_delimiter, behavior);
+}
 
 class ByteLevel : public PreTokenizer {
  public:
@@ -204,8 +233,8 @@ std::unique_ptr<PreTokenizer> make_metaspace(const JsonNode& node) {
 
 std::unique_ptr<PreTokenizer> make_bert() {
   std::vector<std::unique_ptr<PreTokenizer>> stages;
-  stages.push_back(make_split(Regex("\\s"), SplitBehavior::removed));
-  stages.push_back(make_split(Regex(kPunctuation), SplitBehavior::isolated));
+  stages.push_back(split_at(is_white_space, SplitBehavior::removed));
+  stages.push_back(split_at(is_bert_punctuation, SplitBehavior::isolated));
   return make_sequence(std::move(stages));
 }
 
@@ -225,8 +254,10 @@ std::unique_ptr<PreTokenizer> make_sequence(std::vector<std::unique_ptr<PreToken
 
 std::unique_ptr<PreTokenizer> make_word_splitter() {
   std::vector<std::unique_ptr<PreTokenizer>> stages;
-  stages.push_back(make_split(Regex("\\s"), SplitBehavior::removed));
-  stages.push_back(make_split(Regex(std::string(kPunctuation) + "|" + kIdeograph), SplitBehavior::isolated));
+  stages.push_back(split_at(is_white_space, SplitBehavior::removed));
+  stages.push_back(
+      split_at([](char32_t c) { return is_ascii_punctuation(c) || is_punctuation(c) || is_bert_ideograph(c); },
+               SplitBehavior::isolated));
   return make_sequence(std::move(stages));
 }
 
@@ -249,11 +280,11 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonNode& node) {
     return make_split(Regex("\\p{N}"), node.boolean_or("individual_digits", false) ? SplitBehavior::isolated
                                                                                    : SplitBehavior::contiguous);
   if (type == "Punctuation")
-    return make_split(Regex(kPunctuation),
-                      node.has("behavior") ? behavior_of(node.at("behavior")) : SplitBehavior::isolated);
+    return split_at(is_bert_punctuation,
+                    node.has("behavior") ? behavior_of(node.at("behavior")) : SplitBehavior::isolated);
   if (type == "Whitespace")  // Rust's \w has the join controls
     return make_split(Regex("[\\w\\p{Join_Control}]+|[^\\w\\p{Join_Control}\\s]+"), SplitBehavior::removed, true);
-  if (type == "WhitespaceSplit") return make_split(Regex("\\s"), SplitBehavior::removed);
+  if (type == "WhitespaceSplit") return split_at(is_white_space, SplitBehavior::removed);
   if (type == "CharDelimiterSplit")
     return make_split(Regex(node.at("delimiter").string(), Regex::Syntax::literal), SplitBehavior::removed);
   if (type == "BertPreTokenizer") return make_bert();

@@ -1,8 +1,8 @@
 // Regular expressions of tokenizer files, run by PCRE2 with its just-in-time compiler.
 //
-// The files are written for Oniguruma (Ruby syntax), which differs from PCRE2 in what \s, \w, \h, (?m) and {n,m}+ mean;
-// patterns are rewritten when compiled, so that both split every character alike. The surprising one: PCRE2's \s also
-// matches U+180E, which has not been white space since Unicode 6.3.
+// The files are written for Oniguruma; patterns are rewritten when compiled (oniguruma.h), so that both split every
+// character alike. The surprising one: PCRE2's \s also matches U+180E, which has not been white space since
+// Unicode 6.3.
 #pragma once
 #include <cstddef>
 #include <memory>
@@ -44,9 +44,5 @@ class Regex {
   struct Code;
   std::unique_ptr<Code> code_;
 };
-
-// The PCRE2 form of an Oniguruma pattern; throws Error for constructs that have none here (nested character classes,
-// && in one, \W in one).
-std::string translate_oniguruma(std::string_view pattern);
 
 }  // namespace lathe

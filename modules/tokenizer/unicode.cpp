@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tensor/errors.h"
+#include "tokenizer/unicode_scripts.h"
 
 namespace lathe {
 namespace {
@@ -19,7 +20,9 @@ bool is_ascii(std::string_view text) {
 // Canonical ordering. utf8proc's own loop exchanges neighbours, which is quadratic in the length of a run of marks: a
 // megabyte of them, which anybody may send, would take minutes.
 void order_marks(std::vector<utf8proc_int32_t>& characters) {
-  auto combining_class = [](utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; };
+  auto combining_class = [](utf8proc_int32_t c) -> int {
+    return assigned_in_unicode_9(static_cast<char32_t>(c)) ? utf8proc_get_property(c)->combining_class : 0;
+  };
   for (size_t begin = 0; begin < characters.size();) {
     if (combining_class(characters[begin]) == 0) {
       ++begin;
@@ -44,6 +47,11 @@ void append_normalized(std::string& result, std::string_view text, NormalForm fo
     const auto character = static_cast<utf8proc_int32_t>(next_character(text, position));
     utf8proc_int32_t parts[32];  // the longest decomposition, of U+FDFA, has 18 characters
     int boundary_state = 0;
+    // `tokenizers` knows the decompositions of Unicode 9; what came later decomposes in none of its forms.
+    if (!assigned_in_unicode_9(static_cast<char32_t>(character))) {
+      characters.push_back(character);
+      continue;
+    }
     const auto count = utf8proc_decompose_char(character, parts, 32, options, &boundary_state);
     check(count >= 0 && count <= 32, "normalize", "U+{:04X}: {}", static_cast<uint32_t>(character),
           count < 0 ? utf8proc_errmsg(count) : "too long a decomposition");
@@ -202,6 +210,14 @@ bool is_white_space(char32_t c) {
          (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
+bool is_bert_ideograph(char32_t c) {
+  // BERT's own list (google-research/bert, tokenization.py, _is_chinese_char), not a Unicode class; `tokenizers` begins
+  // the fifth range at U+2B920 where BERT has U+2B820.
+  return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
+         (c >= 0x2A700 && c <= 0x2B73F) || (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
+         (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+}
+
 bool is_mark(char32_t character) {
   const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(character));
   return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME;
@@ -209,6 +225,11 @@ bool is_mark(char32_t character) {
 
 bool is_nonspacing_mark(char32_t character) {
   return utf8proc_category(static_cast<utf8proc_int32_t>(character)) == UTF8PROC_CATEGORY_MN;
+}
+
+bool is_punctuation(char32_t character) {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(character));
+  return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
 }
 
 bool is_control(char32_t character) {

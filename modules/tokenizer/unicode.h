@@ -1,6 +1,7 @@
 // UTF-8 and Unicode: validation, repair of broken bytes, normal forms, lower case, general categories.
 //
-// Properties and normal forms come from utf8proc; only white space, which is fixed, is listed by hand.
+// Properties and normal forms come from utf8proc; only white space and BERT's ideographs, which are fixed,
+// are listed by hand.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -52,8 +53,10 @@ std::string lowercase(std::string_view text);
 size_t grapheme_end(std::string_view text, size_t begin);
 
 bool is_white_space(char32_t character);      // property White_Space
+bool is_bert_ideograph(char32_t character);   // what BERT cuts out character by character
 bool is_mark(char32_t character);             // general category M
 bool is_nonspacing_mark(char32_t character);  // general category Mn
+bool is_punctuation(char32_t character);      // general category P
 bool is_control(char32_t character);          // general category Cc, Cf or Co: control, format, private use
 
 }  // namespace lathe

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
+
+#include "tokenizer/unicode.h"
 
 namespace lathe {
 namespace {
@@ -165,5 +168,40 @@ int script_class(char32_t character) {
   const uint32_t* run = std::upper_bound(std::begin(kRuns), std::end(kRuns), character << 8 | 0xFF);
   return static_cast<int>(*(run - 1) & 0xFF);
 }
+
+bool assigned_in_unicode_9(char32_t c) {
+  return c == ' ' || (c >= 0xE000 && c <= 0xF8FF) || c >= 0xF0000 || script_class(c) != 0;
+}
+
+namespace {
+
+bool assigned_in_unicode_8(char32_t c) {
+  // Of what Unicode 9 added, the blocks with marks, punctuation and format characters.
+  constexpr std::pair<char32_t, char32_t> kNewer[] = {
+      {0x8D4, 0x8E2},     {0x1DFB, 0x1DFB},   {0x2E43, 0x2E44},   {0xA8C5, 0xA8C5},   {0x1123E, 0x1123E},
+      {0x11400, 0x1145D}, {0x11660, 0x1166C}, {0x11C00, 0x11CB6}, {0x1E000, 0x1E02A}, {0x1E900, 0x1E95F}};
+  return assigned_in_unicode_9(c) && std::none_of(std::begin(kNewer), std::end(kNewer), [c](const auto& range) {
+           return range.first <= c && c <= range.second;
+         });
+}
+
+}  // namespace
+
+bool is_mark_in_unicode_9(char32_t c) {
+  if (c == 0x1CF2 || c == 0x1CF3) return true;
+  return is_mark(c) && c != 0x111C9 && assigned_in_unicode_9(c);
+}
+
+bool is_nonspacing_mark_in_unicode_8(char32_t c) {
+  if (c == 0x1734) return true;
+  return is_nonspacing_mark(c) && c != 0x1885 && c != 0x1886 && c != 0xA9BD && c != 0x111C9 && assigned_in_unicode_8(c);
+}
+
+bool is_punctuation_in_unicode_8(char32_t c) {
+  if (c == 0x166D || c == 0x111C9) return true;
+  return is_punctuation(c) && assigned_in_unicode_8(c);
+}
+
+bool is_control_in_unicode_8(char32_t c) { return is_control(c) && assigned_in_unicode_8(c); }
 
 }  // namespace lathe
