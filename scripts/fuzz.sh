@@ -14,13 +14,17 @@ run() {
   echo "fuzz_$name: $(sed -n 's/stat::number_of_executed_units: *//p' "$build/fuzz_$name.log") inputs, exit code $result"
   return $result
 }
-passed=0 failed=0
+names=() passed=0 failed=0 started=()
+for source in tests/fuzz/fuzz_*.cpp; do name=${source##*/fuzz_}; names+=("${name%.cpp}"); done
 count() { if wait "$1"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi; }
-run safetensors & first=$!
-run gguf & second=$!
-count $first
-run config & third=$!
-count $second
-count $third
+for name in "${names[@]}"; do
+  if [ ${#started[@]} -eq 2 ]; then
+    count "${started[0]}"
+    started=("${started[1]}")
+  fi
+  run "$name" &
+  started+=($!)
+done
+for process in "${started[@]}"; do count "$process"; done
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -2,7 +2,7 @@
 """Writes the seeds of the fuzzers into tests/fuzz/corpus/<format>/: small files, sound and broken, of every kind that
 the readers tell apart. The result is committed; what a fuzzer finds is added beside it under a name of its own.
 """
-import json, pathlib, struct
+import base64, json, pathlib, struct
 
 CORPUS = pathlib.Path(__file__).resolve().parent.parent / "tests" / "fuzz" / "corpus"
 
@@ -188,7 +188,213 @@ def make_config():
     case("nested", b'{"a":' * 1000)
 
 
+# --- tokenizer.json --------------------------------------------------------------------------------------------------
+
+def byte_letters():
+    """GPT-2's spelling of the bytes 0 to 255."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) if byte in printable else chr(256 + others.index(byte)) for byte in range(256)]
+
+
+def charsmap(leaf=0, offset=256):
+    """Compiled normalisation rules: A becomes a. A double array of 512 nodes, then the replacements."""
+    nodes = [0] * 512
+    nodes[0] = offset << 10
+    nodes[256 ^ ord("A")] = 320 << 10 | 1 << 8 | ord("A")
+    nodes[1] = leaf | 1 << 31
+    return struct.pack("<I512I", 4 * 512, *nodes) + b"a\0"
+
+
+def make_tokenizer_json():
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    small = {c: i for i, c in enumerate("\u0120" + letters + "HW,!'12345\u2581")} | {"he": 38, "ll": 39, "hell": 40}
+    bpe = {"type": "BPE", "vocab": small, "merges": [["h", "e"], ["l", "l"], ["he", "ll"]]}
+    base = {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None, "post_processor": None,
+            "decoder": None, "model": bpe}
+
+    def case(name, **members):
+        write("tokenizer_json", name, json.dumps(base | members, ensure_ascii=False).encode())
+
+    def added(content, number, **flags):
+        return {"id": number, "content": content, "special": False, "single_word": False, "lstrip": False,
+                "rstrip": False, "normalized": False} | flags
+
+    case("bpe")
+    case("byte_level", pre_tokenizer={"type": "ByteLevel", "add_prefix_space": True, "use_regex": True},
+         decoder={"type": "ByteLevel"}, model=bpe | {"vocab": {c: i for i, c in enumerate(byte_letters())}, "merges": [],
+                                                     "ignore_merges": True})
+    case("byte_fallback", model=bpe | {"vocab": small | {f"<0x{b:02X}>": 50 + b for b in range(256)}, "byte_fallback": True,
+                                       "unk_token": "a", "fuse_unk": True},
+         decoder={"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+                                                   {"type": "ByteFallback"}, {"type": "Fuse"},
+                                                   {"type": "Strip", "content": " ", "start": 1, "stop": 0}]})
+    case("affixes", model=bpe | {"vocab": {"a": 0, "##b": 1, "ab": 2, "c</w>": 3, "b</w>": 4}, "merges": ["a ##b"],
+                                 "continuing_subword_prefix": "##", "end_of_word_suffix": "</w>"},
+         pre_tokenizer={"type": "WhitespaceSplit"}, decoder={"type": "BPEDecoder", "suffix": "</w>"})
+    case("word_piece", model={"type": "WordPiece", "unk_token": "[UNK]", "vocab": {"[UNK]": 0, "he": 1, "##l": 2, "##o": 3}},
+         normalizer={"type": "BertNormalizer"}, pre_tokenizer={"type": "BertPreTokenizer"},
+         decoder={"type": "WordPiece", "prefix": "##", "cleanup": True},
+         post_processor={"type": "BertProcessing", "sep": ["he", 1], "cls": ["[UNK]", 0]})
+    case("word_level", model={"type": "WordLevel", "unk_token": "a", "vocab": small}, pre_tokenizer={"type": "Whitespace"})
+    unigram = {"type": "Unigram", "unk_id": 0, "byte_fallback": False,
+               "vocab": [["<unk>", 0], ["\u2581", -1.5], ["h", -3], ["he", -3.5], ["l", -2], ["ll", -3], ["o", -2.5]]}
+    case("unigram", model=unigram, pre_tokenizer={"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always"},
+         decoder={"type": "Metaspace", "replacement": "\u2581"},
+         normalizer={"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap()).decode()})
+    case("unigram_without_unknown", model=unigram | {"unk_id": None})
+    case("unigram_unknown_outside", model=unigram | {"unk_id": 99})
+    case("unigram_empty", model=unigram | {"vocab": []})
+    case("charsmap_outside", normalizer={"type": "Precompiled",
+                                         "precompiled_charsmap": base64.b64encode(charsmap(leaf=99)).decode()})
+    case("normalizers", normalizer={"type": "Sequence", "normalizers": [
+        {"type": kind} for kind in ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt")] + [
+        {"type": "Prepend", "prepend": "\u2581"}, {"type": "Strip", "strip_left": True, "strip_right": True},
+        {"type": "Replace", "pattern": {"Regex": " {2,}|[^\\w\\s&&[a-z]]"}, "content": " "}]})
+    case("pre_tokenizers", pre_tokenizer={"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": "(?i:'s|'t)|\\p{N}{1,3}|\\s+(?!\\S)"}, "behavior": "Isolated", "invert": False},
+        {"type": "Split", "pattern": {"String": "l"}, "behavior": "MergedWithPrevious", "invert": True},
+        {"type": "Digits", "individual_digits": True}, {"type": "Punctuation", "behavior": "Contiguous"},
+        {"type": "CharDelimiterSplit", "delimiter": "-"}, {"type": "UnicodeScripts"},
+        {"type": "FixedLength", "length": 3}]})
+    case("added", added_tokens=[added("<s>", 50, special=True), added("Hello", 51, normalized=True, single_word=True),
+                                added("\u00e9", 52, lstrip=True, rstrip=True), added("a", 0), added("he", 53)],
+         normalizer={"type": "Lowercase"},
+         post_processor={"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                                                                  {"Sequence": {"id": "A", "type_id": 0}}],
+                         "special_tokens": {"<s>": {"id": "<s>", "ids": [50], "tokens": ["<s>"]}}})
+    case("ctc", decoder={"type": "CTC", "pad_token": "a", "word_delimiter_token": "h", "cleanup": True})
+    case("foreign_merge", model=bpe | {"merges": [["x", "nosuch"]]})
+    case("same_id", model=bpe | {"vocab": {"a": 0, "b": 0}})
+    case("id_beyond", model=bpe | {"vocab": {"a": 2**40}, "merges": []})
+    case("fraction", model=bpe | {"vocab": {"a": 0.5}})
+    case("unknown_type", model={"type": "NoSuch"})
+    case("broken_pattern", pre_tokenizer={"type": "Split", "pattern": {"Regex": "(("}, "behavior": "Isolated", "invert": False})
+    case("endless_pattern", pre_tokenizer={"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated",
+                                           "invert": False})
+    write("tokenizer_json", "nested", b'{"model":' + b"[" * 500)
+    write("tokenizer_json", "cut", json.dumps(base).encode()[:200])
+    write("tokenizer_json", "empty", b"")
+
+
+# --- ranks: tekken.json, tiktoken's lines ----------------------------------------------------------------------------
+
+def make_ranks():
+    tokens = [bytes([byte]) for byte in range(256)] + [b"he", b"ll", b"hell", b"\xc3\xa9"]
+    lines = b"".join(base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(tokens))
+    write("ranks", "tiktoken", lines)
+    write("ranks", "tiktoken_twice", lines + b"aGU= 300\n")
+    write("ranks", "tiktoken_hole", lines + b"b28= 3000\n")
+    write("ranks", "tiktoken_rank_beyond", lines + b"b28= 99999999999999999999\n")
+    write("ranks", "tiktoken_cut", lines[:1000])
+    write("ranks", "tiktoken_no_base64", b"a 0\n")
+    tekken = {"config": {"pattern": "[^\\r\\n\\p{L}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+|\\s+", "num_vocab_tokens": 260,
+                         "default_vocab_size": 265, "default_num_special_tokens": 5, "version": "v7"},
+              "vocab": [{"rank": rank, "token_bytes": base64.b64encode(token).decode(), "token_str": None}
+                        for rank, token in enumerate(tokens)],
+              "special_tokens": [{"rank": rank, "token_str": text, "is_control": True}
+                                 for rank, text in enumerate(["<unk>", "<s>", "</s>"])]}
+
+    def case(name, config=(), **members):
+        write("ranks", name, json.dumps(tekken | {"config": tekken["config"] | dict(config)} | members).encode())
+
+    case("tekken")
+    case("tekken_standard", {"default_vocab_size": 280, "default_num_special_tokens": 20, "version": "v3"}, special_tokens=None)
+    case("tekken_sizes", {"default_vocab_size": -1})
+    case("tekken_sizes_huge", {"default_vocab_size": 2**62, "default_num_special_tokens": 2**24})
+    case("tekken_version", {"version": "v99999"}, special_tokens=None)
+    case("tekken_empty", vocab=[])
+
+
+# --- sentencepiece: a protobuf message ---------------------------------------------------------------------------------
+
+def varint(number):
+    out = b""
+    while number >= 0x80:
+        out += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return out + bytes([number])
+
+
+def field(number, content):
+    if isinstance(content, float):
+        return varint(number << 3 | 5) + struct.pack("<f", content)
+    if isinstance(content, int):
+        return varint(number << 3) + varint(content)
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+
+
+def piece(content, score=0.0, kind=NORMAL):
+    return field(1, field(1, content.encode()) + field(2, score) + field(3, kind))
+
+
+def sentencepiece(pieces, model_type=1, rules=b"", trainer=b""):
+    return b"".join(pieces) + field(2, field(3, model_type) + trainer) + field(3, field(1, b"seed") + field(2, rules))
+
+
+def make_sentencepiece():
+    control = [piece("<unk>", 0.0, UNKNOWN), piece("<s>", 0.0, CONTROL), piece("</s>", 0.0, CONTROL)]
+    normal = [piece(text, -float(rank)) for rank, text in enumerate(["\u2581", "h", "e", "l", "o", "he", "ll", "hell", "\u2581he"])]
+    fallback = [piece(f"<0x{byte:02X}>", 0.0, BYTE) for byte in range(256)]
+    for number, name in enumerate(["unigram", "bpe", "word", "char"], 1):
+        write("sentencepiece", name, sentencepiece(control + normal, number))
+    write("sentencepiece", "byte_fallback", sentencepiece(control + fallback + normal, 2, trainer=field(35, 1)))
+    write("sentencepiece", "half_a_fallback", sentencepiece(control + fallback[:100] + normal, 2, trainer=field(35, 1)))
+    write("sentencepiece", "user_defined", sentencepiece(control + normal + [piece("Hello", 0.0, USER_DEFINED), piece("world", 0.0, UNUSED)]))
+    write("sentencepiece", "rules", sentencepiece(control + normal, rules=charsmap()))
+    write("sentencepiece", "rules_leaf_outside", sentencepiece(control + normal, rules=charsmap(leaf=1 << 20)))
+    write("sentencepiece", "rules_node_outside", sentencepiece(control + normal, rules=charsmap(offset=1 << 20)))
+    write("sentencepiece", "rules_cut", sentencepiece(control + normal, rules=charsmap()[:100]))
+    write("sentencepiece", "not_a_number", sentencepiece(control + [piece("a", float("nan")), piece("b", float("inf"))]))
+    write("sentencepiece", "unknown_type", sentencepiece(control + normal, 9))
+    write("sentencepiece", "no_unknown", sentencepiece(normal))
+    write("sentencepiece", "two_unknown", sentencepiece(control + control + normal))
+    write("sentencepiece", "empty_piece", sentencepiece(control + [piece("")]))
+    write("sentencepiece", "no_pieces", sentencepiece([]))
+    write("sentencepiece", "cut", sentencepiece(control + normal)[:40])
+    write("sentencepiece", "endless_varint", b"\x0a" + b"\xff" * 12)
+
+
+# --- chat templates ------------------------------------------------------------------------------------------------------
+
+def make_chat_template():
+    cases = {
+        "chatml": "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + (m.content or '')|string + '<|im_end|>' }}\n{% endfor %}"
+                  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
+        "tools": "{{ bos_token }}{%- if tools is not none %}{% for t in tools %}{{ t | tojson(indent=2) }}{% endfor %}{% endif %}"
+                 "{{ strftime_now('%d %b %Y') }}",
+        "macro": "{% macro show(x, n=2) %}[{{ x }}{{ caller() if caller }}]{% endmacro %}{% call show(1) %}in{% endcall %}{{ show('a', n=3) }}",
+        "namespace": "{% set ns = namespace(i=0) %}{% for m in messages if m.role != 'tool' %}{% set ns.i = ns.i + loop.index0 %}"
+                     "{% if loop.last %}{% break %}{% endif %}{% continue %}{% endfor %}{{ ns.i }}",
+        "filters": "{{ [3,1,2]|sort|join(',') }}{{ 'a b'|title|replace('A','c')|trim }}{{ {'b':1,'a':2}|dictsort|list }}"
+                   "{{ messages|selectattr('role','eq','user')|map(attribute='content')|list|length }}{{ 1.5|round(1) }}",
+        "methods": "{{ 'a,b'.split(',')[::-1] }}{{ '%s-%d' % ('x', 3) }}{{ '{:>5}'.format(7) }}{{ messages[0].items()|list }}{{ 'x'.upper()*3 }}",
+        "generation": "{% generation %}{{ messages[-1]['content'][0]['text'] }}{% endgeneration %}",
+        "raise": "{{ raise_exception('no') }}",
+        "endless": "{% for i in range(1000000) %}{% for j in range(1000000) %}{% endfor %}{% endfor %}",
+        "recursive": "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+        "large": "{{ ('x' * 100000) * 100000 }}",
+        "nested": "{{ " + "(" * 300 + "1" + ")" * 300 + " }}",
+        "nested_blocks": "{% if 1 %}" * 300,
+        "literals": "{{ 0x1F }}{{ 1_000 }}{{ 1e3 }}{{ none }}{{ true and not false or 1 }}{{ [1,(2,),{'a':3}] }}{{ -7 // 2 }}{{ 2 ** 10 }}",
+        "whitespace": "a  {%- if true -%}  b  {%- endif +%}\n {#- c -#}\n{% raw %}{{ x }}{% endraw %}",
+        "unclosed": "{{ 'a",
+        "undefined": "{{ nothing.at.all }}",
+        "tests": "{{ x is defined }}{{ 1 is odd }}{{ [] is iterable }}{{ 'a' in 'abc' }}{{ 3 is divisibleby 3 }}{{ 1 < 2 < 3 }}",
+        "recursive_loop": "{% for m in [[1,[2]],3] recursive %}{{ loop(m) if m is iterable else m }}{% endfor %}",
+    }
+    for name, source in cases.items():
+        write("chat_template", name, source.encode())
+
+
 if __name__ == "__main__":
     make_safetensors()
     make_gguf()
     make_config()
+    make_tokenizer_json()
+    make_ranks()
+    make_sentencepiece()
+    make_chat_template()

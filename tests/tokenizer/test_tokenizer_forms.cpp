@@ -129,7 +129,7 @@ TEST_CASE("tiktoken's ranks by a regular expression") {
   CHECK(Tokenizer::load(path, "z+")->encode("hello w") == Ids{260, 256});  // what no match covers is a piece too
   CHECK_THAT(error_with(path, "lama3"),
              ContainsSubstring("no pattern has the name 'lama3' | known: gpt2, llama3, qwen"));
-  CHECK_THAT(error_with(path, "(a"), ContainsSubstring("does not compile"));
+  CHECK_THAT(error_with(path, "(a"), ContainsSubstring("regex: "));
 }
 
 TEST_CASE("tiktoken merges the lowest rank of the joined bytes, the leftmost first, and takes whole pieces") {

@@ -1,0 +1,14 @@
+// libFuzzer target: any bytes as a sentencepiece model. It loads, encodes and decodes, or is refused with lathe::Error,
+// whatever the library makes of it.
+#include "tests/fuzz/exercise_tokenizer.h"
+#include "tests/fuzz/input_file.h"
+#include "tokenizer/tokenizer_config.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const lathe::test::InputFile input(data, size);
+  static const lathe::TokenizerConfig none("/nonexistent");
+  try {
+    lathe::test::exercise(lathe::load_sentencepiece(input.path(), none));
+  } catch (const lathe::Error&) {}
+  return 0;
+}
