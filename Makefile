@@ -39,6 +39,7 @@ test: build  ## all tests that take seconds
 
 test-model: build reference  ## compare the two families with transformers on tiny random checkpoints, live
 	@scripts/acceptance.sh compare
+	@. scripts/reference.sh && scripts/check_jinja.py --lathe $(BUILD)/lathe
 
 bench: build  ## decoding and prefill speed of the demo model
 	$(need) demo

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <clocale>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <iostream>
@@ -18,10 +19,10 @@ constexpr int history_lines = 1000;
 
 // Keys that libedit leaves to ~/.editrc: delete, home, end, and Ctrl with the arrows; Ctrl-R searches backwards.
 constexpr const wchar_t* key_bindings[][2] = {
-    {L"\\e[3~", L"ed-delete-next-char"}, {L"\\e[H", L"ed-move-to-beg"},   {L"\\e[F", L"ed-move-to-end"},
-    {L"\\e[1~", L"ed-move-to-beg"},      {L"\\e[4~", L"ed-move-to-end"},  {L"\\eOH", L"ed-move-to-beg"},
-    {L"\\eOF", L"ed-move-to-end"},       {L"\\e[1;5D", L"ed-prev-word"},  {L"\\e[1;5C", L"em-next-word"},
-    {L"^R", L"em-inc-search-prev"},      {L"^C", L"lathe-interrupt-line"}};
+    {L"\\e[3~", L"ed-delete-next-char"}, {L"\\e[H", L"ed-move-to-beg"},    {L"\\e[F", L"ed-move-to-end"},
+    {L"\\e[1~", L"ed-move-to-beg"},      {L"\\e[4~", L"ed-move-to-end"},   {L"\\eOH", L"ed-move-to-beg"},
+    {L"\\eOF", L"ed-move-to-end"},       {L"\\e[1;5D", L"ed-prev-word"},   {L"\\e[1;5C", L"em-next-word"},
+    {L"^R", L"em-inc-search-prev"},      {L"^C", L"lathe-interrupt-line"}, {L"^Z", L"lathe-suspend"}};
 
 std::string narrow(const wchar_t* text, std::size_t size) {
   std::string result;
@@ -55,13 +56,13 @@ LineEditor::LineEditor(std::string history_file) : history_file_(std::move(histo
   el_wset(editor_, EL_SIGNAL, 1);  // a resized window, a stopped process
   el_wset(editor_, EL_HIST, history_w, history_);
   el_wset(editor_, EL_ADDFN, L"lathe-interrupt-line", L"Leave the line", &LineEditor::interrupt);
+  el_wset(editor_, EL_ADDFN, L"lathe-suspend", L"Stop the process", &LineEditor::suspend);
   for (const auto& [key, function] : key_bindings) el_wset(editor_, EL_BIND, key, function, nullptr);
-  el_wset(editor_, EL_SETTY, L"-d", L"intr=", nullptr);
+  el_wset(editor_, EL_SETTY, L"-d", L"-isig", nullptr);
   el_source(editor_, nullptr);
 }
 
 LineEditor::~LineEditor() {
-  save_history();
   history_wend(history_);
   el_end(editor_);
 }
@@ -94,21 +95,30 @@ unsigned char LineEditor::interrupt(EditLine* editor, wint_t) {
   const LineInfoW* line = el_wline(editor);
   self.interrupted_ = true;
   self.left_ = narrow(line->buffer, static_cast<std::size_t>(line->lastchar - line->buffer));
-  return CC_EOF;
+  el_wpush(editor, L"\n");  // Enter knows how to leave a line that takes several rows
+  return CC_NORM;
+}
+
+unsigned char LineEditor::suspend(EditLine*, wint_t) {
+  std::raise(SIGTSTP);  // libedit's handler gives the terminal back, and takes it again later
+  return CC_REDISPLAY;
 }
 
 LineEditor::Outcome LineEditor::read(bool continues, std::string& line) {
   continues_ = continues, interrupted_ = false;
   int size = 0;
   const wchar_t* text = el_wgets(editor_, &size);
+  if (interrupted_) {
+    line = std::move(left_);
+    return Outcome::interrupted;
+  }
   if (!text || size <= 0) {
     std::cout << std::endl;
-    line = interrupted_ ? std::move(left_) : std::string();
-    return interrupted_ ? Outcome::interrupted : Outcome::end;
+    return Outcome::end;
   }
   line = narrow(text, static_cast<std::size_t>(size));
   HistEventW event;
-  if (line != "\n") history_w(history_, &event, H_ENTER, text);
+  if (line != "\n" && history_w(history_, &event, H_ENTER, text) >= 0) save_history();
   if (line.ends_with('\n')) line.pop_back();
   return Outcome::line;
 }

@@ -1,8 +1,8 @@
 // One line, edited in the terminal, with history.
 //
 // libedit does the editing; its wide interface knows how many columns a character takes; a person's ~/.editrc is read.
-// The surprising decision: while a line is edited the terminal sends no interrupt signal for Ctrl-C, which is a key
-// like any other then; libedit would swallow the signal or leave its terminal settings behind.
+// The surprising decision: while a line is edited the terminal sends no signals for keys, and Ctrl-C and Ctrl-Z are
+// keys like any other; libedit would swallow the interrupt or leave its terminal settings behind.
 #pragma once
 #include <histedit.h>
 
@@ -27,6 +27,7 @@ class LineEditor {
   static LineEditor& of(EditLine* editor);
   static wchar_t* prompt(EditLine* editor);
   static unsigned char interrupt(EditLine* editor, wint_t);
+  static unsigned char suspend(EditLine* editor, wint_t);
   void save_history();
 
   EditLine* editor_;

@@ -37,7 +37,8 @@ Outcome LineReader::read(std::string& message) {
     if (outcome != Outcome::line) return outcome;
     const bool goes_on = message.ends_with('\\');
     if (goes_on) message.pop_back();
-    if (!goes_on && !(editor_ && input_is_waiting())) return Outcome::line;
+    const bool is_command = message.starts_with('/');
+    if (!goes_on && (is_command || !editor_ || !input_is_waiting())) return Outcome::line;
     message += '\n';
   }
 }

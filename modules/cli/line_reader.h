@@ -16,7 +16,8 @@ class LineReader {
   bool is_terminal() const { return editor_ != nullptr; }
 
   // A message: a line; lines that end in a backslash go on in the next, and so does a paste of several lines, which
-  // arrives at once. The newlines between them are kept. What was typed of an interrupted message is its text.
+  // arrives at once (not behind a line that begins with a slash). The newlines between them are kept. What was typed of
+  // an interrupted message is its text.
   LineEditor::Outcome read(std::string& message);
 
  private:
