@@ -89,12 +89,11 @@ TokenizerParts load_tiktoken(const std::string& path, const TokenizerConfig& con
   read_ranks(path, *vocabulary);
   const int64_t ranks = vocabulary->size();
   parts.vocabulary = vocabulary;
-  parts.model = make_rank_bpe(vocabulary, 0);
 
   const std::string chosen = pattern.empty() ? scheme_of(config, ranks) : pattern;
   if (chosen.empty()) {
     const std::string tokenizer_class = config.tokenizer_class();
-    throw Error(fmt::format("{}: a rank file has no pattern, and {}", path,
+    throw Error(fmt::format("{}: tiktoken's ranks come without a pattern, and {}", path,
                             tokenizer_class.empty()
                                 ? "no tokenizer_config.json beside it tells whose it is"
                                 : fmt::format("tokenizer_class {} tells none that is known", quote(tokenizer_class))),
@@ -102,6 +101,7 @@ TokenizerParts load_tiktoken(const std::string& path, const TokenizerConfig& con
   }
   const ByteLevelScheme scheme = find_byte_level_scheme(chosen);
   apply_byte_level_scheme(scheme, false, parts);
+  parts.model = make_rank_bpe(vocabulary, 0);
 
   int64_t id = ranks;
   TokenAdder adder(parts);
