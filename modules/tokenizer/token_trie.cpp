@@ -20,9 +20,9 @@ TokenTrie::TokenTrie(std::vector<std::pair<std::string_view, int32_t>> tokens) {
     nodes_.push_back({static_cast<uint32_t>(labels_.size()), depth == 0 ? -1 : id});
     while (begin < end) {
       const char label = tokens[begin].first[depth];
-      const auto other = std::partition_point(tokens.begin() + static_cast<std::ptrdiff_t>(begin),
-                                              tokens.begin() + static_cast<std::ptrdiff_t>(end),
-                                              [&](const auto& token) { return token.first[depth] == label; });
+      const auto other = std::partition_point(
+          tokens.begin() + static_cast<std::ptrdiff_t>(begin), tokens.begin() + static_cast<std::ptrdiff_t>(end),
+          [at = depth, label](const auto& token) { return token.first[at] == label; });
       const auto next = static_cast<size_t>(other - tokens.begin());
       waiting.push_back({begin, next, depth + 1});
       labels_.push_back(label);
