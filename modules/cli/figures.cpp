@@ -48,9 +48,9 @@ void print_figures(const Json& figures, const std::string& prefix) {
     if (value.is_object())
       print_figures(value, prefix + key + ".");
     else if (figures.contains(error))
-      fmt::print("{:34} {} +/- {:.2g}\n", prefix + key, shown(value), figures[error].get<double>());
+      fmt::print("{:38} {} +/- {:.2g}\n", prefix + key, shown(value), figures[error].get<double>());
     else if (!key.ends_with("_stderr"))
-      fmt::print("{:34} {}\n", prefix + key, shown(value));
+      fmt::print("{:38} {}\n", prefix + key, shown(value));
   }
 }
 

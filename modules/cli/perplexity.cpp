@@ -34,6 +34,14 @@ PerplexityOptions protocol_options(const Options& o, const ModelConfig& config) 
   return p;
 }
 
+std::vector<int32_t> encode(const Tokenizer& tokenizer, const std::string& text, const std::string& path) {
+  try {
+    return tokenizer.encode(text);
+  } catch (const Error& e) {
+    throw Error(fmt::format("{}: {}", path, e.what()), e.hint());
+  }
+}
+
 // The reference decides what a token is, so both must spell every id alike.
 void check_same_vocabulary(const Tokenizer& tokenizer, const Tokenizer& reference, const std::string& name) {
   check(tokenizer.vocab_size() == reference.vocab_size(), "--compare-with",
@@ -79,7 +87,7 @@ void run(const Options& o) {
   const LoadedModel loaded = o.model.load();
   const auto tokenizer = load_tokenizer(loaded.checkpoint);
   PerplexityOptions protocol = protocol_options(o, loaded.model->config);
-  const std::vector<int32_t> ids = tokenizer->encode(text);
+  const std::vector<int32_t> ids = encode(*tokenizer, text, o.text_file);
   const bool adds_bos = !ids.empty() && tokenizer->bos() == ids.front();
   if (protocol.protocol == PerplexityProtocol::llama_cpp && adds_bos) protocol.bos = ids.front();
   text_windows(std::ssize(ids), protocol);  // a text that is too short is known before a second model is read

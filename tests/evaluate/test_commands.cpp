@@ -91,6 +91,7 @@ TEST_CASE("lathe perplexity refuses by name what it cannot measure") {
   check_error(model.run("perplexity", {"--text-file", "/nowhere/text.txt"}), "/nowhere/text.txt");
   check_error(model.run("perplexity", {"--text-file", model.write("empty.txt", "")}), "the text has 0 tokens");
   check_error(model.run("perplexity", {"--text-file", model.write("short.txt", "a")}), "the text has 1 token,");
+  check_error(model.run("perplexity", {"--text-file", model.write("bytes.txt", "caf\xff")}), "bytes.txt: encode: ");
   check_error(model.run("perplexity", {"--text-file", text, "--context", "32", "--stride", "33"}), "--stride", 2);
   check_error(model.run("perplexity", {"--text-file", text, "--context", "1"}), "--context", 2);
   check_error(model.run("perplexity", {"--text-file", text, "--protocol", "other"}), "--protocol", 2);
