@@ -7,10 +7,9 @@ namespace {
 
 constexpr int64_t kPassTokens = 512;  // bounds the activations, not the result: a chunk's bits are those of the whole
 
-std::vector<PageGroup> equal_groups(const ModelConfig& config, int64_t pages) {
-  std::vector<PageGroup> groups;
-  for (const LayerGroup& g : layer_groups(config)) groups.push_back({g.window, pages});
-  return groups;
+// Without windows: a fork may be shorter than the one before it, so pages behind a layer's window are kept.
+std::vector<PageGroup> equal_groups(size_t groups, int64_t pages) {
+  return std::vector<PageGroup>(groups, PageGroup{0, pages});
 }
 
 }  // namespace
@@ -19,7 +18,7 @@ SequenceCache::SequenceCache(const CausalLM& model, DType dtype, int64_t longest
     : model_(model),
       rope_(rope_frequencies(model.config, longest)),
       cache_(model.config, dtype, std::vector<int64_t>(layer_groups(model.config).size(), pages)),
-      blocks_(equal_groups(model.config, pages)) {}
+      blocks_(equal_groups(cache_.groups(), pages)) {}
 
 Tensor SequenceCache::extend(std::span<const Extension> extensions) {
   int64_t rows = 0;

@@ -106,7 +106,8 @@ TEST_CASE("a choice's score is the log-probability of its tokens after the conte
 }
 
 TEST_CASE("what contexts share changes no bit") {
-  const auto model = test::tiny_llama(1);
+  const bool windowed = GENERATE(false, true);
+  const auto model = test::tiny_llama(1, 97, windowed);
   const std::string examples(600, '#');  // more than one pass, and no multiple of a page
   const std::vector<std::string> letters = {" A", " B", " C", " D"};
   const std::vector<MultipleChoiceTask> tasks = {
@@ -119,7 +120,7 @@ TEST_CASE("what contexts share changes no bit") {
   const auto together = score(*model, tasks);
   REQUIRE(together.size() == tasks.size());
   for (size_t i = 0; i < tasks.size(); ++i) {
-    INFO("task " << i);
+    INFO("task " << i << (windowed ? ", windowed" : ""));
     CHECK(together[i].logprobs == score(*model, {tasks[i]})[0].logprobs);
   }
   CHECK(together[1].logprobs[0] == together[2].logprobs[1]);

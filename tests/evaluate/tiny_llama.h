@@ -1,4 +1,4 @@
-// A tiny random Llama and ids for it.
+// A tiny random Llama, without or with a layer that sees 24 keys only, and ids for it.
 #pragma once
 #include <memory>
 
@@ -7,7 +7,7 @@
 
 namespace lathe::test {
 
-inline std::unique_ptr<CausalLM> tiny_llama(uint64_t seed, int64_t vocabulary = 97) {
+inline std::unique_ptr<CausalLM> tiny_llama(uint64_t seed, int64_t vocabulary = 97, bool windowed = false) {
   ModelConfig c;
   c.architecture = "LlamaForCausalLM";
   c.model_type = "llama";
@@ -21,6 +21,7 @@ inline std::unique_ptr<CausalLM> tiny_llama(uint64_t seed, int64_t vocabulary = 
   c.head_dim = c.rotary_dim = 16;
   c.max_position_embeddings = 2048;
   c.initializer_range = 0.3;  // so that no two logits are nearly equal
+  if (windowed) c.layer_window = {24, 0};
   auto model = family_of(c).make(c);
   initialise(*model, seed);
   prepare_for_inference(*model, Arithmetic::f32);
