@@ -13,6 +13,7 @@ struct GgufPreTokenizer {
   std::vector<const char*> patterns;  // applied one after another, each isolates its matches
   bool ignore_merges = false;
   bool add_bos = false;  // where the file does not say
+  bool escaped = false;  // spaces become U+2581 and bytes are not spelled as characters, as in the kind `gemma4`
 };
 
 // Null when the name is not known.

@@ -152,6 +152,7 @@ class GgufVocabulary {
                       file_.path(), quote(*name)));
       pre = find_gguf_pre_tokenizer("default");
     }
+    if (pre->escaped) return build_escaped();
     std::vector<std::unique_ptr<PreTokenizer>> stages;
     for (const char* pattern : pre->patterns) stages.push_back(make_split(Regex(pattern), SplitBehavior::isolated));
     stages.push_back(make_byte_level(false, false));

@@ -180,7 +180,7 @@ class FileReader : public nlohmann::json_sax<Json> {
 };
 
 std::unique_ptr<TokenModel> make_bpe(const JsonNode& node, const FileReader& file, TokenizerParts& parts) {
-  if (!file.has_vocabulary) node.at("vocab").fail("expected an object");
+  if (!file.has_vocabulary) node.fail("vocab: expected an object");
   if (!file.has_merges) node.at("merges").fail("expected an array");
   if (node.has("dropout") && (!node.at("dropout").value().is_number() || node.at("dropout").value().get<double>() != 0))
     node.at("dropout").fail("BPE dropout is not supported: it makes the ids random");
@@ -215,7 +215,7 @@ std::unique_ptr<TokenModel> make_word_piece(const JsonNode& node, const Tokenize
 }
 
 std::unique_ptr<TokenModel> make_unigram(const JsonNode& node, FileReader& file, const TokenizerParts& parts) {
-  if (!file.has_scores) node.at("vocab").fail("expected an array");
+  if (!file.has_scores) node.fail("vocab: expected an array of tokens with their scores");
   if (file.scores.empty()) node.fail("vocab is empty");
   UnigramOptions options;
   if (node.has("unk_id")) {
@@ -239,7 +239,7 @@ std::unique_ptr<TokenModel> make_model(const JsonNode& node, FileReader& file, T
   if (type == "BPE") return make_bpe(node, file, parts);
   if (type == "Unigram") return make_unigram(node, file, parts);
   if (type == "WordPiece" || type == "WordLevel") {
-    if (!file.has_vocabulary) node.at("vocab").fail("expected an object");
+    if (!file.has_vocabulary) node.fail("vocab: expected an object");
     if (type == "WordPiece") return make_word_piece(node, parts);
     return std::make_unique<WordLevel>(parts.vocabulary, required_unknown(node, "<unk>", parts));
   }

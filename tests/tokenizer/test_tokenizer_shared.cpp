@@ -40,8 +40,8 @@ void check_streams(const Tokenizer& tokenizer) {
 TEST_CASE("llama.cpp's test vectors") {
   const auto shared = shared_dir();
   if (!shared) return skip("needs ../shared/tokenizers");
-  for (const char* name :
-       {"gpt-2", "llama-bpe", "qwen2", "llama-spm", "phi-3", "mpt", "refact", "deepseek-llm", "qwen35", "gemma-4"}) {
+  for (const char* name : {"gpt-2", "llama-bpe", "qwen2", "llama-spm", "phi-3", "mpt", "refact", "deepseek-llm",
+                           "qwen35", "gemma-4", "bert-bge"}) {
     const auto path = *shared / "tokenizers/ggml-vocab" / fmt::format("ggml-vocab-{}.gguf", name);
     if (!std::filesystem::exists(path)) return skip("needs " + path.string());
     const auto tokenizer = Tokenizer::load(path.string());

@@ -97,10 +97,52 @@ TEST_CASE("Oniguruma's classes, not PCRE2's") {
   CHECK(matches("x*", "xay") == std::vector<std::string>{"x", "", ""});  // none right behind a match
 }
 
-TEST_CASE("patterns that cannot be kept exact are refused") {
-  CHECK_THROWS_WITH(Regex("[a[bc]]"), ContainsSubstring("nested character class"));
-  CHECK_THROWS_WITH(Regex("[a-z&&[^b]]"), ContainsSubstring("intersection"));
-  CHECK_THROWS_WITH(Regex("[\\W]"), ContainsSubstring("\\W"));
+TEST_CASE("Oniguruma's brackets: nested, intersected, with classes inside") {
+  using Strings = std::vector<std::string>;
+  CHECK(matches("[a[b-d][0-9]]+", "xad7y") == Strings{"ad7"});
+  CHECK(matches("[a-z&&[^aeiou]]+", "stream") == Strings{"str", "m"});
+  CHECK(matches("[^a-z&&[^aeiou]]+", "strEAm") == Strings{"EA"});
+  CHECK(matches("[a-z&&b-y&&[^m]]+", "abmyz") == Strings{"b", "y"});
+  CHECK(matches("[\\W_]+", "a_-b") == Strings{"_-"});
+  CHECK(matches("[^\\W\\d_]+", "ab_12c") == Strings{"ab", "c"});
+  CHECK(matches("[^\\S\\n]+", "a \t\n b") == Strings{" \t", " "});
+  CHECK(matches("[\\w-]+", "a-b c") == Strings{"a-b", "c"});
+  CHECK(matches("[a-c-e]+", "abc-ed") == Strings{"abc-e"});
+  CHECK(matches("[[:upper:]\\h]+", "xABf!") == Strings{"ABf"});
+  CHECK(matches("[^[^a]]+", "baab") == Strings{"aa"});
+  CHECK(matches("[\\p{L}&&[^\\p{Han}]]+", "ab\u4e00c") == Strings{"ab", "c"});
+}
+
+TEST_CASE("Oniguruma's options, repeats and properties") {
+  using Strings = std::vector<std::string>;
+  CHECK(matches("a(?i)b|c", "aB aC xc") == Strings{"aB", "aC"});  // the alternative belongs to (?i), behind the a
+  CHECK(matches("a{2}?b", "aab b") == Strings{"aab", "b"});
+  CHECK(matches("a{,2}b", "aaab") == Strings{"aab"});
+  CHECK(matches("(?x) a  b # comment [", "ab") == Strings{"ab"});
+  CHECK(matches("a(?#note)b", "ab") == Strings{"ab"});
+  CHECK(matches("\\p{Letter}+|\\p{^Alpha}", "ab1") == Strings{"ab", "1"});
+  CHECK(matches("\\p{Han}+", "\u4e00\u3001\u4e8c") == Strings{"\u4e00", "\u4e8c"});  // a script, not what goes with it
+  CHECK(matches("\\p{So}+", "\U0001FAE8\U0001FA75x") == Strings{"\U0001FAE8\U0001FA75"});  // Unicode 15
+  CHECK(matches("\\w+", "x\u00b2") == Strings{"x\u00b2"});
+  CHECK(matches("[\\w]+", "x\u00b2") == Strings{"x"});
+  CHECK(matches("\\v", "\v\n") == Strings{"\v"});
+}
+
+TEST_CASE("patterns that cannot be kept exact are refused by name") {
+  CHECK_THROWS_WITH(Regex("\\X"), ContainsSubstring("\\X"));
+  CHECK_THROWS_WITH(Regex("\\y"), ContainsSubstring("\\y"));
+  CHECK_THROWS_WITH(Regex("(?~a)"), ContainsSubstring("absent operator"));
+  CHECK_THROWS_WITH(Regex("(*FAIL)"), ContainsSubstring("callout"));
+  CHECK_THROWS_WITH(Regex("(?W:a)"), ContainsSubstring("option other than"));
+  CHECK_THROWS_WITH(Regex("\\xff"), ContainsSubstring("no character"));
+  CHECK_THROWS_WITH(Regex("\\x{110000}"), ContainsSubstring("no character"));
+  CHECK_THROWS_WITH(Regex("\\p{In_Arrows}"), ContainsSubstring("does not compile"));
+  CHECK_THROWS_WITH(Regex("[[:odd:]]"), ContainsSubstring("unknown POSIX class"));
+  CHECK_THROWS_WITH(Regex("[z-a]"), ContainsSubstring("backwards"));
+  for (const char* cut : {"[a", "[a[b]", "a\\", "[\\", "\\p{L", "[[:alpha:", "(?<n", "(?i", "a)", "(?(1", "\\k<x"})
+    CHECK_THROWS_AS(Regex(cut), Error);
+  CHECK_THROWS_AS(Regex(std::string(100000, '[')), Error);
+  CHECK_THROWS_AS(Regex(std::string(100000, '(')), Error);
   CHECK_THROWS_WITH(Regex("(a"), ContainsSubstring("does not compile"));
   CHECK_THROWS_WITH(Regex("\xff"), ContainsSubstring("UTF-8"));
 }
@@ -142,6 +184,9 @@ TEST_CASE("pre-tokenisers from JSON") {
   CHECK(run(R"({"type": "WhitespaceSplit"})", " a, b ") == Strings{"a,", "b"});
   CHECK(run(R"({"type": "BertPreTokenizer"})", "a, b") == Strings{"a", ",", "b"});
   CHECK(run(R"({"type": "CharDelimiterSplit", "delimiter": "|"})", "a||b") == Strings{"a", "b"});
+  // What belongs to no script stays with the piece before it; at the start it is lost.
+  CHECK(run(R"({"type": "UnicodeScripts"})", " ab \u3042\u30a2\u4e00 \u0431.") ==
+        Strings{"ab ", "\u3042\u30a2\u4e00 ", "\u0431", "."});
   CHECK(run(R"({"type": "FixedLength", "length": 2})",
             "a\u00e9"
             "bcd") == Strings{"a\u00e9", "bc", "d"});
@@ -153,4 +198,19 @@ TEST_CASE("pre-tokenisers from JSON") {
                     ContainsSubstring("test.pattern: regex"));
   CHECK_THROWS_WITH(run(R"({"type": "Split", "pattern": {"String": "a"}, "behavior": "Odd", "invert": false})", "a"),
                     ContainsSubstring("behavior 'Odd' is not known"));
+}
+
+TEST_CASE("graphemes") {
+  auto graphemes = [](std::string_view text) {
+    std::vector<size_t> lengths;
+    for (size_t begin = 0, end = 0; begin < text.size(); begin = end) {
+      end = grapheme_end(text, begin);
+      lengths.push_back(end - begin);
+    }
+    return lengths;
+  };
+  CHECK(graphemes("a\r\nb\n") == std::vector<size_t>{1, 2, 1, 1});
+  CHECK(graphemes("e\u0301\u0323x") == std::vector<size_t>{5, 1});
+  CHECK(graphemes("\U0001F1E9\U0001F1EA\U0001F1EB") == std::vector<size_t>{8, 4});
+  CHECK(graphemes("\U0001F469\u200d\U0001F52C") == std::vector<size_t>{11});
 }
