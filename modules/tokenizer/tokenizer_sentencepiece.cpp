@@ -7,6 +7,7 @@
 #include "formats/mapped_file.h"
 #include "tokenizer/sentencepiece_check.h"
 #include "tokenizer/tokenizer_config.h"
+#include "tokenizer/unicode.h"
 
 namespace lathe {
 namespace {
@@ -42,15 +43,26 @@ class SentencePieceModel : public TokenModel {
   bool unigram_;
 };
 
+std::shared_ptr<sentencepiece::SentencePieceProcessor> load_processor(std::string_view bytes, const std::string& path) {
+  auto processor = std::make_shared<sentencepiece::SentencePieceProcessor>();
+  std::string failure;
+  try {
+    const auto status = processor->LoadFromSerializedProto({bytes.data(), bytes.size()});
+    if (!status.ok()) failure = status.ToString();
+  } catch (const std::exception& error) {  // its trie has exceptions of its own: for a piece with a zero byte, say
+    failure = error.what();
+  }
+  check(failure.empty(), path.c_str(), "no sentencepiece model: {}", failure);
+  return processor;
+}
+
 }  // namespace
 
 TokenizerParts load_sentencepiece(const std::string& path, const TokenizerConfig& config) {
   const auto file = MappedFile::open(path);
   const std::string_view bytes{reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()};
   const bool unigram = check_sentencepiece_model(bytes, path);
-  auto processor = std::make_shared<sentencepiece::SentencePieceProcessor>();
-  const auto status = processor->LoadFromSerializedProto({bytes.data(), bytes.size()});
-  check(status.ok(), path.c_str(), "no sentencepiece model: {}", status.ToString());
+  auto processor = load_processor(bytes, path);
 
   TokenizerParts parts;
   parts.kind = "sentencepiece";
@@ -58,6 +70,7 @@ TokenizerParts load_sentencepiece(const std::string& path, const TokenizerConfig
   auto vocabulary = std::make_shared<Vocabulary>();
   for (int id = 0; id < processor->GetPieceSize(); ++id) {
     const std::string& piece = processor->IdToPiece(id);
+    check(!first_invalid_utf8(piece), path.c_str(), "piece {} is not valid UTF-8", id);
     vocabulary->add(piece, id);
     if (!processor->IsControl(id) && !processor->IsUnknown(id)) continue;
     AddedToken token;
@@ -68,7 +81,11 @@ TokenizerParts load_sentencepiece(const std::string& path, const TokenizerConfig
     if (processor->IsControl(id)) parts.shown_as[id] = "";
   }
   parts.vocabulary = std::move(vocabulary);
-  if (processor->unk_id() >= 0) parts.shown_as[processor->unk_id()] = processor->DecodeIds({processor->unk_id()});
+  if (processor->unk_id() >= 0) {
+    const std::string shown = processor->DecodeIds({processor->unk_id()});
+    check(!first_invalid_utf8(shown), path.c_str(), "the text of the unknown token is not valid UTF-8");
+    parts.shown_as[processor->unk_id()] = shown;
+  }
   if (processor->bos_id() >= 0) parts.bos = processor->bos_id();
   if (processor->eos_id() >= 0) parts.eos = processor->eos_id();
   if (parts.bos) parts.before = {*parts.bos};  // tokenizer_config.json may say otherwise
