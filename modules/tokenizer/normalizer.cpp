@@ -17,11 +17,19 @@ constexpr const char* kSpaceSymbol = "\xE2\x96\x81";  // U+2581
 class NormalizerSequence : public Normalizer {
  public:
   explicit NormalizerSequence(std::vector<std::unique_ptr<Normalizer>> parts) : parts_(std::move(parts)) {}
-  void apply(std::string& text) const override {
-    for (const auto& part : parts_) part->apply(text);
-  }
+  void apply(std::string& text) const override { apply_within(text, largest_rewritten(text.size())); }
 
  private:
+  // Forty rules that double a letter would fill any memory: a file of a stranger may ask for them.
+  void apply_within(std::string& text, size_t limit) const {
+    for (const auto& part : parts_) {
+      if (const auto* inner = dynamic_cast<const NormalizerSequence*>(part.get()))
+        inner->apply_within(text, limit);
+      else
+        part->apply(text);
+      check(text.size() <= limit, "normalizer", "the text has grown to {} bytes, at most {}", text.size(), limit);
+    }
+  }
   std::vector<std::unique_ptr<Normalizer>> parts_;
 };
 

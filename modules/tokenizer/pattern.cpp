@@ -37,10 +37,12 @@ std::string replace_all(std::string_view text, const Regex& pattern, std::string
   std::string result;
   result.reserve(text.size() + text.size() / 8);
   Regex::Matches matches(pattern, text);
+  const size_t limit = largest_rewritten(text.size());
   size_t begin = 0, end = 0, copied = 0;
   while (matches.next(begin, end)) {
     result.append(text.substr(copied, begin - copied)).append(with);
     copied = end;
+    check(result.size() <= limit, "replace", "the text has grown to {} bytes, at most {}", result.size(), limit);
   }
   return result.append(text.substr(copied));
 }

@@ -12,6 +12,10 @@ namespace lathe {
 // {"String": "..."} taken literally, or {"Regex": "..."}.
 Regex make_pattern(const JsonNode& node);
 
+// What a text of so many bytes may become when a file's rules rewrite it; normal forms take 33 bytes for 3 at most.
+constexpr size_t largest_rewritten(size_t bytes) { return 64 * bytes + (size_t{1} << 20); }
+
+// Throws Error when the result would be larger than that.
 std::string replace_all(std::string_view text, const Regex& pattern, std::string_view with);
 
 // Where the run of white space that ends at `end` begins, and where the one that begins at `begin` ends.

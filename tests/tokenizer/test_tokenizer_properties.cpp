@@ -208,3 +208,17 @@ TEST_CASE("a stream shows what the whole shows, in published vocabularies") {
                   "ggml-vocab/ggml-vocab-llama-spm.gguf", "ggml-vocab/ggml-vocab-bert-bge.gguf"}))
     check_streams(*tokenizer, 8);
 }
+
+TEST_CASE("rules that make a text grow without end are an error") {
+  const Json doubles = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
+  Json rules = {{"type", "Sequence"}, {"normalizers", Json::array()}};
+  for (int i = 0; i < 40; ++i) rules["normalizers"].push_back(doubles);
+  Json json = byte_level_json({});
+  json["normalizer"] = rules;
+  CHECK_THROWS_WITH(load_json(json)->encode("aaa"), ContainsSubstring("the text has grown"));
+  json["normalizer"] = {{"type", "Sequence"}, {"normalizers", {doubles, rules}}};
+  CHECK_THROWS_WITH(load_json(json)->encode("a"), ContainsSubstring("the text has grown"));
+  json["normalizer"] = {
+      {"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(size_t{1} << 20, 'a')}};
+  CHECK_THROWS_WITH(load_json(json)->encode(std::string(5000, 'a')), ContainsSubstring("the text has grown"));
+}
