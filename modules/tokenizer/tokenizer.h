@@ -23,9 +23,10 @@ struct EncodeOptions {
   // Adds what the file says: BOS, EOS, or nothing.
   bool add_special_tokens = true;
   // Whether the text of a special token ("<|im_end|>") is read as that token. automatic: as the reference library of
-  // the file's kind does: yes for tokenizer.json (`tokenizers`), no for sentencepiece and for GGUF (the ids that
-  // llama.cpp publishes for its vocabularies are made so). Added tokens that are not special, and GGUF's and
-  // sentencepiece's user-defined ones, are always read.
+  // the file's kind does: yes for tokenizer.json (`tokenizers`), vocab.json and vocab.txt (transformers) and Qwen 1's
+  // ranks; no for sentencepiece, tekken (mistral-common), other ranks (tiktoken) and GGUF (the ids that llama.cpp
+  // publishes for its vocabularies are made so). Added tokens that are not special, and GGUF's and sentencepiece's
+  // user-defined ones, are always read.
   enum class ParseSpecial { automatic, yes, no } parse_special = ParseSpecial::automatic;
   // Offsets of bytes, ascending, that are no part of a special token whatever they spell: what a user wrote into a text
   // whose other special tokens are read. Must outlive the call.
