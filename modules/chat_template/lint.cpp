@@ -44,7 +44,7 @@ void find_lost_messages(const ChatTemplate::Inputs& inputs, const std::string& r
     const std::string role = has_role ? message["role"].get<std::string>() : "";
     if (role != "system" && role != "user") continue;
     for (const std::string& text : texts_of(message))
-      if (rendered.find(jinja::strip(text, jinja::Side::both)) == rendered.npos)
+      if (jinja::find_text(rendered, jinja::strip(text, jinja::Side::both)) == rendered.npos)
         warnings.push_back(fmt::format("the {} message {} is not in the prompt: {}", role, i, shortened(text)));
   }
 }

@@ -43,7 +43,7 @@ Window window(const BoundCall& call, std::size_t start_parameter) {
 Value find_in(const BoundCall& call, bool from_right, bool must_exist) {
   const std::string& part = call.text(0);
   const auto [text, first] = window(call, 1);
-  const std::size_t found = first < 0 ? text.npos : from_right ? text.rfind(part) : text.find(part);
+  const std::size_t found = first < 0 ? text.npos : from_right ? find_last_text(text, part) : find_text(text, part);
   if (found == text.npos && must_exist) fail("substring not found");
   if (found == text.npos) return -1;
   return first + static_cast<std::int64_t>(count_code_points(text.substr(0, found)));
@@ -76,7 +76,7 @@ Value replace(const BoundCall& call) {
       next_code_point(text, position);
       output.append(std::string_view(text).substr(found, position - found));
     } else {
-      if ((found = text.find(from, position)) == std::string::npos) break;
+      if ((found = find_text(text, from, position)) == std::string::npos) break;
       output.append(std::string_view(text).substr(position, found - position));
       output.append(to);
       position = found + from.size();
@@ -91,7 +91,7 @@ std::vector<Value> split_at(std::string_view text, std::string_view separator, s
   if (separator.empty()) fail("empty separator");
   std::vector<Value> parts;
   while (limit != 0) {
-    const std::size_t found = from_right ? text.rfind(separator) : text.find(separator);
+    const std::size_t found = from_right ? find_last_text(text, separator) : find_text(text, separator);
     if (found == text.npos) break;
     parts.emplace_back(from_right ? text.substr(found + separator.size()) : text.substr(0, found));
     text = from_right ? text.substr(0, found) : text.substr(found + separator.size());
@@ -166,7 +166,7 @@ Value split_lines(const BoundCall& call) {
 Value partition(const BoundCall& call, bool from_right) {
   const std::string &text = self_text(call), &separator = call.text(0);
   if (separator.empty()) fail("empty separator");
-  const std::size_t found = from_right ? text.rfind(separator) : text.find(separator);
+  const std::size_t found = from_right ? find_last_text(text, separator) : find_text(text, separator);
   if (found == text.npos) return from_right ? Value::tuple({"", "", text}) : Value::tuple({text, "", ""});
   return Value::tuple({text.substr(0, found), separator, text.substr(found + separator.size())});
 }
@@ -303,7 +303,8 @@ Value count_text(const BoundCall& call) {
   if (first < 0) return 0;
   if (part.empty()) return count_code_points(text) + 1;
   std::int64_t count = 0;
-  for (std::size_t position = 0; (position = text.find(part, position)) != text.npos; position += part.size()) ++count;
+  for (std::size_t position = 0; (position = find_text(text, part, position)) != text.npos; position += part.size())
+    ++count;
   return count;
 }
 

@@ -181,7 +181,7 @@ bool contains(const Value& container, const Value& item) {
   if (container.is_string()) {
     if (!item.is_string()) fail("'in <string>' requires string as left operand, not {}", type_name(item));
     charge_text(container.text().size());
-    return container.text().find(item.text()) != std::string::npos;
+    return find_text(container.text(), item.text()) != std::string::npos;
   }
   if (container.is_dict()) {
     if (!is_hashable(item)) fail("unhashable type: '{}'", type_name(item));

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <bitset>
+#include <cstring>
 #include <memory>
 
 #include "chat_template/budget.h"
@@ -209,6 +210,22 @@ std::size_t count_code_points(std::string_view text) {
   std::size_t count = 0;
   for (const char character : text) count += (static_cast<unsigned char>(character) & 0xC0) != 0x80;
   return count;
+}
+
+std::size_t find_text(std::string_view text, std::string_view part, std::size_t from) {
+  if (from > text.size()) return text.npos;
+  const void* found = memmem(text.data() + from, text.size() - from, part.data(), part.size());  // two-way in glibc
+  return found ? static_cast<std::size_t>(static_cast<const char*>(found) - text.data()) : text.npos;
+}
+
+std::size_t find_last_text(std::string_view text, std::string_view part) {
+  if (part.size() > text.size()) return text.npos;
+  for (std::size_t at = text.size() - part.size() + 1; at-- > 0;) {
+    const auto differs = std::mismatch(part.begin(), part.end(), text.begin() + static_cast<std::ptrdiff_t>(at)).first;
+    if (differs == part.end()) return at;
+    if (differs - part.begin() >= 64) charge_text(static_cast<std::size_t>(differs - part.begin()));
+  }
+  return text.npos;
 }
 
 bool is_space(char32_t c) {

@@ -18,6 +18,11 @@ char32_t next_code_point(std::string_view text, std::size_t& position);
 void append_code_point(std::string& text, char32_t code_point);
 std::size_t count_code_points(std::string_view text);
 
+// text.find(part, from) and text.rfind(part), whose cost grows with the text alone: that of std::string grows with the
+// product of both lengths, which a template could choose. The second charges the budget for what it compares.
+std::size_t find_text(std::string_view text, std::string_view part, std::size_t from = 0);
+std::size_t find_last_text(std::string_view text, std::string_view part);
+
 bool is_space(char32_t code_point);       // str.isspace, and what str.strip() and `\s` take
 bool is_line_break(char32_t code_point);  // where str.splitlines() splits ("\r\n" counts once)
 
