@@ -5,7 +5,7 @@
 
 Perplexity of wikitext-2's first 32 windows of 512 tokens: at float32 within 0.5%, at auto within 2%. HellaSwag's first 200 tasks and 100
 MMLU questions: at float32 the same choice for every task; where it differs, the reference must hold the two within 0.001 nats (a tie
-within rounding), which is printed. --long: all that reference_whole.json has (half an hour on two cores). One line a check and a closing
+within rounding), which is printed. --long: all that reference_whole.json has (a quarter of an hour on two cores). One line a check and a closing
 line "N passed, N failed, N skipped"; without ../shared/text or the demo model all is skipped.
 """
 import json, os, pathlib, subprocess, sys
@@ -13,6 +13,7 @@ import json, os, pathlib, subprocess, sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEXT = pathlib.Path(os.environ.get("LATHE_SHARED", ROOT.parent / "shared")) / "text"
 MODEL = ROOT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+HELLASWAG = TEXT / "hellaswag" / "hellaswag_val_0_2000.txt"
 TIE = 0.001
 LOGPROB = 0.02
 count = dict(passed=0, failed=0, skipped=0)
@@ -45,15 +46,26 @@ def check_perplexity(program, reference, dtype, tolerance):
          f"at most {tolerance:.1%}")
 
 
-def check_tasks(program, name, reference, *arguments):
+def hellaswag_lengths():
+    """The lengths of the endings by task, which acc_norm divides by."""
+    lines = HELLASWAG.read_text().splitlines()
+    return [[len(ending) for ending in lines[at + 2:at + 6]] for at in range(0, len(lines), 6)]
+
+
+def check_tasks(program, name, reference, lengths, *arguments):
     got = run(program, "evaluate", "--task", name, "--dtype", "float32", "--limit", reference["count"], *arguments)
     worst, ties, wrong = 0.0, [], []
+
+    def compare(number, mine, theirs, logprobs):
+        if mine != theirs:
+            (ties if logprobs[theirs] - logprobs[mine] <= TIE else wrong).append(number)
+
     for number, (task, (label, choice, choice_norm, logprobs)) in enumerate(zip(got["tasks"], reference["tasks"], strict=True)):
         worst = max(worst, *(abs(a - b) for a, b in zip(task["logprobs"], logprobs, strict=True)))
-        if task["choice"] != choice:
-            (ties if logprobs[choice] - logprobs[task["choice"]] <= TIE else wrong).append(number)
-        # The lengths are not in the reference; acc_norm is compared as it is.
-        if task["choice_norm"] != choice_norm or task["label"] != label:
+        compare(number, task["choice"], choice, logprobs)
+        shortest = min(lengths[number])
+        compare(number, task["choice_norm"], choice_norm, [p * shortest / n for p, n in zip(logprobs, lengths[number])])
+        if task["label"] != label:
             wrong.append(number)
     line(not wrong and worst <= LOGPROB,
          f"{name}, {got['count']} tasks: acc {got['acc']:.4f} +/- {got['acc_stderr']:.4f}, acc_norm {got['acc_norm']:.4f} +/- "
@@ -64,10 +76,11 @@ def check_tasks(program, name, reference, *arguments):
 def check(program, reference):
     check_perplexity(program, reference["perplexity"], "float32", 0.005)
     check_perplexity(program, reference["perplexity"], "auto", 0.02)
-    check_tasks(program, "hellaswag", reference["hellaswag"], "--file", TEXT / "hellaswag" / "hellaswag_val_0_2000.txt")
+    check_tasks(program, "hellaswag", reference["hellaswag"], hellaswag_lengths(), "--file", HELLASWAG)
     if "mmlu" in reference:
-        subject = reference["mmlu"]["subject"]
-        check_tasks(program, "mmlu", reference["mmlu"], "--file", TEXT / "mmlu" / f"{subject}_test.csv", "--shots", reference["mmlu"]["shots"])
+        mmlu = reference["mmlu"]
+        check_tasks(program, "mmlu", mmlu, [[1] * 4] * mmlu["count"],
+                    "--file", TEXT / "mmlu" / f"{mmlu['subject']}_test.csv", "--shots", mmlu["shots"])
 
 
 def main():
