@@ -148,7 +148,7 @@ class ChoiceScorer {
       forks[i] = cache_.fork(held_, held_.length);
       extensions.push_back({&forks[i], fed});
     }
-    const Tensor hidden = extensions.empty() ? Tensor{} : cache_.extend(extensions);
+    Tensor hidden = extensions.empty() ? Tensor{} : cache_.extend(extensions);
     for (CachedSequence& fork : forks) cache_.release(fork);
     return hidden;
   }

@@ -35,7 +35,7 @@ Tensor SequenceCache::extend(std::span<const Extension> extensions) {
       done = count == left ? 0 : done + count;
       at += count == left;
     }
-    const Tensor hidden = model_.hidden(make_batch(pieces, &cache_));  // (tokens, C)
+    Tensor hidden = model_.hidden(make_batch(pieces, &cache_));  // (tokens, C)
     if (tokens == rows) return hidden;
     if (!all.defined()) all = Tensor::empty({rows, hidden.dim(1)}, hidden.dtype());
     std::copy_n(hidden.data<float>(), hidden.elements(), all.data<float>() + row * hidden.dim(1));
