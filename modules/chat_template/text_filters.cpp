@@ -17,7 +17,7 @@
 namespace lathe::jinja {
 namespace {
 
-constexpr std::int64_t pattern_steps = 500;  // that compiling a regular expression is worth
+constexpr std::int64_t pattern_steps = 1500;  // that compiling a regular expression is worth
 
 Value quoted_url(const Value& value, bool in_query) {
   constexpr std::string_view unreserved = "_.-~", digits = "0123456789ABCDEF";

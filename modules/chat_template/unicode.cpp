@@ -288,6 +288,7 @@ std::string lower(std::string_view text) {
 }
 
 std::string fold_case(std::string_view text) {
+  charge_unicode(text.size());
   std::string result;
   for (std::size_t position = 0; position < text.size();) {
     const std::size_t begin = position;
