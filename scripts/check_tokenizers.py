@@ -4,7 +4,7 @@
     check_tokenizers.py build/lathe [--long] [--seed N]
 
 Vocabularies are trained on the spot: random pipelines (model, normaliser, pre-tokeniser, decoder, added tokens with their
-flags), sentencepiece models, and a list of regular expressions; a dozen pipelines, with --long 150 of them. With --long
+flags), sentencepiece models, and a list of regular expressions; 40 pipelines, with --long 400 of them. With --long
 and ../shared (or $LATHE_SHARED), every tokenizer.json and tokenizer.model there besides, on the texts there. Needs the
 packages `tokenizers` and `sentencepiece`. The last line is "N passed, N failed".
 """
@@ -344,7 +344,7 @@ def main():
     texts = texts_for(random.Random(1), 100)
     check_patterns(check, r, texts)
     check_sentencepiece(check, r, texts)
-    check_pipelines(check, r, 150 if arguments.long else 12, 150 if arguments.long else 60)
+    check_pipelines(check, r, 400 if arguments.long else 40, 150 if arguments.long else 60)
     if arguments.long and SHARED.is_dir():
         check_shared(check)
     print(f"{check.passed} passed, {check.failed} failed")

@@ -13,6 +13,9 @@
 // Everything else is an Error that names it: graphemes (\X: PCRE2 10.42 joins emoji) and their boundaries \y, absent
 // operators, callouts, options of ASCII, properties that PCRE2 lacks (Unicode blocks).
 //
+// Two things differ: under option i a letter that folds to several (ß and ss) matches itself alone, and brackets with
+// properties or negations inside fold as PCRE2 does.
+//
 // PCRE2 has no nested classes: one that is more than a list becomes an alternation, an intersection a lookahead. The
 // surprising one: \p{Han} is a script in Oniguruma, in PCRE2 all that is used with it, the ideographic comma too.
 #pragma once

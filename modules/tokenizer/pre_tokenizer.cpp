@@ -12,6 +12,9 @@ namespace {
 // GPT-2's pattern (openai/gpt-2, src/encoder.py).
 constexpr const char* kGpt2Pattern =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+// Rust's char::is_numeric, with what Unicode 17 added.
+constexpr const char* kNumeric = "[\\p{N}\\x{11DE0}-\\x{11DE9}\\x{16FF4}-\\x{16FF6}]";
+
 // Unicode counts ASCII punctuation in part as symbols.
 bool is_ascii_punctuation(char32_t c) {
   return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
@@ -154,6 +157,8 @@ class ByteLevel : public PreTokenizer {
 
 class Metaspace : public PreTokenizer {
  public:
+  // first: where the normalised text begins. The reference asks for the original one's beginning, so there a normaliser
+  // that takes away the start takes the prefix away, too.
   enum class Prepend { always, first, never };
   Metaspace(std::string replacement, Prepend prepend, bool cut)
       : replacement_(std::move(replacement)), prepend_(prepend) {
@@ -277,7 +282,7 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonNode& node) {
     return make_byte_level(node.boolean_or("add_prefix_space", true), node.boolean_or("use_regex", true));
   if (type == "Metaspace") return make_metaspace(node);
   if (type == "Digits")
-    return make_split(Regex("\\p{N}"), node.boolean_or("individual_digits", false) ? SplitBehavior::isolated
+    return make_split(Regex(kNumeric), node.boolean_or("individual_digits", false) ? SplitBehavior::isolated
                                                                                    : SplitBehavior::contiguous);
   if (type == "Punctuation")
     return split_at(is_bert_punctuation,

@@ -175,6 +175,25 @@ std::string normalize(std::string_view text, NormalForm form) {
   return result;
 }
 
+namespace {
+
+// The lower-case letters of Unicode 16 and 17 that utf8proc may not know yet (UnicodeData.txt).
+char32_t lowercase_of(char32_t character) {
+  struct Range {
+    char32_t first, last, lower;
+  };
+  static constexpr Range kNewer[] = {{0x1C89, 0x1C89, 0x1C8A},   {0xA7CB, 0xA7CB, 0x264},  {0xA7CC, 0xA7CC, 0xA7CD},
+                                     {0xA7CE, 0xA7CE, 0xA7CF},   {0xA7D2, 0xA7D2, 0xA7D3}, {0xA7D4, 0xA7D4, 0xA7D5},
+                                     {0xA7DA, 0xA7DA, 0xA7DB},   {0xA7DC, 0xA7DC, 0x19B},  {0x10D50, 0x10D65, 0x10D70},
+                                     {0x16EA0, 0x16EB8, 0x16EBB}};
+  if (character >= kNewer[0].first)
+    for (const Range& range : kNewer)
+      if (range.first <= character && character <= range.last) return range.lower + (character - range.first);
+  return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(character)));
+}
+
+}  // namespace
+
 std::string lowercase(std::string_view text) {
   std::string result;
   result.reserve(text.size());
@@ -183,7 +202,7 @@ std::string lowercase(std::string_view text) {
     if (character == 0x130) {
       result += "i\xCC\x87";  // the only full lower-case mapping of more than one character (SpecialCasing.txt)
     } else {
-      append_character(result, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(character))));
+      append_character(result, lowercase_of(character));
     }
   }
   return result;

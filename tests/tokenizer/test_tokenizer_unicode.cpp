@@ -6,6 +6,7 @@
 #include "tokenizer/pre_tokenizer.h"
 #include "tokenizer/regex.h"
 #include "tokenizer/unicode.h"
+#include "tokenizer/unicode_scripts.h"
 
 using namespace lathe;
 using Catch::Matchers::ContainsSubstring;
@@ -78,6 +79,23 @@ TEST_CASE("normal forms") {
 }
 
 TEST_CASE("lower case is by character") { CHECK(lowercase("\u0130\u03a3A\u00c9") == "i\u0307\u03c3a\u00e9"); }
+
+TEST_CASE("categories and normal forms are those of the reference's Unicode versions") {
+  CHECK(lowercase("\ua7dc\U00010d50") == "\u019b\U00010d70");      // Unicode 16
+  CHECK(normalize("\u32ff", NormalForm::nfkc) == "\u32ff");        // a square era name of Unicode 12.1
+  CHECK(normalize("\u337b", NormalForm::nfkc) == "\u5e73\u6210");  // one that was always there
+  CHECK(is_nonspacing_mark_in_unicode_8(0x301));
+  CHECK(!is_nonspacing_mark_in_unicode_8(0x1DFB));
+  CHECK(is_nonspacing_mark_in_unicode_8(0x1734));
+  CHECK(is_mark_in_unicode_9(0x1DFB));
+  CHECK(!is_mark_in_unicode_9(0x898));
+  CHECK(is_punctuation_in_unicode_8(0x166D));
+  CHECK(!is_punctuation_in_unicode_8(0x2E52));
+  CHECK(is_control_in_unicode_8(0xE000));
+  CHECK(script_class('a') == script_class(0xE9));
+  CHECK(script_class(0x3042) == script_class(0x4E00));
+  CHECK(script_class(' ') == 0);
+}
 
 TEST_CASE("Oniguruma's classes, not PCRE2's") {
   CHECK(matches("\\s+", "a\u180eb \u00a0\u0085\u3000c") == std::vector<std::string>{" \u00a0\u0085\u3000"});
