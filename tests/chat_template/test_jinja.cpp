@@ -190,6 +190,32 @@ TEST_CASE("filters") {
        {"m.nope | length ~ m.nope | list ~ m.nope | trim ~ m.nope | items | list", "0[][]"}});
 }
 
+TEST_CASE("escaped HTML escapes what is joined to it") {
+  check_expressions({{"('<' | e) + '<' ~ ('<' | safe) * 2", "&lt;&lt;&lt;&lt;"},
+                     {"['<', '>' | safe] | join", "<>"},
+                     {"('<' | e).join(['<', 'a']) ~ ('<%s>' | safe) % '<'", "&lt;&lt;a<&lt;>"},
+                     {"('a,<b' | safe).split(',')", "[Markup('a'), Markup('<b')]"},
+                     {"'<' | safe | e ~ ('<' | safe | forceescape)", "<&lt;"}});
+}
+
+TEST_CASE("filters for HTML, URLs and people") {
+  check_expressions({{"'<b>a</b>  <!-- c -->b &amp; &#233;' | striptags", "a b & é"},
+                     {"'a b/c?d=é&f' | urlencode ~ {'a b': 'c/d'} | urlencode", "a%20b/c%3Fd%3D%C3%A9%26fa+b=c%2Fd"},
+                     {"{'a': 1, 'b': none, 'c': '<'} | xmlattr", " a=\"1\" c=\"&lt;\""},
+                     {"123456789 | filesizeformat ~ 1024 | filesizeformat(true)", "123.5 MB1.0 KiB"},
+                     {"'The quick well-known fox' | wordwrap(9)", "The quick\nwell-\nknown fox"},
+                     {"'see www.example.com/a, or me@x.org.' | urlize",
+                      "see <a href=\"https://www.example.com/a\" rel=\"noopener\">www.example.com/a</a>, or "
+                      "<a href=\"mailto:me@x.org\">me@x.org</a>."},
+                     {"{'b': 1, 'a': 2} | pprint", "{'a': 2, 'b': 1}"},
+                     {"['x' * 50, 'y' * 30] | pprint",
+                      "['xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx',\n 'yyyyyyyyyyyyyyyyyyyyyyyyyyyyyy']"},
+                     {"(m.users | groupby('age'))[1].list | map(attribute='name') | list", "['Bob']"},
+                     {"'abc'.translate({97: 'x', 98: none}) ~ dict.fromkeys('ab', 0)", "xc{'a': 0, 'b': 0}"},
+                     {"'Straße'.casefold() ~ 'A Title'.istitle() ~ 'a\\n'.isprintable()", "strasseTrueFalse"},
+                     {"'%a|{:c}'.format(65) % 'é'", "'\\xe9'|A"}});
+}
+
 TEST_CASE("tojson writes as transformers does") {
   check_expressions({{"m.d | tojson", R"({"b": 1, "a": [1, {"x": null}], "items": "it"})"},
                      {"m.emoji | tojson ~ m.emoji | tojson(ensure_ascii=true)", R"("a😀é""a\ud83d\ude00\u00e9")"},
