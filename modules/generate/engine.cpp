@@ -45,7 +45,8 @@ Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer
   for (const PageGroup& g : groups) pages.push_back(g.pages);
   cache_ = std::make_unique<KVCache>(model.config, options.cache_dtype, pages);
   blocks_ = std::make_unique<BlockManager>(groups);
-  scheduler_ = std::make_unique<Scheduler>(*blocks_, SchedulerOptions{options.max_sequences, options.max_batch_tokens});
+  scheduler_ = std::make_unique<Scheduler>(
+      *blocks_, SchedulerOptions{options.max_sequences, options.max_batch_tokens, options.prefix_cache});
 }
 
 Engine::~Engine() = default;
@@ -78,6 +79,9 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
   if (model_.config.uses_rope())
     rope = std::make_shared<const RopeFrequencies>(rope_frequencies(model_.config, token_limit));
 
+  int32_t prefix_kind = 0;
+  if (rope) prefix_kind = prefix_kinds_.try_emplace(rope->inverse, std::ssize(prefix_kinds_)).first->second;
+
   const uint64_t first = next_sequence_;
   for (int64_t i = 0; i < request.num_sequences; ++i) {
     auto g = std::make_unique<Generation>();
@@ -87,6 +91,7 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
     g->sequence.prompt_tokens = prompt_tokens;
     g->sequence.token_limit = token_limit;
     g->sequence.rope = rope;
+    g->sequence.prefix_kind = prefix_kind;
     g->request_id = next_request_;
     g->index = i;
     g->request = shared_request;

@@ -28,6 +28,7 @@ struct EngineOptions {
   size_t kv_memory = 0;            // bytes of the key-value cache; 0: see cache_pages in generate/kv_memory.h
   int64_t max_sequences = 64;      // that run at once; further ones wait
   int64_t max_batch_tokens = 512;  // new tokens of a step
+  bool prefix_cache = true;        // computed pages of a prompt's beginning are used again; the bits are the same
   // Tokens that a sequence may have; 0: the model's context_limit(). Models with rotary positions may be taken further
   // (the caller warns); a table of learned positions ends where it ends.
   int64_t context = 0;
@@ -91,6 +92,7 @@ class Engine {
   std::unique_ptr<Scheduler> scheduler_;
   Sampler sampler_;
   std::map<uint64_t, std::unique_ptr<Generation>> generations_;  // by sequence id
+  std::map<std::vector<float>, int32_t> prefix_kinds_;           // by rope frequencies, which may depend on the length
   std::deque<PendingEvent> events_;
   bool delivering_ = false;
   uint64_t next_sequence_ = 0, next_request_ = 0;

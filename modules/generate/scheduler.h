@@ -19,6 +19,7 @@ namespace lathe {
 struct SchedulerOptions {
   int64_t max_sequences = 64;      // that run at once
   int64_t max_batch_tokens = 512;  // new tokens of a step; at least max_sequences
+  bool prefix_cache = true;        // pages of earlier sequences with the same beginning are used again
 };
 
 // What one step computes.
@@ -56,6 +57,7 @@ class Scheduler {
   bool advance(Sequence& sequence, int64_t new_tokens, StepPlan& plan);
   bool admit(Sequence& sequence, int64_t budget, StepPlan& plan);
   bool share_prompt(Sequence& sequence);
+  void release(Sequence& sequence);
   void preempt_youngest(StepPlan& plan);
 
   BlockManager& blocks_;
