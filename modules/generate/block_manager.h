@@ -82,8 +82,8 @@ class BlockManager {
   void release_unseen(SequencePages& pages, int64_t cached);
   void release(SequencePages& pages);
 
-  // Whether a sequence that holds `pages` for `cached` positions could go on to `tokens` now, `chunk` tokens a step, and
-  // leave `spare` pages of each group free.
+  // Whether a sequence that holds `pages` for `cached` positions could go on to `tokens` now, `chunk` tokens a step,
+  // and leave `spare` pages of each group free.
   bool has_room(const SequencePages& pages, int64_t cached, int64_t tokens, int64_t chunk, int64_t spare) const;
 
  private:
