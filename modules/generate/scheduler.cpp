@@ -37,17 +37,24 @@ void Scheduler::remove(Sequence& sequence) {
   sequence.status = SequenceStatus::finished;
 }
 
+std::vector<Sequence*> Scheduler::decoding() const {
+  std::vector<Sequence*> list;
+  for (Sequence* s : running_)
+    if (s->remaining() == 1) list.push_back(s);
+  return list;
+}
+
 StepPlan Scheduler::plan() {
   StepPlan plan;
-  int64_t decoding = 0;
-  for (const Sequence* s : running_) decoding += s->remaining() == 1;
-  int64_t prompt_budget = options_.max_batch_tokens - decoding;
+  int64_t prompt_budget = options_.max_batch_tokens;
+  for (const Sequence* s : decoding()) prompt_budget -= 1 + std::ssize(s->draft);
+  check(prompt_budget >= 0, "scheduler", "drafts exceed the step's {} tokens", options_.max_batch_tokens);
 
   for (size_t i = 0; i < running_.size(); ++i) {  // may shrink from its end
     Sequence& s = *running_[i];
     const bool decodes = s.remaining() == 1;
     const int64_t new_tokens = decodes ? 1 : std::min(s.remaining(), prompt_budget);
-    if (new_tokens == 0 || !advance(s, new_tokens, plan)) continue;
+    if (new_tokens == 0 || !advance(s, new_tokens, decodes ? std::ssize(s.draft) : 0, plan)) continue;
     if (!decodes) prompt_budget -= new_tokens;
   }
 
@@ -64,14 +71,18 @@ StepPlan Scheduler::plan() {
 }
 
 // Reserves pages, taking them from the youngest sequences where none are free; those come later in the plan, so that
-// nothing already planned is undone. False when the sequence itself had to go.
-bool Scheduler::advance(Sequence& s, int64_t new_tokens, StepPlan& plan) {
-  while (!blocks_.reserve(s.pages, s.cached, s.cached + new_tokens, plan.copies)) {
+// nothing already planned is undone. A draft is not worth anybody's pages. False when the sequence itself had to go.
+bool Scheduler::advance(Sequence& s, int64_t new_tokens, int64_t drafted, StepPlan& plan) {
+  while (!blocks_.reserve(s.pages, s.cached, s.cached + new_tokens + drafted, plan.copies)) {
+    if (drafted > 0) {
+      drafted = 0;
+      continue;
+    }
     const bool itself = running_.back() == &s;
     preempt_youngest(plan);
     if (itself) return false;
   }
-  plan.items.push_back({&s, new_tokens});
+  plan.items.push_back({&s, new_tokens, drafted});
   return true;
 }
 
@@ -123,6 +134,7 @@ void Scheduler::release(Sequence& s) {
   blocks_.release(s.pages);
   blocks_.retract(s.published);
   s.cached = 0;
+  s.draft.clear();
 }
 
 void Scheduler::commit(const StepPlan& plan) {

@@ -22,6 +22,9 @@ struct Sequence {
   int64_t prompt_tokens = 0;
   int64_t token_limit = 0;  // tokens.size() at which the sequence ends at the latest
 
+  // Guesses at what follows, to be verified by the next step.
+  std::vector<int32_t> draft;
+
   int64_t cached = 0;   // tokens from the first on whose keys and values are in the pages
   SequencePages pages;  // of the positions from 0, by layer group
   PublishedPrefix published;
