@@ -21,9 +21,9 @@ enum class Arithmetic : uint8_t { f32, bf16, int8 };
 
 // A weight of N rows and K columns in the packed layout of kernels/cpu/packed_layout.h. Owns nothing.
 struct PackedMatrix {
-  DType dtype = DType::f32;       // of the weights as stored: f32 bf16 f16 q8_0 q4_0 q4_1
+  DType dtype = DType::f32;       // of the weights as stored: any but f64 and i32
   int64_t rows = 0;               // N, any number >= 1 (padded to 16 inside)
-  int64_t columns = 0;            // K; a multiple of 32 for quantised dtypes, any number >= 1 else
+  int64_t columns = 0;            // K; a multiple of the dtype's block size
   const uint8_t* data = nullptr;  // 64-byte aligned
 };
 
@@ -54,8 +54,9 @@ void packed_linear(const LinearPart* parts, int part_count, int64_t ldy, const f
 // Row-major `columns` values of one row, widened to f32 exactly (GGUF blocks for quantised dtypes). Any dtype but f64,
 // i32.
 void dequantise_row(float* y, const void* row, DType dtype, int64_t columns);
-// The other way: q8_0 (scale amax / 127), q4_0 (scale max / -8), q4_1 (min and (max - min) / 15), as ggml writes them;
-// bf16 and f16 to nearest even.
+// The other way: q8_0 (scale amax / 127), q4_0 (scale max / -8), q4_1 (min and (max - min) / 15), q5_0 and q5_1, as
+// ggml writes them; q4_k, q5_k and q6_k by a search (quantise_k.cpp); bf16 and f16 to nearest even. Throws Error for
+// q2_k and q3_k, which are only read.
 void quantise_row(void* row, const float* x, DType dtype, int64_t columns);
 
 }  // namespace cpu

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Make the goldens of the C++ tests with transformers: tests/goldens/<name>/ holds a tiny random checkpoint as transformers
-writes it and expected.safetensors with tokens, logits, greedy continuation, loss and gradients.
+writes it and expected.safetensors with tokens, logits, greedy continuation, loss and gradients. tests/goldens/block_formats/ holds
+blocks of every quantised GGUF format and what the Python package gguf makes of them.
 
     scripts/make_goldens.py [--check]
 
@@ -15,6 +16,8 @@ import shutil
 import sys
 import zlib
 
+import gguf
+import numpy as np
 import torch
 import transformers as T
 from safetensors.torch import load_file, save_file
@@ -126,6 +129,29 @@ def check(name):
     return ok
 
 
+def blocks():
+    """Two random blocks of each format, as bytes, and their values. The f16 factors are set: random bits would make NaN."""
+    random = np.random.default_rng(7)
+    out = {}
+    factors_at = dict(Q8_0=[0], Q4_0=[0], Q4_1=[0, 2], Q5_0=[0], Q5_1=[0, 2], Q2_K=[80, 82], Q3_K=[108], Q4_K=[0, 2], Q5_K=[0, 2], Q6_K=[208])
+    for name, places in factors_at.items():
+        kind = gguf.GGMLQuantizationType[name]
+        rows = random.integers(0, 256, (1, 2 * gguf.GGML_QUANT_SIZES[kind][1]), dtype=np.uint8)
+        for block in np.split(rows[0], 2):
+            for at in places:
+                block[at:at + 2] = np.frombuffer(np.float16(random.uniform(-0.05, 0.05)).tobytes(), np.uint8)
+        out[name.lower() + ".bytes"] = torch.from_numpy(rows[0].astype(np.int32))
+        out[name.lower() + ".values"] = torch.from_numpy(np.ascontiguousarray(gguf.quants.dequantize(rows, kind)[0]))
+    return out
+
+
+def check_blocks():
+    want, got = load_file(GOLDENS / "block_formats" / "expected.safetensors"), blocks()
+    ok = set(got) == set(want) and all(torch.equal(got[n], w) for n, w in want.items())
+    print(f"{'ok  ' if ok else 'FAIL'} {'block_formats':28} {len(want)} tensors, equal bits")
+    return ok
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
@@ -134,8 +160,10 @@ def main():
     if not arguments.check:
         for name in CASES:
             make(name)
-    failed = sum(not check(name) for name in CASES)
-    print(f"{len(CASES) - failed} passed, {failed} failed")
+        (GOLDENS / "block_formats").mkdir(exist_ok=True)
+        save_file(blocks(), GOLDENS / "block_formats" / "expected.safetensors")
+    failed = sum(not check(name) for name in CASES) + (not check_blocks())
+    print(f"{len(CASES) + 1 - failed} passed, {failed} failed")
     sys.exit(failed > 0)
 
 

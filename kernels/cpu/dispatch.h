@@ -15,9 +15,10 @@ namespace lathe::cpu {
 // What an integer tile needs of 32 activations of one token.
 struct TokenBlock {
   float scale;
-  float scaled_sum;  // scale * (sum of the quantised), which multiplies the minimum of q4_1
+  float scaled_sum;  // scale * (sum of the quantised), which multiplies a minimum
   int32_t start4;    // -8 and -128 times the sum: where the integer sums of q4_0 and q8_0 start
   int32_t start8;
+  int32_t half_sum[2];  // of columns 0 to 15 and 16 to 31
 };
 
 // M tokens repacked in tiles (the last one short).

@@ -2,6 +2,7 @@
 // at a time, each byte of the source read once. One core of a Sapphire Rapids class Xeon packs 2.6 GB/s of q4_1.
 #include <cstring>
 
+#include "kernels/cpu/block_formats.h"
 #include "kernels/cpu/packed_layout.h"
 #include "kernels/packed_linear.h"
 #include "tensor/errors.h"
@@ -42,18 +43,18 @@ void pack_bf16(uint8_t* to, const GroupRows& rows, int64_t columns) {
     }
 }
 
-// A GGUF block is: f16 scale, f16 minimum (q4_1 only), quants.
+// Blocks whose quants lie as the packed form has them: f16 scale, f16 minimum (q4_1 only), bytes or nibbles.
 template <DType kType>
-void pack_quantised(uint8_t* to, const GroupRows& rows, int64_t columns) {
+void pack_as_it_stands(uint8_t* to, const GroupRows& rows, int64_t columns) {
   using Layout = QuantisedLayout<kType>;
   constexpr int kBlock = info(kType).block_bytes, kQuantsAt = Layout::kHasMinimum ? 4 : 2;
-  constexpr uint32_t kFlip = Layout::kEightBits ? 0x80808080u : 0u;
+  constexpr uint32_t kFlip = Layout::kBits == 8 ? 0x80808080u : 0u;
   for (int64_t b = 0; b < columns / kBlockColumns; ++b, to += Layout::kBytes)
     for (int r = 0; r < kGroupRows; ++r) {
       // A missing row is zeros; its quants do not matter, as its scale is zero.
       uint8_t block[kBlock] = {};
       if (rows.row[r] != nullptr) std::memcpy(block, rows.row[r] + b * kBlock, kBlock);
-      for (int i = 0; i < Layout::kWords; ++i) {
+      for (int i = 0; i < Layout::kLowBits; ++i) {
         uint32_t word;
         std::memcpy(&word, block + kQuantsAt + 4 * i, 4);
         word ^= kFlip;
@@ -64,34 +65,144 @@ void pack_quantised(uint8_t* to, const GroupRows& rows, int64_t columns) {
     }
 }
 
+// Two bits each of 32 columns, taken from bit `shift` of q, into lane r of two words.
+void put_pairs(uint8_t* to, const uint8_t* q, int shift) {
+  for (int i = 0; i < 8; ++i)
+    for (int j = 0; j < 4; ++j)
+      to[i / 4 * kWordBytes + j] |= static_cast<uint8_t>((q[4 * i + j] >> shift & 3) << (2 * (i % 4)));
+}
+
+// The words of lane r (at which `to` points) for 32 columns, with more or fewer than four bits.
+template <DType kType>
+void put_quants(uint8_t* to, const uint8_t* q) {
+  using Layout = QuantisedLayout<kType>;
+  for (int i = 0; i < Layout::kScaleAt / kWordBytes; ++i) std::memset(to + i * kWordBytes, 0, 4);
+  if constexpr (Layout::kLowBits == 2) {
+    put_pairs(to, q, 0);
+  } else {
+    for (int i = 0; i < 4; ++i)
+      for (int j = 0; j < 4; ++j)
+        to[i * kWordBytes + j] = static_cast<uint8_t>((q[4 * i + j] & 15) | q[16 + 4 * i + j] << 4);
+  }
+  if constexpr (Layout::kHighBits == 2) put_pairs(to + Layout::kHighAt, q, 4);
+  if constexpr (Layout::kHighBits == 1)
+    for (int i = 0; i < 8; ++i)
+      for (int j = 0; j < 4; ++j)
+        to[Layout::kHighAt + j] |= static_cast<uint8_t>((q[4 * i + j] >> Layout::kLowBits & 1) << i);
+}
+
+template <DType kType>
+void put_scales(uint8_t* to, int r, const Block<kType>& block, int run) {
+  using Layout = QuantisedLayout<kType>;
+  if constexpr (!Layout::kIsK) {
+    std::memcpy(to + Layout::kScaleAt + 2 * r, &block.factor, 2);
+    if constexpr (Layout::kHasMinimum) std::memcpy(to + Layout::kMinimumAt + 2 * r, &block.base, 2);
+  } else {
+    for (int i = 0; i < Layout::kRuns; ++i) {
+      uint8_t* scale = to + Layout::kScaleAt + i * kGroupRows + r;
+      *scale = static_cast<uint8_t>(block.scale[run + i]);
+      if constexpr (Layout::kNibbleScales)
+        *scale = static_cast<uint8_t>(*scale | block.minimum[run + i] << 4);
+      else if constexpr (Layout::kHasMinimum)
+        to[Layout::kMinimumAt + i * kGroupRows + r] = block.minimum[run + i];
+    }
+  }
+}
+
+template <DType kType>
+void pack_blocks(uint8_t* to, const GroupRows& rows, int64_t columns) {
+  using Layout = QuantisedLayout<kType>;
+  constexpr int kSize = Block<kType>::kSize;
+  for (int64_t s = 0; s < columns / kSize; ++s, to += Layout::kSectionBytes)
+    for (int r = 0; r < kGroupRows; ++r) {
+      Block<kType> block = {};
+      if (rows.row[r] != nullptr) read_block<kType>(block, rows.row[r] + s * Block<kType>::kBytes);
+      if constexpr (Layout::kIsK) {
+        std::memcpy(to + 2 * r, &block.factor, 2);
+        if constexpr (Layout::kHasMinimum) std::memcpy(to + 2 * kGroupRows + 2 * r, &block.base, 2);
+      }
+      for (int b = 0; b < Layout::kBlocks; ++b) {
+        uint8_t* at = to + Layout::kHeadBytes + b * Layout::kBytes;
+        put_quants<kType>(at + 4 * r, block.q + b * kBlockColumns);
+        put_scales<kType>(at, r, block, b * Layout::kRuns);
+      }
+    }
+}
+
 void pack_group(uint8_t* to, const GroupRows& rows, DType dtype, int64_t columns) {
   switch (dtype) {
     case DType::f32: return pack_f32(to, rows, columns);
     case DType::f16: return pack_f16(to, rows, columns);
     case DType::bf16: return pack_bf16(to, rows, columns);
-    case DType::q8_0: return pack_quantised<DType::q8_0>(to, rows, columns);
-    case DType::q4_0: return pack_quantised<DType::q4_0>(to, rows, columns);
-    case DType::q4_1: return pack_quantised<DType::q4_1>(to, rows, columns);
+    case DType::q8_0: return pack_as_it_stands<DType::q8_0>(to, rows, columns);
+    case DType::q4_0: return pack_as_it_stands<DType::q4_0>(to, rows, columns);
+    case DType::q4_1: return pack_as_it_stands<DType::q4_1>(to, rows, columns);
+    case DType::q5_0: return pack_blocks<DType::q5_0>(to, rows, columns);
+    case DType::q5_1: return pack_blocks<DType::q5_1>(to, rows, columns);
+    case DType::q2_k: return pack_blocks<DType::q2_k>(to, rows, columns);
+    case DType::q3_k: return pack_blocks<DType::q3_k>(to, rows, columns);
+    case DType::q4_k: return pack_blocks<DType::q4_k>(to, rows, columns);
+    case DType::q5_k: return pack_blocks<DType::q5_k>(to, rows, columns);
+    case DType::q6_k: return pack_blocks<DType::q6_k>(to, rows, columns);
     case DType::f64:
     case DType::i32: return;
   }
 }
 
+// The quant of column 4 i + j of 32; `lane` points at the bytes of one lane in word 0.
+template <DType kType>
+int quant_at(const uint8_t* lane, int i, int j) {
+  using Layout = QuantisedLayout<kType>;
+  const auto pair = [&](int at) { return lane[at + i / 4 * kWordBytes + j] >> (2 * (i % 4)) & 3; };
+  int q;
+  if constexpr (Layout::kLowBits == 8)
+    q = lane[i * kWordBytes + j];
+  else if constexpr (Layout::kLowBits == 4)
+    q = lane[i % 4 * kWordBytes + j] >> (i < 4 ? 0 : 4) & 15;
+  else
+    q = pair(0);
+  if constexpr (Layout::kHighBits == 1) q |= (lane[Layout::kHighAt + j] >> i & 1) << Layout::kLowBits;
+  if constexpr (Layout::kHighBits == 2) q |= pair(Layout::kHighAt) << Layout::kLowBits;
+  return q;
+}
+
+// Scale and minimum of one run.
+template <DType kType>
+void scales_at(float& scale, float& minimum, const uint8_t* head, const uint8_t* block, int64_t lane, int run) {
+  using Layout = QuantisedLayout<kType>;
+  const auto half = [&](const uint8_t* p) {
+    uint16_t bits;
+    std::memcpy(&bits, p + 2 * lane, 2);
+    return f16_to_f32(bits);
+  };
+  minimum = 0;
+  if constexpr (!Layout::kIsK) {
+    scale = half(block + Layout::kScaleAt);
+    if constexpr (Layout::kHasMinimum) minimum = half(block + Layout::kMinimumAt);
+    return;
+  }
+  const int64_t at = run * kGroupRows + lane;
+  const int byte = static_cast<int8_t>(block[Layout::kScaleAt + at]);
+  scale = half(head) * static_cast<float>(Layout::kNibbleScales ? byte & 15 : byte);
+  if constexpr (Layout::kHasMinimum)
+    minimum = -(half(head + 2 * kGroupRows) *
+                static_cast<float>(Layout::kNibbleScales ? byte >> 4 & 15 : block[Layout::kMinimumAt + at]));
+}
+
 template <DType kType>
 void unpack_quantised(float* y, const uint8_t* group, int64_t lane, int64_t columns) {
   using Layout = QuantisedLayout<kType>;
-  for (int64_t b = 0; b < columns / kBlockColumns; ++b, group += Layout::kBytes) {
-    uint16_t scale_bits, minimum_bits = 0;
-    std::memcpy(&scale_bits, group + Layout::kScaleAt + 2 * lane, 2);
-    if constexpr (Layout::kHasMinimum) std::memcpy(&minimum_bits, group + Layout::kMinimumAt + 2 * lane, 2);
-    const float scale = f16_to_f32(scale_bits), minimum = f16_to_f32(minimum_bits);
-    for (int i = 0; i < 8; ++i)
+  for (int64_t b = 0; b < columns / kBlockColumns; ++b) {
+    const uint8_t* head = group + b / Layout::kBlocks * Layout::kSectionBytes;
+    const uint8_t* block = head + Layout::kHeadBytes + b % Layout::kBlocks * Layout::kBytes;
+    for (int i = 0; i < 8; ++i) {
+      float scale, minimum;
+      scales_at<kType>(scale, minimum, head, block, lane, 4 * i / Layout::kRun);
       for (int j = 0; j < 4; ++j) {
-        int q = group[i % Layout::kWords * kWordBytes + 4 * lane + j];
-        if constexpr (!Layout::kEightBits) q = i < 4 ? q & 15 : q >> 4;
-        const float product = static_cast<float>(q - Layout::kOffset) * scale;
+        const float product = static_cast<float>(quant_at<kType>(block + 4 * lane, i, j) - Layout::kOffset) * scale;
         y[b * kBlockColumns + 4 * i + j] = Layout::kHasMinimum ? product + minimum : product;
       }
+    }
   }
 }
 
@@ -146,13 +257,10 @@ void unpack_row(float* y, const PackedMatrix& w, int64_t row) {
     case DType::bf16:
       for (int64_t k = 0; k < w.columns; ++k) y[k] = bf16_to_f32(half((k / 2 * kGroupRows + lane) * 2 + k % 2));
       return;
-    case DType::q8_0: return unpack_quantised<DType::q8_0>(y, group, lane, w.columns);
-    case DType::q4_0: return unpack_quantised<DType::q4_0>(y, group, lane, w.columns);
-    case DType::q4_1: return unpack_quantised<DType::q4_1>(y, group, lane, w.columns);
-    case DType::f64:
-    case DType::i32: break;
+    default: break;
   }
-  check(false, "unpack_row", "{} weights have no packed form", name(w.dtype));
+  check(is_quantised(w.dtype), "unpack_row", "{} weights have no packed form", name(w.dtype));
+  with_quantised(w.dtype, [&](auto type) { unpack_quantised<decltype(type)::value>(y, group, lane, w.columns); });
 }
 
 }  // namespace lathe::cpu

@@ -3,16 +3,31 @@
 // Rows are taken in groups of 16, one vector lane a row; the groups lie one after another, and each is ONE linear
 // stream (four streams at once lose a quarter of the read bandwidth). Missing rows of the last group are zeros.
 //
-//   f32   [k][16] f32                  f16   [k][16] f16
-//   bf16  [k / 2][16][2] bf16          pairs, for the dot product instruction
-//   q8_0  per 32 columns: 8 words, then 16 f16 scales            544 bytes
-//   q4_0  per 32 columns: 4 words, then 16 f16 scales            288 bytes
-//   q4_1  per 32 columns: 4 words, then 16 f16 scales and 16 f16 minima   320 bytes
+//   f32   [k][16] f32          f16   [k][16] f16          bf16  [k / 2][16][2] bf16: pairs, as the file has them
 //
-// A word is [16 rows][4 bytes]: byte j of lane r in word i is column 4 i + j of row r. Bytes of q8_0 are offset by 128,
-// so that they are unsigned. In the 4-bit formats word i holds columns 4 i in its low and 16 + 4 i in its high nibbles:
-// lane r is 4 bytes of the file's block as they stand, and packing only transposes. Quantised forms are not larger
-// than the file's. Plain ones are padded by a zero column when K is odd.
+// Quantised: an element is (q - offset) * scale, or q * scale + minimum; `q` is kept unsigned, 32 columns at a time, in
+// words of [16 rows][4 bytes]: byte j of lane r belongs to column 4 i + j of row r, i < 8.
+//
+//   low bits, 8   8 words: word i is columns 4 i ...
+//   low bits, 4   4 words: word i is columns 4 i in its low and 16 + 4 i in its high nibbles
+//   low bits, 2   2 words: bits 2 s of word h are columns 16 h + 4 s
+//   high bits, 1  1 word:  bit i of byte j is that of column 4 i + j
+//   high bits, 2  2 words, as the low two bits
+//
+//         bits   offset   a scale for   scales are                   bytes (the file's) a row
+//   q8_0  8      128      32            f16                          34 (34) / 32
+//   q4_0  4      8        32            f16                          18 (18) / 32
+//   q4_1  4      minimum  32            f16, f16 minimum             20 (20) / 32
+//   q5_0  4 + 1  16       32            f16                          22 (22) / 32
+//   q5_1  4 + 1  minimum  32            f16, f16 minimum             24 (24) / 32
+//   q2_k  2      minimum  16            nibbles * f16, the minimum too         84  (84) / 256
+//   q3_k  2 + 1  4        16            int8 * f16                   114 (110) / 256
+//   q4_k  4      minimum  32            int8 * f16, the minimum too  148 (144) / 256
+//   q5_k  4 + 1  minimum  32            int8 * f16, the minimum too  180 (176) / 256
+//   q6_k  4 + 2  32       16            int8 * f16                   210 (210) / 256
+//
+// In the K formats 256 columns share a head of f16 factors (16 for the scales, 16 for the minima), then come 8 blocks
+// of 32 columns; their 6-bit scales are widened to bytes, which costs four bytes and saves the shuffling.
 //
 // Everything here is constexpr or static: ISA translation units include it (see simd_avx512.h).
 #pragma once
@@ -29,32 +44,73 @@ inline constexpr int kWordBytes = 64;  // one word of a group: 16 rows, 4 bytes 
 
 template <DType kType>
 struct QuantisedLayout {
-  static constexpr bool kEightBits = kType == DType::q8_0;
-  static constexpr bool kHasMinimum = kType == DType::q4_1;
-  static constexpr int kOffset = kType == DType::q8_0   ? 128
-                                 : kType == DType::q4_0 ? 8
-                                                        : 0;  // stored q means q - offset
-  static constexpr int kWords = kEightBits ? 8 : 4;
-  static constexpr int kScaleAt = kWords * kWordBytes;
-  static constexpr int kMinimumAt = kScaleAt + 2 * kGroupRows;
-  static constexpr int kBytes = kScaleAt + (kHasMinimum ? 4 : 2) * kGroupRows;
+  static constexpr bool kIsK = info(kType).block_size == 256;
+  static constexpr int kLowBits = kType == DType::q8_0 ? 8 : kType == DType::q2_k || kType == DType::q3_k ? 2 : 4;
+  static constexpr int kHighBits =
+      kType == DType::q6_k                                                                           ? 2
+      : kType == DType::q5_0 || kType == DType::q5_1 || kType == DType::q3_k || kType == DType::q5_k ? 1
+                                                                                                     : 0;
+  static constexpr int kBits = kLowBits + kHighBits;
+  static constexpr bool kHasMinimum = kType == DType::q4_1 || kType == DType::q5_1 || kType == DType::q2_k ||
+                                      kType == DType::q4_k || kType == DType::q5_k;
+  static constexpr int kOffset = kHasMinimum ? 0 : 1 << (kBits - 1);  // stored q means q - offset
+  // Columns that share a scale, and runs of them in a block of 32.
+  static constexpr int kRun = kType == DType::q2_k || kType == DType::q3_k || kType == DType::q6_k ? 16 : 32;
+  static constexpr int kRuns = kBlockColumns / kRun;
+  static constexpr bool kNibbleScales = kType == DType::q2_k;  // scale and minimum in one byte
+
+  static constexpr int kHighAt = kLowBits * kWordBytes;
+  static constexpr int kScaleAt = kHighAt + kHighBits * kWordBytes;
+  static constexpr int kScaleBytes = kIsK ? kGroupRows : 2 * kGroupRows;  // of one run
+  static constexpr int kMinimumAt = kScaleAt + kRuns * kScaleBytes;
+  static constexpr int kBytes = kMinimumAt + (kHasMinimum && !kNibbleScales ? kRuns * kScaleBytes : 0);
+
+  // A section is what shares a head: 8 blocks of a K format, one block without a head elsewhere.
+  static constexpr int kBlocks = kIsK ? 8 : 1;
+  static constexpr int kHeadBytes = !kIsK ? 0 : (kHasMinimum ? 4 : 2) * kGroupRows;
+  static constexpr int kSectionBytes = kHeadBytes + kBlocks * kBytes;
 };
 
 static inline int64_t even(int64_t columns) { return (columns + 1) / 2 * 2; }
 
-// Bytes of one group of 16 rows.
-static inline int64_t group_bytes(DType dtype, int64_t columns) {
+template <DType kType>
+static inline int64_t quantised_group_bytes(int64_t columns) {
+  return columns / info(kType).block_size * QuantisedLayout<kType>::kSectionBytes;
+}
+
+// f(dtype as a std::integral_constant-like argument) for the quantised dtype at hand; other dtypes: nothing.
+template <DType kType>
+struct DTypeConstant {
+  static constexpr DType value = kType;
+};
+template <class F>
+static inline void with_quantised(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::f32: return even(columns) * 4 * kGroupRows;
-    case DType::f16:
-    case DType::bf16: return even(columns) * 2 * kGroupRows;
-    case DType::q8_0: return columns / kBlockColumns * QuantisedLayout<DType::q8_0>::kBytes;
-    case DType::q4_0: return columns / kBlockColumns * QuantisedLayout<DType::q4_0>::kBytes;
-    case DType::q4_1: return columns / kBlockColumns * QuantisedLayout<DType::q4_1>::kBytes;
+    case DType::q8_0: return f(DTypeConstant<DType::q8_0>());
+    case DType::q4_0: return f(DTypeConstant<DType::q4_0>());
+    case DType::q4_1: return f(DTypeConstant<DType::q4_1>());
+    case DType::q5_0: return f(DTypeConstant<DType::q5_0>());
+    case DType::q5_1: return f(DTypeConstant<DType::q5_1>());
+    case DType::q2_k: return f(DTypeConstant<DType::q2_k>());
+    case DType::q3_k: return f(DTypeConstant<DType::q3_k>());
+    case DType::q4_k: return f(DTypeConstant<DType::q4_k>());
+    case DType::q5_k: return f(DTypeConstant<DType::q5_k>());
+    case DType::q6_k: return f(DTypeConstant<DType::q6_k>());
+    case DType::f32:
     case DType::f64:
-    case DType::i32: break;
+    case DType::bf16:
+    case DType::f16:
+    case DType::i32: return;
   }
-  return 0;
+}
+
+// Bytes of one group of 16 rows; 0 for dtypes without a packed form.
+static inline int64_t group_bytes(DType dtype, int64_t columns) {
+  if (dtype == DType::f32) return even(columns) * 4 * kGroupRows;
+  if (dtype == DType::f16 || dtype == DType::bf16) return even(columns) * 2 * kGroupRows;
+  int64_t bytes = 0;
+  with_quantised(dtype, [&](auto type) { bytes = quantised_group_bytes<decltype(type)::value>(columns); });
+  return bytes;
 }
 
 static inline int64_t row_groups(int64_t rows) { return (rows + kGroupRows - 1) / kGroupRows; }

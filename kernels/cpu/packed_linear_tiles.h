@@ -40,22 +40,80 @@ struct LinearTiles {
     }
   };
 
+  // A quantised form, as the tiles see it: 32 columns at a time, `word` i of them as unsigned bytes, and for each run
+  // of columns a scale and a minimum. `head` is what the blocks of a section share.
+  struct Head {
+    Floats scale, minimum;
+  };
   template <DType kType>
   struct Quantised : QuantisedLayout<kType> {
     using Layout = QuantisedLayout<kType>;
-    // Columns 4 i .. 4 i + 3 of a block as unsigned bytes.
     static LATHE_INLINE Ints word(const uint8_t* block, int i) {
-      if constexpr (Layout::kEightBits) return S::load_ints(block + i * kWordBytes);
-      const Ints both = S::load_ints(block + i % 4 * kWordBytes);
-      return i < 4 ? S::low_nibbles(both) : S::high_nibbles(both);
+      if constexpr (Layout::kLowBits == 8) return S::load_ints(block + i * kWordBytes);
+      Ints q;
+      if constexpr (Layout::kLowBits == 4)
+        q = S::bits(S::load_ints(block + i % 4 * kWordBytes), i < 4 ? 0 : 4, 0x0f0f0f0fu);
+      else
+        q = S::bits(S::load_ints(block + i / 4 * kWordBytes), 2 * (i % 4), 0x03030303u);
+      if constexpr (Layout::kHighBits == 1)
+        return S::either(q, moved(S::load_ints(block + Layout::kHighAt), i, 0x01010101u));
+      if constexpr (Layout::kHighBits == 2)
+        return S::either(q,
+                         moved(S::load_ints(block + Layout::kHighAt + i / 4 * kWordBytes), 2 * (i % 4), 0x03030303u));
+      return q;
     }
-    template <int kByte>
-    static LATHE_INLINE Floats value(Ints word, Floats scale, Floats minimum) {
-      const Floats q = S::template byte_to_float<kByte>(word) - S::set1(static_cast<float>(Layout::kOffset));
-      if constexpr (Layout::kHasMinimum) return q * scale + minimum;
-      return q * scale;
+    static LATHE_INLINE Head head(const uint8_t* section) {
+      if constexpr (!Layout::kIsK) return {S::zero(), S::zero()};
+      return {S::load_f16(section), Layout::kHasMinimum ? S::load_f16(section + 2 * kGroupRows) : S::zero()};
+    }
+    static LATHE_INLINE Floats scale(const Head& head, const uint8_t* block, int run) {
+      if constexpr (!Layout::kIsK) return S::load_f16(block + Layout::kScaleAt);
+      const Ints bytes = S::load_signed_bytes(block + Layout::kScaleAt + run * kGroupRows);
+      return head.scale * S::to_floats(Layout::kNibbleScales ? S::bits(bytes, 0, 15) : bytes);
+    }
+    static LATHE_INLINE Floats minimum(const Head& head, const uint8_t* block, int run) {
+      if constexpr (!Layout::kIsK) return S::load_f16(block + Layout::kMinimumAt);
+      const int at = (Layout::kNibbleScales ? Layout::kScaleAt : Layout::kMinimumAt) + run * kGroupRows;
+      const Ints bytes = S::load_signed_bytes(block + at);
+      return S::zero() - head.minimum * S::to_floats(Layout::kNibbleScales ? S::bits(bytes, 4, 15) : bytes);
+    }
+    static LATHE_INLINE int32_t start(const TokenBlock& x, int run, int32_t /*offset*/) {
+      if constexpr (Layout::kOffset == 0) return 0;
+      if constexpr (kType == DType::q8_0) return x.start8;
+      if constexpr (kType == DType::q4_0) return x.start4;
+      return -Layout::kOffset * (Layout::kRuns == 1 ? x.half_sum[0] + x.half_sum[1] : x.half_sum[run]);
+    }
+
+   private:
+    // Bits from `shift` on, where the high bits of this format belong.
+    static LATHE_INLINE Ints moved(Ints plane, int shift, uint32_t mask) {
+      constexpr int kTo = Layout::kLowBits;
+      return shift < kTo ? S::raised_bits(plane, kTo - shift, mask << kTo) : S::bits(plane, shift - kTo, mask << kTo);
     }
   };
+
+  // What unpacking is done once for, when many tokens come: bytes, and scales and minima in f32.
+  template <int kRunColumns, bool kMinimum>
+  struct Expanded {
+    static constexpr int kBits = 6, kRuns = kBlockColumns / kRunColumns, kBlocks = 1, kHeadBytes = 0;
+    static constexpr bool kHasMinimum = kMinimum;
+    static constexpr int kScaleAt = 8 * kWordBytes, kMinimumAt = kScaleAt + kRuns * 4 * kGroupRows;
+    static constexpr int kBytes = kMinimumAt + (kMinimum ? kRuns * 4 * kGroupRows : 0), kSectionBytes = kBytes;
+    static LATHE_INLINE Ints word(const uint8_t* block, int i) { return S::load_ints(block + i * kWordBytes); }
+    static LATHE_INLINE Head head(const uint8_t*) { return {S::zero(), S::zero()}; }
+    static LATHE_INLINE Floats scale(const Head&, const uint8_t* block, int run) {
+      return S::load(block + kScaleAt + run * 4 * kGroupRows);
+    }
+    static LATHE_INLINE Floats minimum(const Head&, const uint8_t* block, int run) {
+      return S::load(block + kMinimumAt + run * 4 * kGroupRows);
+    }
+    static LATHE_INLINE int32_t start(const TokenBlock& x, int run, int32_t offset) {
+      return -offset * (kRuns == 1 ? x.half_sum[0] + x.half_sum[1] : x.half_sum[run]);
+    }
+  };
+  // The dtypes that are expanded: unpacking four bits or eight costs less than reading the bytes again.
+  template <DType kType>
+  static constexpr bool kExpands = kType != DType::q8_0&& kType != DType::q4_0&& kType != DType::q4_1;
 
   // ---- panels: 16 rows x some columns of any dtype, as f32, exactly or rounded to bf16 ----
 
@@ -75,33 +133,39 @@ struct LinearTiles {
       panel = put<kPanel>(panel, first, second);
     }
   }
+  template <int kByte>
+  static LATHE_INLINE Floats byte_of(Ints word, float offset) {
+    return S::to_floats(S::bits(word, 8 * kByte, 255)) - S::set1(offset);
+  }
   template <Panel kPanel, DType kType>
   static void fill_from_quantised(uint8_t* panel, const uint8_t* group, int64_t column0, int64_t column1) {
     using W = Quantised<kType>;
+    constexpr auto kOffset = static_cast<float>(W::kOffset);
     for (int64_t b = column0 / kBlockColumns; b < column1 / kBlockColumns; ++b) {
-      const uint8_t* block = group + b * W::kBytes;
-      const Floats scale = S::load_f16(block + W::kScaleAt);
-      Floats minimum = S::zero();
-      if constexpr (W::kHasMinimum) minimum = S::load_f16(block + W::kMinimumAt);
+      const uint8_t* section = group + b / W::kBlocks * W::kSectionBytes;
+      const uint8_t* block = section + W::kHeadBytes + b % W::kBlocks * W::kBytes;
+      const Head head = W::head(section);
       LATHE_FOR(i, 8) {
         const Ints word = W::word(block, i);
-        panel =
-            put<kPanel>(panel, W::template value<0>(word, scale, minimum), W::template value<1>(word, scale, minimum));
-        panel =
-            put<kPanel>(panel, W::template value<2>(word, scale, minimum), W::template value<3>(word, scale, minimum));
+        const Floats scale = W::scale(head, block, i * W::kRuns / 8);
+        Floats v[4] = {byte_of<0>(word, kOffset) * scale, byte_of<1>(word, kOffset) * scale,
+                       byte_of<2>(word, kOffset) * scale, byte_of<3>(word, kOffset) * scale};
+        if constexpr (W::kHasMinimum) {
+          const Floats minimum = W::minimum(head, block, i * W::kRuns / 8);
+          LATHE_FOR(j, 4) { v[j] = v[j] + minimum; }
+        }
+        panel = put<kPanel>(panel, v[0], v[1]);
+        panel = put<kPanel>(panel, v[2], v[3]);
       }
     }
   }
   template <Panel kPanel>
   static void fill(uint8_t* panel, DType dtype, const uint8_t* group, int64_t column0, int64_t column1) {
-    switch (dtype) {
-      case DType::f32: return fill_from_plain<kPanel, StoredF32>(panel, group, column0, column1);
-      case DType::f16: return fill_from_plain<kPanel, StoredF16>(panel, group, column0, column1);
-      case DType::q8_0: return fill_from_quantised<kPanel, DType::q8_0>(panel, group, column0, column1);
-      case DType::q4_0: return fill_from_quantised<kPanel, DType::q4_0>(panel, group, column0, column1);
-      case DType::q4_1: return fill_from_quantised<kPanel, DType::q4_1>(panel, group, column0, column1);
-      default: return;  // bf16 needs no panel
-    }
+    if (dtype == DType::f32) return fill_from_plain<kPanel, StoredF32>(panel, group, column0, column1);
+    if (dtype == DType::f16) return fill_from_plain<kPanel, StoredF16>(panel, group, column0, column1);
+    with_quantised(dtype, [&](auto type) {  // bf16 needs no panel
+      fill_from_quantised<kPanel, decltype(type)::value>(panel, group, column0, column1);
+    });
   }
 
   // ---- outputs: a tile's corner of y, of which the last group may be short ----
@@ -220,35 +284,47 @@ struct LinearTiles {
 
   // ---- integer tiles ----
 
-  template <DType kType, int kGroups, int kTokens>
-  static void integer_tile(const uint8_t* w, int64_t stride, const int32_t* x, const TokenBlock* xb, int64_t blocks,
-                           const Output& out) {
-    using W = Quantised<kType>;
-    using Sum = typename S::template IntegerSum<W::kEightBits>;
+  template <class W, int kGroups, int kTokens>
+  static void integer_tile(const uint8_t* w, int64_t stride, int32_t offset, const int32_t* x, const TokenBlock* xb,
+                           int64_t sections, const Output& out) {
+    using Sum = typename S::template IntegerSum<W::kBits>;
+    constexpr int kWords = 8 / W::kRuns;  // of a run
     Floats y[kGroups][kTokens];
     LATHE_FOR(g, kGroups) {
       LATHE_FOR(t, kTokens) { y[g][t] = out.start(g, t); }
     }
-    for (int64_t b = 0; b < blocks; ++b, w += W::kBytes, x += 8 * kTokens, xb += kTokens) {
-      if constexpr (kTokens == 1) prefetch<W::kBytes>(w);
-      const auto start = [&](int t) { return W::kOffset == 0 ? 0 : W::kEightBits ? xb[t].start8 : xb[t].start4; };
-      Sum sum[kGroups][kTokens];
-      LATHE_FOR(g, kGroups) {
-        LATHE_FOR(t, kTokens) { sum[g][t] = Sum::begin(start(t)); }
-      }
-      LATHE_FOR(i, 8) {
-        Ints word[kGroups];
-        LATHE_FOR(g, kGroups) { word[g] = W::word(w + g * stride, i); }
-        LATHE_FOR(t, kTokens) {
-          LATHE_FOR(g, kGroups) { sum[g][t].add(word[g], x[i * kTokens + t]); }
-        }
-      }
-      LATHE_FOR(g, kGroups) {
-        const Floats scale = S::load_f16(w + g * stride + W::kScaleAt);
-        LATHE_FOR(t, kTokens) { y[g][t] = S::fused(sum[g][t].end(start(t)) * scale, S::set1(xb[t].scale), y[g][t]); }
-        if constexpr (W::kHasMinimum) {
-          const Floats minimum = S::load_f16(w + g * stride + W::kMinimumAt);
-          LATHE_FOR(t, kTokens) { y[g][t] = S::fused(minimum, S::set1(xb[t].scaled_sum), y[g][t]); }
+    for (int64_t s = 0; s < sections; ++s, w += W::kSectionBytes) {
+      Head head[kGroups];
+      LATHE_FOR(g, kGroups) { head[g] = W::head(w + g * stride); }
+      const uint8_t* block = w + W::kHeadBytes;
+      for (int b = 0; b < W::kBlocks; ++b, block += W::kBytes, x += 8 * kTokens, xb += kTokens) {
+        if constexpr (kTokens == 1) prefetch<W::kBytes>(block);
+        LATHE_FOR(run, W::kRuns) {
+          Sum sum[kGroups][kTokens];
+          LATHE_FOR(g, kGroups) {
+            LATHE_FOR(t, kTokens) { sum[g][t] = Sum::begin(W::start(xb[t], run, offset)); }
+          }
+          LATHE_FOR(i, kWords) {
+            Ints word[kGroups];
+            LATHE_FOR(g, kGroups) { word[g] = W::word(block + g * stride, run * kWords + i); }
+            LATHE_FOR(t, kTokens) {
+              LATHE_FOR(g, kGroups) { sum[g][t].add(word[g], x[(run * kWords + i) * kTokens + t]); }
+            }
+          }
+          LATHE_FOR(g, kGroups) {
+            const Floats scale = W::scale(head[g], block + g * stride, run);
+            LATHE_FOR(t, kTokens) {
+              y[g][t] = S::fused(sum[g][t].end(W::start(xb[t], run, offset)) * scale, S::set1(xb[t].scale), y[g][t]);
+            }
+            if constexpr (W::kHasMinimum) {
+              const Floats minimum = W::minimum(head[g], block + g * stride, run);
+              LATHE_FOR(t, kTokens) {
+                const float total =
+                    W::kRuns == 1 ? xb[t].scaled_sum : xb[t].scale * static_cast<float>(xb[t].half_sum[run]);
+                y[g][t] = S::fused(minimum, S::set1(total), y[g][t]);
+              }
+            }
+          }
         }
       }
     }
@@ -257,37 +333,78 @@ struct LinearTiles {
     }
   }
 
-  template <DType kType, int kGroups, int kTokens>
-  static void integer_tile_of(int tokens, const uint8_t* w, int64_t stride, const int32_t* x, const TokenBlock* xb,
-                              int64_t blocks, const Output& out) {
+  template <class W, int kGroups, int kTokens>
+  static void integer_tile_of(int tokens, const uint8_t* w, int64_t stride, int32_t offset, const int32_t* x,
+                              const TokenBlock* xb, int64_t sections, const Output& out) {
     if constexpr (kTokens > 1)
-      if (tokens < kTokens) return integer_tile_of<kType, kGroups, kTokens - 1>(tokens, w, stride, x, xb, blocks, out);
-    integer_tile<kType, kGroups, kTokens>(w, stride, x, xb, blocks, out);
+      if (tokens < kTokens)
+        return integer_tile_of<W, kGroups, kTokens - 1>(tokens, w, stride, offset, x, xb, sections, out);
+    integer_tile<W, kGroups, kTokens>(w, stride, offset, x, xb, sections, out);
+  }
+
+  // As float_strip; kMostTokens is the tile's height.
+  template <class W, int kGroups, int kMostTokens>
+  static void integer_strip(const LinearTask& task, const uint8_t* w, int64_t stride, int32_t offset, int64_t group,
+                            int64_t column0, int64_t column1, int64_t token0, int64_t token1) {
+    const int64_t row = group * kGroupRows, columns = task.weight.columns;
+    for (int64_t t = token0; t < token1; t += S::kIntegerTokens) {
+      const int tokens = static_cast<int>(token1 - t < S::kIntegerTokens ? token1 - t : S::kIntegerTokens);
+      const Output out{task.y + t * task.ldy + row, task.ldy, task.bias != nullptr ? task.bias + row : nullptr,
+                       task.weight.rows - row, column0 == 0};
+      integer_tile_of<W, kGroups, kMostTokens>(
+          tokens, w, stride, offset, task.x.int8_words + t * (columns / 4) + column0 / 4 * tokens,
+          task.x.blocks + t * (columns / kBlockColumns) + column0 / kBlockColumns * tokens,
+          (column1 - column0) / (kBlockColumns * W::kBlocks), out);
+    }
+  }
+
+  template <class W, class E>
+  static void expand(uint8_t* panel, const uint8_t* group, int64_t column0, int64_t column1) {
+    for (int64_t b = column0 / kBlockColumns; b < column1 / kBlockColumns; ++b, panel += E::kBytes) {
+      const uint8_t* section = group + b / W::kBlocks * W::kSectionBytes;
+      const uint8_t* block = section + W::kHeadBytes + b % W::kBlocks * W::kBytes;
+      const Head head = W::head(section);
+      LATHE_FOR(i, 8) { S::store_ints(panel + i * kWordBytes, W::word(block, i)); }
+      LATHE_FOR(run, W::kRuns) {
+        S::store(panel + E::kScaleAt + run * 4 * kGroupRows, W::scale(head, block, run));
+        if constexpr (W::kHasMinimum)
+          S::store(panel + E::kMinimumAt + run * 4 * kGroupRows, W::minimum(head, block, run));
+      }
+    }
+  }
+
+  template <DType kType, int kGroups>
+  static void expanded_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
+    using W = Quantised<kType>;
+    using E = Expanded<W::kRun, W::kHasMinimum>;
+    constexpr int64_t kColumns = 512, kStride = kColumns / kBlockColumns * E::kBytes;
+    alignas(64) uint8_t panel[kGroups * kStride];
+    const int64_t stride = quantised_group_bytes<kType>(task.weight.columns);
+    for (int64_t column = 0; column < task.weight.columns; column += kColumns) {
+      const int64_t end = column + kColumns < task.weight.columns ? column + kColumns : task.weight.columns;
+      for (int g = 0; g < kGroups; ++g)
+        expand<W, E>(panel + g * kStride, task.weight.data + (group + g) * stride, column, end);
+      integer_strip<E, kGroups, S::kIntegerTokens>(task, panel, kStride, W::kOffset, group, column, end, token0,
+                                                   token1);
+    }
   }
 
   template <DType kType, int kGroups>
   static void integer_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
-    const int64_t row = group * kGroupRows, columns = task.weight.columns, blocks = columns / kBlockColumns;
-    const int64_t stride = blocks * QuantisedLayout<kType>::kBytes;
-    for (int64_t t = token0; t < token1; t += S::kIntegerTokens) {
-      const int tokens = static_cast<int>(token1 - t < S::kIntegerTokens ? token1 - t : S::kIntegerTokens);
-      const Output out{task.y + t * task.ldy + row, task.ldy, task.bias != nullptr ? task.bias + row : nullptr,
-                       task.weight.rows - row, true};
-      integer_tile_of<kType, kGroups, S::kIntegerTokens>(tokens, task.weight.data + group * stride, stride,
-                                                         task.x.int8_words + t * (columns / 4),
-                                                         task.x.blocks + t * blocks, blocks, out);
+    if constexpr (kExpands<kType>)
+      if (kGroups > 1 || token1 - token0 > 1) return expanded_groups<kType, kGroups>(task, group, token0, token1);
+    if constexpr (!kExpands<kType> || kGroups == 1) {
+      const int64_t stride = quantised_group_bytes<kType>(task.weight.columns);
+      integer_strip<Quantised<kType>, kGroups, kExpands<kType> ? 1 : S::kIntegerTokens>(
+          task, task.weight.data + group * stride, stride, 0, group, 0, task.weight.columns, token0, token1);
     }
   }
 
   template <int kGroups>
   static void groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
     if (task.arithmetic != Arithmetic::int8) return float_groups<kGroups>(task, group, token0, token1);
-    switch (task.weight.dtype) {
-      case DType::q8_0: return integer_groups<DType::q8_0, kGroups>(task, group, token0, token1);
-      case DType::q4_0: return integer_groups<DType::q4_0, kGroups>(task, group, token0, token1);
-      case DType::q4_1: return integer_groups<DType::q4_1, kGroups>(task, group, token0, token1);
-      default: return;
-    }
+    with_quantised(task.weight.dtype,
+                   [&](auto type) { integer_groups<decltype(type)::value, kGroups>(task, group, token0, token1); });
   }
 
   // ---- what the table offers ----
@@ -330,19 +447,22 @@ struct LinearTiles {
     __builtin_memcpy(&amax, &most, 4);
     const bool finite = most < 0x7f800000u, regular = finite && amax > 0x1p-110f;
     const float inverse = regular ? 127.0f / amax : 0.0f;
-    int32_t sum = 0;
+    int32_t half_sum[2] = {0, 0};
     for (int i = 0; i < kBlockColumns; ++i) {
       const float shifted = (regular ? x[i] : 0.0f) * inverse + 12582912.0f;  // the ulp here is 1: it rounds
       int32_t bits;
       __builtin_memcpy(&bits, &shifted, 4);
       const int32_t value = bits - 0x4b400000;
       q[i] = static_cast<int8_t>(value);
-      sum += value;
+      half_sum[i / 16] += value;
     }
+    const int32_t sum = half_sum[0] + half_sum[1];
     block.scale = !finite ? __builtin_nanf("") : regular ? amax / 127.0f : 0.0f;
     block.scaled_sum = block.scale * static_cast<float>(sum);
     block.start4 = -8 * sum;
     block.start8 = -128 * sum;
+    block.half_sum[0] = half_sum[0];
+    block.half_sum[1] = half_sum[1];
   }
   static void pack_integers(int32_t* words, TokenBlock* blocks, const float* x, int64_t ldx, int64_t columns,
                             int64_t token0, int64_t token1) {

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/cpu/block_formats.h"
+#include "kernels/cpu/quantise_k.h"
 #include "kernels/packed_linear.h"
 #include "tensor/errors.h"
 
@@ -17,25 +19,6 @@ uint16_t half_at(const uint8_t* p) {
   return h;
 }
 void put_half(uint8_t* p, uint16_t h) { std::memcpy(p, &h, 2); }
-
-void dequantise_q8_0(float* y, const uint8_t* block) {
-  const float scale = f16_to_f32(half_at(block));
-  for (int i = 0; i < kBlock; ++i) y[i] = static_cast<float>(static_cast<int8_t>(block[2 + i])) * scale;
-}
-void dequantise_q4_0(float* y, const uint8_t* block) {
-  const float scale = f16_to_f32(half_at(block));
-  for (int i = 0; i < kBlock / 2; ++i) {
-    y[i] = static_cast<float>((block[2 + i] & 15) - 8) * scale;
-    y[i + kBlock / 2] = static_cast<float>((block[2 + i] >> 4) - 8) * scale;
-  }
-}
-void dequantise_q4_1(float* y, const uint8_t* block) {
-  const float scale = f16_to_f32(half_at(block)), minimum = f16_to_f32(half_at(block + 2));
-  for (int i = 0; i < kBlock / 2; ++i) {
-    y[i] = static_cast<float>(block[4 + i] & 15) * scale + minimum;
-    y[i + kBlock / 2] = static_cast<float>(block[4 + i] >> 4) * scale + minimum;
-  }
-}
 
 // To a quant in [0, most]; NaN becomes 0. Truncation after adding a half is ggml's rounding.
 uint8_t clamp_quant(float v, int most) {
@@ -95,19 +78,13 @@ void dequantise_row(float* y, const void* row, DType dtype, int64_t columns) {
     case DType::f16:
       for (int64_t i = 0; i < columns; ++i) y[i] = f16_to_f32(half_at(p + 2 * i));
       return;
-    case DType::q8_0:
-      for (int64_t i = 0; i < columns; i += kBlock, p += 34) dequantise_q8_0(y + i, p);
-      return;
-    case DType::q4_0:
-      for (int64_t i = 0; i < columns; i += kBlock, p += 18) dequantise_q4_0(y + i, p);
-      return;
-    case DType::q4_1:
-      for (int64_t i = 0; i < columns; i += kBlock, p += 20) dequantise_q4_1(y + i, p);
-      return;
-    case DType::f64:
-    case DType::i32: break;
+    default: break;
   }
-  check(false, "dequantise_row", "{} rows are not widened to f32", name(dtype));
+  check(is_quantised(dtype), "dequantise_row", "{} rows are not widened to f32", name(dtype));
+  with_quantised(dtype, [&](auto type) {
+    using B = Block<decltype(type)::value>;
+    for (int64_t i = 0; i < columns; i += B::kSize, p += B::kBytes) dequantise_block<decltype(type)::value>(y + i, p);
+  });
 }
 
 void quantise_row(void* row, const float* x, DType dtype, int64_t columns) {
@@ -122,19 +99,24 @@ void quantise_row(void* row, const float* x, DType dtype, int64_t columns) {
     case DType::f16:
       for (int64_t i = 0; i < columns; ++i) put_half(p + 2 * i, f32_to_f16(x[i]));
       return;
-    case DType::q8_0:
-      for (int64_t i = 0; i < columns; i += kBlock, p += 34) quantise_q8_0(p, x + i);
-      return;
-    case DType::q4_0:
-      for (int64_t i = 0; i < columns; i += kBlock, p += 18) quantise_q4_0(p, x + i);
-      return;
-    case DType::q4_1:
-      for (int64_t i = 0; i < columns; i += kBlock, p += 20) quantise_q4_1(p, x + i);
-      return;
-    case DType::f64:
-    case DType::i32: break;
+    default: break;
   }
-  check(false, "quantise_row", "f32 rows are not rounded to {}", name(dtype));
+  using QuantiseBlock = void (*)(uint8_t * block, const float* x);
+  const auto quantise_block = [dtype]() -> QuantiseBlock {
+    switch (dtype) {
+      case DType::q8_0: return quantise_q8_0;
+      case DType::q4_0: return quantise_q4_0;
+      case DType::q4_1: return quantise_q4_1;
+      case DType::q5_0: return quantise_q5_0;
+      case DType::q5_1: return quantise_q5_1;
+      case DType::q4_k: return quantise_q4_k;
+      case DType::q5_k: return quantise_q5_k;
+      case DType::q6_k: return quantise_q6_k;
+      default: return nullptr;
+    }
+  }();
+  check(quantise_block != nullptr, "quantise_row", "f32 rows are not rounded to {}", name(dtype));
+  for (int64_t i = 0; i < columns; i += info(dtype).block_size, p += info(dtype).block_bytes) quantise_block(p, x + i);
 }
 
 }  // namespace lathe::cpu

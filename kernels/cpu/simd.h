@@ -8,10 +8,13 @@
 //   scale_by_power(v, n)   v * 2^n for integral n in [-252, 254]
 //   keep_lanes             lanes [first, last) of v, another value elsewhere
 //   sum, largest           over the lanes; sum adds halves to halves, in the same order everywhere
-//   byte_to_float<j>       byte j of every lane as an unsigned number
+//   load_ints store_ints   64 bytes
+//   load_signed_bytes      16 int8 as lanes; to_floats: lanes as f32
+//   bits, raised_bits      (v >> shift) & mask, (v << shift) & mask; bits that the shift brings in must be masked
+//   either                 v | w
 //   split_bf16             lanes of pairs of bf16: the first and the second of each
-//   IntegerSum             the sum of products of a block of 32 columns, exact: unsigned weight bytes times signed
-//                          activation bytes, 4 in a lane; `start` is -offset * (sum of the activations)
+//   IntegerSum<bits>       the sum of products of up to 32 columns, exact: unsigned weight bytes of so many bits times
+//                          signed activation bytes, 4 in a lane; `start` is -offset * (sum of the activations)
 // and the sizes of the tiles that fit the registers.
 //
 // A translation unit that is compiled for an instruction set must not leave weak symbols that other units could be

@@ -111,19 +111,27 @@ struct Avx2 {
     const __m256i* v = static_cast<const __m256i*>(p);
     return {_mm256_loadu_si256(v), _mm256_loadu_si256(v + 1)};
   }
-  static LATHE_INLINE Ints low_nibbles(Ints v) {
-    const __m256i low = _mm256_set1_epi8(15);
-    return {_mm256_and_si256(v.a, low), _mm256_and_si256(v.b, low)};
+  static LATHE_INLINE void store_ints(void* p, Ints v) {
+    __m256i* to = static_cast<__m256i*>(p);
+    _mm256_storeu_si256(to, v.a);
+    _mm256_storeu_si256(to + 1, v.b);
   }
-  static LATHE_INLINE Ints high_nibbles(Ints v) {
-    return low_nibbles({_mm256_srli_epi16(v.a, 4), _mm256_srli_epi16(v.b, 4)});
+  static LATHE_INLINE Ints load_signed_bytes(const void* p) {
+    const __m128i v = _mm_loadu_si128(static_cast<const __m128i*>(p));
+    return {_mm256_cvtepi8_epi32(v), _mm256_cvtepi8_epi32(_mm_srli_si128(v, 8))};
   }
-  template <int kByte>
-  static LATHE_INLINE Floats byte_to_float(Ints v) {
-    const __m256i low = _mm256_set1_epi32(255);
-    return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(v.a, 8 * kByte), low)),
-            _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(v.b, 8 * kByte), low))};
+  static LATHE_INLINE Floats to_floats(Ints v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
+  static LATHE_INLINE Ints bits(Ints v, int shift, uint32_t mask) {
+    const __m256i keep = _mm256_set1_epi32(static_cast<int>(mask));
+    return {_mm256_and_si256(_mm256_srli_epi32(v.a, shift), keep),
+            _mm256_and_si256(_mm256_srli_epi32(v.b, shift), keep)};
   }
+  static LATHE_INLINE Ints raised_bits(Ints v, int shift, uint32_t mask) {
+    const __m256i keep = _mm256_set1_epi32(static_cast<int>(mask));
+    return {_mm256_and_si256(_mm256_slli_epi32(v.a, shift), keep),
+            _mm256_and_si256(_mm256_slli_epi32(v.b, shift), keep)};
+  }
+  static LATHE_INLINE Ints either(Ints v, Ints w) { return {_mm256_or_si256(v.a, w.a), _mm256_or_si256(v.b, w.b)}; }
   static LATHE_INLINE void split_bf16(Ints v, Floats& first, Floats& second) {
     const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
     first = {_mm256_castsi256_ps(_mm256_slli_epi32(v.a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(v.b, 16))};
@@ -131,9 +139,10 @@ struct Avx2 {
   }
   static LATHE_INLINE Floats round_to_bf16(Floats v) { return {round_half(v.a), round_half(v.b)}; }
 
-  // vpmaddubsw adds two products in 16 bits and saturates. Four bits: 32 products stay below 2^15, so the whole block
-  // is summed there. Eight bits: |weight| times the activation with the weight's sign, two of which stay below 2^15.
-  template <bool kEightBits>
+  // vpmaddubsw adds two products in 16 bits and saturates. Up to four bits: 16 products stay below 2^15, so a whole
+  // block is summed there; five and six: two do. Eight bits: |weight| times the activation with the weight's sign, two
+  // of which stay below 2^15.
+  template <int kBits>
   struct IntegerSum {
     Ints value;
     static LATHE_INLINE IntegerSum begin(int32_t) { return {{_mm256_setzero_si256(), _mm256_setzero_si256()}}; }
@@ -146,17 +155,19 @@ struct Avx2 {
 
    private:
     static LATHE_INLINE __m256i add_half(__m256i sum, __m256i w, __m256i x) {
-      if constexpr (kEightBits) {
+      if constexpr (kBits == 8) {
         w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
         const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
         return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+      } else if constexpr (kBits > 4) {
+        return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
       } else {
         return _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x));
       }
     }
     static LATHE_INLINE __m256 end_half(__m256i sum, int32_t start) {
-      if constexpr (!kEightBits)
-        sum = _mm256_add_epi32(_mm256_madd_epi16(sum, _mm256_set1_epi16(1)), _mm256_set1_epi32(start));
+      if constexpr (kBits <= 4) sum = _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+      if constexpr (kBits < 8) sum = _mm256_add_epi32(sum, _mm256_set1_epi32(start));
       return _mm256_cvtepi32_ps(sum);
     }
   };

@@ -59,12 +59,18 @@ struct Avx512 {
   static LATHE_INLINE float largest(Floats v) { return _mm512_reduce_max_ps(v); }
 
   static LATHE_INLINE Ints load_ints(const void* p) { return _mm512_loadu_si512(p); }
-  static LATHE_INLINE Ints low_nibbles(Ints v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
-  static LATHE_INLINE Ints high_nibbles(Ints v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
-  template <int kByte>
-  static LATHE_INLINE Floats byte_to_float(Ints v) {
-    return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(v, 8 * kByte), _mm512_set1_epi32(255)));
+  static LATHE_INLINE void store_ints(void* p, Ints v) { _mm512_storeu_si512(p, v); }
+  static LATHE_INLINE Ints load_signed_bytes(const void* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
   }
+  static LATHE_INLINE Floats to_floats(Ints v) { return _mm512_cvtepi32_ps(v); }
+  static LATHE_INLINE Ints bits(Ints v, int shift, uint32_t mask) {
+    return _mm512_and_si512(as_ints(as_words(v) >> shift), _mm512_set1_epi32(static_cast<int>(mask)));
+  }
+  static LATHE_INLINE Ints raised_bits(Ints v, int shift, uint32_t mask) {
+    return _mm512_and_si512(as_ints(as_words(v) << shift), _mm512_set1_epi32(static_cast<int>(mask)));
+  }
+  static LATHE_INLINE Ints either(Ints v, Ints w) { return _mm512_or_si512(v, w); }
   static LATHE_INLINE void split_bf16(Ints v, Floats& first, Floats& second) {
     first = _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
     second = _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
@@ -79,29 +85,34 @@ struct Avx512 {
   }
 
   // As in simd_avx2.h; AVX-512 has no vpsignb, so the signs go through a mask.
-  template <bool kEightBits>
+  template <int kBits>
   struct IntegerSum {
     Ints value;
     static LATHE_INLINE IntegerSum begin(int32_t) { return {_mm512_setzero_si512()}; }
     LATHE_INLINE void add(Ints w, int32_t activations) {
       const __m512i x = _mm512_set1_epi32(activations);
-      if constexpr (kEightBits) {
+      if constexpr (kBits == 8) {
         w = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
         const __m512i signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x);
         const __m512i pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(w), signed_x);
         value = _mm512_add_epi32(value, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+      } else if constexpr (kBits > 4) {
+        value = _mm512_add_epi32(value, _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), _mm512_set1_epi16(1)));
       } else {
         value = _mm512_add_epi16(value, _mm512_maddubs_epi16(w, x));
       }
     }
     LATHE_INLINE Floats end(int32_t start) const {
-      if constexpr (kEightBits) return _mm512_cvtepi32_ps(value);
-      return _mm512_cvtepi32_ps(
-          _mm512_add_epi32(_mm512_madd_epi16(value, _mm512_set1_epi16(1)), _mm512_set1_epi32(start)));
+      if constexpr (kBits == 8) return _mm512_cvtepi32_ps(value);
+      const __m512i sum = kBits > 4 ? value : _mm512_madd_epi16(value, _mm512_set1_epi16(1));
+      return _mm512_cvtepi32_ps(_mm512_add_epi32(sum, _mm512_set1_epi32(start)));
     }
   };
 
  private:
+  typedef uint32_t Words __attribute__((vector_size(64)));
+  static LATHE_INLINE Words as_words(Ints v) { return reinterpret_cast<Words>(v); }
+  static LATHE_INLINE Ints as_ints(Words v) { return reinterpret_cast<Ints>(v); }
   static LATHE_INLINE __mmask16 first_lanes(int n) {  // none below 0, all above 16
     return static_cast<__mmask16>(n <= 0 ? 0u : n >= 16 ? 0xffffu : (1u << n) - 1u);
   }
@@ -112,7 +123,7 @@ struct Avx512 {
 // vpdpbusd adds all four products of a lane. vdpbf16ps is not used: Intel's runs at half the rate of fma (97 against
 // 150 Gop/s on one core in the same tile), and without it bf16 has the same bits as on the other instruction sets.
 struct Avx512Vnni : Avx512 {
-  template <bool kEightBits>
+  template <int kBits>
   struct IntegerSum {
     Ints value;
     static LATHE_INLINE IntegerSum begin(int32_t start) { return {_mm512_set1_epi32(start)}; }

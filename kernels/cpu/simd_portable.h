@@ -131,19 +131,31 @@ struct Portable {
     std::memcpy(&x, p, sizeof x);
     return x;
   }
-  static LATHE_INLINE Ints low_nibbles(Ints x) {
-    for (IntQuarter& q : x.v) q &= 0x0f0f0f0f;
+  static LATHE_INLINE void store_ints(void* p, const Ints& x) { std::memcpy(p, &x, sizeof x); }
+  static LATHE_INLINE Ints load_signed_bytes(const void* p) {
+    typedef int8_t ByteQuarter __attribute__((vector_size(4)));
+    ByteQuarter bytes[4];
+    std::memcpy(bytes, p, sizeof bytes);
+    Ints x;
+    for (int q = 0; q < 4; ++q) x.v[q] = __builtin_convertvector(bytes[q], IntQuarter);
     return x;
   }
-  static LATHE_INLINE Ints high_nibbles(Ints x) {
-    for (IntQuarter& q : x.v) q = (q >> 4) & 0x0f0f0f0f;
-    return x;
-  }
-  template <int kByte>
-  static LATHE_INLINE Floats byte_to_float(const Ints& x) {
+  static LATHE_INLINE Floats to_floats(const Ints& x) {
     Floats y;
-    for (int q = 0; q < 4; ++q) y.v[q] = __builtin_convertvector((x.v[q] >> (8 * kByte)) & 255, Quarter);
+    for (int q = 0; q < 4; ++q) y.v[q] = __builtin_convertvector(x.v[q], Quarter);
     return y;
+  }
+  static LATHE_INLINE Ints bits(Ints x, int shift, uint32_t mask) {
+    for (IntQuarter& q : x.v) q = (q >> shift) & static_cast<int32_t>(mask);
+    return x;
+  }
+  static LATHE_INLINE Ints raised_bits(Ints x, int shift, uint32_t mask) {
+    for (IntQuarter& q : x.v) q = (q << shift) & static_cast<int32_t>(mask);
+    return x;
+  }
+  static LATHE_INLINE Ints either(Ints x, const Ints& y) {
+    for (int q = 0; q < 4; ++q) x.v[q] |= y.v[q];
+    return x;
   }
   static LATHE_INLINE void split_bf16(const Ints& x, Floats& first, Floats& second) {
     for (int q = 0; q < 4; ++q) {
@@ -157,15 +169,14 @@ struct Portable {
   }
 
   // The sums are kept in f32: they stay below 2^24, so they are exact.
-  template <bool kEightBits>
+  template <int kBits>
   struct IntegerSum {
     Floats value;
     static LATHE_INLINE IntegerSum begin(int32_t start) { return {set1(static_cast<float>(start))}; }
     LATHE_INLINE void add(const Ints& weights, int32_t activations) {
-      value = value + byte_to_float<0>(weights) * set1(static_cast<float>(static_cast<int8_t>(activations)));
-      value = value + byte_to_float<1>(weights) * set1(static_cast<float>(static_cast<int8_t>(activations >> 8)));
-      value = value + byte_to_float<2>(weights) * set1(static_cast<float>(static_cast<int8_t>(activations >> 16)));
-      value = value + byte_to_float<3>(weights) * set1(static_cast<float>(static_cast<int8_t>(activations >> 24)));
+      for (int shift = 0; shift < 32; shift += 8)
+        value = value + to_floats(bits(weights, shift, 255)) *
+                            set1(static_cast<float>(static_cast<int8_t>(activations >> shift)));
     }
     LATHE_INLINE Floats end(int32_t) const { return value; }
   };

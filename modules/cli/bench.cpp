@@ -102,6 +102,7 @@ void run(const Options& o) {
   engine_options.cache_dtype = o.model.cache_dtype(loaded);
   engine_options.kv_memory = o.model.kv_memory_bytes();
   engine_options.context = o.model.context_limit(loaded.model->config);
+  engine_options.prefix_cache = false;  // the rounds repeat their prompts, which are to be computed each time
   Engine engine(*loaded.model, nullptr, engine_options);
   const int64_t vocab_size = loaded.model->config.vocab_size;
   Json result = o.requests > 0 ? measure_workload(o, engine, vocab_size) : measure_speed(o, engine, vocab_size);

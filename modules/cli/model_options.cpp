@@ -19,7 +19,7 @@ namespace lathe {
 void ModelOptions::declare(CLI::App& command) {
   command.add_option("--model", model, "folder, file, or name of a model")->required();
   command.add_option("--dtype", dtype, "auto, float32, bfloat16 or float16")->capture_default_str();
-  command.add_option("--quantize", quantize, "quantise on load: q8_0, q4_0 or q4_1");
+  command.add_option("--quantize", quantize, "quantise on load: q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k");
   command.add_option("--kv-cache-dtype", kv_cache_dtype, "float32, float16 or bfloat16; default: as --dtype suggests");
   command.add_option("--kv-memory", kv_memory, "memory for the key-value cache, such as 512MiB");
   command.add_option("--device", device, "cpu")->capture_default_str();
@@ -36,9 +36,11 @@ namespace {
 
 std::optional<DType> parse_quantize(const std::string& text) {
   if (text.empty()) return std::nullopt;
-  for (const DType t : {DType::q8_0, DType::q4_0, DType::q4_1})
+  for (const DType t :
+       {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k})
     if (name(t) == text) return t;
-  throw UsageError(fmt::format("--quantize: expected q8_0, q4_0 or q4_1, found \"{}\"", text));
+  throw UsageError(
+      fmt::format("--quantize: expected q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k, found \"{}\"", text));
 }
 
 void check_device(const std::string& device) {

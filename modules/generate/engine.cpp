@@ -1,6 +1,7 @@
 #include "generate/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <limits>
 
@@ -38,14 +39,20 @@ int64_t context_of(const ModelConfig& config, int64_t asked) {
 }  // namespace
 
 Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer, const EngineOptions& options)
-    : model_(model), tokenizer_(std::move(tokenizer)), context_(context_of(model.config, options.context)) {
+    : model_(model),
+      tokenizer_(std::move(tokenizer)),
+      context_(context_of(model.config, options.context)),
+      drafter_(options.drafter),
+      draft_tokens_(options.draft_tokens),
+      max_batch_tokens_(options.max_batch_tokens) {
   const std::vector<PageGroup> groups = cache_pages(model.config, options.cache_dtype, options.kv_memory, context_,
                                                     options.max_batch_tokens, options.max_sequences);
   std::vector<int64_t> pages;
   for (const PageGroup& g : groups) pages.push_back(g.pages);
   cache_ = std::make_unique<KVCache>(model.config, options.cache_dtype, pages);
   blocks_ = std::make_unique<BlockManager>(groups);
-  scheduler_ = std::make_unique<Scheduler>(*blocks_, SchedulerOptions{options.max_sequences, options.max_batch_tokens});
+  scheduler_ = std::make_unique<Scheduler>(
+      *blocks_, SchedulerOptions{options.max_sequences, options.max_batch_tokens, options.prefix_cache});
 }
 
 Engine::~Engine() = default;
@@ -78,6 +85,9 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
   if (model_.config.uses_rope())
     rope = std::make_shared<const RopeFrequencies>(rope_frequencies(model_.config, token_limit));
 
+  int32_t prefix_kind = 0;
+  if (rope) prefix_kind = prefix_kinds_.try_emplace(rope->inverse, std::ssize(prefix_kinds_)).first->second;
+
   const uint64_t first = next_sequence_;
   for (int64_t i = 0; i < request.num_sequences; ++i) {
     auto g = std::make_unique<Generation>();
@@ -87,6 +97,7 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
     g->sequence.prompt_tokens = prompt_tokens;
     g->sequence.token_limit = token_limit;
     g->sequence.rope = rope;
+    g->sequence.prefix_kind = prefix_kind;
     g->request_id = next_request_;
     g->index = i;
     g->request = shared_request;
@@ -103,29 +114,61 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
 
 bool Engine::idle() const { return generations_.empty() && events_.empty(); }
 
+// Every decoding sequence may bring as many guesses as the step has room for.
+void Engine::ask_for_drafts() {
+  const std::vector<Sequence*> decoding = scheduler_->decoding();
+  if (decoding.empty()) return;
+  const int64_t room = max_batch_tokens_ / std::ssize(decoding) - 1;
+  const int64_t length = speculation_.draft_length(std::min(draft_tokens_, room));
+  for (Sequence* s : decoding) {
+    const Generation& g = *generations_.at(s->id);
+    const SampleKey key{g.seed, static_cast<uint64_t>(g.index), static_cast<uint64_t>(s->length())};
+    // The last token of an answer is never computed, so no guess at it is needed.
+    const int64_t most = std::min(length, s->token_limit - s->length() - 1);
+    s->draft.clear();
+    if (most > 0) s->draft = drafter_->draft({s->id, s->tokens, g.request->sampling, key}, most);
+    for (const int32_t token : s->draft)
+      check(token >= 0 && token < model_.config.vocab_size, "speculation",
+            "the draft has token {}, the vocabulary has {} tokens", token, model_.config.vocab_size);
+  }
+}
+
 StepReport Engine::step() {
   deliver();  // what an exception has left over
+  const auto begin = std::chrono::steady_clock::now();
+  if (drafter_) ask_for_drafts();
   const StepPlan plan = scheduler_->plan();
   StepReport report;
   report.preempted = plan.preempted;
   report.sequences = std::ssize(plan.items);
   if (plan.items.empty()) return report;
 
-  std::vector<Generation*> sampling;  // by row of the logits
-  for (const StepPlan::Item& item : plan.items) {
-    const Sequence& s = *item.sequence;
-    const bool decodes = item.new_tokens == 1 && s.length() > s.prompt_tokens;
-    (decodes ? report.decoded_tokens : report.prompt_tokens) += item.new_tokens;
-    if (item.samples()) sampling.push_back(generations_.at(s.id).get());
-  }
-  report.sampled = std::ssize(sampling);
-
   const Tensor logits = run(plan);  // (R, V)
   scheduler_->commit(plan);
-  for (size_t row = 0; row < sampling.size(); ++row) {
-    const auto width = static_cast<size_t>(logits.dim(1));
-    take_token(*sampling[row], {logits.data<float>() + row * width, width});
+  int64_t row = 0;
+  for (const StepPlan::Item& item : plan.items) {
+    Sequence& s = *item.sequence;
+    const bool decodes = item.new_tokens == 1 && s.length() > s.prompt_tokens;
+    (decodes ? report.decoded_tokens : report.prompt_tokens) += item.new_tokens;
+    if (s.remaining() > 0) continue;  // the rest of its prompt comes later
+    const std::vector<int32_t> draft(s.draft.begin(), s.draft.begin() + item.drafted);
+    s.draft.clear();
+    report.drafted += item.drafted;
+    Generation& g = *generations_.at(s.id);
+    for (int64_t i = 0; i <= item.drafted; ++i) {
+      const auto width = static_cast<size_t>(logits.dim(1));
+      ++report.sampled;
+      const bool goes_on = take_token(g, {logits.data<float>() + static_cast<size_t>(row + i) * width, width});
+      if (!goes_on || i == item.drafted || s.tokens.back() != draft[static_cast<size_t>(i)]) break;
+      ++s.cached;  // the guess was right, so its keys and values are
+      ++report.accepted;
+    }
+    row += 1 + item.drafted;
   }
+  report.decoded_tokens += report.accepted;
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  if (drafter_ && report.prompt_tokens == 0)
+    speculation_.report(report.sequences, report.drafted, report.accepted, seconds.count());
   deliver();
   return report;
 }
@@ -134,12 +177,18 @@ StepReport Engine::step() {
 Tensor Engine::run(const StepPlan& plan) {
   copy_pages(plan.copies);
   std::vector<BatchSequence> sequences(plan.items.size());
+  std::deque<std::vector<int32_t>> with_drafts;  // known tokens and guesses in a row
   bool samples = false;
   for (size_t i = 0; i < sequences.size(); ++i) {
     const Sequence& s = *plan.items[i].sequence;
     const int64_t new_tokens = plan.items[i].new_tokens;
     BatchSequence& b = sequences[i];
     b.tokens = std::span(s.tokens).subspan(static_cast<size_t>(s.cached), static_cast<size_t>(new_tokens));
+    if (plan.items[i].drafted > 0) {
+      std::vector<int32_t>& row = with_drafts.emplace_back(b.tokens.begin(), b.tokens.end());
+      row.insert(row.end(), s.draft.begin(), s.draft.begin() + plan.items[i].drafted);
+      b.tokens = row;
+    }
     b.cached = s.cached;
     b.pages.assign(s.pages.begin(), s.pages.end());
     b.rope = s.rope.get();
@@ -156,8 +205,8 @@ void Engine::copy_pages(const std::vector<PageCopy>& copies) {
   for (const PageCopy& copy : copies) cache_->copy_page(copy.group, copy.from, copy.to);
 }
 
-// Samples from a row of logits; the sequence is gone afterwards where that ends it.
-void Engine::take_token(Generation& g, std::span<float> logits) {
+// Samples from a row of logits. False where that ends the sequence, which then is gone.
+bool Engine::take_token(Generation& g, std::span<float> logits) {
   const Request& request = *g.request;
   GenerationEvent event;
   event.request = g.request_id;
@@ -167,7 +216,8 @@ void Engine::take_token(Generation& g, std::span<float> logits) {
     const SampleKey key{g.seed, static_cast<uint64_t>(g.index), static_cast<uint64_t>(g.sequence.length())};
     sampled = sampler_.sample(logits, request.sampling, g.history, key, request.logprobs);
   } catch (const Error& error) {  // of this sequence alone
-    return finish(g, std::move(event), FinishReason::error, error.what());
+    finish(g, std::move(event), FinishReason::error, error.what());
+    return false;
   }
   g.sequence.tokens.push_back(sampled.token);
   if (request.sampling.penalises()) g.history.add_generated(sampled.token);
@@ -176,13 +226,15 @@ void Engine::take_token(Generation& g, std::span<float> logits) {
   event.logprobs = std::move(sampled.logprobs);
 
   const auto& stops = request.stop_tokens;
-  if (!request.ignore_eos && std::find(stops.begin(), stops.end(), sampled.token) != stops.end())
-    return finish(g, std::move(event), FinishReason::stop);
-  if (g.decoder) event.text = g.stop_strings.push(g.decoder->push(sampled.token));
-  if (g.stop_strings.found()) return finish(g, std::move(event), FinishReason::stop);
-  if (g.sequence.length() >= g.sequence.token_limit) return finish(g, std::move(event), FinishReason::length);
+  const bool stop_token = !request.ignore_eos && std::find(stops.begin(), stops.end(), sampled.token) != stops.end();
+  if (g.decoder && !stop_token) event.text = g.stop_strings.push(g.decoder->push(sampled.token));
+  if (stop_token || g.stop_strings.found() || g.sequence.length() >= g.sequence.token_limit) {
+    finish(g, std::move(event), stop_token || g.stop_strings.found() ? FinishReason::stop : FinishReason::length);
+    return false;
+  }
   g.text += event.text;
   events_.push_back({g.on_event, std::move(event)});
+  return true;
 }
 
 void Engine::finish(Generation& g, GenerationEvent event, FinishReason reason, std::string error) {
@@ -204,6 +256,7 @@ void Engine::finish(Generation& g, GenerationEvent event, FinishReason reason, s
   c.logprobs = std::move(g.logprobs);
   c.seed = g.seed;
   events_.push_back({g.on_event, std::move(event)});
+  if (drafter_) drafter_->forget(g.sequence.id);
   scheduler_->remove(g.sequence);
   generations_.erase(g.sequence.id);
 }

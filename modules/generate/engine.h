@@ -18,6 +18,7 @@
 
 #include "generate/request.h"
 #include "generate/scheduler.h"
+#include "generate/speculation.h"
 #include "llm/causal_lm.h"
 #include "tokenizer/tokenizer.h"
 
@@ -28,6 +29,9 @@ struct EngineOptions {
   size_t kv_memory = 0;            // bytes of the key-value cache; 0: see cache_pages in generate/kv_memory.h
   int64_t max_sequences = 64;      // that run at once; further ones wait
   int64_t max_batch_tokens = 512;  // new tokens of a step
+  bool prefix_cache = true;        // computed pages of a prompt's beginning are used again; the bits are the same
+  std::shared_ptr<Drafter> drafter = {};  // guesses for speculative decoding; null: none
+  int64_t draft_tokens = 6;               // most guesses a sequence and step
   // Tokens that a sequence may have; 0: the model's context_limit(). Models with rotary positions may be taken further
   // (the caller warns); a table of learned positions ends where it ends.
   int64_t context = 0;
@@ -39,6 +43,7 @@ struct StepReport {
   int64_t decoded_tokens = 0;  // computed one a sequence
   int64_t sampled = 0;         // tokens that came out
   int64_t preempted = 0;       // sequences that lost their pages
+  int64_t drafted = 0, accepted = 0;
 };
 
 class Engine {
@@ -67,6 +72,7 @@ class Engine {
   void cancel(RequestId request);
 
   int64_t context() const { return context_; }
+  const SpeculationControl& speculation() const { return speculation_; }
   const KVCache& cache() const { return *cache_; }
 
  private:
@@ -79,7 +85,8 @@ class Engine {
   void check_request(const Request& request) const;
   void copy_pages(const std::vector<PageCopy>& copies);
   Tensor run(const StepPlan& plan);
-  void take_token(Generation& generation, std::span<float> logits);
+  void ask_for_drafts();
+  bool take_token(Generation& generation, std::span<float> logits);
   void finish(Generation& generation, GenerationEvent event, FinishReason reason, std::string error = {});
   void deliver();
 
@@ -90,7 +97,11 @@ class Engine {
   std::unique_ptr<BlockManager> blocks_;
   std::unique_ptr<Scheduler> scheduler_;
   Sampler sampler_;
+  std::shared_ptr<Drafter> drafter_;
+  int64_t draft_tokens_, max_batch_tokens_;
+  SpeculationControl speculation_;
   std::map<uint64_t, std::unique_ptr<Generation>> generations_;  // by sequence id
+  std::map<std::vector<float>, int32_t> prefix_kinds_;           // by rope frequencies, which may depend on the length
   std::deque<PendingEvent> events_;
   bool delivering_ = false;
   uint64_t next_sequence_ = 0, next_request_ = 0;

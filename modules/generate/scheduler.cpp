@@ -33,21 +33,28 @@ void Scheduler::add(Sequence& sequence) {
 void Scheduler::remove(Sequence& sequence) {
   std::erase(running_, &sequence);
   std::erase(waiting_, &sequence);
-  blocks_.release(sequence.pages);
+  release(sequence);
   sequence.status = SequenceStatus::finished;
+}
+
+std::vector<Sequence*> Scheduler::decoding() const {
+  std::vector<Sequence*> list;
+  for (Sequence* s : running_)
+    if (s->remaining() == 1) list.push_back(s);
+  return list;
 }
 
 StepPlan Scheduler::plan() {
   StepPlan plan;
-  int64_t decoding = 0;
-  for (const Sequence* s : running_) decoding += s->remaining() == 1;
-  int64_t prompt_budget = options_.max_batch_tokens - decoding;
+  int64_t prompt_budget = options_.max_batch_tokens;
+  for (const Sequence* s : decoding()) prompt_budget -= 1 + std::ssize(s->draft);
+  check(prompt_budget >= 0, "scheduler", "drafts exceed the step's {} tokens", options_.max_batch_tokens);
 
   for (size_t i = 0; i < running_.size(); ++i) {  // may shrink from its end
     Sequence& s = *running_[i];
     const bool decodes = s.remaining() == 1;
     const int64_t new_tokens = decodes ? 1 : std::min(s.remaining(), prompt_budget);
-    if (new_tokens == 0 || !advance(s, new_tokens, plan)) continue;
+    if (new_tokens == 0 || !advance(s, new_tokens, decodes ? std::ssize(s.draft) : 0, plan)) continue;
     if (!decodes) prompt_budget -= new_tokens;
   }
 
@@ -64,22 +71,25 @@ StepPlan Scheduler::plan() {
 }
 
 // Reserves pages, taking them from the youngest sequences where none are free; those come later in the plan, so that
-// nothing already planned is undone. False when the sequence itself had to go.
-bool Scheduler::advance(Sequence& s, int64_t new_tokens, StepPlan& plan) {
-  while (!blocks_.reserve(s.pages, s.cached, s.cached + new_tokens, plan.copies)) {
+// nothing already planned is undone. A draft is not worth anybody's pages. False when the sequence itself had to go.
+bool Scheduler::advance(Sequence& s, int64_t new_tokens, int64_t drafted, StepPlan& plan) {
+  while (!blocks_.reserve(s.pages, s.cached, s.cached + new_tokens + drafted, plan.copies)) {
+    if (drafted > 0) {
+      drafted = 0;
+      continue;
+    }
     const bool itself = running_.back() == &s;
     preempt_youngest(plan);
     if (itself) return false;
   }
-  plan.items.push_back({&s, new_tokens});
+  plan.items.push_back({&s, new_tokens, drafted});
   return true;
 }
 
 void Scheduler::preempt_youngest(StepPlan& plan) {
   Sequence& s = *running_.back();
   running_.pop_back();
-  blocks_.release(s.pages);
-  s.cached = 0;
+  release(s);
   s.status = SequenceStatus::waiting;
   ++s.preemptions;
   ++plan.preempted;
@@ -91,10 +101,9 @@ void Scheduler::preempt_youngest(StepPlan& plan) {
 bool Scheduler::admit(Sequence& s, int64_t budget, StepPlan& plan) {
   if (!share_prompt(s)) return false;
   const int64_t new_tokens = std::min(s.remaining(), budget);
-  if (!blocks_.has_room(s.pages, s.length(), options_.max_batch_tokens, std::ssize(running_)) ||
+  if (!blocks_.has_room(s.pages, s.cached, s.length(), options_.max_batch_tokens, std::ssize(running_)) ||
       !blocks_.reserve(s.pages, s.cached, s.cached + new_tokens, plan.copies)) {
-    blocks_.release(s.pages);
-    s.cached = 0;
+    release(s);
     return false;
   }
   if (!s.admitted) s.shared = s.cached;
@@ -105,21 +114,35 @@ bool Scheduler::admit(Sequence& s, int64_t budget, StepPlan& plan) {
 }
 
 // Takes over the leader's pages of the prompt, but for the last token: its logits are needed. False while the leader
-// is still computing them.
+// is still computing them. Else what the prefix cache has of the tokens so far; generated ones are among them after a
+// preemption.
 bool Scheduler::share_prompt(Sequence& s) {
-  if (!s.leader) return true;
-  const auto leader =
-      std::find_if(running_.begin(), running_.end(), [&](const Sequence* other) { return other->id == *s.leader; });
-  if (leader == running_.end()) return true;
-  if ((*leader)->cached < s.prompt_tokens) return false;
-  if (blocks_.fork((*leader)->pages, s.prompt_tokens - 1, s.pages)) s.cached = s.prompt_tokens - 1;
+  const auto leader = std::find_if(running_.begin(), running_.end(),
+                                   [&](const Sequence* other) { return s.leader && other->id == *s.leader; });
+  if (leader != running_.end()) {
+    if ((*leader)->cached < s.prompt_tokens) return false;
+    if (blocks_.fork((*leader)->pages, s.prompt_tokens - 1, s.pages)) {
+      s.cached = s.prompt_tokens - 1;
+      return true;
+    }
+  }
+  if (options_.prefix_cache) s.cached = blocks_.share_prefix(s.prefix_kind, s.tokens, s.pages);
   return true;
+}
+
+void Scheduler::release(Sequence& s) {
+  blocks_.release(s.pages);
+  blocks_.retract(s.published);
+  s.cached = 0;
+  s.draft.clear();
 }
 
 void Scheduler::commit(const StepPlan& plan) {
   for (const StepPlan::Item& item : plan.items) {
-    item.sequence->cached += item.new_tokens;
-    blocks_.release_unseen(item.sequence->pages, item.sequence->cached);
+    Sequence& s = *item.sequence;
+    s.cached += item.new_tokens;
+    if (options_.prefix_cache) blocks_.publish(s.prefix_kind, s.tokens, s.cached, s.pages, s.published);
+    blocks_.release_unseen(s.pages, s.cached);
   }
 }
 

@@ -19,13 +19,15 @@ namespace lathe {
 struct SchedulerOptions {
   int64_t max_sequences = 64;      // that run at once
   int64_t max_batch_tokens = 512;  // new tokens of a step; at least max_sequences
+  bool prefix_cache = true;        // pages of earlier sequences with the same beginning are used again
 };
 
 // What one step computes.
 struct StepPlan {
   struct Item {
     Sequence* sequence;
-    int64_t new_tokens;  // tokens [cached, cached + new_tokens) are computed
+    int64_t new_tokens;   // tokens [cached, cached + new_tokens) are computed
+    int64_t drafted = 0;  // and so many of the sequence's draft behind them
     // Whether they are the last ones known, so that the next one can be sampled.
     bool samples() const { return new_tokens == sequence->remaining(); }
   };
@@ -49,13 +51,17 @@ class Scheduler {
   // The plan was carried out: its tokens are cached, pages out of every window are given back.
   void commit(const StepPlan& plan);
 
+  // Those that would bring one token to the next step, and may bring a draft.
+  std::vector<Sequence*> decoding() const;
+
   size_t running() const { return running_.size(); }
   size_t waiting() const { return waiting_.size(); }
 
  private:
-  bool advance(Sequence& sequence, int64_t new_tokens, StepPlan& plan);
+  bool advance(Sequence& sequence, int64_t new_tokens, int64_t drafted, StepPlan& plan);
   bool admit(Sequence& sequence, int64_t budget, StepPlan& plan);
   bool share_prompt(Sequence& sequence);
+  void release(Sequence& sequence);
   void preempt_youngest(StepPlan& plan);
 
   BlockManager& blocks_;

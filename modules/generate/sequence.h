@@ -22,10 +22,15 @@ struct Sequence {
   int64_t prompt_tokens = 0;
   int64_t token_limit = 0;  // tokens.size() at which the sequence ends at the latest
 
-  int64_t cached = 0;     // tokens from the first on whose keys and values are in the pages
-  SequencePages pages;    // of the positions from 0, by layer group
-  bool admitted = false;  // has run before: its prefill may be a repetition
-  int64_t shared = 0;     // tokens that it found in the cache when it was first admitted
+  // Guesses at what follows, to be verified by the next step.
+  std::vector<int32_t> draft;
+
+  int64_t cached = 0;   // tokens from the first on whose keys and values are in the pages
+  SequencePages pages;  // of the positions from 0, by layer group
+  PublishedPrefix published;
+  int32_t prefix_kind = 0;  // sequences of one kind have the same keys for the same tokens
+  bool admitted = false;    // has run before: its prefill may be a repetition
+  int64_t shared = 0;       // tokens that it found in the cache when it was first admitted
   int64_t preemptions = 0;
 
   // Chosen once: dynamic scaling depends on the length. Null without rope.

@@ -89,6 +89,13 @@ Tensor quantise(const Tensor& value, DType dtype) {
   return out;
 }
 
+// `wanted`, or what takes its place where a row is no multiple of its block; empty when nothing does.
+std::optional<DType> block_format_for(DType wanted, int64_t columns) {
+  if (columns % info(wanted).block_size != 0)
+    wanted = wanted == DType::q4_k ? DType::q5_0 : wanted == DType::q5_k ? DType::q5_1 : DType::q8_0;
+  return columns % info(wanted).block_size == 0 ? std::optional(wanted) : std::nullopt;
+}
+
 void prepare(Parameter& p, const LoadOptions& options, bool tied) {
   if (options.trainable) {
     p.value = convert(p.value, DType::f32);
@@ -97,8 +104,8 @@ void prepare(Parameter& p, const LoadOptions& options, bool tied) {
   const bool matrix = p.kind == Parameter::Kind::matrix || (p.kind == Parameter::Kind::embedding && tied);
   // A table that is only looked up stays in the mapped file: its rows are read one by one.
   if (p.kind == Parameter::Kind::embedding && !matrix) return;
-  if (matrix && options.quantize && p.shape[-1] % info(*options.quantize).block_size == 0)
-    p.value = quantise(p.value, *options.quantize);
+  if (matrix && options.quantize)
+    if (const auto format = block_format_for(*options.quantize, p.shape[-1])) p.value = quantise(p.value, *format);
   p.prepare_for_inference(arithmetic_of(p.value.dtype(), options.dtype));
 }
 

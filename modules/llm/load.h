@@ -19,7 +19,9 @@ struct LoadOptions {
   ComputeDtype dtype = ComputeDtype::automatic;
   // Unpacked f32 weights that the tape can follow, instead of packed ones for inference.
   bool trainable = false;
-  // Matrices are quantised to this block format on load (those whose rows are a multiple of its block).
+  // Matrices are quantised to this block format on load. Rows that are no multiple of 256 take the next larger format
+  // of 32 columns in place of a K format (q4_k: q5_0, q5_k: q5_1, q6_k: q8_0, as llama.cpp does); rows that are no
+  // multiple of 32 stay as they are.
   std::optional<DType> quantize;
 };
 

@@ -80,7 +80,7 @@ TEST_CASE("a copy needs a free page") {
   REQUIRE(blocks.reserve(leader, 0, 20, copies));
   REQUIRE(blocks.fork(leader, 19, sibling));
   CHECK_FALSE(blocks.reserve(sibling, 19, 20, copies));
-  CHECK_FALSE(blocks.has_room(sibling, 20, 16, 0));
+  CHECK_FALSE(blocks.has_room(sibling, 19, 20, 16, 0));
   CHECK(copies.empty());
   CHECK(sibling == leader);
 }

@@ -2,6 +2,7 @@
 // arithmetic and cache of every dtype, both families, and a model with a sliding window.
 #include <cmath>
 #include <numeric>
+#include <span>
 
 #include "tensor/cpu_features.h"
 #include "tensor/random.h"
@@ -82,6 +83,14 @@ constexpr Setting kSettings[] = {
     {DType::q4_0, Arithmetic::f32, DType::f32},  {DType::q4_1, Arithmetic::bf16, DType::f32},
 };
 
+// The formats that a row of 256 columns can have besides. What is only read (q2_k, q3_k) obeys the same laws in
+// tests/kernels.
+constexpr Setting kWideSettings[] = {
+    {DType::q5_0, Arithmetic::int8, DType::f16}, {DType::q5_1, Arithmetic::int8, DType::f16},
+    {DType::q4_k, Arithmetic::int8, DType::f16}, {DType::q5_k, Arithmetic::int8, DType::f16},
+    {DType::q6_k, Arithmetic::int8, DType::f16}, {DType::q4_k, Arithmetic::f32, DType::f32},
+};
+
 void check_laws(const ModelConfig& config, const Setting& setting) {
   const auto model = make_tiny(config, setting.weights, setting.arithmetic);
   const DType cache_dtype = setting.cache;
@@ -99,11 +108,11 @@ void check_laws(const ModelConfig& config, const Setting& setting) {
   CHECK(with_strangers(*model, cache_dtype, tokens) == whole);
 }
 
-void check_all_settings(const ModelConfig& config) {
+void check_all_settings(const ModelConfig& config, std::span<const Setting> settings = kSettings) {
   const Surroundings restored;
   for (const CpuIsa isa : available_isas()) {
     set_cpu_isa(isa);
-    for (const Setting& setting : kSettings) {
+    for (const Setting& setting : settings) {
       INFO(name(isa) << ", weights " << name(setting.weights) << ", arithmetic " << static_cast<int>(setting.arithmetic)
                      << ", cache " << name(setting.cache));
       check_laws(config, setting);
@@ -114,6 +123,10 @@ void check_all_settings(const ModelConfig& config) {
 }  // namespace
 
 TEST_CASE("Llama: whole = chunked = decoded = batched, any pages, any threads") { check_all_settings(tiny_llama()); }
+
+TEST_CASE("K formats: whole = chunked = decoded = batched, any pages, any threads") {
+  check_all_settings(tiny_wide_llama(), kWideSettings);
+}
 
 TEST_CASE("GPT-2: whole = chunked = decoded = batched, any pages, any threads") { check_all_settings(tiny_gpt2()); }
 

@@ -37,7 +37,7 @@ class Simulation {
   // `copies` sequences with one prompt; false where the scheduler refuses them.
   bool add(int64_t prompt, int64_t answer, int64_t copies) {
     const uint64_t first = next_id_;
-    const auto word = static_cast<int32_t>(number(1000));
+    const auto word = static_cast<int32_t>(number(words));
     for (int64_t i = 0; i < copies; ++i) {
       auto s = make_sequence(next_id_, prompt, answer);
       for (int32_t& token : s->tokens) token += 1000 * word;
@@ -66,6 +66,9 @@ class Simulation {
   bool step() {
     const StepPlan plan = scheduler_.plan();
     preemptions += plan.preempted;
+    for (const StepPlan::Item& item : plan.items)
+      shared_again +=
+          item.sequence->preemptions > 0 && item.sequence->published.node == nullptr ? item.sequence->cached : 0;
     if (plan.items.empty()) {
       REQUIRE(sequences_.empty());
       return false;
@@ -97,7 +100,8 @@ class Simulation {
     return true;
   }
 
-  int64_t finished = 0, preemptions = 0, copies = 0, shared = 0;
+  int64_t words = 1000;  // prompts with one word begin alike
+  int64_t finished = 0, preemptions = 0, copies = 0, shared = 0, shared_again = 0;
 
  private:
   // Prefixes are numbered as they appear, by the number of the prefix before and the token.
@@ -183,16 +187,17 @@ class Simulation {
 }  // namespace
 
 TEST_CASE("random schedules: every query sees its own keys, no page is lost, everything ends") {
-  int64_t preemptions = 0, copies = 0, shared = 0, finished = 0;
-  for (uint64_t seed = 0; seed < 300; ++seed) {
+  int64_t preemptions = 0, copies = 0, shared = 0, finished = 0, shared_again = 0;
+  for (uint64_t seed = 0; seed < 1000; ++seed) {
     INFO("seed " << seed);
     Simulation probe({{0, 1}}, {1, 1}, seed);  // draws the settings
     const int64_t sequences = 1 + probe.number(6);
-    const SchedulerOptions options{sequences, sequences + probe.number(40)};
+    const SchedulerOptions options{sequences, sequences + probe.number(40), probe.number(4) > 0};
     std::vector<PageGroup> groups = {{0, 2 + probe.number(14)}};
     if (probe.number(2) == 1) groups.push_back({1 + probe.number(40), 3 + probe.number(10)});
     if (probe.number(3) == 1) groups.erase(groups.begin());
     Simulation simulation(groups, options, seed + 1000);
+    if (options.prefix_cache) simulation.words = 3;
     for (int64_t round = 0; round < 60; ++round) {
       if (simulation.number(3) == 0) {
         // Multiples of the page are as likely as all else together.
@@ -208,12 +213,14 @@ TEST_CASE("random schedules: every query sees its own keys, no page is lost, eve
     copies += simulation.copies;
     shared += simulation.shared;
     finished += simulation.finished;
+    shared_again += simulation.shared_again;
   }
   // The schedules are worth something only if all of this happened.
-  CHECK(finished > 1000);
-  CHECK(preemptions > 100);
-  CHECK(copies > 100);
-  CHECK(shared > 1000);
+  CHECK(finished > 10000);
+  CHECK(preemptions > 1000);
+  CHECK(copies > 1000);
+  CHECK(shared > 100000);
+  CHECK(shared_again > 1000);  // found again after a preemption
 }
 
 TEST_CASE("decoding goes first, then prompts in chunks, oldest first") {

@@ -53,6 +53,13 @@ ModelConfig tiny_windowed_llama() {
   return c;
 }
 
+ModelConfig tiny_wide_llama() {
+  ModelConfig c = tiny_llama();
+  c.hidden_size = c.intermediate_size = 256;
+  c.head_dim = c.rotary_dim = 256 / c.num_attention_heads;
+  return c;
+}
+
 ModelConfig tiny_gpt2() {
   ModelConfig c = tiny("GPT2LMHeadModel", "gpt2");
   c.num_key_value_heads = c.num_attention_heads;

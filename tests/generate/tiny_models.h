@@ -15,6 +15,7 @@ namespace lathe::test {
 // sees 24 keys and one that sees all, so two page tables.
 ModelConfig tiny_llama();
 ModelConfig tiny_windowed_llama();
+ModelConfig tiny_wide_llama();  // rows of 256, for the K formats
 ModelConfig tiny_gpt2();
 
 // Fresh weights, the matrices rounded or quantised to `weights` and packed for `arithmetic`.

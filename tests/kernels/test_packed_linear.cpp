@@ -1,4 +1,6 @@
 #include <cmath>
+#include <cstring>
+#include <random>
 
 #include "kernels/packed_linear.h"
 #include "tests/kernels/kernel_cases.h"
@@ -8,8 +10,34 @@ using namespace lathe::test;
 
 namespace {
 
-constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16, DType::q8_0, DType::q4_0, DType::q4_1};
+constexpr DType kWeightDTypes[] = {DType::f32,  DType::bf16, DType::f16,  DType::q8_0, DType::q4_0,
+                                   DType::q4_1, DType::q5_0, DType::q5_1, DType::q2_k, DType::q3_k,
+                                   DType::q4_k, DType::q5_k, DType::q6_k};
 constexpr Arithmetic kArithmetics[] = {Arithmetic::f32, Arithmetic::bf16, Arithmetic::int8};
+
+// Where the f16 factors of a block stand.
+std::vector<size_t> factors_at(DType dtype) {
+  switch (dtype) {
+    case DType::q8_0:
+    case DType::q4_0:
+    case DType::q5_0: return {0};
+    case DType::q2_k: return {80, 82};
+    case DType::q3_k: return {108};
+    case DType::q6_k: return {208};
+    default: return {0, 2};
+  }
+}
+
+// Blocks of the formats that are only read: any bits will do, but for the f16 factors.
+void random_blocks(uint8_t* row, DType dtype, int64_t columns, unsigned seed) {
+  std::mt19937 random(seed);
+  const auto bytes = static_cast<size_t>(info(dtype).block_bytes);
+  for (int64_t b = 0; b < columns / info(dtype).block_size; ++b, row += bytes) {
+    for (size_t i = 0; i < bytes; ++i) row[i] = static_cast<uint8_t>(random());
+    const uint16_t factor = f32_to_f16(0.002f * static_cast<float>(random() % 5 + 1));
+    for (const size_t at : factors_at(dtype)) std::memcpy(row + at, &factor, 2);
+  }
+}
 
 struct Weight {
   DType dtype;
@@ -26,7 +54,12 @@ struct Weight {
         bias(random_floats(n, seed + 1)),
         packed(cpu::packed_bytes(type, n, k)) {
     const std::vector<float> values = random_floats(n * k, seed, 0.05f, 0.01f);
-    for (int64_t r = 0; r < n; ++r) cpu::quantise_row(row(r), values.data() + r * k, type, k);
+    for (int64_t r = 0; r < n; ++r) {
+      if (type == DType::q2_k || type == DType::q3_k)
+        random_blocks(row(r), type, k, seed + static_cast<unsigned>(r));
+      else
+        cpu::quantise_row(row(r), values.data() + r * k, type, k);
+    }
     cpu::pack(packed.data(), source.data(), type, n, k);
   }
   uint8_t* row(int64_t r) { return source.data() + static_cast<size_t>(r) * bytes_of(dtype, columns); }
@@ -60,11 +93,11 @@ std::vector<float> rounded(const float* x, int64_t columns, Arithmetic arithmeti
 struct Size {
   int64_t rows, columns;
 };
-constexpr Size kSizes[] = {{1, 32}, {16, 96}, {33, 172}, {70, 545}, {48, 1056}, {5, 1}, {129, 64}};
+constexpr Size kSizes[] = {{1, 32}, {16, 96}, {33, 172}, {70, 545}, {48, 1056}, {5, 1}, {129, 64}, {37, 768}};
 
 template <class F>
 void for_each_weight(F&& f) {
-  for (DType dtype : kDTypes)
+  for (DType dtype : kWeightDTypes)
     for (const Size& size : kSizes) {
       if (size.columns % info(dtype).block_size != 0) continue;
       INFO(name(dtype) << " weight (" << size.rows << ", " << size.columns << ")");
@@ -181,19 +214,18 @@ TEST_CASE("packed linear gives the same bits with one thread and several, one pa
 }
 
 TEST_CASE("int8 arithmetic has the same bits on every instruction set") {
-  for (DType dtype : {DType::q8_0, DType::q4_0, DType::q4_1}) {
+  for (DType dtype : kWeightDTypes) {
+    if (!is_quantised(dtype)) continue;
     Weight w(dtype, 40, 256, 9);
-    // The extremes: blocks of -128 and 127, or 0 and 15, against activations of the largest magnitude, so that a
-    // 16-bit intermediate would saturate.
+    // The extremes: every quant the least or the largest (in the K formats every bit of the scales, too) against
+    // activations of the largest magnitude, so that a 16-bit intermediate would saturate.
     for (int64_t r = 0; r < 8; ++r)
-      for (int64_t b = 0; b < 8; ++b) {
+      for (int64_t b = 0; b < 256 / info(dtype).block_size; ++b) {
         uint8_t* block = w.row(r) + b * info(dtype).block_bytes;
-        const int quants = dtype == DType::q8_0 ? 32 : 16;
-        std::memset(block + info(dtype).block_bytes - quants,
-                    r % 2 != 0             ? 0x80
-                    : dtype == DType::q8_0 ? 0x7f
-                                           : 0xff,
-                    static_cast<size_t>(quants));
+        const auto bytes = static_cast<size_t>(info(dtype).block_bytes);
+        const std::vector<uint8_t> before(block, block + bytes);
+        std::memset(block, dtype == DType::q8_0 ? (r % 2 != 0 ? 0x80 : 0x7f) : r % 2 != 0 ? 0x00 : 0xff, bytes);
+        for (const size_t at : factors_at(dtype)) std::memcpy(block + at, before.data() + at, 2);
       }
     cpu::pack(w.packed.data(), w.source.data(), dtype, w.rows, w.columns);
     std::vector<float> x = random_floats(6 * 256, 5);
@@ -236,9 +268,12 @@ TEST_CASE("packing loses nothing") {
       CHECK(std::memcmp(stored.data(), unpacked.data(), stored.size() * sizeof(float)) == 0);
     }
   });
-  // Quantised weights take no more memory than in the file.
-  for (DType dtype : {DType::q8_0, DType::q4_0, DType::q4_1})
-    CHECK(cpu::packed_bytes(dtype, 576, 1536) == 576 * bytes_of(dtype, 1536));
+  // Quantised weights take no more memory than in the file, or four bytes of 256 columns more for bytes as scales.
+  for (DType dtype : kWeightDTypes) {
+    if (!is_quantised(dtype)) continue;
+    const bool widened = dtype == DType::q3_k || dtype == DType::q4_k || dtype == DType::q5_k;
+    CHECK(cpu::packed_bytes(dtype, 576, 1536) == 576 * (bytes_of(dtype, 1536) + (widened ? 1536 / 256 * 4 : 0)));
+  }
 }
 
 TEST_CASE("packing refuses what has no packed form") {
