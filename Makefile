@@ -37,9 +37,8 @@ test: build  ## all tests that take seconds
 	$(call compile,$(BUILD),tests)
 	@scripts/run_tests.sh $(BUILD)
 
-test-model: build reference  ## compare the two families with transformers on tiny random checkpoints, live
-	@scripts/acceptance.sh compare
-	@. scripts/reference.sh && scripts/check_jinja.py --lathe $(BUILD)/lathe
+test-model: build reference  ## models, vocabularies, templates and scores beside the reference libraries, live
+	@scripts/acceptance.sh compare text scores
 
 bench: build  ## decoding and prefill speed of the demo model
 	$(need) demo
@@ -77,10 +76,11 @@ fuzz:  ## each fuzzer for SECONDS, from the kept corpus
 	$(call compile,build-fuzz,fuzzers)
 	@scripts/fuzz.sh build-fuzz $(SECONDS)
 
-check-long: test lint asan tsan fuzz test-model  ## everything, speeds too, in about half an hour: for a quiet machine
+check-long: test lint asan tsan fuzz test-model  ## everything, speeds too, in about an hour: for a quiet machine
 	$(need) demo
 	@scripts/fetch_demo_model.py
 	@scripts/check_demo.py $(BUILD)/lathe --timed
+	@. scripts/reference.sh && scripts/check_tokenizers.py $(BUILD)/lathe --long && scripts/check_evaluation.py $(BUILD)/lathe --long
 
 install: build  ## bin/lathe, liblathe, headers and the CMake package into PREFIX
 	@cmake --install $(BUILD) --prefix $(PREFIX) >/dev/null

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Holds build/lathe against transformers with the scripts and the models of ../shared, and prints one closing line
 # "N passed, N failed". Each part can be run alone.
-#   usage: acceptance.sh [compare] [real] [demo]        (all three by default; compare: under every LATHE_CPU there is)
+#   usage: acceptance.sh [compare] [real] [demo] [text] [scores]      (all by default)
+# compare: logits and gradients under every LATHE_CPU there is; real: published weights; demo: what a user sees first;
+# text: ids and prompts against tokenizers, sentencepiece, mistral-common, Jinja; scores: perplexity and evaluation.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 shared=${LATHE_SHARED:-../shared}
@@ -56,7 +58,20 @@ demo() {
   check python scripts/check_demo.py "$program"
 }
 
-for part in "${@:-compare real demo}"; do
+text() {
+  check python "$shared/acceptance/tokenizers_check.py" "$shared/tokenizers" --lathe "$program" \
+    --stress "$shared/text/stress/utf8_cases.jsonl"
+  check python "$shared/acceptance/chat_templates_check.py" "$shared/chat_templates" --lathe "$program"
+  check python scripts/check_tokenizers.py "$program"
+  check python scripts/check_jinja.py --lathe "$program"
+}
+
+scores() {
+  scripts/fetch_demo_model.py || { failed=$((failed + 1)); return; }
+  check python scripts/check_evaluation.py "$program"
+}
+
+for part in "${@:-compare real demo text scores}"; do
   for name in $part; do $name; done
 done
 echo "$passed passed, $failed failed"

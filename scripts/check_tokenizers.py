@@ -5,7 +5,7 @@
 
 Vocabularies are trained on the spot: random pipelines (model, normaliser, pre-tokeniser, decoder, added tokens with their
 flags), sentencepiece models, and a list of regular expressions; 40 pipelines, with --long 400 of them. With --long
-and ../shared (or $LATHE_SHARED), every tokenizer.json and tokenizer.model there besides, on the texts there. Needs the
+and ../shared (or $LATHE_SHARED), every vocabulary there besides that has a reference, on the texts there. Needs the
 packages `tokenizers` and `sentencepiece`. The last line is "N passed, N failed".
 """
 import argparse, glob, json, os, pathlib, random, subprocess, sys, tempfile
@@ -72,12 +72,12 @@ class Check:
     def __init__(self, program):
         self.program, self.passed, self.failed, self.folder = program, 0, 0, tempfile.mkdtemp()
 
-    def run(self, command, file, rows):
+    def run(self, command, file, rows, *extra):
         batch = os.path.join(self.folder, "batch.jsonl")
         with open(batch, "w") as f:
             f.write(shown(rows))
         result = subprocess.run([self.program, command, "--tokenizer", file, *(["--no-special-tokens"] * (command == "tokenize")),
-                                 "--batch", batch], capture_output=True, text=True)
+                                 *extra, "--batch", batch], capture_output=True, text=True)
         if result.returncode:
             raise RuntimeError(result.stderr.strip()[-400:])
         return [json.loads(line) for line in result.stdout.split("\n") if line]
@@ -317,6 +317,13 @@ def check_sentencepiece(check, r, texts):
                     print(f"FAIL {name}: {error}")
 
 
+# Other forms of the vocabularies that a tokenizer.json has, too: the same ids for text without special tokens.
+TWINS = [("gpt2/vocab.bpe", "gpt2"), ("llama3_tiktoken/tokenizer.model", "llama3_1", "--pattern", "llama3"),
+         ("qwen1_tiktoken/qwen.tiktoken", "qwen3", "--pattern", "qwen"), ("ggml-vocab/ggml-vocab-gpt-2.gguf", "gpt2"),
+         ("ggml-vocab/ggml-vocab-llama-bpe.gguf", "llama3_1"), ("ggml-vocab/ggml-vocab-qwen2.gguf", "qwen3"),
+         ("ggml-vocab/ggml-vocab-gpt-neox.gguf", "gpt_neox_20b")]
+
+
 def check_shared(check):
     texts = [json.loads(line) for line in open(SHARED / "text/stress/utf8_cases.jsonl", encoding="utf-8")]
     texts = [t if isinstance(t, str) else t["text"] for t in texts]
@@ -331,6 +338,17 @@ def check_shared(check):
             continue
         processor = sentencepiece.SentencePieceProcessor(model_file=file)
         check.report(os.path.relpath(file, SHARED), texts, check.run("tokenize", file, texts), [processor.encode(t) for t in texts])
+    for file in sorted(glob.glob(str(SHARED / "tokenizers/*/tekken.json"))):
+        from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+        tekken = Tekkenizer.from_file(file)
+        check.report(os.path.relpath(file, SHARED), texts, check.run("tokenize", file, texts),
+                     [tekken.encode(t, bos=False, eos=False) for t in texts])
+    for name, twin, *extra in TWINS:
+        file, other = SHARED / "tokenizers" / name, Tokenizer.from_file(str(SHARED / "tokenizers" / twin / "tokenizer.json"))
+        special = [token.content for token in other.get_added_tokens_decoder().values()]
+        plain = [t for t in texts if not any(s in t for s in special)]
+        want = [e.ids for e in other.encode_batch(plain, add_special_tokens=False)]
+        check.report(f"{name} as {twin}", plain, check.run("tokenize", str(file), plain, *extra), want)
 
 
 def main():
