@@ -205,7 +205,7 @@ TEST_CASE("load: every missing, unexpected, misshapen and unsupported tensor is 
                                {"norm", Tensor::zeros({32}, DType::q8_0)},
                                {"odd", counting({4, 4})}});
   checkpoint.stored.back().dtype = std::nullopt;
-  checkpoint.stored.back().type_name = "Q4_K";
+  checkpoint.stored.back().type_name = "IQ4_XS";
   WeightMapping m;
   m.skip("mask").split("layers.{}.fused", {"layers.{}.a", "layers.{}.b"}).rename("file.head", "head");
   Model model{{{"layers.0.q_proj.weight", {kMatrix, {4, 4}}},
@@ -230,7 +230,7 @@ TEST_CASE("load: every missing, unexpected, misshapen and unsupported tensor is 
                                         "'layers.0.fused' is (7, 4), expected (8, 4)"));
   CHECK_THAT(
       message,
-      ContainsSubstring("2 of a type that is not supported: 'norm' is q8_0, expected f32, f16 or bf16, 'odd' is Q4_K"));
+      ContainsSubstring("2 of a type that is not supported: 'norm' is q8_0, expected f32, f16 or bf16, 'odd' is IQ4_XS"));
   CHECK(message.find('\n') == message.npos);
   for (const auto& named : model.parameters) CHECK_FALSE(named.second.value.defined());  // nothing is half loaded
 }
