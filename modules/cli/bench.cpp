@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
-#include "cli/model_options.h"
+#include "cli/engine_options.h"
 #include "generate/generate.h"
 #include "tensor/cpu_features.h"
 #include "tensor/memory_bandwidth.h"
@@ -98,12 +98,9 @@ Json measure_workload(const Options& o, Engine& engine, int64_t vocab_size) {
 
 void run(const Options& o) {
   const LoadedModel loaded = o.model.load();
-  EngineOptions engine_options;
-  engine_options.cache_dtype = o.model.cache_dtype(loaded);
-  engine_options.kv_memory = o.model.kv_memory_bytes();
-  engine_options.context = o.model.context_limit(loaded.model->config);
-  engine_options.prefix_cache = false;  // the rounds repeat their prompts, which are to be computed each time
-  Engine engine(*loaded.model, nullptr, engine_options);
+  EngineOptions options = engine_options(o.model, loaded);
+  options.prefix_cache = false;  // the rounds repeat their prompts, which are to be computed each time
+  Engine engine(*loaded.model, nullptr, options);
   const int64_t vocab_size = loaded.model->config.vocab_size;
   Json result = o.requests > 0 ? measure_workload(o, engine, vocab_size) : measure_speed(o, engine, vocab_size);
   const size_t weights = weight_bytes(*loaded.model);

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "chat_template/encode_chat.h"
+#include "cli/engine_options.h"
 #include "generate/generate.h"
 
 namespace lathe {
@@ -25,13 +26,9 @@ class Interruptible {
   void (*before_)(int);
 };
 
-EngineOptions engine_options(const ModelOptions& options, const LoadedModel& loaded) {
-  EngineOptions result;
-  result.max_sequences = 1;
-  result.cache_dtype = options.cache_dtype(loaded);
-  result.kv_memory = options.kv_memory_bytes();
-  result.context = options.context_limit(loaded.model->config);
-  return result;
+EngineOptions for_one_sequence(EngineOptions options) {
+  options.max_sequences = 1;
+  return options;
 }
 
 constexpr const char* help =
@@ -51,7 +48,7 @@ ChatSession::ChatSession(const ModelOptions& model, const RequestOptions& reques
       loaded_(model.load()),
       tokenizer_(load_tokenizer(loaded_.checkpoint)),
       template_(ChatTemplate::parse(chat_template_of(*tokenizer_, model.model), model.model)),
-      engine_(*loaded_.model, tokenizer_, engine_options(model, loaded_)),
+      engine_(*loaded_.model, tokenizer_, for_one_sequence(engine_options(model, loaded_))),
       defaults_(sampling_defaults(read_generation_defaults(loaded_.checkpoint))),
       stops_(stop_tokens(loaded_, tokenizer_.get())),
       conversation_(system) {}

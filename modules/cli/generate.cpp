@@ -9,7 +9,7 @@
 #include <memory>
 
 #include "cli/commands.h"
-#include "cli/model_options.h"
+#include "cli/engine_options.h"
 #include "cli/request_file.h"
 
 namespace lathe {
@@ -22,7 +22,7 @@ volatile std::sig_atomic_t interrupted = 0;
 struct Options {
   ModelOptions model;
   RequestOptions request;
-  std::string prompt, prompt_file, tokens, system, batch;
+  std::string prompt, prompt_file, tokens, system, batch, speculate;
   bool chat = false, json = false, stream = true;
 };
 
@@ -89,11 +89,7 @@ void run(const Options& o, bool prompt_given) {
   const auto tokenizer = tokenizer_for(sources, loaded);
   const SamplingParameters defaults = sampling_defaults(read_generation_defaults(loaded.checkpoint));
   const std::vector<int32_t> stops = stop_tokens(loaded, tokenizer.get());
-  EngineOptions engine_options;
-  engine_options.cache_dtype = o.model.cache_dtype(loaded);
-  engine_options.kv_memory = o.model.kv_memory_bytes();
-  engine_options.context = o.model.context_limit(loaded.model->config);
-  Engine engine(*loaded.model, tokenizer, engine_options);
+  Engine engine(*loaded.model, tokenizer, engine_options(o.model, loaded, o.speculate));
   const std::chrono::duration<double> load_time = std::chrono::steady_clock::now() - start;
 
   if (tokenizer && tokenizer->chat_template() && sources[0].prompt.text && !o.chat)
@@ -116,6 +112,7 @@ void run(const Options& o, bool prompt_given) {
   print_results(o, result, load_time.count(), streaming);
   std::fflush(stdout);  // before the timing appears on standard error
   print_timing(result.timing);
+  if (!o.speculate.empty()) print_speculation(engine.speculation());
   if (interrupted != 0) throw Error("interrupted");
 }
 
@@ -136,6 +133,8 @@ void add_generate(CLI::App& app) {
   command->add_flag("--chat", o->chat, "the prompt is a user's message, through the model's template");
   command->add_option("--system", o->system, "the system message, with --chat");
   o->request.declare(*command);
+  command->add_option("--speculate", o->speculate,
+                      "guess tokens ahead and verify them, which changes no answer: ngram, or a smaller model");
   command->add_flag("--stream,!--no-stream", o->stream, "print the text as it comes (default)");
   command->add_flag("--json", o->json, "one JSON object");
   command->footer(

@@ -29,11 +29,11 @@ class NgramDrafter : public Drafter {
 
 class ModelDrafter : public Drafter {
  public:
-  ModelDrafter(const CausalLM& model, DType cache_dtype, int64_t context, int64_t sequences)
-      : model_(model), context_(context), blocks_(groups(model, context, sequences)) {
+  ModelDrafter(std::shared_ptr<const CausalLM> model, DType cache_dtype, int64_t context, int64_t sequences)
+      : model_(std::move(model)), context_(context), blocks_(groups(*model_, context, sequences)) {
     std::vector<int64_t> pages;
     for (size_t g = 0; g < blocks_.groups(); ++g) pages.push_back(blocks_.pages(g));
-    cache_ = std::make_unique<KVCache>(model.config, cache_dtype, pages);
+    cache_ = std::make_unique<KVCache>(model_->config, cache_dtype, pages);
   }
 
   std::vector<int32_t> draft(const DraftRequest& request, int64_t most) override {
@@ -42,7 +42,7 @@ class ModelDrafter : public Drafter {
     // Guesses that did not stand are in the cache; what agrees with the tokens stays.
     const auto parted = std::mismatch(state.fed.begin(), state.fed.end(), tokens.begin(), tokens.end()).first;
     state.fed.resize(std::min(static_cast<size_t>(parted - state.fed.begin()), tokens.size() - 1));
-    if (!state.rope && model_.config.uses_rope()) state.rope.emplace(rope_frequencies(model_.config, context_));
+    if (!state.rope && model_->config.uses_rope()) state.rope.emplace(rope_frequencies(model_->config, context_));
     std::vector<int32_t> guesses;
     SampleKey key = request.key;
     while (std::ssize(guesses) < most && std::ssize(tokens) < context_) {
@@ -94,14 +94,14 @@ class ModelDrafter : public Drafter {
       sequence.rope = state.rope ? &*state.rope : nullptr;
       sequence.logits_from = count - 1;
       const Batch batch = make_batch({&sequence, 1}, cache_.get());
-      const Tensor row = logits(model_, batch);
+      const Tensor row = logits(*model_, batch);
       last_logits_.assign(row.data<float>(), row.data<float>() + row.dim(1));
       state.fed.insert(state.fed.end(), sequence.tokens.begin(), sequence.tokens.end());
     }
     return true;
   }
 
-  const CausalLM& model_;
+  std::shared_ptr<const CausalLM> model_;
   int64_t context_;
   BlockManager blocks_;
   std::unique_ptr<KVCache> cache_;
@@ -119,9 +119,9 @@ void update(double& mean, double value) { mean = mean == 0 ? value : 0.9 * mean 
 
 std::unique_ptr<Drafter> make_ngram_drafter() { return std::make_unique<NgramDrafter>(); }
 
-std::unique_ptr<Drafter> make_model_drafter(const CausalLM& model, DType cache_dtype, int64_t context,
+std::unique_ptr<Drafter> make_model_drafter(std::shared_ptr<const CausalLM> model, DType cache_dtype, int64_t context,
                                             int64_t sequences) {
-  return std::make_unique<ModelDrafter>(model, cache_dtype, context, sequences);
+  return std::make_unique<ModelDrafter>(std::move(model), cache_dtype, context, sequences);
 }
 
 int64_t SpeculationControl::draft_length(int64_t most) {

@@ -36,9 +36,9 @@ class Drafter {
 // where an answer quotes: code, extraction, revision. Saxena 2023, "Prompt Lookup Decoding".
 std::unique_ptr<Drafter> make_ngram_drafter();
 
-// A smaller model with the same vocabulary, which samples with the target's random numbers. `model` must outlive it.
+// A smaller model with the same vocabulary, which samples with the target's random numbers. The drafter keeps it alive.
 // `context`: the most tokens of a sequence; `sequences`: the most at once.
-std::unique_ptr<Drafter> make_model_drafter(const CausalLM& model, DType cache_dtype, int64_t context,
+std::unique_ptr<Drafter> make_model_drafter(std::shared_ptr<const CausalLM> model, DType cache_dtype, int64_t context,
                                             int64_t sequences);
 
 // Counts what speculation does, and stops it while it loses time.

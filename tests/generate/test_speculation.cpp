@@ -56,7 +56,8 @@ std::string fingerprint(const GenerationResult& result) {
 
 TEST_CASE("speculation changes no answer: guesses by n-grams, by a model, by chance; batched, chunked, preempted") {
   for (const ModelConfig& config : {tiny_llama(), tiny_windowed_llama(), tiny_gpt2()}) {
-    const auto model = make_tiny(config, DType::q4_0, Arithmetic::int8), other = make_tiny(config);
+    const std::shared_ptr<const CausalLM> model = make_tiny(config, DType::q4_0, Arithmetic::int8);
+    const std::shared_ptr<const CausalLM> other = make_tiny(config);
     const std::vector<Request> list = requests(12);
     EngineOptions plain;
     plain.cache_dtype = DType::f16;
@@ -65,8 +66,8 @@ TEST_CASE("speculation changes no answer: guesses by n-grams, by a model, by cha
     Engine reference(*model, nullptr, plain);
     const std::string expected = fingerprint(generate(reference, list));
     const std::vector<std::shared_ptr<Drafter>> drafters = {
-        make_ngram_drafter(), make_model_drafter(*model, DType::f16, 128, 4),
-        make_model_drafter(*other, DType::f32, 128, 4), std::make_shared<RandomDrafter>()};
+        make_ngram_drafter(), make_model_drafter(model, DType::f16, 128, 4),
+        make_model_drafter(other, DType::f32, 128, 4), std::make_shared<RandomDrafter>()};
     for (size_t d = 0; d < drafters.size(); ++d)
       for (const int64_t budget : {5, 40, 512})
         for (const int64_t guesses : {1, 6}) {
@@ -85,7 +86,7 @@ TEST_CASE("speculation changes no answer: guesses by n-grams, by a model, by cha
 }
 
 TEST_CASE("a model that drafts for itself is always right, sampled text included") {
-  const auto model = make_tiny(tiny_llama());
+  const std::shared_ptr<const CausalLM> model = make_tiny(tiny_llama());
   for (const double temperature : {0.0, 1.0}) {
     Request r;
     r.prompt = random_tokens(20, 1);
@@ -93,7 +94,7 @@ TEST_CASE("a model that drafts for itself is always right, sampled text included
     r.sampling.temperature = temperature;
     r.sampling.seed = 3;
     EngineOptions options;
-    options.drafter = make_model_drafter(*model, DType::f32, 128, 1);
+    options.drafter = make_model_drafter(model, DType::f32, 128, 1);
     options.draft_tokens = 3;
     Engine engine(*model, nullptr, options);
     generate(engine, {r});

@@ -1,0 +1,40 @@
+#include "cli/engine_options.h"
+
+#include <fmt/core.h>
+
+#include <cstdio>
+
+namespace lathe {
+namespace {
+
+std::shared_ptr<Drafter> make_drafter(const ModelOptions& options, const LoadedModel& target,
+                                      const EngineOptions& engine, const std::string& who) {
+  if (who == "ngram") return make_ngram_drafter();
+  ModelOptions draft_options = options;
+  draft_options.model = who;
+  LoadedModel draft = draft_options.load();
+  const int64_t found = draft.model->config.vocab_size, expected = target.model->config.vocab_size;
+  check(found == expected, "--speculate", "{} has a vocabulary of {} tokens, the model that it guesses for one of {}",
+        who, found, expected);
+  return make_model_drafter(std::move(draft.model), options.cache_dtype(draft), engine.context, engine.max_sequences);
+}
+
+}  // namespace
+
+EngineOptions engine_options(const ModelOptions& options, const LoadedModel& loaded, const std::string& speculate) {
+  EngineOptions result;
+  result.cache_dtype = options.cache_dtype(loaded);
+  result.kv_memory = options.kv_memory_bytes();
+  result.context = options.context_limit(loaded.model->config);
+  if (!speculate.empty()) result.drafter = make_drafter(options, loaded, result, speculate);
+  return result;
+}
+
+void print_speculation(const SpeculationControl& s) {
+  fmt::print(stderr, "lathe: {} of {} guesses stood", s.accepted(), s.drafted());
+  if (s.cost() > 0 && s.yield() > 0)
+    fmt::print(stderr, "; a step with guesses takes {:.2f} plain ones and brings {:.2f} tokens", s.cost(), s.yield());
+  fmt::print(stderr, "\n");
+}
+
+}  // namespace lathe

@@ -1,0 +1,16 @@
+// The engine's settings as the command line gives them.
+#pragma once
+#include <string>
+
+#include "cli/model_options.h"
+#include "generate/engine.h"
+
+namespace lathe {
+
+// `speculate`: "ngram", a model that guesses for `loaded` (it is loaded here, with the same options), or nothing.
+// Throws Error where its vocabulary is another.
+EngineOptions engine_options(const ModelOptions& options, const LoadedModel& loaded, const std::string& speculate = {});
+// On standard error: how many guesses stood, and what they cost and brought.
+void print_speculation(const SpeculationControl& speculation);
+
+}  // namespace lathe
