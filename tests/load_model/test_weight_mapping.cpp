@@ -228,9 +228,9 @@ TEST_CASE("load: every missing, unexpected, misshapen and unsupported tensor is 
   CHECK_THAT(message, ContainsSubstring("2 unexpected: 'layers.0.k_porj.weight', 'extra'"));
   CHECK_THAT(message, ContainsSubstring("2 of another shape: 'layers.0.v_proj.weight' is (4, 5), expected (4, 4), "
                                         "'layers.0.fused' is (7, 4), expected (8, 4)"));
-  CHECK_THAT(
-      message,
-      ContainsSubstring("2 of a type that is not supported: 'norm' is q8_0, expected f32, f16 or bf16, 'odd' is IQ4_XS"));
+  CHECK_THAT(message,
+             ContainsSubstring(
+                 "2 of a type that is not supported: 'norm' is q8_0, expected f32, f16 or bf16, 'odd' is IQ4_XS"));
   CHECK(message.find('\n') == message.npos);
   for (const auto& named : model.parameters) CHECK_FALSE(named.second.value.defined());  // nothing is half loaded
 }
