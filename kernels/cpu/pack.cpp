@@ -182,11 +182,12 @@ void scales_at(float& scale, float& minimum, const uint8_t* head, const uint8_t*
     return;
   }
   const int64_t at = run * kGroupRows + lane;
-  const int byte = static_cast<int8_t>(block[Layout::kScaleAt + at]);
-  scale = half(head) * static_cast<float>(Layout::kNibbleScales ? byte & 15 : byte);
+  const uint8_t byte = block[Layout::kScaleAt + at];
+  scale = half(head) *
+          (Layout::kNibbleScales ? static_cast<float>(byte & 15) : static_cast<float>(static_cast<int8_t>(byte)));
   if constexpr (Layout::kHasMinimum)
     minimum = -(half(head + 2 * kGroupRows) *
-                static_cast<float>(Layout::kNibbleScales ? byte >> 4 & 15 : block[Layout::kMinimumAt + at]));
+                static_cast<float>(Layout::kNibbleScales ? byte >> 4 : block[Layout::kMinimumAt + at]));
 }
 
 template <DType kType>

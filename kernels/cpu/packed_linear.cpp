@@ -1,7 +1,6 @@
 // The inference linears: which tiles run where. The tiles themselves are in packed_linear_tiles.h.
 //
-// Members take chunks of row groups from a shared counter, because a member that loses its core for a while would
-// hold up equal shares; what a chunk computes does not depend on its borders.
+// A unit of work is a chunk of row groups; what it computes does not depend on its borders.
 //
 // One core of a Sapphire Rapids class Xeon (a virtual machine with neighbours; seconds of the thread's own time),
 // 3072 x 576. Decode: weights from memory, M = 1, GB/s, where a plain read gives 14.5. Prefill: M = 256, Gop/s.
@@ -12,8 +11,6 @@
 //   avx512_vnni  12.4 / 427     10.7 / 391     11.1 / 365     11.6 / 137     11.0 / 138     13.2 / 137      4.3 / 145
 // So bf16 arithmetic gains nothing over f32 here; it stays for machines and formats where it does.
 #include "kernels/packed_linear.h"
-
-#include <atomic>
 
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/packed_layout.h"
@@ -140,10 +137,7 @@ void packed_linear(const LinearPart* parts, int part_count, int64_t ldy, const f
     for (int64_t unit = 0; unit < plan.units(); ++unit) run_unit(unit);
     return;
   }
-  std::atomic<int64_t> next{0};
-  parallel([&](int, int) {
-    for (int64_t unit; (unit = next.fetch_add(1, std::memory_order_relaxed)) < plan.units();) run_unit(unit);
-  });
+  parallel(plan.units(), run_unit);
 }
 
 }  // namespace lathe::cpu

@@ -12,7 +12,6 @@
 //   512 after 1536         85 GFLOP/s               98 GFLOP/s               92 GFLOP/s
 #include "kernels/paged_attention.h"
 
-#include <atomic>
 #include <cstring>
 
 #include "kernels/cpu/dispatch.h"
@@ -130,14 +129,8 @@ void merge_segments(const Call& call, int64_t s, int64_t kv_head, int64_t row) {
 // f(unit) for [0, units), handed out one by one, as their costs differ; on the caller alone when the work is small.
 template <class F>
 void hand_out(int64_t units, bool small, F f) {
-  if (small || units < 2) {
-    for (int64_t unit = 0; unit < units; ++unit) f(unit);
-    return;
-  }
-  std::atomic<int64_t> next{0};
-  parallel([&](int, int) {
-    for (int64_t unit; (unit = next.fetch_add(1, std::memory_order_relaxed)) < units;) f(unit);
-  });
+  if (!small) return parallel(units, f);
+  for (int64_t unit = 0; unit < units; ++unit) f(unit);
 }
 
 void decode(const Call& call, bool small) {

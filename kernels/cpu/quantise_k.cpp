@@ -32,7 +32,7 @@ int rounded(float v, int least, int most) {
 
 float inverse(float v) { return v != 0 ? 1.0f / v : 0.0f; }
 
-constexpr int kCandidates = 19;  // the candidates' step is a tenth of a quant
+constexpr int kCandidates = 9;  // to each side, a tenth of a quant apart
 
 struct Run {
   const float* x;
@@ -47,8 +47,8 @@ float symmetric_scale(const Run& run, int levels) {
     if (std::fabs(run.x[i]) > std::fabs(extreme)) extreme = run.x[i];
   float best_scale = 0, best = -1;
   if (extreme == 0) return 0;
-  for (int c = 0; c < kCandidates; ++c) {
-    const float step = -(static_cast<float>(levels) + 0.1f * static_cast<float>(c - kCandidates / 2)) / extreme;
+  for (int c = -kCandidates; c <= kCandidates; ++c) {
+    const float step = -(static_cast<float>(levels) + 0.1f * static_cast<float>(c)) / extreme;
     double xq = 0, qq = 0;
     for (int i = 0; i < run.size; ++i) {
       const auto q = static_cast<double>(rounded(run.x[i] * step, -levels, levels - 1));
@@ -108,8 +108,8 @@ Affine affine_scale(const Run& run, int most) {
   if (least == largest) return {};
   Affine best{(largest - least) / static_cast<float>(most), -least};
   double best_error = error_of(run, best, most);
-  for (int c = 0; c < kCandidates; ++c) {
-    const float levels = static_cast<float>(most) + 0.1f * static_cast<float>(c - kCandidates / 2);
+  for (int c = -kCandidates; c <= kCandidates; ++c) {
+    const float levels = static_cast<float>(most) + 0.1f * static_cast<float>(c);
     const Affine a = refined(run, {(largest - least) / levels, -least}, most);
     const double error = error_of(run, a, most);
     if (error < best_error) {

@@ -1,7 +1,8 @@
 // The thread team, and how many threads a process should use.
 //
-// A region is published by one release store of an epoch counter and ended by one counter that the members decrease:
-// no lock, and no system call while the members are awake.
+// A ticket holds the number of the region and its next unit; members take units by raising it. A member that comes too
+// late finds another region's number, or no unit left, and has touched nothing of the caller's. No lock, and no system
+// call while the members are awake.
 //
 // Microseconds for a fork and join with an empty body, 2 members on 2 virtual cores (Sapphire Rapids class Xeon):
 //   members spinning        0.9 - 1.5
@@ -59,31 +60,57 @@ class Spinner {
 }  // namespace
 
 struct ThreadTeam::State {
-  alignas(64) std::atomic<uint32_t> epoch{0};  // one more for each region
-  alignas(64) std::atomic<int> unfinished{0};  // members still in the region, the caller not counted
-  alignas(64) std::atomic<bool> busy{false};   // a region is running
-  // Written before `epoch` is raised, read after; members read `stop` likewise.
-  Function function = nullptr;
-  void* context = nullptr;
-  bool stop = false;
+  alignas(64) std::atomic<uint32_t> region{0};    // number of the current or last one; members sleep on it
+  alignas(64) std::atomic<uint64_t> ticket{0};    // the region's number, then its next unit in the low 32 bits
+  alignas(64) std::atomic<uint32_t> finished{0};  // units of the region
+  alignas(64) std::atomic<bool> busy{false};      // a region is running
+  // Of the region. A late member may read them while the next one is prepared, and then fails to take a unit.
+  std::atomic<Function> function{nullptr};
+  std::atomic<void*> context{nullptr};
+  std::atomic<uint32_t> units{0};
+  std::atomic<bool> stop{false};
   int members = 1;
   std::vector<std::thread> threads;
 
-  void publish() {
-    unfinished.store(members - 1, std::memory_order_relaxed);
-    epoch.fetch_add(1, std::memory_order_seq_cst);
-    epoch.notify_all();
+  static constexpr uint32_t kClosed = UINT32_MAX;
+  static uint64_t ticket_of(uint32_t number, uint32_t unit) { return static_cast<uint64_t>(number) << 32 | unit; }
+
+  // Opens a region; the caller is the only one who does.
+  uint32_t publish(Function f, void* c, uint32_t count) {
+    const uint32_t number = region.load(std::memory_order_relaxed) + 1;
+    // Closed first: who sees anything of the new region below can no longer take a unit with the old ticket.
+    ticket.store(ticket_of(number, kClosed), std::memory_order_relaxed);
+    function.store(f, std::memory_order_release);
+    context.store(c, std::memory_order_release);
+    units.store(count, std::memory_order_release);
+    finished.store(0, std::memory_order_relaxed);
+    ticket.store(ticket_of(number, 0), std::memory_order_release);
+    region.store(number, std::memory_order_seq_cst);
+    region.notify_all();
+    return number;
   }
 
-  void serve(int member) {
+  // Takes units of region `number` as long as there are any.
+  void work(uint32_t number) {
+    uint64_t now = ticket.load(std::memory_order_acquire);
+    while (now >> 32 == number && static_cast<uint32_t>(now) < units.load(std::memory_order_acquire)) {
+      const Function f = function.load(std::memory_order_acquire);
+      void* const c = context.load(std::memory_order_acquire);
+      if (!ticket.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      f(c, static_cast<uint32_t>(now));
+      finished.fetch_add(1, std::memory_order_release);
+      now = ticket.load(std::memory_order_acquire);
+    }
+  }
+
+  void serve() {
     uint32_t seen = 0;
     while (true) {
-      for (Spinner spinner; epoch.load(std::memory_order_acquire) == seen;)
-        if (!spinner.spin()) epoch.wait(seen, std::memory_order_acquire);
-      ++seen;  // a region ends only when every member is done with it, so none is missed
-      if (stop) return;
-      function(context, member, members);
-      unfinished.fetch_sub(1, std::memory_order_release);
+      for (Spinner spinner; region.load(std::memory_order_acquire) == seen;)
+        if (!spinner.spin()) region.wait(seen, std::memory_order_acquire);
+      seen = region.load(std::memory_order_acquire);
+      if (stop.load(std::memory_order_acquire)) return;
+      work(seen);
     }
   }
 };
@@ -92,29 +119,27 @@ ThreadTeam::ThreadTeam(int members) : state_(std::make_unique<State>()) {
   check(members >= 1 && members <= kMaxThreads, "threads", "{} wanted, expected 1 to {}", members, kMaxThreads);
   state_->members = members;
   state_->threads.reserve(static_cast<size_t>(members - 1));
-  for (int i = 1; i < members; ++i) state_->threads.emplace_back([s = state_.get(), i] { s->serve(i); });
+  for (int i = 1; i < members; ++i) state_->threads.emplace_back([s = state_.get()] { s->serve(); });
 }
 
 ThreadTeam::~ThreadTeam() {
   state_->stop = true;
-  state_->publish();
+  state_->publish(nullptr, nullptr, 0);
   for (std::thread& t : state_->threads) t.join();
 }
 
 int ThreadTeam::size() const { return state_->members; }
 
-void ThreadTeam::run(Function function, void* context) {
+void ThreadTeam::run(Function function, void* context, int64_t units) {
   State& s = *state_;
-  if (s.members == 1) return function(context, 0, 1);
-  if (s.busy.exchange(true, std::memory_order_acquire)) {
-    for (int member = 0; member < s.members; ++member) function(context, member, s.members);
+  check(units >= 0 && units < State::kClosed, "threads", "{} units, expected less than 2^32 - 1", units);
+  const bool alone = s.members == 1 || units < 2 || s.busy.exchange(true, std::memory_order_acquire);
+  if (alone) {
+    for (int64_t unit = 0; unit < units; ++unit) function(context, unit);
     return;
   }
-  s.function = function;
-  s.context = context;
-  s.publish();
-  function(context, 0, s.members);
-  for (Spinner spinner; s.unfinished.load(std::memory_order_acquire) != 0;) spinner.spin();
+  s.work(s.publish(function, context, static_cast<uint32_t>(units)));
+  for (Spinner spinner; s.finished.load(std::memory_order_acquire) != units;) spinner.spin();
   s.busy.store(false, std::memory_order_release);
 }
 

@@ -1,8 +1,9 @@
-// The thread team: a fixed set of threads that wait for work together. The caller is member 0.
+// The thread team: a fixed set of threads that wait for work together. The caller is one of them.
 //
-// Members spin briefly before they sleep, because a decoded token starts some hundred parallel regions and waking a
-// sleeping thread costs ten microseconds. What is computed never depends on the number of members: kernels split
-// output rows, never sums.
+// A region is a number of units, which members take one by one, whoever comes. So a member that the operating system
+// has put aside holds nobody up: the others do its part, and the region ends without it. On a busy machine that is
+// worth a factor of ten. Members spin briefly before they sleep, because a decoded token starts some hundred regions
+// and waking a sleeping thread costs ten microseconds and more. What is computed never depends on who computes it.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -12,7 +13,7 @@ namespace lathe {
 
 class ThreadTeam {
  public:
-  using Function = void (*)(void* context, int member, int members);
+  using Function = void (*)(void* context, int64_t unit);
 
   explicit ThreadTeam(int members);
   ~ThreadTeam();
@@ -20,10 +21,10 @@ class ThreadTeam {
   ThreadTeam& operator=(const ThreadTeam&) = delete;
 
   int size() const;
-  // Calls function(context, member, members) once on every member and returns when all are done. The function must
-  // not throw. A call from inside a running region, or from a second thread meanwhile, runs all members' shares on
+  // Calls function(context, unit) once for every unit of [0, units), units < 2^32, and returns when all are done. The
+  // function must not throw. A call from inside a running region, or from a second thread meanwhile, runs all units on
   // the calling thread, one after another.
-  void run(Function function, void* context);
+  void run(Function function, void* context, int64_t units);
 
  private:
   struct State;
@@ -37,24 +38,25 @@ void set_threads(int members);
 // Physical cores that this process may use (affinity and cgroup quota honoured), or LATHE_THREADS.
 int default_threads();
 
-// f(member, members) on every member of the team.
+// f(unit) for every unit of [0, units), handed out one by one in ascending order.
 template <class F>
-void parallel(F&& f) {
+void parallel(int64_t units, F&& f) {
   using Callable = std::remove_reference_t<F>;
-  thread_team().run([](void* c, int member, int members) { (*static_cast<Callable*>(c))(member, members); },
-                    const_cast<void*>(static_cast<const void*>(&f)));
+  thread_team().run([](void* c, int64_t unit) { (*static_cast<Callable*>(c))(unit); },
+                    const_cast<void*>(static_cast<const void*>(&f)), units);
 }
 
-// f(begin, end) over [0, n) in contiguous shares whose borders are multiples of `grain`; on the caller alone when
-// there is only one share. f must give the same bits however [0, n) is cut.
+// f(begin, end) over [0, n) in a contiguous share for each member, with borders that are multiples of `grain`; on the
+// caller alone when there is only one share. f must give the same bits however [0, n) is cut.
 template <class F>
 void parallel_for(int64_t n, int64_t grain, F&& f) {
   if (n <= 0) return;
   const int64_t units = (n + grain - 1) / grain;
-  if (units < 2 || thread_team().size() < 2) return f(int64_t{0}, n);
-  parallel([&](int member, int members) {
-    const int64_t begin = units * member / members * grain, end = units * (member + 1) / members * grain;
-    if (begin < n && begin < end) f(begin, end < n ? end : n);
+  const int64_t members = thread_team().size(), shares = units < members ? units : members;
+  if (shares < 2) return f(int64_t{0}, n);
+  parallel(shares, [&](int64_t share) {
+    const int64_t begin = units * share / shares * grain, end = units * (share + 1) / shares * grain;
+    f(begin, end < n ? end : n);
   });
 }
 

@@ -50,7 +50,7 @@ fs::path find_in_folder(const fs::path& folder) {
 
 // The folder whose tokenizer_config.json belongs to `path`.
 fs::path folder_of(const fs::path& path) {
-  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   if (folder.filename() == "original" && !fs::exists(folder / "tokenizer_config.json")) return folder / "..";
   return folder;
 }

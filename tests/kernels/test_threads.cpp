@@ -1,6 +1,7 @@
 // The thread team and the choice of the instruction set.
 #include <atomic>
 #include <cstdlib>
+#include <memory>
 #include <thread>
 
 #include "tensor/errors.h"
@@ -23,29 +24,55 @@ class Environment {
 
 }  // namespace
 
-TEST_CASE("every member runs its share once, many times over") {
+TEST_CASE("every unit runs once, many times over") {
   for (int members : {1, 2, 5}) {
     ThreadTeam team(members);
-    std::vector<int> runs(static_cast<size_t>(members), 0);
-    for (int i = 0; i < 500; ++i)
-      team.run([](void* context, int member,
-                  int) { ++(*static_cast<std::vector<int>*>(context))[static_cast<size_t>(member)]; },
-               &runs);
-    CHECK(runs == std::vector<int>(static_cast<size_t>(members), 500));
+    for (int64_t units : {0, 1, 2, 3, 64}) {
+      std::vector<std::atomic<int>> runs(static_cast<size_t>(units));
+      for (int i = 0; i < 500; ++i)
+        team.run(
+            [](void* context, int64_t unit) {
+              ++(*static_cast<std::vector<std::atomic<int>>*>(context))[static_cast<size_t>(unit)];
+            },
+            &runs, units);
+      for (const auto& count : runs) CHECK(count == 500);
+    }
   }
 }
 
-TEST_CASE("nested and concurrent regions run all shares") {
+TEST_CASE("a region ends without a member that is late, and nothing of it is touched afterwards") {
+  ThreadTeam team(4);
+  std::atomic<int64_t> total{0};
+  // Regions so short that most members come late, each with a context of its own that is gone when it ends.
+  for (int64_t i = 0; i < 20000; ++i) {
+    struct Context {
+      std::atomic<int64_t>* total;
+      int64_t value;
+    };
+    auto context = std::make_unique<Context>(Context{&total, i});
+    team.run(
+        [](void* c, int64_t unit) {
+          const auto* of = static_cast<Context*>(c);
+          of->total->fetch_add(of->value * (unit + 1), std::memory_order_relaxed);
+        },
+        context.get(), 2 + i % 3);
+  }
+  int64_t expected = 0;
+  for (int64_t i = 0; i < 20000; ++i) expected += i * ((2 + i % 3) * (3 + i % 3) / 2);
+  CHECK(total == expected);
+}
+
+TEST_CASE("nested and concurrent regions run all units") {
   const Threads threads(3);
-  std::atomic<int> shares{0};
+  std::atomic<int> units{0};
   std::vector<std::thread> callers;
   for (int caller = 0; caller < 3; ++caller)
     callers.emplace_back([&] {
       for (int i = 0; i < 50; ++i)
-        parallel([&](int, int) { parallel([&](int, int) { shares.fetch_add(1, std::memory_order_relaxed); }); });
+        parallel(3, [&](int64_t) { parallel(5, [&](int64_t) { units.fetch_add(1, std::memory_order_relaxed); }); });
     });
   for (std::thread& t : callers) t.join();
-  CHECK(shares == 3 * 50 * 3 * 3);
+  CHECK(units == 3 * 50 * 3 * 5);
 }
 
 TEST_CASE("parallel_for covers the range once with borders at the grain") {
