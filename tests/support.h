@@ -9,6 +9,19 @@
 
 namespace lathe::test {
 
+// Whether this build runs under a sanitizer, which multiplies memory.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSanitized = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
 // The root of the source tree: tests/ and configs/ are below it.
 std::filesystem::path source_dir();
 
