@@ -21,31 +21,46 @@ struct TokenBlock {
   int32_t half_sum[2];  // of columns 0 to 15 and 16 to 31
 };
 
-// M tokens repacked in tiles (the last one short).
+inline constexpr int kAmxTokens = 16;  // of an AMX tile
+// TokenBlocks of 16 tokens, as AMX tiles use them.
+struct AmxTokenBlock {
+  float scale[kAmxTokens], scaled_sum[kAmxTokens], scaled_half_sum[2][kAmxTokens];
+};
+
+// M tokens repacked in tiles. Vector tiles, of which the last is short:
+//   words [tile][column][token], int8_words [tile][column / 4][token] 4 columns each, blocks [tile][column / 32][token]
+// AMX tiles of 16 tokens, the last one filled up with zeros:
+//   words, int8_words [tile][column / 32][token][32] bf16, blocks [tile][column / 32] AmxTokenBlock
 struct PackedTokens {
-  const float* words = nullptr;         // [tile][column][token]
-  const int32_t* int8_words = nullptr;  // [tile][column / 4][token] 4 columns each
-  const TokenBlock* blocks = nullptr;   // [tile][column / 32][token]
+  float* words = nullptr;
+  int32_t* int8_words = nullptr;
+  TokenBlock* blocks = nullptr;
 };
 
 struct LinearTask {
   PackedMatrix weight;
-  Arithmetic arithmetic;
   const float* bias;
   float* y;
   int64_t ldy;
   PackedTokens x;
 };
 
+// One arithmetic. Tokens [token0, token1), token0 at a tile border; the buffers of PackedTokens are those of token 0.
 struct LinearKernels {
-  int float_tokens, integer_tokens;  // tokens of a tile
-  // Tokens [token0, token1), token0 at a tile border; words, int8_words and blocks are those of token 0.
-  void (*pack_floats)(float* words, const float* x, int64_t ldx, int64_t columns, bool round_to_bf16, int64_t token0,
-                      int64_t token1);
-  void (*pack_integers)(int32_t* int8_words, TokenBlock* blocks, const float* x, int64_t ldx, int64_t columns,
-                        int64_t token0, int64_t token1);
-  // Groups of 16 rows [group0, group1) times tokens [token0, token1).
+  int tile_tokens;
+  int block_bytes;  // what `pack` writes for 32 columns of a token
+  void (*pack)(const PackedTokens& to, const float* x, int64_t ldx, int64_t columns, int64_t token0, int64_t token1);
+  // Groups of 16 rows [group0, group1).
   void (*multiply)(const LinearTask& task, int64_t group0, int64_t group1, int64_t token0, int64_t token1);
+};
+
+// By Arithmetic. Both halves give the same bits; `many` serves from `many_tokens` on.
+struct LinearTable {
+  LinearKernels few[3], many[3];
+  int64_t many_tokens;
+  const LinearKernels& of(Arithmetic arithmetic, int64_t tokens) const {
+    return (tokens < many_tokens ? few : many)[static_cast<int>(arithmetic)];
+  }
 };
 
 // ---- paged_attention ----
@@ -92,12 +107,22 @@ struct RowTable {
                      Activation f);
 };
 
+// ---- the loops of kernels/peak_rates.h ----
+
+struct PeakTable {
+  static constexpr int kReadLines = 16, kLines = kReadLines + 32;  // of 64 bytes
+  // Some steps over kLines of memory, of which kReadLines are read; returns the operations done.
+  int64_t (*floats)(void* memory, int64_t steps) = nullptr;
+  int64_t (*integers)(void* memory, int64_t steps) = nullptr;
+};
+
 // ---- the table ----
 
 struct Kernels {
-  LinearKernels linear;
+  LinearTable linear;
   AttentionKernels attention;
   RowTable rows;
+  PeakTable peaks = {};
 };
 
 const Kernels& kernels();  // of cpu_isa()
@@ -107,5 +132,6 @@ const Kernels* kernels_portable();
 const Kernels* kernels_avx2();
 const Kernels* kernels_avx512();
 const Kernels* kernels_avx512_vnni();
+const Kernels* kernels_amx();
 
 }  // namespace lathe::cpu

@@ -29,13 +29,15 @@ constexpr int kMaxParts = 8;
 int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 struct Scratch {
-  int64_t words, int8_words, blocks;  // bytes of each
-  Scratch(int64_t m, int64_t columns, Arithmetic arithmetic)
-      : words(align(m * even(columns) * 4)),
-        int8_words(arithmetic == Arithmetic::int8 ? align(m * columns) : 0),
-        blocks(arithmetic == Arithmetic::int8
-                   ? align(m * (columns / kBlockColumns) * static_cast<int64_t>(sizeof(TokenBlock)))
-                   : 0) {}
+  int64_t words, int8_words, blocks;  // bytes of each; AMX tiles take 16 tokens and 32 columns whole
+  Scratch(int64_t tokens, int64_t columns, Arithmetic arithmetic) {
+    const int64_t m = (tokens + kAmxTokens - 1) / kAmxTokens * kAmxTokens, k = (columns + 31) / 32 * 32;
+    const bool int8 = arithmetic == Arithmetic::int8;
+    words = align(m * k * 4);
+    static_assert(sizeof(AmxTokenBlock) / kAmxTokens <= sizeof(TokenBlock));
+    int8_words = int8 ? align(m * k * 2) : 0;
+    blocks = int8 ? align(m * (k / kBlockColumns) * static_cast<int64_t>(sizeof(TokenBlock))) : 0;
+  }
 };
 
 Arithmetic effective(Arithmetic arithmetic, DType dtype) {
@@ -49,22 +51,18 @@ void over_tiles(int64_t m, int64_t columns, int tile, F f) {
   parallel_for(m, tile, f);
 }
 
-PackedTokens pack_tokens(const LinearKernels& tiles, const float* x, int64_t ldx, int64_t m, int64_t columns,
-                         bool floats, bool integers, Arithmetic arithmetic, void* scratch) {
+// x for the tiles of each arithmetic in use.
+PackedTokens pack_tokens(const LinearKernels* floats, const LinearKernels* integers, const float* x, int64_t ldx,
+                         int64_t m, int64_t columns, Arithmetic arithmetic, void* scratch) {
   const Scratch sizes(m, columns, arithmetic);
   uint8_t* bytes = static_cast<uint8_t*>(scratch);
-  float* words = reinterpret_cast<float*>(bytes);
-  int32_t* int8_words = reinterpret_cast<int32_t*>(bytes + sizes.words);
-  TokenBlock* blocks = reinterpret_cast<TokenBlock*>(bytes + sizes.words + sizes.int8_words);
-  if (floats)
-    over_tiles(m, columns, tiles.float_tokens, [&](int64_t begin, int64_t end) {
-      tiles.pack_floats(words, x, ldx, columns, arithmetic == Arithmetic::bf16, begin, end);
-    });
-  if (integers)
-    over_tiles(m, columns, tiles.integer_tokens, [&](int64_t begin, int64_t end) {
-      tiles.pack_integers(int8_words, blocks, x, ldx, columns, begin, end);
-    });
-  return {words, int8_words, blocks};
+  const PackedTokens packed{reinterpret_cast<float*>(bytes), reinterpret_cast<int32_t*>(bytes + sizes.words),
+                            reinterpret_cast<TokenBlock*>(bytes + sizes.words + sizes.int8_words)};
+  for (const LinearKernels* tiles : {floats, integers})
+    if (tiles != nullptr)
+      over_tiles(m, columns, tiles->tile_tokens,
+                 [&](int64_t begin, int64_t end) { tiles->pack(packed, x, ldx, columns, begin, end); });
+  return packed;
 }
 
 // The chunks of all parts in a row: each is some row groups times a block of tokens.
@@ -74,10 +72,11 @@ struct Plan {
   int64_t token_block, token_blocks;
   int64_t units() const { return chunks_before[kMaxParts] * token_blocks; }
 
-  Plan(const LinearPart* parts, int part_count, int64_t m, int64_t columns, int members) {
-    // A multiple of every tile height (12, 6 and 2 tokens).
-    token_block = kTokenBlockBytes / (columns * 4) / 12 * 12;
-    token_block = token_block < 48 ? 48 : token_block;
+  Plan(const LinearPart* parts, int part_count, int64_t m, int64_t columns, int64_t block_bytes, int members) {
+    constexpr int64_t kTiles = 96;  // a multiple of every tile height: 12, 6 and 2 tokens, and 32 in AMX
+    const int64_t bytes = m * ((columns + kBlockColumns - 1) / kBlockColumns) * block_bytes;
+    token_blocks = (bytes + kTokenBlockBytes - 1) / kTokenBlockBytes;
+    token_block = ((m + token_blocks - 1) / token_blocks + kTiles - 1) / kTiles * kTiles;
     token_blocks = (m + token_block - 1) / token_block;
     int64_t all_bytes = 0;
     for (int p = 0; p < part_count; ++p)
@@ -106,26 +105,27 @@ void packed_linear(const LinearPart* parts, int part_count, int64_t ldy, const f
         kMaxParts);
   if (m <= 0) return;
   const int64_t columns = parts[0].weight.columns;
-  bool floats = false, integers = false;
+  const LinearTable& table = kernels().linear;
+  const LinearKernels *floats = nullptr, *integers = nullptr;
   int64_t rows = 0;
   for (int p = 0; p < part_count; ++p) {
     check(parts[p].weight.columns == columns, "packed_linear", "part {} has {} columns, part 0 has {}", p,
           parts[p].weight.columns, columns);
-    const bool integer = effective(arithmetic, parts[p].weight.dtype) == Arithmetic::int8;
-    floats |= !integer;
-    integers |= integer;
+    const Arithmetic own = effective(arithmetic, parts[p].weight.dtype);
+    (own == Arithmetic::int8 ? integers : floats) = &table.of(own, m);
     rows += parts[p].weight.rows;
   }
-  const LinearKernels& tiles = kernels().linear;
-  const PackedTokens packed = pack_tokens(tiles, x, ldx, m, columns, floats, integers, arithmetic, scratch);
-  const Plan plan(parts, part_count, m, columns, thread_team().size());
+  const PackedTokens packed = pack_tokens(floats, integers, x, ldx, m, columns, arithmetic, scratch);
+  const Plan plan(parts, part_count, m, columns, (floats != nullptr ? floats : integers)->block_bytes,
+                  thread_team().size());
 
   const auto run_unit = [&](int64_t unit) {
     const int64_t chunk = unit % plan.chunks_before[kMaxParts], block = unit / plan.chunks_before[kMaxParts];
     int p = 0;
     while (chunk >= plan.chunks_before[p + 1]) ++p;
     const LinearPart& part = parts[p];
-    const LinearTask task{part.weight, effective(arithmetic, part.weight.dtype), part.bias, part.y, ldy, packed};
+    const LinearKernels& tiles = table.of(effective(arithmetic, part.weight.dtype), m);
+    const LinearTask task{part.weight, part.bias, part.y, ldy, packed};
     const int64_t group = (chunk - plan.chunks_before[p]) * plan.chunk_groups[p], groups = row_groups(part.weight.rows);
     const int64_t group_end = group + plan.chunk_groups[p] < groups ? group + plan.chunk_groups[p] : groups;
     const int64_t token = block * plan.token_block,

@@ -269,10 +269,10 @@ struct LinearTiles {
     }
   }
 
-  template <int kGroups>
+  template <int kGroups, Arithmetic kArithmetic>
   static void float_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
     const DType dtype = task.weight.dtype;
-    if (task.arithmetic == Arithmetic::bf16 && dtype != DType::bf16)
+    if (kArithmetic == Arithmetic::bf16 && dtype != DType::bf16)
       return panel_groups<Panel::rounded, kGroups>(task, group, token0, token1);
     switch (dtype) {
       case DType::f32: return stored_groups<StoredF32, kGroups>(task, group, token0, token1);
@@ -400,86 +400,86 @@ struct LinearTiles {
     }
   }
 
-  template <int kGroups>
+  template <int kGroups, Arithmetic kArithmetic>
   static void groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
-    if (task.arithmetic != Arithmetic::int8) return float_groups<kGroups>(task, group, token0, token1);
+    if constexpr (kArithmetic != Arithmetic::int8)
+      return float_groups<kGroups, kArithmetic>(task, group, token0, token1);
     with_quantised(task.weight.dtype,
                    [&](auto type) { integer_groups<decltype(type)::value, kGroups>(task, group, token0, token1); });
   }
 
   // ---- what the table offers ----
 
+  template <Arithmetic kArithmetic>
   static void multiply(const LinearTask& task, int64_t group0, int64_t group1, int64_t token0, int64_t token1) {
     constexpr int kMost = S::kFloatGroups > S::kIntegerGroups ? S::kFloatGroups : S::kIntegerGroups;
     int64_t group = group0;
     // A single token reads one group at a time where the bytes are the limit, so that it walks one linear stream.
     if constexpr (kMost > 1)
-      if (token1 - token0 > 1 || task.arithmetic != Arithmetic::int8)
-        for (; group + kMost <= group1; group += kMost) groups<kMost>(task, group, token0, token1);
-    for (; group < group1; ++group) groups<1>(task, group, token0, token1);
+      if (token1 - token0 > 1 || kArithmetic != Arithmetic::int8)
+        for (; group + kMost <= group1; group += kMost) groups<kMost, kArithmetic>(task, group, token0, token1);
+    for (; group < group1; ++group) groups<1, kArithmetic>(task, group, token0, token1);
   }
 
   // Repacks tokens [token0, token1), which start at a tile border, for the float tiles.
-  static void pack_floats(float* words, const float* x, int64_t ldx, int64_t columns, bool round, int64_t token0,
+  template <bool kRound>
+  static void pack_floats(const PackedTokens& tokens_out, const float* x, int64_t ldx, int64_t columns, int64_t token0,
                           int64_t token1) {
     for (int64_t t = token0; t < token1; t += S::kFloatTokens) {
       const int64_t tokens = token1 - t < S::kFloatTokens ? token1 - t : S::kFloatTokens;
       for (int64_t i = 0; i < tokens; ++i) {
         const float* from = x + (t + i) * ldx;
-        float* to = words + t * even(columns) + i;
-        for (int64_t c = 0; c < columns; ++c) to[c * tokens] = round ? bf16_to_f32(f32_to_bf16(from[c])) : from[c];
+        float* to = tokens_out.words + t * even(columns) + i;
+        for (int64_t c = 0; c < columns; ++c) to[c * tokens] = kRound ? bf16_to_f32(f32_to_bf16(from[c])) : from[c];
         if (columns % 2 != 0) to[columns * tokens] = 0.0f;
       }
     }
   }
 
   // Quantises 32 activations: scale amax / 127, to nearest even. A block that holds NaN or infinity gets the scale
-  // NaN, so that it shows; one whose scale would be subnormal counts as zeros.
-  static LATHE_INLINE void quantise_block(int8_t* q, TokenBlock& block, const float* x) {
-    uint32_t most = 0;
-    for (int i = 0; i < kBlockColumns; ++i) {
-      uint32_t bits;
-      __builtin_memcpy(&bits, x + i, 4);
-      bits &= 0x7fffffffu;
-      most = bits > most ? bits : most;
-    }
+  // NaN, so that it shows; one whose scale would be subnormal counts as zeros. q: whole numbers.
+  static LATHE_INLINE void quantise_block(Floats* q, TokenBlock& block, const float* x) {
+    const Floats v[2] = {S::load(x), S::load(x + 16)};
+    const uint32_t most = S::largest_magnitude(v[0], v[1]);
     float amax;
     __builtin_memcpy(&amax, &most, 4);
     const bool finite = most < 0x7f800000u, regular = finite && amax > 0x1p-110f;
-    const float inverse = regular ? 127.0f / amax : 0.0f;
-    int32_t half_sum[2] = {0, 0};
-    for (int i = 0; i < kBlockColumns; ++i) {
-      const float shifted = (regular ? x[i] : 0.0f) * inverse + 12582912.0f;  // the ulp here is 1: it rounds
-      int32_t bits;
-      __builtin_memcpy(&bits, &shifted, 4);
-      const int32_t value = bits - 0x4b400000;
-      q[i] = static_cast<int8_t>(value);
-      half_sum[i / 16] += value;
+    const Floats inverse = S::set1(regular ? 127.0f / amax : 0.0f),
+                 rounder = S::set1(12582912.0f);  // the ulp there is 1
+    LATHE_FOR(half, 2) {
+      q[half] = regular ? v[half] * inverse + rounder - rounder : S::zero();
+      block.half_sum[half] = static_cast<int32_t>(S::sum(q[half]));
     }
-    const int32_t sum = half_sum[0] + half_sum[1];
+    const int32_t sum = block.half_sum[0] + block.half_sum[1];
     block.scale = !finite ? __builtin_nanf("") : regular ? amax / 127.0f : 0.0f;
     block.scaled_sum = block.scale * static_cast<float>(sum);
     block.start4 = -8 * sum;
     block.start8 = -128 * sum;
-    block.half_sum[0] = half_sum[0];
-    block.half_sum[1] = half_sum[1];
   }
-  static void pack_integers(int32_t* words, TokenBlock* blocks, const float* x, int64_t ldx, int64_t columns,
+  static void pack_integers(const PackedTokens& tokens_out, const float* x, int64_t ldx, int64_t columns,
                             int64_t token0, int64_t token1) {
     for (int64_t t = token0; t < token1; t += S::kIntegerTokens) {
       const int64_t tokens = token1 - t < S::kIntegerTokens ? token1 - t : S::kIntegerTokens;
-      int32_t* to = words + t * (columns / 4);
-      TokenBlock* block = blocks + t * (columns / kBlockColumns);
+      int32_t* to = tokens_out.int8_words + t * (columns / 4);
+      TokenBlock* block = tokens_out.blocks + t * (columns / kBlockColumns);
       for (int64_t i = 0; i < tokens; ++i)
         for (int64_t b = 0; b < columns / kBlockColumns; ++b) {
-          alignas(32) int8_t q[kBlockColumns];
+          Floats q[2];
           quantise_block(q, block[b * tokens + i], x + (t + i) * ldx + b * kBlockColumns);
-          for (int j = 0; j < 8; ++j) __builtin_memcpy(to + (b * 8 + j) * tokens + i, q + 4 * j, 4);
+          alignas(32) int8_t bytes[kBlockColumns];
+          LATHE_FOR(half, 2) { S::store_bytes(bytes + half * 16, q[half]); }
+          for (int j = 0; j < 8; ++j) __builtin_memcpy(to + (b * 8 + j) * tokens + i, bytes + 4 * j, 4);
         }
     }
   }
 
-  static constexpr LinearKernels kTable{S::kFloatTokens, S::kIntegerTokens, pack_floats, pack_integers, multiply};
+  static constexpr LinearKernels kF32{S::kFloatTokens, 4 * kBlockColumns, pack_floats<false>,
+                                      multiply<Arithmetic::f32>};
+  static constexpr LinearKernels kBf16{S::kFloatTokens, 4 * kBlockColumns, pack_floats<true>,
+                                       multiply<Arithmetic::bf16>};
+  static constexpr LinearKernels kInt8{S::kIntegerTokens, kBlockColumns + sizeof(TokenBlock), pack_integers,
+                                       multiply<Arithmetic::int8>};
+  static constexpr LinearTable kTable{{kF32, kBf16, kInt8}, {kF32, kBf16, kInt8}, 1};
 };
 
 }  // namespace lathe::cpu

@@ -8,7 +8,9 @@
 //   scale_by_power(v, n)   v * 2^n for integral n in [-252, 254]
 //   keep_lanes             lanes [first, last) of v, another value elsewhere
 //   sum, largest           over the lanes; sum adds halves to halves, in the same order everywhere
+//   largest_magnitude      of two: the largest bit pattern without its sign
 //   load_ints store_ints   64 bytes
+//   store_bytes            lanes that are whole numbers within +-127, as int8
 //   load_signed_bytes      16 int8 as lanes; to_floats: lanes as f32
 //   bits, raised_bits      (v >> shift) & mask, (v << shift) & mask; bits that the shift brings in must be masked
 //   either                 v | w

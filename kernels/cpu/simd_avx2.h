@@ -106,6 +106,22 @@ struct Avx2 {
     four = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
   }
+  static LATHE_INLINE uint32_t largest_magnitude(Floats v, Floats w) {
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    const auto bits_of = [&](__m256 f) { return _mm256_and_si256(_mm256_castps_si256(f), magnitude); };
+    const __m256i eight =
+        _mm256_max_epu32(_mm256_max_epu32(bits_of(v.a), bits_of(v.b)), _mm256_max_epu32(bits_of(w.a), bits_of(w.b)));
+    __m128i four = _mm_max_epu32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4e));
+    four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0xb1));
+    return static_cast<uint32_t>(_mm_cvtsi128_si32(four));
+  }
+  static LATHE_INLINE void store_bytes(int8_t* p, Floats v) {
+    const __m256i mixed = _mm256_packs_epi32(_mm256_cvtps_epi32(v.a), _mm256_cvtps_epi32(v.b));  // a0 b0 a1 b1
+    const __m256i words = _mm256_permute4x64_epi64(mixed, 0xd8);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+  }
 
   static LATHE_INLINE Ints load_ints(const void* p) {
     const __m256i* v = static_cast<const __m256i*>(p);

@@ -57,6 +57,14 @@ struct Avx512 {
     return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
   }
   static LATHE_INLINE float largest(Floats v) { return _mm512_reduce_max_ps(v); }
+  static LATHE_INLINE uint32_t largest_magnitude(Floats v, Floats w) {
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    return _mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(v), magnitude),
+                                                    _mm512_and_si512(_mm512_castps_si512(w), magnitude)));
+  }
+  static LATHE_INLINE void store_bytes(int8_t* p, Floats v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+  }
 
   static LATHE_INLINE Ints load_ints(const void* p) { return _mm512_loadu_si512(p); }
   static LATHE_INLINE void store_ints(void* p, Ints v) { _mm512_storeu_si512(p, v); }
@@ -132,6 +140,56 @@ struct Avx512Vnni : Avx512 {
     }
     LATHE_INLINE Floats end(int32_t) const { return _mm512_cvtepi32_ps(value); }
   };
+};
+#endif
+
+#if defined(__AMX_TILE__)
+// What the AMX tiles (packed_linear_amx.h) need of the vector registers beside them.
+struct Avx512Amx : Avx512Vnni {
+  // Bytes q as the whole numbers q - offset in pairs of bf16: of the four bytes of a lane 0 and 2 first, then 1 and 3.
+  template <int kBits, int kOffset>
+  struct WholeNumbers {
+    Ints table[2];
+    WholeNumbers() {
+      alignas(64) uint16_t numbers[64];
+      for (int q = 0; q < 64; ++q)
+        numbers[q] = static_cast<uint16_t>(__builtin_bit_cast(uint32_t, static_cast<float>(q - kOffset)) >> 16);
+      table[0] = load_ints(numbers);
+      table[1] = load_ints(numbers + 32);
+    }
+    LATHE_INLINE void put(uint8_t* pairs, Ints word) const {
+      const Ints even = _mm512_and_si512(word, _mm512_set1_epi16(255)), odd = _mm512_srli_epi16(word, 8);
+      store_ints(pairs, look_up(even));
+      store_ints(pairs + 64, look_up(odd));
+    }
+
+   private:
+    LATHE_INLINE Ints look_up(Ints q) const {
+      if constexpr (kBits <= 5) return _mm512_permutexvar_epi16(q, table[0]);
+      if constexpr (kBits == 6) return _mm512_permutex2var_epi16(table[0], q, table[1]);
+      const Ints offset = _mm512_set1_epi32(kOffset);
+      const Floats first = to_floats(_mm512_sub_epi32(bits(q, 0, 0xffff), offset));
+      const Floats second = to_floats(_mm512_sub_epi32(bits(q, 16, 0xffff), offset));
+      return pair_bf16(first, second);
+    }
+  };
+  // Sixteen whole numbers as bf16, of every four 0 and 2 first, then 1 and 3.
+  static LATHE_INLINE void store_whole_numbers(uint8_t* p, Floats v) {
+    const Floats ordered = _mm512_permute_ps(v, _MM_SHUFFLE(3, 1, 2, 0));
+    const __m512i high = _mm512_srli_epi32(_mm512_castps_si512(ordered), 16);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(high));
+  }
+  // Lanes of pairs, of values that are bf16 already.
+  static LATHE_INLINE Ints pair_bf16(Floats first, Floats second) {
+    return _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(first), 16), _mm512_castps_si512(second));
+  }
+  // The vector unit treats subnormal numbers as AMX always does: as zero, in and out. Returns what to restore.
+  static LATHE_INLINE unsigned int ignore_subnormals() {
+    const unsigned int before = _mm_getcsr();
+    _mm_setcsr(before | _MM_FLUSH_ZERO_ON | 0x40u);  // bit 6: subnormal operands are zeros
+    return before;
+  }
+  static LATHE_INLINE void restore(unsigned int before) { _mm_setcsr(before); }
 };
 #endif
 

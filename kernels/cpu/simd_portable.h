@@ -125,6 +125,18 @@ struct Portable {
     for (int i = 1; i < 16; ++i) most = x.v[i / 4][i % 4] > most ? x.v[i / 4][i % 4] : most;
     return most;
   }
+  static LATHE_INLINE uint32_t largest_magnitude(const Floats& v, const Floats& w) {
+    uint32_t most = 0;
+    for (int i = 0; i < 32; ++i) {
+      const Quarter& q = (i < 16 ? v : w).v[i % 16 / 4];
+      const uint32_t bits = static_cast<uint32_t>(as_int(q)[i % 4]) & 0x7fffffffu;
+      most = bits > most ? bits : most;
+    }
+    return most;
+  }
+  static LATHE_INLINE void store_bytes(int8_t* p, const Floats& v) {
+    for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(v.v[i / 4][i % 4]);
+  }
 
   static LATHE_INLINE Ints load_ints(const void* p) {
     Ints x;

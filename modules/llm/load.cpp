@@ -5,6 +5,7 @@
 #include <map>
 
 #include "autograd/convert.h"
+#include "tensor/cpu_features.h"
 #include "tensor/threads.h"
 
 namespace lathe {
@@ -126,7 +127,9 @@ Arithmetic arithmetic_of(DType weight, ComputeDtype dtype) {
     case ComputeDtype::bfloat16: return Arithmetic::bf16;
     case ComputeDtype::automatic: break;
   }
-  return is_quantised(weight) ? Arithmetic::int8 : Arithmetic::f32;
+  if (is_quantised(weight)) return Arithmetic::int8;
+  // Only tiles multiply bf16 faster than f32; float16 weights would lose bits in them.
+  return weight == DType::bf16 && cpu_isa() == CpuIsa::amx ? Arithmetic::bf16 : Arithmetic::f32;
 }
 
 LoadedModel load_model(const std::string& model, const LoadOptions& options) {

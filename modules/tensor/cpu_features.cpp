@@ -11,12 +11,26 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 namespace lathe {
 namespace {
 
-constexpr CpuIsa kAll[] = {CpuIsa::portable, CpuIsa::avx2, CpuIsa::avx512, CpuIsa::avx512_vnni};
+constexpr CpuIsa kAll[] = {CpuIsa::portable, CpuIsa::avx2, CpuIsa::avx512, CpuIsa::avx512_vnni, CpuIsa::amx};
+
+// Linux gives a process the eight kilobytes of tiles in each thread's state only when it asks: arch_prctl(2),
+// ARCH_REQ_XCOMP_PERM, state component 18.
+bool may_use_tiles() {
+#if defined(__x86_64__) && defined(__linux__)
+  return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+#else
+  return false;
+#endif
+}
 
 CpuIsa detect() {
 #if defined(__x86_64__)
@@ -32,7 +46,9 @@ CpuIsa detect() {
   const bool avx512 = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);           // F DQ BW VL
   if (!avx512 || (saved & 0xe6u) != 0xe6u) return CpuIsa::avx2;                       // zmm and mask registers saved
   if (!bit(c, 11)) return CpuIsa::avx512;                                             // VNNI
+  const bool amx = bit(d, 22) && bit(d, 24) && bit(d, 25);                            // BF16, tiles, INT8
   if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !bit(a, 5)) return CpuIsa::avx512;  // BF16
+  if (amx && (saved & 0x60000u) == 0x60000u && may_use_tiles()) return CpuIsa::amx;
   return CpuIsa::avx512_vnni;
 #else
   return CpuIsa::portable;
@@ -74,7 +90,7 @@ std::atomic<int> isa_in_force{kUndecided};
 }  // namespace
 
 std::string_view name(CpuIsa isa) {
-  constexpr std::string_view names[] = {"portable", "avx2", "avx512", "avx512_vnni"};
+  constexpr std::string_view names[] = {"portable", "avx2", "avx512", "avx512_vnni", "amx"};
   return names[static_cast<int>(isa)];
 }
 

@@ -6,7 +6,8 @@
 namespace lathe {
 
 // In ascending order. avx2: AVX2 + FMA + F16C. avx512: F BW DQ VL. avx512_vnni: also VNNI and BF16.
-enum class CpuIsa { portable, avx2, avx512, avx512_vnni };
+// amx: also tiles of int8 and bf16, which the operating system grants to a process that asks.
+enum class CpuIsa { portable, avx2, avx512, avx512_vnni, amx };
 
 std::string_view name(CpuIsa isa);  // as LATHE_CPU spells it
 // All that this machine can run, ascending; portable is always there.

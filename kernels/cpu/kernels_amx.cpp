@@ -1,0 +1,33 @@
+// The kernels of avx512_vnni with the linears of many tokens in AMX tiles.
+#include "kernels/cpu/dispatch.h"
+
+#if defined(__AMX_TILE__)
+#include "kernels/cpu/packed_linear_amx.h"
+#include "kernels/cpu/simd_avx512.h"
+
+namespace lathe::cpu {
+namespace {
+
+Kernels with_amx(Kernels table) {
+  using Tiles = AmxTiles<Avx512Amx>;
+  LinearTable& linear = table.linear;
+  linear.few[static_cast<int>(Arithmetic::bf16)] = Tiles::kFewBf16;
+  linear.many[static_cast<int>(Arithmetic::bf16)] = Tiles::kBf16;
+  linear.many[static_cast<int>(Arithmetic::int8)] = Tiles::kInt8;
+  linear.many_tokens = Tiles::kFewTokens + 1;
+  return table;
+}
+
+}  // namespace
+
+const Kernels* kernels_amx() {
+  static const Kernels table = with_amx(*kernels_avx512_vnni());
+  return &table;
+}
+
+}  // namespace lathe::cpu
+#else
+namespace lathe::cpu {
+const Kernels* kernels_amx() { return nullptr; }
+}  // namespace lathe::cpu
+#endif
