@@ -92,12 +92,23 @@ struct RowTable {
                      Activation f);
 };
 
+// ---- the loops of kernels/peak_rates.h ----
+
+struct PeakTable {
+  static constexpr int kReadLines = 16, kLines = kReadLines + 32;  // of 64 bytes
+  // Some steps over kLines of memory, of which kReadLines are read; returns the operations done.
+  int64_t (*floats)(void* memory, int64_t steps) = nullptr;
+  int64_t (*integers)(void* memory, int64_t steps) = nullptr;
+  int64_t (*bf16)(void* memory, int64_t steps) = nullptr;  // null where bf16 arithmetic runs on the units of f32
+};
+
 // ---- the table ----
 
 struct Kernels {
   LinearKernels linear;
   AttentionKernels attention;
   RowTable rows;
+  PeakTable peaks = {};
 };
 
 const Kernels& kernels();  // of cpu_isa()
