@@ -3,6 +3,11 @@
 // A page holds kPageTokens tokens of one layer: keys [Hk][D][16] (transposed: a vector of 16 keys per component, so
 // scores need no horizontal sums), values [Hk][16][D]. A slot is page * 16 + offset.
 //
+// In q8_0, blocks of 32 components of one token's head (the last one short) are 8-bit integers that share an f16 scale,
+// 1/127 of the largest magnitude; a head's scales lie behind its elements, [blocks][16] for keys and for values. A
+// token is rounded once, when it is written, and every later pass reads the rounded one, the pass that wrote it
+// included.
+//
 // Bits: a query walks its keys in fixed segments of kSegmentTokens from position 0 (from the first page that its window
 // touches, cut at segment borders) and merges the segments in ascending order, whatever the number of new tokens, the
 // order of pages in memory, the neighbours in the batch or the number of threads.
@@ -18,6 +23,7 @@ namespace lathe {
 
 inline constexpr int kPageTokens = 16;
 inline constexpr int kSegmentTokens = 256;
+inline constexpr int kCacheBlock = 32;  // components that share a scale in q8_0
 
 struct AttentionOptions {
   float scale = 1.0f;                   // multiplies q k^T
@@ -28,14 +34,23 @@ struct AttentionOptions {
 
 namespace cpu {
 
-// One layer's share of a cache: its part of page p begins p * stride elements behind `keys` and `values`. The layers
+// One layer's share of a cache: its part of page p begins p * page_stride bytes behind `keys` and `values`. The layers
 // of a page lie together, so that memory is touched by the page and not by the layer.
 struct LayerPages {
   void* keys;
   void* values;
-  DType dtype;     // f32, f16 or bf16
-  int64_t stride;  // elements, at least Hk * D * 16
+  DType dtype;          // f32, f16, bf16 or q8_0
+  int64_t page_stride;  // bytes, at least Hk * page_head_bytes(dtype, D)
 };
+
+constexpr bool is_cache_dtype(DType t) {
+  return t == DType::f32 || t == DType::f16 || t == DType::bf16 || t == DType::q8_0;
+}
+// Bytes of one head's 16 keys, or values, in a page.
+constexpr int64_t page_head_bytes(DType dtype, int64_t head_dim) {
+  if (dtype != DType::q8_0) return head_dim * kPageTokens * info(dtype).block_bytes;
+  return (head_dim + (head_dim + kCacheBlock - 1) / kCacheBlock * 2) * kPageTokens;
+}
 
 // k, v (N, Hk, D) f32 with token strides ldk, ldv, into the pages of one layer; slot -1 is skipped.
 void write_kv(const LayerPages& pages, const float* k, int64_t ldk, const float* v, int64_t ldv, const int32_t* slots,
@@ -50,6 +65,7 @@ struct PagedBatch {
 };
 
 // Bytes of 64-byte aligned scratch for the call below; `max_context` is the largest of context_len, n the new tokens.
+// It grows with the thread team, which must not be replaced in between.
 size_t paged_attention_scratch_bytes(int64_t n, int64_t heads, int64_t head_dim, int64_t max_context);
 // out (N, Hq, D) f32 contiguous; q (N, Hq, D) f32, token stride ldq. The new tokens' keys are already in the cache;
 // token i of a sequence with t new ones stands at position context_len - t + i and sees the keys up to itself.

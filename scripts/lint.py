@@ -14,7 +14,8 @@ LINE_LIMIT = 800
 BELOW_COMMON = ["tensor", "kernels", "formats", "config", "tokenizer", "chat_template", "autograd"]
 MAY_INCLUDE = {
     "tensor": [],
-    "kernels": ["tensor/dtype.h", "tensor/errors.h", "tensor/stream.h", "tensor/threads.h", "tensor/cpu_features.h"],
+    "kernels": ["tensor/dtype.h", "tensor/errors.h", "tensor/stream.h", "tensor/threads.h", "tensor/cpu_features.h",
+                "tensor/profiler.h"],
     "formats": ["tensor"],
     "config": ["tensor", "formats"],
     "tokenizer": ["tensor", "formats"],

@@ -7,6 +7,7 @@
 #include "kernels/activation.h"
 #include "kernels/packed_linear.h"
 #include "kernels/paged_attention.h"
+#include "kernels/rope.h"
 
 namespace lathe::cpu {
 
@@ -68,6 +69,7 @@ struct LinearTable {
 // Query rows that share a key-value head, and their running state.
 struct AttentionTile {
   static constexpr int kMaxRows = 6;
+  static constexpr int kBlockRows = 48;  // most rows of the tiles that attend together
   int rows;
   const float* q[kMaxRows];                 // (D)
   int64_t first[kMaxRows], last[kMaxRows];  // positions [first, last) are seen; the row stands at last - 1
@@ -80,6 +82,7 @@ struct AttentionSource {
   LayerPages cache;
   const int32_t* pages;  // of the sequence, from position 0
   int64_t kv_heads, kv_head, head_dim;
+  int64_t head_stride;  // bytes from a key-value head's keys, or values, to those of the next in a page
   AttentionOptions options;
 };
 
@@ -87,21 +90,31 @@ struct AttentionKernels {
   int rows;  // most rows of a tile
   // One segment of keys for the rows that see any of it: merged into the state, or put in its place.
   void (*attend)(AttentionTile& tile, const AttentionSource& source, int64_t segment, bool merge);
+  // The same for several tiles of one key-value head, all but the last of them full, merged; with scratch of so many
+  // floats for their rows, a multiple of `rows`, 64-byte aligned.
+  int64_t (*block_floats)(int64_t head_dim, int64_t rows);
+  void (*attend_block)(AttentionTile* tiles, int count, const AttentionSource& source, int64_t segment, float* scratch);
   // The same merge from a state that was put aside. The state before the first segment is zeros and -infinity.
   void (*merge)(float* out, float& maximum, float& sum, const float* segment, float segment_maximum, float segment_sum,
                 int64_t head_dim);
-  // k, v (Hk, D) of one token; keys and values point at its slot in head 0 of its page.
-  void (*write_token)(void* keys, void* values, DType dtype, const float* k, const float* v, int64_t kv_heads,
-                      int64_t head_dim);
+  // k, v (Hk, D) of one token into its slot; of the source, the cache and the sizes matter.
+  void (*write_token)(const AttentionSource& source, int64_t slot, const float* k, const float* v);
 };
 
-// ---- norms and activations, some rows each; arguments as in kernels/norm.h and kernels/activation.h ----
+// ---- norms, rotations and activations, some rows each; arguments as in kernels/{norm,rope,activation}.h ----
 
 struct RowTable {
   void (*rms_norm)(float* y, float* rstd, const float* x, int64_t ldx, const float* w, int64_t rows, int64_t n,
                    float eps, float offset);
   void (*layer_norm)(float* y, float* mean, float* rstd, const float* x, int64_t ldx, const float* w, const float* b,
                      int64_t rows, int64_t n, float eps);
+  void (*add_rms_norm)(float* sum, float* y, const float* a, const float* b, const float* w, int64_t rows, int64_t n,
+                       float eps, float offset);
+  void (*add_layer_norm)(float* sum, float* y, const float* a, const float* b, const float* w, const float* bias,
+                         int64_t rows, int64_t n, float eps);
+  // The heads of one token, in place or not; the sine times sine_sign.
+  void (*rotate)(float* y, const float* x, const float* cos, const float* sin, int64_t heads, int64_t head_dim,
+                 int64_t rotary_dim, RopeStyle style, float sine_sign);
   // f(gate), times `up` where that is not null
   void (*activation)(float* y, const float* gate, int64_t ldg, const float* up, int64_t ldu, int64_t rows, int64_t n,
                      Activation f);
@@ -114,6 +127,7 @@ struct PeakTable {
   // Some steps over kLines of memory, of which kReadLines are read; returns the operations done.
   int64_t (*floats)(void* memory, int64_t steps) = nullptr;
   int64_t (*integers)(void* memory, int64_t steps) = nullptr;
+  int64_t (*bf16)(void* memory, int64_t steps) = nullptr;  // null where bf16 arithmetic runs on the units of f32
 };
 
 // ---- the table ----

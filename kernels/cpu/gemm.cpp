@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/gemm_eigen.h"
 #include "tensor/cpu_features.h"
+#include "tensor/profiler.h"
 #include "tensor/threads.h"
 
 namespace lathe::cpu {
@@ -31,6 +32,9 @@ constexpr int64_t kSmallProduct = int64_t{1} << 19;  // multiplications that are
 template <class T>
 void gemm(T* c, int64_t ldc, const T* a, int64_t lda, bool transpose_a, const T* b, int64_t ldb, bool transpose_b,
           int64_t m, int64_t n, int64_t k, bool accumulate) {
+  const ProfileScope profile([&] {
+    return ProfiledCall{"gemm", static_cast<int64_t>(sizeof(T)) * (m * k + k * n + m * n), 2 * m * n * k};
+  });
   if (m == 0 || n == 0) return;
   const GemmArguments<T> whole{c, ldc, a, lda, transpose_a, b, ldb, transpose_b, m, n, k, accumulate};
   const int64_t longer = std::max(m, n);

@@ -15,6 +15,7 @@ Kernels with_amx(Kernels table) {
   linear.many[static_cast<int>(Arithmetic::bf16)] = Tiles::kBf16;
   linear.many[static_cast<int>(Arithmetic::int8)] = Tiles::kInt8;
   linear.many_tokens = Tiles::kFewTokens + 1;
+  table.peaks.bf16 = table.peaks.integers = Tiles::peak;
   return table;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "tensor/profiler.h"
 #include "tensor/threads.h"
 
 namespace lathe::cpu {
@@ -12,6 +13,7 @@ constexpr int64_t kGrain = 16384;
 
 template <class T>
 void scale_softcap(T* x, T scale, T cap, int64_t n) {
+  const ProfileScope profile([&] { return ProfiledCall{"scale_softcap", 8 * n, (cap == 0 ? 1 : 4) * n}; });
   parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
     if (cap == 0)
       for (int64_t i = begin; i < end; ++i) x[i] *= scale;

@@ -27,4 +27,22 @@ void layer_norm(float* y, float* mean, float* rstd, const float* x, int64_t ldx,
   });
 }
 
+void add_rms_norm(float* sum, float* y, const float* a, const float* b, const float* w, int64_t rows, int64_t n,
+                  float eps, float offset) {
+  const auto kernel = kernels().rows.add_rms_norm;
+  parallel_for(rows, kGrainElements / n + 1, [&](int64_t begin, int64_t end) {
+    const int64_t at = begin * n;
+    kernel(sum + at, y + at, a + at, b + at, w, end - begin, n, eps, offset);
+  });
+}
+
+void add_layer_norm(float* sum, float* y, const float* a, const float* b, const float* w, const float* bias,
+                    int64_t rows, int64_t n, float eps) {
+  const auto kernel = kernels().rows.add_layer_norm;
+  parallel_for(rows, kGrainElements / n + 1, [&](int64_t begin, int64_t end) {
+    const int64_t at = begin * n;
+    kernel(sum + at, y + at, a + at, b + at, w, bias, end - begin, n, eps);
+  });
+}
+
 }  // namespace lathe::cpu

@@ -15,6 +15,7 @@
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/packed_layout.h"
 #include "tensor/errors.h"
+#include "tensor/profiler.h"
 #include "tensor/threads.h"
 
 namespace lathe::cpu {
@@ -92,6 +93,24 @@ struct Plan {
   }
 };
 
+// "linear q4_1 3072x576 int8": what the parts hold, their rows together and the arithmetic of the first.
+ProfiledCall describe(const LinearPart* parts, int part_count, int64_t m, Arithmetic arithmetic) {
+  constexpr const char* kArithmetic[] = {"f32", "bf16", "int8"};
+  const int64_t columns = parts[0].weight.columns;
+  std::string dtypes;
+  int64_t rows = 0, bytes = 0;
+  for (const LinearPart* p = parts; p < parts + part_count; ++p) {
+    const std::string_view dtype = name(p->weight.dtype);
+    if (dtypes.find(dtype) == std::string::npos) dtypes += (dtypes.empty() ? "" : "+") + std::string(dtype);
+    rows += p->weight.rows;
+    bytes += row_groups(p->weight.rows) * group_bytes(p->weight.dtype, columns);
+  }
+  const Arithmetic used = effective(arithmetic, parts[0].weight.dtype);
+  return {fmt::format("linear {} {}x{} {}", dtypes, rows, columns, kArithmetic[static_cast<int>(used)]),
+          bytes + 4 * m * (rows + columns), 2 * m * rows * columns,
+          used == Arithmetic::int8 ? ProfiledCall::Kind::integers : ProfiledCall::Kind::floats};
+}
+
 }  // namespace
 
 size_t packed_linear_scratch_bytes(int64_t m, int64_t columns, Arithmetic arithmetic) {
@@ -101,6 +120,7 @@ size_t packed_linear_scratch_bytes(int64_t m, int64_t columns, Arithmetic arithm
 
 void packed_linear(const LinearPart* parts, int part_count, int64_t ldy, const float* x, int64_t ldx, int64_t m,
                    Arithmetic arithmetic, void* scratch) {
+  const ProfileScope profile([&] { return describe(parts, part_count, m, arithmetic); });
   check(part_count >= 1 && part_count <= kMaxParts, "packed_linear", "{} parts, expected 1 to {}", part_count,
         kMaxParts);
   if (m <= 0) return;

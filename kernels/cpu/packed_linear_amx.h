@@ -379,6 +379,21 @@ struct AmxTiles {
       }
   }
 
+  // Nothing but products: their peak rate (peak_loops.h).
+  static int64_t peak(void* memory, int64_t steps) {
+    Amx::configure(kShapes<kChunkColumns>);
+    Amx::load<4>(memory, 64);
+    Amx::load<6>(memory, 64);
+    for (int64_t i = 0; i < steps; ++i) {
+      Amx::add_products_bf16<0, 4, 6>();
+      Amx::add_products_bf16<1, 4, 6>();
+      Amx::add_products_bf16<2, 4, 6>();
+      Amx::add_products_bf16<3, 4, 6>();
+    }
+    Amx::release();
+    return steps * 4 * kTokens * kGroupRows * kChunkColumns * 2;
+  }
+
   static constexpr LinearKernels kFewBf16{Vector::kBf16.tile_tokens, Vector::kBf16.block_bytes, Vector::kBf16.pack,
                                           multiply_few_bf16};
   static constexpr LinearKernels kBf16{kTokens, 2 * kBlockColumns, pack_bf16, multiply_bf16};

@@ -12,6 +12,7 @@
 //   512 after 1536         85 GFLOP/s               98 GFLOP/s               92 GFLOP/s
 #include "kernels/paged_attention.h"
 
+#include <atomic>
 #include <cstring>
 
 #include "kernels/cpu/dispatch.h"
@@ -22,8 +23,8 @@ namespace lathe::cpu {
 namespace {
 
 constexpr int64_t kDecodeTokens = 8;          // up to so many new tokens, segments are units
-constexpr int64_t kBlockRows = 48;            // query rows that read a segment from the second-level cache
 constexpr int64_t kSerialProducts = 1 << 16;  // below this many, a fork costs more than it gains
+constexpr int64_t kBlockRows = AttentionTile::kBlockRows;
 constexpr float kNothing = -__builtin_inff();
 
 int64_t segments_of(int64_t context) { return (context + kSegmentTokens - 1) / kSegmentTokens; }
@@ -37,7 +38,7 @@ struct Call {
   AttentionSource source;  // of sequence 0, head 0
   const PagedBatch& batch;
   int64_t heads, kv_heads, head_dim;
-  float* aside;  // [token][head][segment][aside_floats]
+  float* scratch;  // decoding, what is put aside: [token][head][segment][aside_floats]; else of each member's block
   int64_t max_segments;
   const AttentionKernels& tiles;
 
@@ -46,7 +47,7 @@ struct Call {
   int64_t rows(int64_t s) const { return new_tokens(s) * group(); }  // of one key-value head
   int64_t token(int64_t s, int64_t row) const { return batch.seq_start[s] + row / group(); }
   float* put_aside(int64_t token, int64_t head, int64_t segment) const {
-    return aside + ((token * heads + head) * max_segments + segment) * aside_floats(head_dim);
+    return scratch + ((token * heads + head) * max_segments + segment) * aside_floats(head_dim);
   }
   AttentionSource source_of(int64_t s, int64_t kv_head) const {
     AttentionSource of = source;
@@ -78,19 +79,24 @@ struct Call {
 };
 
 // A block of rows through all its segments.
-void attend_block(const Call& call, int64_t s, int64_t kv_head, int64_t begin, int64_t end) {
+void attend_block(const Call& call, int64_t s, int64_t kv_head, int64_t begin, int64_t end, float* scratch) {
   const AttentionSource source = call.source_of(s, kv_head);
   AttentionTile tiles[kBlockRows];  // at least one row each
   int count = 0;
-  for (int64_t row = begin; row < end; row += call.tiles.rows, ++count) {
-    tiles[count] = call.tile(s, kv_head, row, row + call.tiles.rows < end ? row + call.tiles.rows : end);
-    for (int i = 0; i < tiles[count].rows; ++i)
-      std::memset(tiles[count].out[i], 0, static_cast<size_t>(call.head_dim) * sizeof(float));
-  }
+  do {
+    const int64_t row = begin + count * call.tiles.rows;
+    AttentionTile& tile = tiles[count++];
+    tile = call.tile(s, kv_head, row, row + call.tiles.rows < end ? row + call.tiles.rows : end);
+    for (int i = 0; i < tile.rows; ++i) std::memset(tile.out[i], 0, static_cast<size_t>(call.head_dim) * sizeof(float));
+  } while (begin + count * call.tiles.rows < end);
   const AttentionTile& last = tiles[count - 1];
   for (int64_t segment = tiles[0].first[0] / kSegmentTokens; segment * kSegmentTokens < last.last[last.rows - 1];
-       ++segment)
-    for (int t = 0; t < count; ++t) call.tiles.attend(tiles[t], source, segment, true);
+       ++segment) {
+    if (count == 1)
+      call.tiles.attend(tiles[0], source, segment, true);
+    else
+      call.tiles.attend_block(tiles, count, source, segment, scratch);
+  }
   for (int t = 0; t < count; ++t)
     for (int i = 0; i < tiles[t].rows; ++i) call.divide(tiles[t].out[i], tiles[t].sum[i]);
 }
@@ -151,18 +157,23 @@ void prefill(const Call& call, bool small) {
   int64_t units = 0;
   const auto blocks = [&](int64_t s) { return (call.rows(s) + kBlockRows - 1) / kBlockRows; };
   for (int64_t s = 0; s < call.batch.sequences; ++s) units += blocks(s) * call.kv_heads;
-  hand_out(units, small, [&](int64_t unit) {
+  const auto attend_unit = [&](int64_t unit, float* scratch) {
     unit = units - 1 - unit;  // the last rows see most and are begun first
     int64_t s = 0;
     for (; unit >= blocks(s) * call.kv_heads; ++s) unit -= blocks(s) * call.kv_heads;
     const int64_t begin = unit / call.kv_heads * kBlockRows, end = begin + kBlockRows;
-    attend_block(call, s, unit % call.kv_heads, begin, end < call.rows(s) ? end : call.rows(s));
+    attend_block(call, s, unit % call.kv_heads, begin, end < call.rows(s) ? end : call.rows(s), scratch);
+  };
+  // Whoever works needs scratch of its own, so what is handed out is a place to work at.
+  std::atomic<int64_t> next{0};
+  hand_out(thread_team().size(), small, [&](int64_t place) {
+    float* scratch = call.scratch + place * call.tiles.block_floats(call.head_dim, kBlockRows);
+    for (int64_t unit; (unit = next.fetch_add(1, std::memory_order_relaxed)) < units;) attend_unit(unit, scratch);
   });
 }
 
 void check_pages(const LayerPages& pages, const char* where) {
-  check(pages.dtype == DType::f32 || pages.dtype == DType::f16 || pages.dtype == DType::bf16, where,
-        "cache is {}, expected f32, f16 or bf16", name(pages.dtype));
+  check(is_cache_dtype(pages.dtype), where, "cache is {}, expected f32, f16, bf16 or q8_0", name(pages.dtype));
 }
 
 }  // namespace
@@ -170,24 +181,21 @@ void check_pages(const LayerPages& pages, const char* where) {
 void write_kv(const LayerPages& pages, const float* k, int64_t ldk, const float* v, int64_t ldv, const int32_t* slots,
               int64_t n, int64_t kv_heads, int64_t head_dim) {
   check_pages(pages, "write_kv");
-  const AttentionKernels& tiles = kernels().attention;
-  const int64_t element = info(pages.dtype).block_bytes;
+  const auto write_token = kernels().attention.write_token;
+  const AttentionSource source{pages, nullptr, kv_heads, 0, head_dim, page_head_bytes(pages.dtype, head_dim), {}};
   const int64_t grain = 1 + (16 << 10) / (kv_heads * head_dim);
   // Two tokens may share a page but never an element.
   parallel_for(n, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      if (slots[i] < 0) continue;
-      const int64_t page = slots[i] / kPageTokens, offset = slots[i] % kPageTokens;
-      tiles.write_token(static_cast<uint8_t*>(pages.keys) + (page * pages.stride + offset) * element,
-                        static_cast<uint8_t*>(pages.values) + (page * pages.stride + offset * head_dim) * element,
-                        pages.dtype, k + i * ldk, v + i * ldv, kv_heads, head_dim);
-    }
+    for (int64_t i = begin; i < end; ++i)
+      if (slots[i] >= 0) write_token(source, slots[i], k + i * ldk, v + i * ldv);
   });
 }
 
 size_t paged_attention_scratch_bytes(int64_t n, int64_t heads, int64_t head_dim, int64_t max_context) {
-  if (n > kDecodeTokens) return 0;
-  return static_cast<size_t>(n * heads * segments_of(max_context) * aside_floats(head_dim)) * sizeof(float);
+  const int64_t floats = n <= kDecodeTokens
+                             ? n * heads * segments_of(max_context) * aside_floats(head_dim)
+                             : thread_team().size() * kernels().attention.block_floats(head_dim, kBlockRows);
+  return static_cast<size_t>(floats) * sizeof(float);
 }
 
 void paged_attention(float* out, const float* q, int64_t ldq, const LayerPages& pages, const PagedBatch& batch,
@@ -208,7 +216,7 @@ void paged_attention(float* out, const float* q, int64_t ldq, const LayerPages& 
   const Call call{out,
                   q,
                   ldq,
-                  {pages, batch.page_table, kv_heads, 0, head_dim, options},
+                  {pages, batch.page_table, kv_heads, 0, head_dim, page_head_bytes(pages.dtype, head_dim), options},
                   batch,
                   heads,
                   kv_heads,

@@ -2,12 +2,16 @@
 //
 // A tile is a few query rows that share a key-value head, against one segment of 256 keys. Scores of 16 keys are one
 // vector (keys lie transposed), and a row's work on a segment is the same sequence of operations whatever rows stand
-// beside it: its dot products ascend in the component, its outputs in the key, and what it may not see is never
-// touched, so that garbage behind a context's end, NaN included, cannot enter.
+// beside it: its dot products ascend in the component, its outputs in the key, and what it may not see never enters
+// them, so that garbage behind a context's end, NaN included, does no harm.
+//
+// A tile alone (decoding) reads the pages as they lie. Several tiles of one head (prefill) have a few pages at a time
+// widened to f32 into a panel that the first-level cache holds, and use it in turn: the same numbers, so the same bits.
 //
 // Source: Dao 2023, FlashAttention-2, algorithm 1; here a segment's maximum is known before its exponentials.
 #pragma once
 #include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/paged_attention_forms.h"
 #include "kernels/cpu/vector_math.h"
 
 namespace lathe::cpu {
@@ -15,89 +19,92 @@ namespace lathe::cpu {
 template <class S>
 struct AttentionTiles {
   using Floats = typename S::Floats;
+  using Forms = CacheForms<S>;
+  using Panel = typename Forms::Panel;
   static constexpr int kRows = S::kAttentionRows;
   static constexpr int kPages = S::kAttentionPages;
   static constexpr int kSegmentPages = kSegmentTokens / kPageTokens;
   static constexpr int kColumns = 4;  // vectors of a value's components that are summed together
 
-  struct CacheF32 {
-    using Element = float;
-    static LATHE_INLINE Floats load(const float* p) { return S::load(p); }
-    static LATHE_INLINE float widen(float v) { return v; }
-    static LATHE_INLINE void store(float* p, Floats v) { S::store(p, v); }
-  };
-  struct CacheF16 {
-    using Element = uint16_t;
-    static LATHE_INLINE Floats load(const uint16_t* p) { return S::load_f16(p); }
-    static LATHE_INLINE float widen(uint16_t v) { return f16_to_f32(v); }
-    static LATHE_INLINE void store(uint16_t* p, Floats v) { S::store_f16(p, v); }
-  };
-  struct CacheBf16 {
-    using Element = uint16_t;
-    static LATHE_INLINE Floats load(const uint16_t* p) { return S::load_bf16(p); }
-    static LATHE_INLINE float widen(uint16_t v) { return bf16_to_f32(v); }
-    static LATHE_INLINE void store(uint16_t* p, Floats v) { S::store_bf16(p, v); }
-  };
-
-  // The rows of a tile that see anything of a segment, and what they see: keys [from, to) relative to its start.
-  template <int kActive>
+  // Some rows of a tile, and what they see of a segment: keys [from, to) relative to its start, none where from >= to.
+  template <int kCount>
   struct Rows {
-    AttentionTile& tile;
-    const AttentionSource& source;
-    int index[kActive];  // in the tile
-    int from[kActive], to[kActive];
+    AttentionTile* tile;
+    const AttentionSource* source;
+    float* scores;  // [kCount][kSegmentTokens], then the exponentials
     int64_t segment_start;
-    const int32_t* pages;  // of the segment
-    float* scores;         // [kActive][kSegmentTokens], then the exponentials
+    int index[kCount];  // in the tile
+    int from[kCount], to[kCount];
+    int first, last;                  // the keys that any of them sees
+    float keep[kCount], add[kCount];  // the factors of what was and of what the segment brings
 
-    template <class Cache>
-    const typename Cache::Element* keys(int page) const {
-      const auto* base = static_cast<const typename Cache::Element*>(source.cache.keys);
-      return base + pages[page] * source.cache.stride + source.kv_head * source.head_dim * kPageTokens;
-    }
-    template <class Cache>
-    const typename Cache::Element* values(int page) const {
-      const auto* base = static_cast<const typename Cache::Element*>(source.cache.values);
-      return base + pages[page] * source.cache.stride + source.kv_head * source.head_dim * kPageTokens;
-    }
+    bool sees(int m) const { return from[m] < to[m]; }
   };
+
+  // The keys [from, to) of a segment that a row of a tile sees.
+  static LATHE_INLINE void seen(const AttentionTile& tile, int row, int64_t segment, int& from, int& to) {
+    const int64_t begin = tile.first[row] - segment * kSegmentTokens, end = tile.last[row] - segment * kSegmentTokens;
+    from = begin <= 0 ? 0 : begin < kSegmentTokens ? static_cast<int>(begin) : kSegmentTokens;
+    to = end <= 0 ? 0 : end < kSegmentTokens ? static_cast<int>(end) : kSegmentTokens;
+  }
 
   // ---- scores ----
 
-  // Pages [page, page + kCount) of `pages`. Few rows (decoding) wait for memory, and the hardware does not follow from
-  // page to page: while keys are read, the next ones and the values of the same pages are fetched.
-  template <class Cache, int kActive, int kCount>
-  static LATHE_INLINE void score_pages(const Rows<kActive>& rows, int page, int pages) {
-    constexpr bool kFetch = kActive <= kRows / 2;
+  // Pages [page, page + kCount) of those before `end`. Few rows (decoding) wait for memory, and the hardware does not
+  // follow from page to page: while keys are read, the next ones and the values of the same pages are fetched.
+  template <int kCount, class View, int kActive>
+  static LATHE_INLINE void score_pages(const Rows<kActive>& rows, const View& view, int page, int end) {
+    using Form = typename View::Form;
+    using Element = typename Form::Element;
+    constexpr bool kFetch = View::kFar && kActive <= kRows / 2;
+    constexpr int64_t kLine = 64 / (kPageTokens * static_cast<int>(sizeof(Element)));  // components of a cache line
+    const int64_t head_dim = rows.source->head_dim, block = Form::kScaled ? Forms::kBlock : head_dim;
     Floats sum[kActive][kCount];
-    const typename Cache::Element *keys[kCount], *next[kCount], *values[kCount];
+    const Element *keys[kCount], *next[kCount], *values[kCount];
     const float* q[kActive];
     LATHE_FOR(p, kCount) {
-      keys[p] = rows.template keys<Cache>(page + p);
-      next[p] = page + kCount + p < pages ? rows.template keys<Cache>(page + kCount + p) : keys[p];
-      values[p] = rows.template values<Cache>(page + p);
+      keys[p] = view.keys(page + p);
+      next[p] = kFetch && page + kCount + p < end ? view.keys(page + kCount + p) : keys[p];
+      values[p] = view.values(page + p);
     }
     LATHE_FOR(m, kActive) {
-      q[m] = rows.tile.q[rows.index[m]];
+      q[m] = rows.tile->q[rows.index[m]];
       LATHE_FOR(p, kCount) { sum[m][p] = S::zero(); }
     }
-    for (int64_t d = 0; d < rows.source.head_dim; ++d) {
-      Floats k[kCount];
-      LATHE_FOR(p, kCount) { k[p] = Cache::load(keys[p] + d * kPageTokens); }
-      if constexpr (kFetch) {
-        LATHE_FOR(p, kCount) {
-          __builtin_prefetch(next[p] + d * kPageTokens);
-          __builtin_prefetch(values[p] + d * kPageTokens);
-        }
+    for (int64_t begin = 0; begin < head_dim; begin += block) {
+      [[maybe_unused]] Floats scale[kCount];
+      if constexpr (Form::kScaled) {
+        LATHE_FOR(p, kCount) { scale[p] = S::load_f16(view.key_scales(page + p, begin)); }
       }
-      LATHE_FOR(m, kActive) {
-        const Floats qd = S::set1(q[m][d]);
-        LATHE_FOR(p, kCount) { sum[m][p] = S::fma(k[p], qd, sum[m][p]); }
+      const int64_t block_end = begin + block < head_dim ? begin + block : head_dim;
+      for (int64_t d = begin; d < block_end; ++d) {
+        Floats k[kCount];
+        LATHE_FOR(p, kCount) {
+          k[p] = Form::load(keys[p] + d * kPageTokens);
+          if constexpr (Form::kScaled) k[p] = k[p] * scale[p];
+        }
+        if constexpr (kFetch) {
+          if (kLine <= 1 || d % kLine == 0) {
+            LATHE_FOR(p, kCount) {
+              __builtin_prefetch(next[p] + d * kPageTokens);
+              __builtin_prefetch(values[p] + d * kPageTokens);
+            }
+          }
+        }
+        LATHE_FOR(m, kActive) {
+          const Floats qd = S::set1(q[m][d]);
+          LATHE_FOR(p, kCount) { sum[m][p] = S::fma(k[p], qd, sum[m][p]); }
+        }
       }
     }
     LATHE_FOR(m, kActive) {
       LATHE_FOR(p, kCount) { S::store(rows.scores + m * kSegmentTokens + (page + p) * kPageTokens, sum[m][p]); }
     }
+  }
+  template <class View, int kActive>
+  static LATHE_INLINE void score(const Rows<kActive>& rows, const View& view, int page, int end) {
+    for (; page + kPages <= end; page += kPages) score_pages<kPages>(rows, view, page, end);
+    for (; page < end; ++page) score_pages<1>(rows, view, page, end);
   }
 
   static LATHE_INLINE Floats transform(Floats s, const AttentionOptions& options, float slope, float first_distance) {
@@ -111,20 +118,20 @@ struct AttentionTiles {
     return s;
   }
 
-  // Turns a row's products into exponentials, zero outside [from, to). Returns their maximum and sum.
+  // Turns a row's products into exponentials, zero outside [from, to). Gives their maximum and sum.
   template <int kActive>
-  static void exponentials(const Rows<kActive>& rows, int m, float& maximum, float& sum) {
+  static LATHE_INLINE void exponentials(const Rows<kActive>& rows, int m, float& maximum, float& sum) {
     constexpr float kLeast = -3.0e38f;
     const int row = rows.index[m], from = rows.from[m], to = rows.to[m];
     const int first_page = from / kPageTokens, last_page = (to + kPageTokens - 1) / kPageTokens;
-    const int64_t position = rows.tile.last[row] - 1;
+    const int64_t position = rows.tile->last[row] - 1;
     float* scores = rows.scores + m * kSegmentTokens;
     Floats most = S::set1(kLeast), total = S::zero();
     for (int page = first_page; page < last_page; ++page) {
       const int key = page * kPageTokens;
       const float distance = static_cast<float>(rows.segment_start + key - position);
-      Floats s = transform(S::load(scores + key), rows.source.options, rows.tile.slope[row], distance);
-      s = S::keep_lanes(s, from - key, to - key, kLeast);
+      Floats s = transform(S::load(scores + key), rows.source->options, rows.tile->slope[row], distance);
+      if (key < from || key + kPageTokens > to) s = S::keep_lanes(s, from - key, to - key, kLeast);
       most = S::maximum(most, s);
       S::store(scores + key, s);
     }
@@ -132,74 +139,11 @@ struct AttentionTiles {
     for (int page = first_page; page < last_page; ++page) {
       const int key = page * kPageTokens;
       Floats e = VectorMath<S>::exp(S::load(scores + key) - S::set1(maximum));
-      e = S::keep_lanes(e, from - key, to - key, 0.0f);
+      if (key < from || key + kPageTokens > to) e = S::keep_lanes(e, from - key, to - key, 0.0f);
       total = total + e;
       S::store(scores + key, e);
     }
     sum = S::sum(total);
-  }
-
-  // ---- outputs ----
-
-  // Adds the values of keys [from, to), weighted, for rows [m0, m1), to components of one vector or of kColumns.
-  template <class Cache, int kActive, int kCount, int kFirst, int kEnd>
-  static LATHE_INLINE void add_values(Floats (&sum)[kActive][kCount], const Rows<kActive>& rows, int64_t d, int from,
-                                      int to) {
-    while (from < to) {
-      const int page = from / kPageTokens, page_end = (page + 1) * kPageTokens, end = to < page_end ? to : page_end;
-      const auto* v = rows.template values<Cache>(page) + (from % kPageTokens) * rows.source.head_dim + d;
-      for (; from < end; ++from, v += rows.source.head_dim) {
-        Floats value[kCount];
-        LATHE_FOR(c, kCount) { value[c] = load_value<Cache>(v + c * 16, rows.source.head_dim - d - c * 16); }
-        LATHE_FOR(m, kEnd - kFirst) {
-          const Floats weight = S::set1(rows.scores[(kFirst + m) * kSegmentTokens + from]);
-          LATHE_FOR(c, kCount) { sum[kFirst + m][c] = S::fma(value[c], weight, sum[kFirst + m][c]); }
-        }
-      }
-    }
-  }
-  template <class Cache>
-  static LATHE_INLINE Floats load_value(const typename Cache::Element* p, int64_t left) {
-    if (left >= 16) [[likely]]
-      return Cache::load(p);
-    float lanes[16] = {};
-    for (int i = 0; i < left; ++i) lanes[i] = Cache::widen(p[i]);
-    return S::load(lanes);
-  }
-  // One row's keys [from, to) for each row in turn.
-  template <class Cache, int kActive, int kCount, int kRow = 0, class From, class To>
-  static LATHE_INLINE void add_by_row(Floats (&sum)[kActive][kCount], const Rows<kActive>& rows, int64_t d, From from,
-                                      To to) {
-    add_values<Cache, kActive, kCount, kRow, kRow + 1>(sum, rows, d, from(kRow), to(kRow));
-    if constexpr (kRow + 1 < kActive) add_by_row<Cache, kActive, kCount, kRow + 1>(sum, rows, d, from, to);
-  }
-
-  // Components [d, d + 16 kCount) of all rows: what all see together, what only some see one by one, keys ascending.
-  template <class Cache, int kActive, int kCount>
-  static void weigh(const Rows<kActive>& rows, const float* keep, const float* add, bool merge, int64_t d) {
-    Floats sum[kActive][kCount];
-    int common_from = rows.from[0], common_to = rows.to[0];
-    LATHE_FOR(m, kActive) {
-      common_from = rows.from[m] > common_from ? rows.from[m] : common_from;
-      common_to = rows.to[m] < common_to ? rows.to[m] : common_to;
-      LATHE_FOR(c, kCount) { sum[m][c] = S::zero(); }
-    }
-    if (common_from > common_to) common_from = common_to = kSegmentTokens;  // nothing in common: all of it one by one
-    const auto before = [&](int m) { return rows.to[m] < common_from ? rows.to[m] : common_from; };
-    const auto after = [&](int m) { return rows.from[m] > common_to ? rows.from[m] : common_to; };
-    add_by_row<Cache>(
-        sum, rows, d, [&](int m) { return rows.from[m]; }, before);
-    add_values<Cache, kActive, kCount, 0, kActive>(sum, rows, d, common_from, common_to);
-    add_by_row<Cache>(sum, rows, d, after, [&](int m) { return rows.to[m]; });
-    LATHE_FOR(m, kActive) {
-      LATHE_FOR(c, kCount) {
-        float* out = rows.tile.out[rows.index[m]] + d + c * 16;
-        const int64_t left = rows.source.head_dim - d - c * 16;
-        const int lanes = left < 16 ? static_cast<int>(left) : 16;
-        if (merge) sum[m][c] = merged(S::load_partial(out, lanes), keep[m], sum[m][c], add[m]);
-        S::store_partial(out, sum[m][c], lanes);
-      }
-    }
   }
 
   // ---- merging of segments ----
@@ -208,8 +152,8 @@ struct AttentionTiles {
     return S::fma(segment, S::set1(add), out * S::set1(keep));
   }
   // Takes a segment's maximum and sum into the running ones; gives the factors of what was and of what comes.
-  static void merge_state(float& maximum, float& sum, float segment_maximum, float segment_sum, float& keep,
-                          float& add) {
+  static LATHE_INLINE void merge_state(float& maximum, float& sum, float segment_maximum, float segment_sum,
+                                       float& keep, float& add) {
     const float most = segment_maximum > maximum ? segment_maximum : maximum;
     float lanes[16] = {maximum - most, segment_maximum - most};
     S::store(lanes, VectorMath<S>::exp(S::load(lanes)));
@@ -218,75 +162,250 @@ struct AttentionTiles {
     sum = sum * keep + segment_sum * add;
     maximum = most;
   }
-
-  template <class Cache, int kActive>
-  static void segment_of(Rows<kActive>& rows, bool merge) {
-    int first = rows.from[0], last = rows.to[0];
-    for (int m = 1; m < kActive; ++m) {
-      first = rows.from[m] < first ? rows.from[m] : first;
-      last = rows.to[m] > last ? rows.to[m] : last;
-    }
-    alignas(64) float scores[kActive * kSegmentTokens];
-    rows.scores = scores;
-    int page = first / kPageTokens;
-    const int pages = (last + kPageTokens - 1) / kPageTokens;
-    for (; page + kPages <= pages; page += kPages) score_pages<Cache, kActive, kPages>(rows, page, pages);
-    for (; page < pages; ++page) score_pages<Cache, kActive, 1>(rows, page, pages);
-
-    float keep[kActive], add[kActive];
+  // The exponentials of all rows, merged into the tile's state or put in its place.
+  template <int kActive>
+  static LATHE_INLINE void normalise(Rows<kActive>& rows, bool merge) {
     for (int m = 0; m < kActive; ++m) {
-      float &maximum = rows.tile.maximum[rows.index[m]], &sum = rows.tile.sum[rows.index[m]];
+      if (!rows.sees(m)) continue;
+      float &maximum = rows.tile->maximum[rows.index[m]], &sum = rows.tile->sum[rows.index[m]];
       float segment_maximum, segment_sum;
       exponentials(rows, m, segment_maximum, segment_sum);
       if (merge) {
-        merge_state(maximum, sum, segment_maximum, segment_sum, keep[m], add[m]);
+        merge_state(maximum, sum, segment_maximum, segment_sum, rows.keep[m], rows.add[m]);
       } else {
         maximum = segment_maximum;
         sum = segment_sum;
       }
     }
-    int64_t d = 0;
-    for (; d + kColumns * 16 <= rows.source.head_dim; d += kColumns * 16)
-      weigh<Cache, kActive, kColumns>(rows, keep, add, merge, d);
-    for (; d < rows.source.head_dim; d += 16) weigh<Cache, kActive, 1>(rows, keep, add, merge, d);
   }
 
-  template <class Cache, int kActive>
-  static void active_rows(int active, AttentionTile& tile, const AttentionSource& source, int64_t segment,
-                          const int* index, const int* from, const int* to, bool merge) {
-    if constexpr (kActive > 1)
-      if (active < kActive)
-        return active_rows<Cache, kActive - 1>(active, tile, source, segment, index, from, to, merge);
-    Rows<kActive> rows{tile,   source, {}, {}, {}, segment * kSegmentTokens, source.pages + segment * kSegmentPages,
-                       nullptr};
-    for (int m = 0; m < kActive; ++m) {
-      rows.index[m] = index[m];
-      rows.from[m] = from[m];
-      rows.to[m] = to[m];
+  // ---- outputs ----
+
+  // Adds the values of keys [from, to), weighted, to kCount vectors of components of rows [kFirst, kEnd).
+  template <int kFirst, int kEnd, class View, int kActive, int kCount>
+  static LATHE_INLINE void add_values(Floats (&sum)[kActive][kCount], const Rows<kActive>& rows, const View& view,
+                                      int64_t d, int from, int to) {
+    while (from < to) {
+      const int page = from / kPageTokens, page_end = (page + 1) * kPageTokens, end = to < page_end ? to : page_end;
+      const auto values = Forms::template Values<View>::template at<kCount>(view, page, d, rows.source->head_dim);
+      for (; from < end; ++from) {
+        Floats value[kCount];
+        LATHE_FOR(c, kCount) { value[c] = values.load(from % kPageTokens, c); }
+        LATHE_FOR(m, kEnd - kFirst) {
+          const Floats weight = S::set1(rows.scores[(kFirst + m) * kSegmentTokens + from]);
+          LATHE_FOR(c, kCount) { sum[kFirst + m][c] = S::fma(value[c], weight, sum[kFirst + m][c]); }
+        }
+      }
     }
-    segment_of<Cache>(rows, merge);
+  }
+  // One row's keys [from, to) for each row in turn.
+  template <int kRow = 0, class View, int kActive, int kCount, class From, class To>
+  static LATHE_INLINE void add_by_row(Floats (&sum)[kActive][kCount], const Rows<kActive>& rows, const View& view,
+                                      int64_t d, From from, To to) {
+    add_values<kRow, kRow + 1>(sum, rows, view, d, from(kRow), to(kRow));
+    if constexpr (kRow + 1 < kActive) add_by_row<kRow + 1>(sum, rows, view, d, from, to);
+  }
+  // The keys [begin, end) of a segment: what all rows see together, what only some see one by one, keys ascending. A
+  // row that sees nothing of the segment may get anything.
+  template <class View, int kActive, int kCount>
+  static LATHE_INLINE void weigh(Floats (&sum)[kActive][kCount], const Rows<kActive>& rows, const View& view, int64_t d,
+                                 int begin, int end) {
+    int common_from = begin, common_to = end;
+    for (int m = 0; m < kActive; ++m) {
+      if (!rows.sees(m)) continue;
+      common_from = rows.from[m] > common_from ? rows.from[m] : common_from;
+      common_to = rows.to[m] < common_to ? rows.to[m] : common_to;
+    }
+    if (common_from > common_to) common_from = common_to = end;  // nothing in common: all of it one by one
+    const auto from = [&](int m) { return rows.from[m] > begin ? rows.from[m] : begin; };
+    const auto to = [&](int m) { return rows.to[m] < end ? rows.to[m] : end; };
+    const auto before = [&](int m) { return to(m) < common_from ? to(m) : common_from; };
+    const auto after = [&](int m) { return from(m) > common_to ? from(m) : common_to; };
+    add_by_row(sum, rows, view, d, from, before);
+    add_values<0, kActive>(sum, rows, view, d, common_from, common_to);
+    add_by_row(sum, rows, view, d, after, to);
   }
 
-  // ---- what the table offers ----
+  // f(d, count of vectors as a constant) over the components of a head.
+  template <class F>
+  static LATHE_INLINE void over_columns(int64_t head_dim, F f) {
+    int64_t d = 0;
+    for (; d + kColumns * 16 <= head_dim; d += kColumns * 16) f.template operator()<kColumns>(d);
+    for (; d < head_dim; d += 16) f.template operator()<1>(d);
+  }
+  // Puts a row's segment at its place, or merges it into what is there.
+  template <int kActive>
+  static LATHE_INLINE void put(const Rows<kActive>& rows, int m, int64_t d, Floats segment, bool merge) {
+    float* out = rows.tile->out[rows.index[m]] + d;
+    const int64_t left = rows.source->head_dim - d;
+    const int lanes = left < 16 ? static_cast<int>(left) : 16;
+    if (merge) segment = merged(S::load_partial(out, lanes), rows.keep[m], segment, rows.add[m]);
+    S::store_partial(out, segment, lanes);
+  }
+
+  // ---- a tile alone ----
+
+  template <class View, int kActive>
+  static void attend_directly(Rows<kActive>& rows, const View& view, bool merge) {
+    alignas(64) float scores[kActive * kSegmentTokens];
+    rows.scores = scores;
+    score(rows, view, rows.first / kPageTokens, (rows.last + kPageTokens - 1) / kPageTokens);
+    normalise(rows, merge);
+    over_columns(
+        rows.source->head_dim, [&]<int kCount>(int64_t d) __attribute__((always_inline)) {
+          Floats sum[kActive][kCount];
+          LATHE_FOR(m, kActive) {
+            LATHE_FOR(c, kCount) { sum[m][c] = S::zero(); }
+          }
+          weigh(sum, rows, view, d, rows.first, rows.last);
+          LATHE_FOR(m, kActive) {
+            LATHE_FOR(c, kCount) { put(rows, m, d + c * 16, sum[m][c], merge); }
+          }
+        });
+  }
+
+  // The rows [0, kActive) of `seeing`, each of which sees something.
+  template <class View, int kActive>
+  static void attend_active(int active, const Rows<kRows>& seeing, const View& view, bool merge) {
+    if constexpr (kActive > 1)
+      if (active < kActive) return attend_active<View, kActive - 1>(active, seeing, view, merge);
+    Rows<kActive> rows;
+    rows.tile = seeing.tile;
+    rows.source = seeing.source;
+    rows.segment_start = seeing.segment_start;
+    rows.first = seeing.first;
+    rows.last = seeing.last;
+    for (int m = 0; m < kActive; ++m) {
+      rows.index[m] = seeing.index[m];
+      rows.from[m] = seeing.from[m];
+      rows.to[m] = seeing.to[m];
+    }
+    attend_directly(rows, view, merge);
+  }
 
   static void attend(AttentionTile& tile, const AttentionSource& source, int64_t segment, bool merge) {
-    int index[kRows], from[kRows], to[kRows], active = 0;
+    Rows<kRows> rows;
+    rows.tile = &tile;
+    rows.source = &source;
+    rows.segment_start = segment * kSegmentTokens;
+    rows.first = kSegmentTokens;
+    rows.last = 0;
+    int active = 0;
     for (int row = 0; row < tile.rows; ++row) {
-      const int64_t begin = tile.first[row] - segment * kSegmentTokens, end = tile.last[row] - segment * kSegmentTokens;
-      const int64_t a = begin > 0 ? begin : 0, b = end < kSegmentTokens ? end : kSegmentTokens;
-      if (a >= b) continue;
-      index[active] = row;
-      from[active] = static_cast<int>(a);
-      to[active] = static_cast<int>(b);
+      int from, to;
+      seen(tile, row, segment, from, to);
+      if (from >= to) continue;
+      rows.index[active] = row;
+      rows.from[active] = from;
+      rows.to[active] = to;
+      rows.first = from < rows.first ? from : rows.first;
+      rows.last = to > rows.last ? to : rows.last;
       ++active;
     }
     if (active == 0) return;
-    switch (source.cache.dtype) {
-      case DType::f32: return active_rows<CacheF32, kRows>(active, tile, source, segment, index, from, to, merge);
-      case DType::f16: return active_rows<CacheF16, kRows>(active, tile, source, segment, index, from, to, merge);
-      default: return active_rows<CacheBf16, kRows>(active, tile, source, segment, index, from, to, merge);
-    }
+    const int32_t* pages = source.pages + segment * kSegmentPages;
+    Forms::with_form(source.cache.dtype, [&](auto form) {
+      using View = typename Forms::template Pages<decltype(form)>;
+      attend_active<View, kRows>(active, rows, View{source, pages}, merge);
+    });
   }
+
+  // ---- several tiles ----
+
+  static constexpr int64_t whole_vectors(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+
+  // A panel of kPages pages, and for each row its sums and its scores.
+  static int64_t block_floats(int64_t head_dim, int64_t rows) {
+    return whole_vectors(head_dim) * (kPages * kPageTokens + rows) + rows * kSegmentTokens;
+  }
+
+  // Widens pages [page, page + count) of keys, or of values, into a panel.
+  static Panel widen(float* floats, const AttentionSource& source, const int32_t* pages, int page, int count,
+                     bool values) {
+    const int64_t stride = whole_vectors(source.head_dim);
+    Forms::with_form(source.cache.dtype, [&](auto form) {
+      const typename Forms::template Pages<decltype(form)> view{source, pages};
+      if (values)
+        Forms::widen_values(floats, view, page, count, stride);
+      else
+        Forms::widen_keys(floats, view, page, count);
+    });
+    return {floats, page, source.head_dim, stride};
+  }
+
+  // Adds the values of a panel's keys [begin, end) to a tile's sums [row][stride].
+  static void add_panel(float* sums, const Rows<kRows>& rows, const Panel& panel, int begin, int end) {
+    over_columns(
+        panel.head_dim, [&]<int kCount>(int64_t d) __attribute__((always_inline)) {
+          Floats sum[kRows][kCount];
+          LATHE_FOR(m, kRows) {
+            LATHE_FOR(c, kCount) { sum[m][c] = S::load(sums + m * panel.stride + d + c * 16); }
+          }
+          weigh(sum, rows, panel, d, begin, end);
+          LATHE_FOR(m, kRows) {
+            LATHE_FOR(c, kCount) { S::store(sums + m * panel.stride + d + c * 16, sum[m][c]); }
+          }
+        });
+  }
+
+  static void attend_block(AttentionTile* tiles, int count, const AttentionSource& source, int64_t segment,
+                           float* scratch) {
+    Rows<kRows> all[AttentionTile::kBlockRows / kRows];
+    const int64_t stride = whole_vectors(source.head_dim);
+    float *panel_floats = scratch, *sums = panel_floats + kPages * kPageTokens * stride;
+    float* scores = sums + count * kRows * stride;
+    int first = kSegmentTokens, last = 0;
+    for (int t = 0; t < count; ++t) {
+      Rows<kRows>& rows = all[t];
+      rows.tile = &tiles[t];
+      rows.source = &source;
+      rows.scores = scores + t * kRows * kSegmentTokens;
+      rows.segment_start = segment * kSegmentTokens;
+      rows.first = kSegmentTokens;
+      rows.last = 0;
+      for (int m = 0; m < kRows; ++m) {
+        rows.index[m] = m < tiles[t].rows ? m : 0;
+        rows.from[m] = rows.to[m] = 0;
+        if (m < tiles[t].rows) seen(tiles[t], m, segment, rows.from[m], rows.to[m]);
+        if (!rows.sees(m)) continue;
+        rows.first = rows.from[m] < rows.first ? rows.from[m] : rows.first;
+        rows.last = rows.to[m] > rows.last ? rows.to[m] : rows.last;
+      }
+      first = rows.first < first ? rows.first : first;
+      last = rows.last > last ? rows.last : last;
+    }
+    if (first >= last) return;
+
+    const int32_t* pages = source.pages + segment * kSegmentPages;
+    const int first_page = first / kPageTokens, end_page = (last + kPageTokens - 1) / kPageTokens;
+    // f(panel, rows, begin, end) for the keys [begin, end) of each panel that each tile sees.
+    const auto over_panels = [&](bool values, auto f) __attribute__((always_inline)) {
+      for (int page = first_page; page < end_page; page += kPages) {
+        const int panel_pages = page + kPages < end_page ? kPages : end_page - page;
+        const Panel panel = widen(panel_floats, source, pages, page, panel_pages, values);
+        for (int t = 0; t < count; ++t) {
+          const int begin = page * kPageTokens, end = begin + panel_pages * kPageTokens;
+          const int from = all[t].first > begin ? all[t].first : begin, to = all[t].last < end ? all[t].last : end;
+          if (from < to) f(panel, t, from, to);
+        }
+      }
+    };
+    over_panels(
+        false, [&](const Panel& panel, int t, int from, int to) __attribute__((always_inline)) {
+          score(all[t], panel, from / kPageTokens, (to + kPageTokens - 1) / kPageTokens);
+        });
+    for (int t = 0; t < count; ++t) normalise(all[t], true);
+    __builtin_memset(sums, 0, static_cast<size_t>(count * kRows * stride) * sizeof(float));
+    over_panels(
+        true, [&](const Panel& panel, int t, int from, int to)
+                  __attribute__((always_inline)) { add_panel(sums + t * kRows * stride, all[t], panel, from, to); });
+    for (int t = 0; t < count; ++t)
+      for (int m = 0; m < kRows; ++m)
+        for (int64_t d = 0; all[t].sees(m) && d < source.head_dim; d += 16)
+          put(all[t], m, d, S::load(sums + (t * kRows + m) * stride + d), true);
+  }
+
+  // ---- what the table offers besides ----
 
   static void merge(float* out, float& maximum, float& sum, const float* segment, float segment_maximum,
                     float segment_sum, int64_t head_dim) {
@@ -299,35 +418,7 @@ struct AttentionTiles {
     }
   }
 
-  template <class Cache>
-  static void write_token_of(void* keys, void* values, const float* k, const float* v, int64_t kv_heads,
-                             int64_t head_dim) {
-    typename Cache::Element lanes[16];
-    auto* key = static_cast<typename Cache::Element*>(keys);
-    auto* value = static_cast<typename Cache::Element*>(values);
-    for (int64_t h = 0; h < kv_heads; ++h, k += head_dim, v += head_dim) {
-      for (int64_t d = 0; d < head_dim; d += 16) {
-        const int n = head_dim - d < 16 ? static_cast<int>(head_dim - d) : 16;
-        Cache::store(lanes, S::load_partial(k + d, n));
-        for (int i = 0; i < n; ++i) key[(d + i) * kPageTokens] = lanes[i];
-        Cache::store(lanes, S::load_partial(v + d, n));
-        for (int i = 0; i < n; ++i) value[d + i] = lanes[i];
-      }
-      key += head_dim * kPageTokens;
-      value += head_dim * kPageTokens;
-    }
-  }
-  // One token: keys and values point at its slot in head 0 of its page.
-  static void write_token(void* keys, void* values, DType dtype, const float* k, const float* v, int64_t kv_heads,
-                          int64_t head_dim) {
-    switch (dtype) {
-      case DType::f32: return write_token_of<CacheF32>(keys, values, k, v, kv_heads, head_dim);
-      case DType::f16: return write_token_of<CacheF16>(keys, values, k, v, kv_heads, head_dim);
-      default: return write_token_of<CacheBf16>(keys, values, k, v, kv_heads, head_dim);
-    }
-  }
-
-  static constexpr AttentionKernels kTable{kRows, attend, merge, write_token};
+  static constexpr AttentionKernels kTable{kRows, attend, block_floats, attend_block, merge, Forms::write_token};
 };
 
 }  // namespace lathe::cpu

@@ -31,13 +31,8 @@ Tensor GroupedQueryAttention::operator()(const Tensor& x, const Batch& batch) co
   tap("q", q);
   tap("k", k);
   tap("v", v);
-  if (rotary) {
-    q = rope(q, batch.rope[0]);
-    k = rope(k, batch.rope[0]);
-    tap("q_rope", q);
-    tap("k_rope", k);
-  }
-  const Tensor heads_out = attend(q, k, v, batch, layer, options);  // (N, Hq, D)
+  const HeadSteps steps{.rope = rotary ? &batch.rope[0] : nullptr};
+  const Tensor heads_out = attend(q, k, v, steps, batch, layer, options);  // (N, Hq, D)
   tap("heads", heads_out);
   return o_proj(heads_out.view({n, heads * head_dim}));
 }

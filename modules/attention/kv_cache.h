@@ -1,5 +1,5 @@
 // The paged key-value cache: pages of 16 tokens, and in a page, layer by layer, keys [Hk][D][16] and values
-// [Hk][16][D].
+// [Hk][16][D] in 32, 16 or 8 bits (kernels/paged_attention.h).
 //
 // Keys are transposed so that a vector register holds one component of 16 keys and scores need no horizontal sums. A
 // page holds all layers, so that memory that no sequence has reached is never touched and a page is copied as one
@@ -22,13 +22,13 @@ std::vector<LayerGroup> layer_groups(const ModelConfig& config);
 
 class KVCache {
  public:
-  // `pages[g]` pages for each layer of group g. dtype: f32, f16 or bf16. Contents undefined.
+  // `pages[g]` pages for each layer of group g. dtype: f32, f16, bf16 or q8_0. Contents undefined.
   KVCache(const ModelConfig& config, DType dtype, const std::vector<int64_t>& pages, Device device = {});
 
   DType dtype() const { return dtype_; }
   size_t groups() const { return pages_.size(); }
   size_t group_of(int64_t layer) const { return places_[static_cast<size_t>(layer)].group; }
-  // All pages of a group: (pages, elements of a page over the group's layers).
+  // All pages of a group: (pages, bytes / 4 of a page over the group's layers) i32; only the kernels know the elements.
   const Tensor& pages(size_t group) const { return pages_[group]; }
   cpu::LayerPages layer(int64_t layer) const;
   void copy_page(size_t group, int64_t from, int64_t to);
@@ -40,10 +40,10 @@ class KVCache {
  private:
   struct Place {
     size_t group;
-    int64_t index;  // of the layer within its group
+    size_t index;  // of the layer within its group
   };
   DType dtype_;
-  int64_t layer_elements_;  // of a page's keys in one layer; its values follow them
+  size_t layer_bytes_;  // of a page's keys in one layer; its values follow them
   std::vector<Tensor> pages_;
   std::vector<Place> places_;  // by layer
 };

@@ -4,11 +4,13 @@
 #include "autograd/check_ids.h"
 #include "autograd/ops.h"
 #include "autograd/tape.h"
+#include "tensor/profiler.h"
 
 namespace lathe {
 namespace {
 
 void look_up(const Tensor& y, const Parameter& table, const Tensor& ids) {
+  const ProfileScope profile([&] { return ProfiledCall{"embedding", 8 * ids.dim(0) * y.dim(1)}; });
   const int64_t n = ids.dim(0), columns = y.dim(1);
   const int32_t* id = ids.data<int32_t>();
   const Tensor& w = table.value;

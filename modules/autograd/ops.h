@@ -38,6 +38,14 @@ Tensor rms_norm(const Tensor& x, const Parameter& w, double eps, double offset =
 // x (..., n), w (n), b (n) or null.
 Tensor layer_norm(const Tensor& x, const Parameter& w, const Parameter* b, double eps);
 
+// A residual stream's sum and what a norm makes of it: sum = a + b, normal = norm(sum). One pass where nothing is
+// recorded, add and the norm where it is; the bits are the same.
+struct NormalisedSum {
+  Tensor sum, normal;
+};
+NormalisedSum add_rms_norm(const Tensor& a, const Tensor& b, const Parameter& w, double eps, double offset = 0.0);
+NormalisedSum add_layer_norm(const Tensor& a, const Tensor& b, const Parameter& w, const Parameter* bias, double eps);
+
 // ---- positions ----
 
 // cos and sin of every token's angles, (N, R / 2) each, in the dtype of the activations.

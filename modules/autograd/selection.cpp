@@ -3,6 +3,7 @@
 #include "autograd/ops.h"
 #include "autograd/tape.h"
 #include "kernels/embedding.h"
+#include "tensor/profiler.h"
 
 namespace lathe {
 Tensor slice_columns(const Tensor& x, int64_t begin, int64_t width) {
@@ -16,6 +17,7 @@ Tensor slice_columns(const Tensor& x, int64_t begin, int64_t width) {
 }
 
 Tensor select_rows(const Tensor& x, const Tensor& rows) {
+  const ProfileScope profile([&] { return ProfiledCall{"select_rows", 8 * rows.dim(0) * x.dim(1)}; });
   check(x.rank() == 2, "select_rows", "x must be (N, C), found {}", x);
   check_ids("select_rows", "row", rows, x.dim(0));
   Tensor y = Tensor::empty({rows.dim(0), x.dim(1)}, x.dtype(), x.device());  // (R, C)

@@ -19,12 +19,11 @@ struct PreNormBlock {
 
   Tensor operator()(const Tensor& input, const Batch& batch) const {  // (N, C) -> (N, C)
     const TapScope scope("layers", self_attn.layer);
-    Tensor n = input_layernorm(input);  // (N, C)
-    tap("input_layernorm", n);
-    Tensor y = self_attn(n, batch);  // (N, C)
+    const Tensor normal = input_layernorm(input);  // (N, C)
+    tap("input_layernorm", normal);
+    Tensor y = self_attn(normal, batch);  // (N, C)
     tap("self_attn", y);
-    const Tensor x = add(input, y);   // (N, C)
-    n = post_attention_layernorm(x);  // (N, C)
+    const auto [x, n] = post_attention_layernorm.of_sum(input, y);  // (N, C): input + y, and its norm
     tap("post_attention_layernorm", n);
     y = mlp(n);  // (N, C)
     tap("mlp", y);

@@ -1,6 +1,5 @@
 // lathe bench: prefill and decode speed of one model, or the throughput of a random workload.
 #include <fmt/core.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <memory>
@@ -8,9 +7,12 @@
 
 #include "cli/commands.h"
 #include "cli/engine_options.h"
+#include "cli/profile_report.h"
 #include "generate/generate.h"
+#include "llm/weight_reads.h"
 #include "tensor/cpu_features.h"
 #include "tensor/memory_bandwidth.h"
+#include "tensor/process_memory.h"
 #include "tensor/random.h"
 #include "tensor/threads.h"
 
@@ -32,12 +34,6 @@ Json summary(std::vector<double> values) {
   const size_t n = values.size();
   const double median = n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
   return {{"median", median}, {"min", values.front()}, {"max", values.back()}};
-}
-
-int64_t peak_memory_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return int64_t{usage.ru_maxrss} * 1024;
 }
 
 // `seed` and `request` fix the ids, whatever the machine.
@@ -102,15 +98,17 @@ void run(const Options& o) {
   options.prefix_cache = false;  // the rounds repeat their prompts, which are to be computed each time
   Engine engine(*loaded.model, nullptr, options);
   const int64_t vocab_size = loaded.model->config.vocab_size;
+  ProfileReport profile(o.model);
   Json result = o.requests > 0 ? measure_workload(o, engine, vocab_size) : measure_speed(o, engine, vocab_size);
-  const size_t weights = weight_bytes(*loaded.model);
-  result["peak_memory_bytes"] = peak_memory_bytes();
-  result["weight_bytes"] = weights;
+  result["peak_memory_bytes"] = peak_resident_memory();
+  profile.finish();
+  result["weight_bytes"] = weight_bytes(*loaded.model);
   const double bandwidth = measure_read_bandwidth();
   result["read_bandwidth_gb_s"] = bandwidth / 1e9;
   if (o.requests == 0)
     result["decode_bandwidth_share"] = result["decode_tokens_per_second"]["median"].get<double>() *
-                                       static_cast<double>(weights) / static_cast<double>(o.batch) / bandwidth;
+                                       static_cast<double>(decode_weight_bytes(*loaded.model)) /
+                                       static_cast<double>(o.batch) / bandwidth;
   result["threads"] = thread_team().size();
   result["device"] = "cpu";
   result["cpu_isa"] = name(cpu_isa());

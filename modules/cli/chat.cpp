@@ -4,6 +4,7 @@
 #include "cli/chat_session.h"
 #include "cli/commands.h"
 #include "cli/line_reader.h"
+#include "cli/profile_report.h"
 
 namespace lathe {
 namespace {
@@ -17,13 +18,14 @@ struct Options {
 // In a terminal an error is told and the chat goes on; from a pipe it ends the program, as everywhere else.
 void run(const Options& o) {
   ChatSession session(o.model, o.request, o.system);
+  ProfileReport profile(o.model);
   LineReader reader(default_history_file());
   if (reader.is_terminal())
     fmt::print(stderr, "lathe: /help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves\n");
   while (true) {
     std::string text;
     const LineEditor::Outcome outcome = reader.read(text);
-    if (outcome == LineEditor::Outcome::end) return;
+    if (outcome == LineEditor::Outcome::end) return profile.finish();
     if (outcome == LineEditor::Outcome::interrupted) {
       if (text.empty()) fmt::print(stderr, "lathe: Ctrl-D or /exit leaves\n");
       continue;
@@ -35,7 +37,7 @@ void run(const Options& o) {
       else if (text.starts_with("//"))
         session.ask(text.substr(1));
       else if (!session.command(text))
-        return;
+        return profile.finish();
     } catch (const Error& e) {
       if (!reader.is_terminal()) throw;
       fmt::print(stderr, "lathe: error: {}\n", e.what());

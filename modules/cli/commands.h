@@ -14,6 +14,7 @@ void add_inspect(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_models(CLI::App& app);
 void add_perplexity(CLI::App& app);
+void add_plan(CLI::App& app);
 void add_render_chat(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_trace(CLI::App& app);

@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/figures.h"
 #include "cli/model_options.h"
+#include "cli/profile_report.h"
 #include "cli/progress.h"
 #include "evaluate/multiple_choice.h"
 
@@ -63,6 +64,7 @@ void run(const Options& o) {
   const size_t wanted = o.limit > 0 ? std::min(file.tasks.size(), static_cast<size_t>(o.limit)) : file.tasks.size();
   Accuracy accuracy;
   std::vector<MultipleChoiceScore> scores;
+  ProfileReport profile(o.model);
   {
     Progress progress;
     scores = score_choices(
@@ -95,6 +97,7 @@ void run(const Options& o) {
     print_figures(result);
   }
   std::fflush(stdout);
+  profile.finish();
   if (interrupted) throw Error("interrupted");
 }
 

@@ -10,7 +10,9 @@
 
 #include "cli/commands.h"
 #include "cli/engine_options.h"
+#include "cli/profile_report.h"
 #include "cli/request_file.h"
+#include "tensor/process_memory.h"
 
 namespace lathe {
 namespace {
@@ -58,9 +60,11 @@ std::shared_ptr<const Tokenizer> tokenizer_for(const std::vector<PromptedRequest
   }
 }
 
-void print_timing(const GenerationTiming& t) {
+void print_timing(const GenerationTiming& t, bool verbose) {
   fmt::print(stderr, "lathe: prompt {} tokens, {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s\n", t.prefill_tokens,
              t.prefill_tokens_per_second(), t.decode_tokens, t.decode_tokens_per_second());
+  if (verbose)
+    fmt::print(stderr, "lathe: peak resident memory {:.1f} MB\n", static_cast<double>(peak_resident_memory()) / 1e6);
 }
 
 void print_results(const Options& o, const GenerationResult& result, double load_seconds, bool streamed) {
@@ -107,11 +111,13 @@ void run(const Options& o, bool prompt_given) {
     std::fflush(stdout);
   };
   std::signal(SIGINT, [](int) { interrupted = 1; });
+  ProfileReport profile(o.model);
   const GenerationResult result = generate(engine, requests, callbacks);
   if (streaming) fmt::print("\n");
   print_results(o, result, load_time.count(), streaming);
   std::fflush(stdout);  // before the timing appears on standard error
-  print_timing(result.timing);
+  print_timing(result.timing, o.model.verbose);
+  profile.finish();
   if (!o.speculate.empty()) print_speculation(engine.speculation());
   if (interrupted != 0) throw Error("interrupted");
 }

@@ -3,6 +3,7 @@
 
 #include "cli/commands.h"
 #include "cli/model_options.h"
+#include "cli/profile_report.h"
 #include "formats/npy.h"
 
 namespace lathe {
@@ -15,15 +16,18 @@ void add_logits(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("logits", "write the logits of given tokens");
   o->model.declare(*command);
-  command->add_option("--tokens", o->tokens, "ids separated by commas")->required();
+  command->add_option("--tokens", o->tokens, "ids separated by commas; - reads them from standard input")->required();
   command->add_option("--output", o->output, "float32 [tokens, vocab_size] as .npy")->required();
   command->footer("Example: lathe logits --model models/SmolLM2-135M --tokens 504,3575,282 --output logits.npy");
   command->callback([o] {
-    const std::vector<int32_t> tokens = parse_tokens(o->tokens);
+    const std::vector<int32_t> tokens = parse_tokens(o->tokens == "-" ? read_text("-") : o->tokens);
     const LoadedModel loaded = o->model.load();
     check_tokens(tokens, loaded.model->config.vocab_size);
     check_context(static_cast<int64_t>(tokens.size()), o->model.context_limit(loaded.model->config));
-    write_npy(o->output, all_logits(*loaded.model, tokens, o->model.cache_dtype(loaded)));
+    ProfileReport profile(o->model);
+    const Tensor logits = all_logits(*loaded.model, tokens, o->model.cache_dtype(loaded));
+    profile.finish();
+    write_npy(o->output, logits);
   });
 }
 

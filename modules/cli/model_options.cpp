@@ -6,12 +6,11 @@
 #include <charconv>
 #include <chrono>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
 
-#include "tensor/cpu_features.h"
+#include "cli/start_line.h"
 #include "tensor/threads.h"
 
 namespace lathe {
@@ -20,13 +19,25 @@ void ModelOptions::declare(CLI::App& command) {
   command.add_option("--model", model, "folder, file, or name of a model")->required();
   command.add_option("--dtype", dtype, "auto, float32, bfloat16 or float16")->capture_default_str();
   command.add_option("--quantize", quantize, "quantise on load: q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k");
-  command.add_option("--kv-cache-dtype", kv_cache_dtype, "float32, float16 or bfloat16; default: as --dtype suggests");
+  command.add_option("--kv-cache-dtype", kv_cache_dtype,
+                     "float32, float16, bfloat16 or q8_0; default: as --dtype suggests");
   command.add_option("--kv-memory", kv_memory, "memory for the key-value cache, such as 512MiB");
   command.add_option("--device", device, "cpu")->capture_default_str();
   command.add_option("--threads", threads, "default: the physical cores that the process may use")
       ->check(CLI::Range(1, 1024));
   command.add_option("--context", context, "longest sequence; default: the model's limit")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
+  command
+      .add_option_function<std::string>(
+          "--profile",
+          [this](const std::string& file) {
+            profile = true;
+            profile_trace = file;
+          },
+          "time, bytes and share of the ceiling by operation; a file: a trace of every "
+          "call, for the browser's viewer")
+      ->expected(0, 1)
+      ->type_name("[F.json]");
   command.add_flag("--deterministic", deterministic,
                    "the same bits whatever else is in the batch: always so on the CPU");
   command.add_flag("--verbose", verbose, "say more on standard error");
@@ -52,21 +63,28 @@ void check_device(const std::string& device) {
 
 }  // namespace
 
-LoadedModel ModelOptions::load(bool trainable) const {
-  check_device(device);
-  if (threads > 0) set_threads(threads);
+LoadOptions ModelOptions::load_options() const {
   LoadOptions options;
   options.dtype = parse_compute_dtype(dtype);
-  options.trainable = trainable;
   options.quantize = parse_quantize(quantize);
+  return options;
+}
+
+void ModelOptions::apply_machine_options() const {
+  check_device(device);
+  if (threads > 0) set_threads(threads);
+}
+
+LoadedModel ModelOptions::load(bool trainable) const {
+  apply_machine_options();
+  LoadOptions options = load_options();
+  options.trainable = trainable;
   const auto start = std::chrono::steady_clock::now();
   LoadedModel loaded = load_model(model, options);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   for (const std::string& warning : loaded.warnings) fmt::print(stderr, "lathe: warning: {}\n", warning);
+  print_start_line(loaded, dtype);
   const ModelConfig& config = loaded.model->config;
-  fmt::print(stderr, "lathe: {} on {} thread{}, {}, --dtype {}, weights {} {:.1f} MB\n", config.architecture,
-             thread_team().size(), thread_team().size() == 1 ? "" : "s", name(cpu_isa()), dtype,
-             name(loaded.weight_dtype), static_cast<double>(weight_bytes(*loaded.model)) / 1e6);
   if (verbose)
     fmt::print(stderr, "lathe: {} in {:.2f} s: {} parameters, {} layers; cache {}, context {}\n",
                loaded.checkpoint.path, seconds.count(), count_parameters(*loaded.model), config.num_hidden_layers,
@@ -79,8 +97,9 @@ DType ModelOptions::cache_dtype(const LoadedModel& loaded) const {
   if (kv_cache_dtype == "float32") return DType::f32;
   if (kv_cache_dtype == "float16") return DType::f16;
   if (kv_cache_dtype == "bfloat16") return DType::bf16;
+  if (kv_cache_dtype == "q8_0") return DType::q8_0;
   throw UsageError(
-      fmt::format("--kv-cache-dtype: expected float32, float16 or bfloat16, found \"{}\"", kv_cache_dtype));
+      fmt::format("--kv-cache-dtype: expected float32, float16, bfloat16 or q8_0, found \"{}\"", kv_cache_dtype));
 }
 
 int64_t ModelOptions::context_limit(const ModelConfig& config) const {
@@ -145,35 +164,6 @@ std::string read_text(const std::string& path) {
   std::string text{std::istreambuf_iterator<char>(file), {}};
   if (file.bad()) throw Error(fmt::format("{}: cannot be read", path));
   return text;
-}
-
-std::shared_ptr<const Tokenizer> load_tokenizer_file(const std::string& path, const std::string& pattern) {
-  auto tokenizer = Tokenizer::load(path, pattern);
-  for (const std::string& warning : tokenizer->warnings()) fmt::print(stderr, "lathe: warning: {}\n", warning);
-  return tokenizer;
-}
-
-std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
-  return load_tokenizer_file(checkpoint.format == CheckpointFormat::gguf ? checkpoint.path : checkpoint.folder);
-}
-
-std::shared_ptr<const Tokenizer> load_tokenizer_of(const std::string& model, const std::string& pattern) {
-  const std::filesystem::path path = resolve_model(model);
-  const bool weights = path.extension() == ".safetensors" || path.extension() == ".bin";
-  return load_tokenizer_file(weights ? path.parent_path().string() : path.string(), pattern);
-}
-
-std::string chat_template_of(const Tokenizer& tokenizer, const std::string& model) {
-  if (tokenizer.chat_template()) return *tokenizer.chat_template();
-  throw Error(fmt::format("{}: the model has no chat template", model),
-              "a base model completes text: give it a --prompt without --chat");
-}
-
-ChatTemplate::Inputs chat_inputs(const Tokenizer& tokenizer) {
-  ChatTemplate::Inputs inputs;
-  if (const auto id = tokenizer.bos()) inputs.variables["bos_token"] = tokenizer.token_text(*id);
-  if (const auto id = tokenizer.eos()) inputs.variables["eos_token"] = tokenizer.token_text(*id);
-  return inputs;
 }
 
 }  // namespace lathe

@@ -17,12 +17,19 @@ struct ModelOptions {
   std::string model, dtype = "auto", kv_cache_dtype, kv_memory, quantize, device = "cpu";
   int threads = 0;
   int64_t context = 0;
+  bool profile = false;
+  std::string profile_trace;  // --profile's file; empty: the table alone
   bool verbose = false;
   bool deterministic = false;  // the CPU computes so in any case
 
   void declare(CLI::App& command);
-  // Loads the model, prints warnings and the start line (threads, instruction set, dtype, weights) on standard error.
+  // Loads the model, prints warnings and the start line on standard error: threads, instruction set, dtype, weights,
+  // how fast this machine reads them just now, and the tokens per second that this allows.
   LoadedModel load(bool trainable = false) const;
+  // --dtype and --quantize.
+  LoadOptions load_options() const;
+  // Checks --device and takes --threads over.
+  void apply_machine_options() const;
   // The cache's dtype: --kv-cache-dtype, or what the model's dtype suggests.
   DType cache_dtype(const LoadedModel& loaded) const;
   // --context checked against the model's limit: rotary models may be taken further with a warning, learned positions

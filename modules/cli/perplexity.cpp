@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/figures.h"
 #include "cli/model_options.h"
+#include "cli/profile_report.h"
 #include "cli/progress.h"
 
 namespace lathe {
@@ -96,6 +97,7 @@ void run(const Options& o) {
   std::optional<ScoredModel> reference;
   if (other) reference = {other->loaded.model.get(), other->cache_dtype};
   PerplexityReport report;
+  ProfileReport profile(o.model);
   {
     Progress progress;
     report = measure_perplexity({loaded.model.get(), o.model.cache_dtype(loaded)}, reference, ids, protocol,
@@ -117,6 +119,7 @@ void run(const Options& o) {
   else
     print_figures(figures);
   std::fflush(stdout);
+  profile.finish();
   if (report.interrupted) throw Error("interrupted");
 }
 

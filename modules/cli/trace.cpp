@@ -8,6 +8,7 @@
 #include "autograd/tape.h"
 #include "cli/commands.h"
 #include "cli/model_options.h"
+#include "cli/profile_report.h"
 #include "common/observer.h"
 #include "formats/safetensors.h"
 
@@ -86,6 +87,7 @@ void add_trace(CLI::App& app) {
     check_context(static_cast<int64_t>(tokens.size()), o->model.context_limit(model.config));
     const RopeFrequencies rope = rope_frequencies(model.config, static_cast<int64_t>(tokens.size()));
     const Batch batch = whole_sequence(model, tokens, rope);
+    ProfileReport profile(o->model);
     Recorder recorder(o->filter);
     {
       const Observer::Scope observing(recorder);
@@ -95,6 +97,7 @@ void add_trace(CLI::App& app) {
     NamedTensors all = std::move(recorder.taps);
     if (o->gradients)
       for (auto& entry : gradients(loaded, batch, tokens)) all.push_back(std::move(entry));
+    profile.finish();
     write_safetensors(o->output, all, {{"format", "pt"}});
     fmt::print(stderr, "lathe: wrote {} tensors to {}\n", all.size(), o->output);
   });

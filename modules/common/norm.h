@@ -18,6 +18,8 @@ struct RmsNorm {
       : weight(Parameter::Kind::norm, {width}), eps(eps), offset(offset) {}
 
   Tensor operator()(const Tensor& x) const { return rms_norm(x, weight, eps, offset); }  // (..., C) -> (..., C)
+  // x + y, and the norm of that.
+  NormalisedSum of_sum(const Tensor& x, const Tensor& y) const { return add_rms_norm(x, y, weight, eps, offset); }
 
   void visit(Visitor& v) { v("weight", weight); }
 };
@@ -35,6 +37,10 @@ struct LayerNorm {
 
   Tensor operator()(const Tensor& x) const {  // (..., C) -> (..., C)
     return layer_norm(x, weight, bias ? &*bias : nullptr, eps);
+  }
+  // x + y, and the norm of that.
+  NormalisedSum of_sum(const Tensor& x, const Tensor& y) const {
+    return add_layer_norm(x, y, weight, bias ? &*bias : nullptr, eps);
   }
 
   void visit(Visitor& v) {

@@ -7,6 +7,7 @@
 
 #include "generate/kv_memory.h"
 #include "generate/stop_strings.h"
+#include "tensor/profiler.h"
 
 namespace lathe {
 
@@ -142,14 +143,17 @@ StepReport Engine::step() {
   report.preempted = plan.preempted;
   report.sequences = std::ssize(plan.items);
   if (plan.items.empty()) return report;
+  const bool decoding = std::all_of(plan.items.begin(), plan.items.end(), [](const auto& i) { return i.decodes(); });
+  const ProfileScope profile([&] {
+    return ProfiledCall{decoding ? "decode" : "prefill", 0, 0, ProfiledCall::Kind::phase};
+  });
 
   const Tensor logits = run(plan);  // (R, V)
   scheduler_->commit(plan);
   int64_t row = 0;
   for (const StepPlan::Item& item : plan.items) {
     Sequence& s = *item.sequence;
-    const bool decodes = item.new_tokens == 1 && s.length() > s.prompt_tokens;
-    (decodes ? report.decoded_tokens : report.prompt_tokens) += item.new_tokens;
+    (item.decodes() ? report.decoded_tokens : report.prompt_tokens) += item.new_tokens;
     if (s.remaining() > 0) continue;  // the rest of its prompt comes later
     const std::vector<int32_t> draft(s.draft.begin(), s.draft.begin() + item.drafted);
     s.draft.clear();
@@ -213,6 +217,7 @@ bool Engine::take_token(Generation& g, std::span<float> logits) {
   event.sequence = g.index;
   SampledToken sampled;
   try {
+    const ProfileScope profile([&] { return ProfiledCall{"sample", static_cast<int64_t>(logits.size_bytes())}; });
     const SampleKey key{g.seed, static_cast<uint64_t>(g.index), static_cast<uint64_t>(g.sequence.length())};
     sampled = sampler_.sample(logits, request.sampling, g.history, key, request.logprobs);
   } catch (const Error& error) {  // of this sequence alone

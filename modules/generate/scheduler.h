@@ -28,6 +28,8 @@ struct StepPlan {
     Sequence* sequence;
     int64_t new_tokens;   // tokens [cached, cached + new_tokens) are computed
     int64_t drafted = 0;  // and so many of the sequence's draft behind them
+    // Before the step is carried out: whether it brings one token of an answer and no part of a prompt.
+    bool decodes() const { return new_tokens == 1 && sequence->length() > sequence->prompt_tokens; }
     // Whether they are the last ones known, so that the next one can be sampled.
     bool samples() const { return new_tokens == sequence->remaining(); }
   };

@@ -6,6 +6,7 @@
 
 #include "autograd/convert.h"
 #include "tensor/cpu_features.h"
+#include "tensor/storage.h"
 #include "tensor/threads.h"
 
 namespace lathe {
@@ -67,16 +68,6 @@ DType most_common_dtype(const Checkpoint& checkpoint) {
   return best;
 }
 
-DType cache_dtype_of(DType weight, ComputeDtype dtype) {
-  switch (dtype) {
-    case ComputeDtype::float32: return DType::f32;
-    case ComputeDtype::bfloat16: return DType::bf16;
-    case ComputeDtype::float16: return DType::f16;
-    case ComputeDtype::automatic: break;
-  }
-  return weight == DType::f32 || weight == DType::bf16 ? weight : DType::f16;
-}
-
 Tensor quantise(const Tensor& value, DType dtype) {
   const Tensor wide = convert(value, DType::f32);
   const int64_t rows = wide.rows(), columns = wide.dim(-1);
@@ -97,20 +88,26 @@ std::optional<DType> block_format_for(DType wanted, int64_t columns) {
   return columns % info(wanted).block_size == 0 ? std::optional(wanted) : std::nullopt;
 }
 
-void prepare(Parameter& p, const LoadOptions& options, bool tied) {
+void prepare(Parameter& p, const LoadOptions& options, bool is_head) {
   if (options.trainable) {
     p.value = convert(p.value, DType::f32);
     return;
   }
-  const bool matrix = p.kind == Parameter::Kind::matrix || (p.kind == Parameter::Kind::embedding && tied);
-  // A table that is only looked up stays in the mapped file: its rows are read one by one.
-  if (p.kind == Parameter::Kind::embedding && !matrix) return;
-  if (matrix && options.quantize)
-    if (const auto format = block_format_for(*options.quantize, p.shape[-1])) p.value = quantise(p.value, *format);
+  const auto [place, dtype] = placement_of(p, p.value.dtype(), options, is_head);
+  if (place == WeightPlacement::Place::file) return;
+  if (place == WeightPlacement::Place::packed && dtype != p.value.dtype()) p.value = quantise(p.value, dtype);
   p.prepare_for_inference(arithmetic_of(p.value.dtype(), options.dtype));
 }
 
 }  // namespace
+
+WeightPlacement placement_of(const Parameter& p, DType stored, const LoadOptions& options, bool is_head) {
+  using Place = WeightPlacement::Place;
+  if (p.kind == Parameter::Kind::norm || p.kind == Parameter::Kind::bias) return {Place::plain, DType::f32};
+  if (p.kind == Parameter::Kind::embedding && !is_head) return {Place::file, stored};
+  const auto format = options.quantize ? block_format_for(*options.quantize, p.shape[-1]) : std::nullopt;
+  return {Place::packed, format.value_or(stored)};
+}
 
 ComputeDtype parse_compute_dtype(const std::string& name) {
   if (name == "auto") return ComputeDtype::automatic;
@@ -132,7 +129,17 @@ Arithmetic arithmetic_of(DType weight, ComputeDtype dtype) {
   return weight == DType::bf16 && cpu_isa() == CpuIsa::amx ? Arithmetic::bf16 : Arithmetic::f32;
 }
 
-LoadedModel load_model(const std::string& model, const LoadOptions& options) {
+DType cache_dtype_of(DType weight, ComputeDtype dtype) {
+  switch (dtype) {
+    case ComputeDtype::float32: return DType::f32;
+    case ComputeDtype::bfloat16: return DType::bf16;
+    case ComputeDtype::float16: return DType::f16;
+    case ComputeDtype::automatic: break;
+  }
+  return weight == DType::f32 || weight == DType::bf16 ? weight : DType::f16;
+}
+
+LoadedModel open_model(const std::string& model, const LoadOptions& options) {
   LoadedModel loaded;
   loaded.checkpoint = open_checkpoint(model);
   Checkpoint& checkpoint = loaded.checkpoint;
@@ -144,10 +151,17 @@ LoadedModel load_model(const std::string& model, const LoadOptions& options) {
   loaded.cache_dtype = cache_dtype_of(loaded.weight_dtype, options.dtype);
 
   loaded.model = family.make(checkpoint.config);
-  const bool tied = checkpoint.config.tie_word_embeddings;
+  return loaded;
+}
+
+LoadedModel load_model(const std::string& model, const LoadOptions& options) {
+  LoadedModel loaded = open_model(model, options);
+  Checkpoint& checkpoint = loaded.checkpoint;
+  const Parameter* head = loaded.model->head().weight;
   load_parameters(named_parameters(*loaded.model), checkpoint.tensors, loaded.mapping, checkpoint.path,
-                  [&](Parameter& p) { prepare(p, options, tied); });
+                  [&](Parameter& p) { prepare(p, options, &p == head); });
   checkpoint.tensors.clear();
+  StoragePool::trim();  // the copies that weights were prepared by, of sizes that running has no use for
   return loaded;
 }
 

@@ -27,7 +27,7 @@ struct LoadOptions {
 
 struct LoadedModel {
   std::unique_ptr<CausalLM> model;
-  Checkpoint checkpoint;       // its tensors are released
+  Checkpoint checkpoint;       // its tensors are released once they are loaded
   WeightMapping mapping;       // as it was applied; to_checkpoint reads it backwards
   std::string missing_prefix;  // what the file's names lack of the mapping's (bare base models); empty: nothing
   std::vector<std::string> warnings;
@@ -35,6 +35,22 @@ struct LoadedModel {
   DType weight_dtype = DType::f32;  // of most of the weights' bytes, as stored
 };
 
+// Where inference keeps a weight, and as what.
+struct WeightPlacement {
+  enum class Place : uint8_t {
+    packed,  // in the layout of the kernels
+    plain,   // norms and biases
+    file,    // tables that are only looked up: their rows are read from the mapped file, one by one
+  };
+  Place place;
+  DType dtype;
+};
+// Of a parameter that the file has as `stored`; `is_head`: whether the output head multiplies by it.
+WeightPlacement placement_of(const Parameter& parameter, DType stored, const LoadOptions& options, bool is_head);
+
+// Everything that loading decides before it reads a weight: the checkpoint with its tensors, the mapping, the head, the
+// model, whose parameters have no value yet.
+LoadedModel open_model(const std::string& model, const LoadOptions& options = {});
 // `model` as on the command line. Throws Error with the one report of missing, unexpected and misshapen tensors.
 // A head that the file lacks is the embedding table; one that a tied config has besides an equal table is skipped,
 // and one that differs from it is used.
@@ -46,5 +62,7 @@ NamedTensors as_stored(const LoadedModel& loaded, const NamedTensors& by_paramet
 
 // What the weights of a dtype are multiplied with under `dtype`.
 Arithmetic arithmetic_of(DType weight, ComputeDtype dtype);
+// The cache's dtype where nobody says otherwise.
+DType cache_dtype_of(DType weight, ComputeDtype dtype);
 
 }  // namespace lathe

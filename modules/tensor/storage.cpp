@@ -2,10 +2,13 @@
 // memory.
 #include "tensor/storage.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdlib>
+#include <fstream>
 #include <mutex>
+#include <string>
 
 #include "tensor/errors.h"
 
@@ -40,12 +43,23 @@ SizeClass size_class(size_t bytes) {
   return {rounded, 8 * log2 + (rounded - (size_t{1} << log2)) / (log2 >= 3 ? size_t{1} << (log2 - 3) : 1)};
 }
 
+size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+// Whether the system grants huge pages to who asks ("[always] madvise never" says so for everybody).
+bool huge_pages_granted() {
+  std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
+  std::string line;
+  return std::getline(file, line) && line.find("[never]") == std::string::npos;
+}
+
 // From 4 MiB, blocks ask for huge pages: packed weights are streamed once a token, and their first touch faults in
 // 2 MiB at a time where the system grants it.
+bool wants_huge_pages(size_t bytes) { return bytes >= 2 * kHugePage; }
+
 void* system_allocate(size_t bytes) {
-  const bool huge = bytes >= 2 * kHugePage;
+  const bool huge = wants_huge_pages(bytes);
   const size_t alignment = huge ? kHugePage : kAlignment;
-  void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  void* block = std::aligned_alloc(alignment, round_up(bytes, alignment));
   if (!block) throw Error(fmt::format("tensor: out of memory, {} bytes asked", bytes));
 #if defined(__linux__)
   if (huge) madvise(block, bytes, MADV_HUGEPAGE);
@@ -168,5 +182,13 @@ void StoragePool::set_limit(size_t bytes) {
   if (bytes < kept_bytes()) trim();
 }
 void StoragePool::trim() { pool().trim(); }
+
+size_t StoragePool::block_bytes(size_t bytes) { return size_class(BlockAllocator<Nothing>::kHeader + bytes).bytes; }
+size_t StoragePool::resident_bytes(size_t bytes, size_t touched) {
+  constexpr size_t kPage = 4096;
+  static const bool granted = huge_pages_granted();
+  const size_t block = block_bytes(bytes), unit = granted && wants_huge_pages(block) ? kHugePage : kPage;
+  return std::min(round_up(touched + BlockAllocator<Nothing>::kHeader, unit), round_up(block, kPage));
+}
 
 }  // namespace lathe

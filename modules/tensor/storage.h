@@ -26,6 +26,11 @@ struct StoragePool {
   static size_t kept_bytes();
   static void set_limit(size_t bytes);
   static void trim();  // gives everything kept back to the system
+
+  // For those who plan memory: the size of the block that serves a request, and how much of it is resident once its
+  // first `touched` bytes were written: whole pages, huge ones where such a block gets them.
+  static size_t block_bytes(size_t bytes);
+  static size_t resident_bytes(size_t bytes, size_t touched);
 };
 
 }  // namespace lathe

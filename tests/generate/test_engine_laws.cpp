@@ -72,12 +72,36 @@ size_t memory_for(const ModelConfig& config, DType dtype, int64_t pages) {
   return bytes;
 }
 
+void check_preempted(const ModelConfig& config, DType cache_dtype) {
+  const auto model = make_tiny(config);
+  std::vector<Request> list = requests(12, 78);
+  for (Request& r : list) r.max_new_tokens += 30;
+  EngineOptions options;
+  options.context = 128;
+  options.max_batch_tokens = 20;
+  options.max_sequences = 8;
+  options.cache_dtype = cache_dtype;
+  options.kv_memory = memory_for(config, cache_dtype, 8);
+  Engine engine(*model, nullptr, options);
+  std::vector<std::vector<Completion>> completions(list.size());
+  for (size_t i = 0; i < list.size(); ++i) {
+    completions[i].resize(static_cast<size_t>(list[i].num_sequences));
+    engine.submit(list[i], [&completions, i](const GenerationEvent& e) {
+      if (e.completion) completions[i][static_cast<size_t>(e.sequence)] = *e.completion;
+    });
+  }
+  int64_t preempted = 0;
+  while (!engine.idle()) preempted += engine.step().preempted;
+  CHECK(preempted > 0);
+  CHECK(fingerprints({completions, {}}) == one_by_one(*model, list, cache_dtype));
+}
+
 }  // namespace
 
 TEST_CASE("batched, chunked, preempted and shared = alone") {
   for (const ModelConfig& config : {tiny_llama(), tiny_windowed_llama(), tiny_gpt2()}) {
-    for (const bool quantised : {false, true}) {
-      const DType cache_dtype = quantised ? DType::f16 : DType::f32;
+    for (const DType cache_dtype : {DType::f32, DType::f16, DType::q8_0}) {
+      const bool quantised = cache_dtype != DType::f32;
       const auto model = quantised ? make_tiny(config, DType::q4_0, Arithmetic::int8) : make_tiny(config);
       const std::vector<Request> list = requests(12, 77);
       const std::vector<std::string> expected = one_by_one(*model, list, cache_dtype);
@@ -86,7 +110,7 @@ TEST_CASE("batched, chunked, preempted and shared = alone") {
         options.cache_dtype = cache_dtype;
         options.max_batch_tokens = budget;
         options.max_sequences = std::min<int64_t>(budget, 8);
-        INFO(config.architecture << ", quantised " << quantised << ", budget " << budget);
+        INFO(config.architecture << ", cache " << name(cache_dtype) << ", budget " << budget);
         Engine engine(*model, nullptr, options);
         CHECK(fingerprints(generate(engine, list)) == expected);
         CHECK(fingerprints(generate(engine, list)) == expected);  // over used pages
@@ -96,28 +120,8 @@ TEST_CASE("batched, chunked, preempted and shared = alone") {
 }
 
 TEST_CASE("preempted and recomputed = not") {
-  for (const ModelConfig& config : {tiny_llama(), tiny_windowed_llama(), tiny_gpt2()}) {
-    const auto model = make_tiny(config);
-    std::vector<Request> list = requests(12, 78);
-    for (Request& r : list) r.max_new_tokens += 30;
-    EngineOptions options;
-    options.context = 128;
-    options.max_batch_tokens = 20;
-    options.max_sequences = 8;
-    options.kv_memory = memory_for(config, DType::f32, 8);
-    Engine engine(*model, nullptr, options);
-    std::vector<std::vector<Completion>> completions(list.size());
-    for (size_t i = 0; i < list.size(); ++i) {
-      completions[i].resize(static_cast<size_t>(list[i].num_sequences));
-      engine.submit(list[i], [&completions, i](const GenerationEvent& e) {
-        if (e.completion) completions[i][static_cast<size_t>(e.sequence)] = *e.completion;
-      });
-    }
-    int64_t preempted = 0;
-    while (!engine.idle()) preempted += engine.step().preempted;
-    CHECK(preempted > 0);
-    CHECK(fingerprints({completions, {}}) == one_by_one(*model, list, DType::f32));
-  }
+  for (const ModelConfig& config : {tiny_llama(), tiny_windowed_llama(), tiny_gpt2()})
+    for (const DType cache_dtype : {DType::f32, DType::q8_0}) check_preempted(config, cache_dtype);
 }
 
 TEST_CASE("the sequences of a request share its prompt and differ by their index alone") {

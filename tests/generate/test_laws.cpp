@@ -81,6 +81,7 @@ constexpr Setting kSettings[] = {
     {DType::f16, Arithmetic::f32, DType::f16},   {DType::q8_0, Arithmetic::int8, DType::f16},
     {DType::q4_0, Arithmetic::int8, DType::f16}, {DType::q4_1, Arithmetic::int8, DType::f16},
     {DType::q4_0, Arithmetic::f32, DType::f32},  {DType::q4_1, Arithmetic::bf16, DType::f32},
+    {DType::f32, Arithmetic::f32, DType::q8_0},  {DType::q4_1, Arithmetic::int8, DType::q8_0},
 };
 
 // The formats that a row of 256 columns can have besides. What is only read (q2_k, q3_k) obeys the same laws in
@@ -89,6 +90,7 @@ constexpr Setting kWideSettings[] = {
     {DType::q5_0, Arithmetic::int8, DType::f16}, {DType::q5_1, Arithmetic::int8, DType::f16},
     {DType::q4_k, Arithmetic::int8, DType::f16}, {DType::q5_k, Arithmetic::int8, DType::f16},
     {DType::q6_k, Arithmetic::int8, DType::f16}, {DType::q4_k, Arithmetic::f32, DType::f32},
+    {DType::f16, Arithmetic::f32, DType::q8_0},  {DType::q4_k, Arithmetic::int8, DType::q8_0},
 };
 
 void check_laws(const ModelConfig& config, const Setting& setting) {

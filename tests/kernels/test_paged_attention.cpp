@@ -18,11 +18,23 @@ struct Case {
   bool alibi = false;
 };
 
-// One value as the cache holds it.
-float stored(float v, DType dtype) {
-  if (dtype == DType::f16) return f16_to_f32(f32_to_f16(v));
-  if (dtype == DType::bf16) return bf16_to_f32(f32_to_bf16(v));
-  return v;
+// Values, heads of head_dim of them, as the cache holds them.
+std::vector<float> stored(std::vector<float> values, DType dtype, int64_t head_dim) {
+  if (dtype == DType::f16)
+    for (float& v : values) v = f16_to_f32(f32_to_f16(v));
+  if (dtype == DType::bf16)
+    for (float& v : values) v = bf16_to_f32(f32_to_bf16(v));
+  if (dtype != DType::q8_0) return values;
+  for (auto head = values.begin(); head != values.end(); head += head_dim)
+    for (int64_t begin = 0; begin < head_dim; begin += kCacheBlock) {
+      const auto block = head + begin, end = head + std::min<int64_t>(begin + kCacheBlock, head_dim);
+      float most = 0;
+      for (auto v = block; v != end; ++v) most = std::max(most, std::abs(*v));
+      const float scale = f16_to_f32(f32_to_f16(most / 127.0f)), inverse = 1.0f / scale;
+      for (auto v = block; v != end; ++v)
+        *v = scale == 0 ? 0.0f : scale * std::nearbyint(std::clamp(*v * inverse, -127.0f, 127.0f));
+    }
+  return values;
 }
 
 // Sequences with all their queries, keys and values, and a cache whose pages lie in a given order.
@@ -31,6 +43,7 @@ struct World {
   int64_t tokens = 0, pages_per_sequence = 0;
   std::vector<int64_t> start;  // first token of each sequence
   std::vector<float> q, k, v, slopes;
+  std::vector<float> stored_k, stored_v;
   std::vector<int32_t> table;
   std::vector<uint8_t> k_pages, v_pages;
 
@@ -43,13 +56,15 @@ struct World {
     q = random_floats(tokens * c.heads * c.head_dim, 1);
     k = random_floats(tokens * c.kv_heads * c.head_dim, 2);
     v = random_floats(tokens * c.kv_heads * c.head_dim, 3);
+    stored_k = stored(k, c.dtype, c.head_dim);
+    stored_v = stored(v, c.dtype, c.head_dim);
     for (int64_t h = 0; h < c.heads; ++h) slopes.push_back(std::exp2(-static_cast<float>(h + 1)));
     const int64_t sequences = static_cast<int64_t>(c.contexts.size()), pages = sequences * pages_per_sequence;
     table.resize(static_cast<size_t>(pages));
     std::iota(table.begin(), table.end(), 0);
     if (page_seed != 0) std::shuffle(table.begin(), table.end(), std::mt19937(page_seed));
-    // Every bit set is a NaN in all three dtypes: what nobody wrote must not be read.
-    const size_t bytes = static_cast<size_t>(pages * kPageTokens * c.kv_heads * c.head_dim) * 4;
+    // Every bit set is a NaN in every dtype, in q8_0 by the scale: what nobody wrote must not be read.
+    const size_t bytes = static_cast<size_t>(pages * layer().page_stride);
     k_pages.assign(bytes, 0xff);
     v_pages.assign(bytes, 0xff);
     std::vector<int32_t> slots;
@@ -63,7 +78,7 @@ struct World {
 
   cpu::LayerPages layer() const {
     return {const_cast<uint8_t*>(k_pages.data()), const_cast<uint8_t*>(v_pages.data()), c.dtype,
-            c.kv_heads * c.head_dim * kPageTokens};
+            c.kv_heads * cpu::page_head_bytes(c.dtype, c.head_dim)};
   }
 
   AttentionOptions options() const {
@@ -124,8 +139,7 @@ struct World {
       double score = 0;
       for (int64_t e = 0; e < c.head_dim; ++e)
         score += static_cast<double>(query[e]) *
-                 static_cast<double>(
-                     stored(k[static_cast<size_t>(((base + j) * c.kv_heads + kv) * c.head_dim + e)], c.dtype));
+                 static_cast<double>(stored_k[static_cast<size_t>(((base + j) * c.kv_heads + kv) * c.head_dim + e)]);
       score *= static_cast<double>(options().scale);
       if (c.softcap > 0) score = c.softcap * std::tanh(score / c.softcap);
       if (c.alibi) score += static_cast<double>(slopes[static_cast<size_t>(head)]) * static_cast<double>(j - i);
@@ -135,8 +149,7 @@ struct World {
     for (int64_t j = first; j <= i; ++j) {
       const double p = std::exp(scores[static_cast<size_t>(j - first)] - most);
       sum += p;
-      y += p * static_cast<double>(
-                   stored(v[static_cast<size_t>(((base + j) * c.kv_heads + kv) * c.head_dim + d)], c.dtype));
+      y += p * static_cast<double>(stored_v[static_cast<size_t>(((base + j) * c.kv_heads + kv) * c.head_dim + d)]);
     }
     return y / sum;
   }
@@ -154,6 +167,11 @@ const Case kCases[] = {
     {4, 2, 16, {290}, DType::f32, 0, 5.0f},
     {4, 4, 16, {290, 31}, DType::f32, 0, 0.0f, true},
     {6, 2, 16, {280}, DType::f16, 40, 3.0f, true},
+    {9, 3, 64, {300, 20}, DType::q8_0},
+    {4, 2, 16, {40, 270}, DType::q8_0},
+    {7, 1, 80, {257}, DType::q8_0},
+    {2, 2, 7, {33, 530}, DType::q8_0, 100},
+    {8, 2, 128, {70}, DType::q8_0, 24, 3.0f, true},
 };
 
 }  // namespace
@@ -254,35 +272,74 @@ TEST_CASE("an infinite value of a later token does not reach an earlier one") {
   });
 }
 
-TEST_CASE("write_kv skips slot -1 and rounds to nearest even") {
-  for_each_isa([&](CpuIsa) {
-    const std::vector<float> k = random_floats(2 * 3 * 5, 1), v = random_floats(2 * 3 * 5, 2);
-    for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
-      std::vector<uint8_t> keys(2 * 3 * 5 * 16 * 4, 0xee), values = keys;
-      const int32_t slots[] = {-1, 16 + 9};
-      cpu::write_kv({keys.data(), values.data(), dtype, 3 * 5 * 16}, k.data(), 15, v.data(), 15, slots, 2, 3, 5);
-      const size_t element = static_cast<size_t>(info(dtype).block_bytes);
-      size_t written = 0;
-      for (uint8_t byte : keys) written += byte != 0xee;
-      CHECK(written <= 15 * element);
-      for (size_t h = 0; h < 3; ++h)
-        for (size_t d = 0; d < 5; ++d) {
-          float key = 0, value = 0;
-          const uint8_t* key_at = keys.data() + ((3 + h) * 5 * 16 + d * 16 + 9) * element;
-          const uint8_t* value_at = values.data() + ((3 + h) * 5 * 16 + 9 * 5 + d) * element;
-          if (dtype == DType::f32) {
-            std::memcpy(&key, key_at, 4);
-            std::memcpy(&value, value_at, 4);
-          } else {
-            uint16_t key_bits, value_bits;
-            std::memcpy(&key_bits, key_at, 2);
-            std::memcpy(&value_bits, value_at, 2);
-            key = dtype == DType::f16 ? f16_to_f32(key_bits) : bf16_to_f32(key_bits);
-            value = dtype == DType::f16 ? f16_to_f32(value_bits) : bf16_to_f32(value_bits);
+TEST_CASE("write_kv skips slot -1, touches its own slot alone and rounds to nearest") {
+  constexpr int64_t kHeads = 3;
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8_0})
+    for (const int64_t head_dim : {5, 32, 80})
+      for_each_isa([&](CpuIsa) {
+        INFO(name(dtype) << ", head dim " << head_dim);
+        const int64_t row = kHeads * head_dim, head_bytes = cpu::page_head_bytes(dtype, head_dim);
+        const std::vector<float> k = random_floats(2 * row, 1), v = random_floats(2 * row, 2);
+        const std::vector<float> stored_k = stored(k, dtype, head_dim), stored_v = stored(v, dtype, head_dim);
+        std::vector<uint8_t> keys(static_cast<size_t>(2 * kHeads * head_bytes), 0xee), values = keys;
+        const int32_t slots[] = {-1, 16 + 9};
+        cpu::write_kv({keys.data(), values.data(), dtype, kHeads * head_bytes}, k.data(), row, v.data(), row, slots, 2,
+                      kHeads, head_dim);
+        const int64_t blocks = dtype == DType::q8_0 ? (head_dim + kCacheBlock - 1) / kCacheBlock : 0;
+        const int64_t element = dtype == DType::q8_0 ? 1 : info(dtype).block_bytes;
+        for (const std::vector<uint8_t>* page : {&keys, &values})
+          CHECK(std::count_if(page->begin(), page->end(), [](uint8_t byte) { return byte != 0xee; }) <=
+                kHeads * (head_dim * element + blocks * 2));
+        for (int64_t h = 0; h < kHeads; ++h)
+          for (int64_t d = 0; d < head_dim; ++d) {
+            const auto read = [&](const std::vector<uint8_t>& pages, int64_t at) {
+              const uint8_t* head = pages.data() + (kHeads + h) * head_bytes;
+              uint16_t half = 0;
+              float value = 0;
+              if (dtype == DType::f32) {
+                std::memcpy(&value, head + at * 4, 4);
+              } else if (dtype == DType::q8_0) {
+                std::memcpy(&half, head + head_dim * 16 + (d / kCacheBlock * 16 + 9) * 2, 2);
+                value = f16_to_f32(half) * static_cast<float>(static_cast<int8_t>(head[at]));
+              } else {
+                std::memcpy(&half, head + at * 2, 2);
+                value = dtype == DType::f16 ? f16_to_f32(half) : bf16_to_f32(half);
+              }
+              return value;
+            };
+            CHECK(read(keys, d * 16 + 9) == stored_k[static_cast<size_t>(row + h * head_dim + d)]);
+            CHECK(read(values, 9 * head_dim + d) == stored_v[static_cast<size_t>(row + h * head_dim + d)]);
           }
-          CHECK(key == stored(k[15 + h * 5 + d], dtype));
-          CHECK(value == stored(v[15 + h * 5 + d], dtype));
-        }
-    }
-  });
+      });
+}
+
+TEST_CASE("a q8_0 block is off by half a step at most, and nothing but zeros is exact") {
+  std::vector<float> x = random_floats(20 * 32, 5);
+  for (size_t i = 0; i < 32; ++i) x[i] = 0.0f;
+  for (size_t i = 32; i < 64; ++i) x[i] *= 1e4f;
+  for (size_t i = 64; i < 96; ++i) x[i] *= 1e-3f;
+  const std::vector<float> held = stored(x, DType::q8_0, 32);
+  for (size_t block = 0; block < 20; ++block) {
+    float most = 0;
+    for (size_t i = 0; i < 32; ++i) most = std::max(most, std::abs(x[block * 32 + i]));
+    for (size_t i = 0; i < 32; ++i)
+      // Half a step; the scale is rounded to f16, by 2^-11 of it (of the largest multiple, 127, a sixteenth of a step).
+      CHECK(std::abs(x[block * 32 + i] - held[block * 32 + i]) <= most / 127.0f * (0.5f + 127.0f * 0x1p-11f));
+  }
+}
+
+TEST_CASE("a key that is not finite spoils the queries that see it and no others, in q8_0 too") {
+  const Case c{4, 2, 16, {40}, DType::q8_0};
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
+    for_each_isa([&](CpuIsa) {
+      World world(c, 0);
+      const Guarded clean = world.whole();
+      std::vector<float> k(32, 0.0f), v(32, 0.0f);
+      k[3] = bad;
+      const int32_t slot = 20;
+      cpu::write_kv(world.layer(), k.data(), 32, v.data(), 32, &slot, 1, 2, 16);
+      const Guarded spoilt = world.whole();
+      CHECK(std::memcmp(clean.data(), spoilt.data(), 20 * 64 * sizeof(float)) == 0);
+      CHECK_FALSE(std::isfinite(spoilt[20 * 64]));
+    });
 }

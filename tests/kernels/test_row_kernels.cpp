@@ -148,10 +148,34 @@ TEST_CASE("large inputs give the same bits with one thread and two") {
   });
 }
 
-TEST_CASE("rope rotates pairs, copies the rest and turns back") {
-  const int64_t n = 3, heads = 2, head_dim = 10, ldx = 25;
+TEST_CASE("a sum with its norm has the bits of the two operations") {
+  for (const int64_t n : {7, 64, 576})
+    for_each_isa([&](CpuIsa) {
+      constexpr int64_t kRows = 40;
+      const std::vector<float> a = random_floats(kRows * n, 1), b = random_floats(kRows * n, 2),
+                               w = random_floats(n, 3);
+      Guarded sum(kRows * n), normal(kRows * n), both_sum(kRows * n), both_normal(kRows * n);
+      cpu::add(sum.data(), a.data(), b.data(), kRows * n);
+      for (const int members : {1, 2}) {
+        const Threads threads(members);
+        cpu::rms_norm(normal.data(), nullptr, sum.data(), n, w.data(), kRows, n, 1e-5f, 1.0f);
+        cpu::add_rms_norm(both_sum.data(), both_normal.data(), a.data(), b.data(), w.data(), kRows, n, 1e-5f, 1.0f);
+        CHECK((both_sum.same_bits(sum) && both_normal.same_bits(normal) && both_sum.intact() && both_normal.intact()));
+        for (const float* bias : {static_cast<const float*>(nullptr), b.data()}) {
+          cpu::layer_norm(normal.data(), nullptr, nullptr, sum.data(), n, w.data(), bias, kRows, n, 1e-5f);
+          cpu::add_layer_norm(both_sum.data(), both_normal.data(), a.data(), b.data(), w.data(), bias, kRows, n, 1e-5f);
+          CHECK(
+              (both_sum.same_bits(sum) && both_normal.same_bits(normal) && both_sum.intact() && both_normal.intact()));
+        }
+      }
+    });
+}
+
+TEST_CASE("rope rotates pairs, copies the rest and turns back, the same bits on every instruction set") {
+  const int64_t n = 3, heads = 2, head_dim = 74, ldx = 150;
   const std::vector<float> x = random_floats(n * ldx, 1);
-  for (int64_t rotary : {10, 6, 0})
+  const CpuIsa before = cpu_isa();
+  for (int64_t rotary : {74, 64, 6, 0})
     for (RopeStyle style : {RopeStyle::half_split, RopeStyle::interleaved}) {
       const int64_t half = rotary / 2;
       std::vector<float> cos, sin;
@@ -159,7 +183,13 @@ TEST_CASE("rope rotates pairs, copies the rest and turns back") {
         cos.push_back(std::cos(static_cast<float>(i)));
         sin.push_back(std::sin(static_cast<float>(i)));
       }
-      Guarded y(n * heads * head_dim), back(n * heads * head_dim);
+      Guarded y(n * heads * head_dim), back(n * heads * head_dim), portable(n * heads * head_dim);
+      set_cpu_isa(CpuIsa::portable);
+      cpu::rope(portable.data(), x.data(), ldx, cos.data(), sin.data(), n, heads, head_dim, rotary, style, 1);
+      for_each_isa([&](CpuIsa) {
+        cpu::rope(y.data(), x.data(), ldx, cos.data(), sin.data(), n, heads, head_dim, rotary, style, 1);
+        CHECK(y.same_bits(portable));
+      });
       cpu::rope(y.data(), x.data(), ldx, cos.data(), sin.data(), n, heads, head_dim, rotary, style, 1);
       cpu::rope(back.data(), y.data(), heads * head_dim, cos.data(), sin.data(), n, heads, head_dim, rotary, style, -1);
       CHECK((y.intact() && back.intact()));
@@ -179,4 +209,5 @@ TEST_CASE("rope rotates pairs, copies the rest and turns back") {
             CHECK(back[(t * heads + h) * head_dim + i] == Catch::Approx(from[i]).margin(1e-6));
         }
     }
+  set_cpu_isa(before);
 }

@@ -1,0 +1,45 @@
+// A sum and its norm in one pass, for inference: a row is read once, and is in the first-level cache when it is
+// normalised. Where gradients or double precision are wanted, the two operations run one after the other.
+#include "autograd/dispatch.h"
+#include "autograd/ops.h"
+#include "autograd/tape.h"
+#include "kernels/norm.h"
+
+namespace lathe {
+namespace {
+
+bool in_one_pass(const Tensor& a, const Tensor& b, const Parameter& w, const Parameter* bias) {
+  return a.rank() > 0 && a.shape() == b.shape() && w.shape == Shape{a.dim(-1)} && (!bias || bias->shape == w.shape) &&
+         a.dtype() == DType::f32 && b.dtype() == DType::f32 && a.contiguous() && b.contiguous() &&
+         !Tape::recording(a, b, w) && !(bias && Tape::recording(*bias));
+}
+
+}  // namespace
+
+NormalisedSum add_rms_norm(const Tensor& a, const Tensor& b, const Parameter& w, double eps, double offset) {
+  if (!in_one_pass(a, b, w, nullptr)) {
+    const Tensor sum = add(a, b);
+    return {sum, rms_norm(sum, w, eps, offset)};
+  }
+  const Tensor weight = values_of(w, DType::f32, "rms_norm");  // (n)
+  NormalisedSum y{like(a), like(a)};
+  cpu::add_rms_norm(y.sum.data<float>(), y.normal.data<float>(), a.data<float>(), b.data<float>(), weight.data<float>(),
+                    a.rows(), a.dim(-1), static_cast<float>(eps), static_cast<float>(offset));
+  return y;
+}
+
+NormalisedSum add_layer_norm(const Tensor& a, const Tensor& b, const Parameter& w, const Parameter* bias, double eps) {
+  if (!in_one_pass(a, b, w, bias)) {
+    const Tensor sum = add(a, b);
+    return {sum, layer_norm(sum, w, bias, eps)};
+  }
+  const Tensor weight = values_of(w, DType::f32, "layer_norm");                        // (n)
+  const Tensor offset = bias ? values_of(*bias, DType::f32, "layer_norm") : Tensor{};  // (n)
+  NormalisedSum y{like(a), like(a)};
+  cpu::add_layer_norm(y.sum.data<float>(), y.normal.data<float>(), a.data<float>(), b.data<float>(),
+                      weight.data<float>(), bias ? offset.data<float>() : nullptr, a.rows(), a.dim(-1),
+                      static_cast<float>(eps));
+  return y;
+}
+
+}  // namespace lathe

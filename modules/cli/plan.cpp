@@ -1,0 +1,78 @@
+// lathe plan: what running a model takes, with the equations, before it is downloaded, loaded or run.
+#include <memory>
+
+#include "cli/commands.h"
+#include "cli/plan_report.h"
+#include "tensor/process_memory.h"
+
+namespace lathe {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  std::string config, memory;
+  int64_t batch = 1;
+  bool json = false;
+};
+
+LoadedModel open(const Options& o) {
+  if (o.config.empty()) return open_model(o.model.model, o.model.load_options());
+  const ModelConfig config = o.config.ends_with(".json") ? read_config_json(o.config) : read_config_yaml(o.config);
+  return describe_config(config, o.model.load_options());
+}
+
+// Many checkpoints have no vocabulary beside them, and ids need none.
+std::shared_ptr<const Tokenizer> tokenizer_if_any(const Options& o, const LoadedModel& opened) {
+  if (!o.config.empty()) return nullptr;
+  try {
+    return load_tokenizer(opened.checkpoint);
+  } catch (const Error&) {
+    return nullptr;
+  }
+}
+
+void run(const Options& o) {
+  if (o.model.model.empty() == o.config.empty())
+    throw UsageError("expected --model or --config, and one of them alone");
+  o.model.apply_machine_options();
+  PlanReport report;
+  const LoadedModel opened = open(o);
+  for (const std::string& warning : opened.warnings) fmt::print(stderr, "lathe: warning: {}\n", warning);
+  const auto tokenizer = tokenizer_if_any(o, opened);
+  report.opened = &opened;
+  report.runtime = resident_memory();
+  report.memory = o.memory.empty() ? 0 : parse_size(o.memory, "--memory");
+  report.request = {o.model.context_limit(opened.model->config), o.batch, EngineOptions().max_batch_tokens,
+                    o.model.cache_dtype(opened), o.model.load_options()};
+  report.plan = plan_inference(opened, report.request);
+  report.measure_speed();
+  report.suggest();
+  if (o.json)
+    fmt::print("{}\n", report.json().dump());
+  else
+    fmt::print("{}", report.text());
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  CLI::App* command =
+      app.add_subcommand("plan", "memory, operations and speed of running a model, before it is loaded");
+  o->model.declare(*command);
+  command->get_option("--model")->required(false)->description("folder, file, or name of a model");
+  for (const char* unused : {"--kv-memory", "--profile", "--verbose", "--deterministic"})
+    command->remove_option(command->get_option(unused));
+  command->add_option("--config", o->config, "instead: a YAML file under configs/, or a config.json");
+  command->get_option("--context")->description("tokens of a sequence; default: the model's limit");
+  command->add_option("--batch", o->batch, "sequences at once")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  command->add_option("--memory", o->memory, "what there is, such as 16GiB: whether it fits, and what would");
+  command->add_flag("--json", o->json, "one JSON object");
+  command->footer(
+      "Example: lathe plan --config configs/llama/3.2-1b.yaml --context 8192 --quantize q4_0 --memory 2GiB");
+  command->callback([o] { run(*o); });
+}
+
+}  // namespace lathe

@@ -1,0 +1,306 @@
+#include "generate/inference_plan.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <unordered_map>
+
+#include "generate/block_manager.h"
+#include "tensor/storage.h"
+
+namespace lathe {
+namespace {
+
+constexpr int64_t kFloat = 4;  // bytes of an activation
+
+// The storage pool without the storage: blocks by size class, the one given back last is taken first.
+class PoolForecast {
+ public:
+  struct Block {
+    size_t bytes = 0, resident = 0;
+  };
+  // A block for `bytes`, of which `touched` are written.
+  Block take(size_t bytes, size_t touched) {
+    Block block{bytes, 0};
+    std::vector<Block>& list = free_[StoragePool::block_bytes(bytes)];
+    if (!list.empty()) {
+      block.resident = list.back().resident;
+      list.pop_back();
+    }
+    const size_t now = std::max(block.resident, StoragePool::resident_bytes(bytes, touched));
+    resident_ += now - block.resident;
+    block.resident = now;
+    peak_ = std::max(peak_, resident_);
+    return block;
+  }
+  Block take(size_t bytes) { return take(bytes, bytes); }
+  void give(const Block& block) {
+    if (StoragePool::block_bytes(block.bytes) <= StoragePool::kDefaultLimit / 4)
+      free_[StoragePool::block_bytes(block.bytes)].push_back(block);
+    else
+      resident_ -= block.resident;
+  }
+  // Bytes outside the pool that come and go with it.
+  void add_outside(size_t bytes) { resident_ += bytes, peak_ = std::max(peak_, resident_); }
+  void remove_outside(size_t bytes) { resident_ -= bytes; }
+  // Everything that nobody uses goes back to the system.
+  void trim() {
+    for (auto& [size, list] : free_) {
+      for (const Block& block : list) resident_ -= block.resident;
+      list.clear();
+    }
+  }
+  size_t resident() const { return resident_; }
+  size_t peak() const { return peak_; }
+
+ private:
+  std::map<size_t, std::vector<Block>> free_;  // by size class
+  size_t resident_ = 0, peak_ = 0;
+};
+
+size_t size(int64_t n) { return static_cast<size_t>(n); }
+
+// ---- loading ----
+
+// What is known of a parameter before it is loaded.
+struct PlannedParameter {
+  const Parameter* parameter;
+  DType stored;
+  WeightPlacement to;
+  size_t source_bytes;  // of the checkpoint tensor that it is a part of
+  bool copied, transposed, last_of_source;
+};
+
+std::vector<PlannedParameter> planned_parameters(const LoadedModel& opened, const LoadOptions& options) {
+  std::unordered_map<std::string, DType> stored;
+  for (const StoredTensor& t : opened.checkpoint.tensors) stored.emplace(t.name, t.dtype.value_or(DType::f32));
+  const std::vector<NamedParameter> parameters = named_parameters(*opened.model);
+  std::unordered_map<std::string, int64_t> elements;
+  for (const NamedParameter& named : parameters) elements[named.name] = named.parameter->shape.elements();
+
+  const Parameter* head = opened.model->head().weight;
+  std::vector<PlannedParameter> planned;
+  for (const NamedParameter& named : parameters) {
+    const auto match = opened.mapping.rule_for(named.name);
+    const MappingRule* rule = match ? match->rule : nullptr;
+    const auto found = stored.find(rule != nullptr ? fill_name(rule->sources[0], match->numbers) : named.name);
+    check(found != stored.end(), "plan", "{}: the checkpoint has no tensor for {}", opened.checkpoint.path, named.name);
+    const DType dtype = found->second;
+    int64_t source_elements = named.parameter->shape.elements();
+    if (rule != nullptr) {
+      source_elements = 0;
+      for (const std::string& target : rule->targets) source_elements += elements[fill_name(target, match->numbers)];
+    }
+    const bool transposed = rule != nullptr && rule->transposed;
+    planned.push_back({named.parameter, dtype, placement_of(*named.parameter, dtype, options, named.parameter == head),
+                       bytes_of(dtype, source_elements),
+                       rule != nullptr && (rule->sources.size() > 1 || rule->source_row || transposed), transposed,
+                       rule == nullptr || match->target + 1 == rule->targets.size()});
+  }
+  return planned;
+}
+
+// The loader's steps for one parameter (load_model/load_parameters.cpp, llm/load.cpp): its part of the file is read,
+// copied where its rows are not in order, quantised by way of f32, and packed.
+void forecast_loading(const PlannedParameter& p, PoolForecast& pool, size_t& from_file) {
+  using Place = WeightPlacement::Place;
+  if (p.to.place == Place::file) return;
+  const int64_t elements = p.parameter->shape.elements();
+  const size_t value_bytes = bytes_of(p.stored, elements);
+  const size_t read = std::min(p.transposed ? p.source_bytes : value_bytes, p.source_bytes - from_file);
+  pool.add_outside(read);
+  from_file += read;
+  std::vector<PoolForecast::Block> temporary;
+  if (p.transposed) temporary.push_back(pool.take(p.source_bytes));
+  if (p.copied && !(p.transposed && p.source_bytes == value_bytes)) temporary.push_back(pool.take(value_bytes));
+  if (p.to.place == Place::packed) {
+    if (p.to.dtype != p.stored) {
+      if (p.stored != DType::f32) temporary.push_back(pool.take(size(elements * kFloat)));
+      temporary.push_back(pool.take(bytes_of(p.to.dtype, elements)));
+    }
+    pool.take(cpu::packed_bytes(p.to.dtype, p.parameter->shape[0], p.parameter->shape[1]));
+  } else {
+    pool.take(size(elements * kFloat));
+  }
+  for (const PoolForecast::Block& block : temporary) pool.give(block);
+  if (!p.last_of_source) return;
+  pool.remove_outside(from_file);
+  from_file = 0;
+}
+
+// ---- a step ----
+
+// The tensors of one pass over n tokens, in the order of llm/, block/, attention/ and common/; two blocks, because the
+// second one meets what the first one left in the pool.
+class StepForecast {
+ public:
+  StepForecast(PoolForecast& pool, const ModelConfig& c, bool gated, int64_t n, Arithmetic arithmetic)
+      : pool_(pool), c_(c), gated_(gated), n_(n), arithmetic_(arithmetic) {}
+
+  void run(int64_t logit_rows) {
+    const int64_t width = c_.hidden_size, query = c_.num_attention_heads * c_.head_dim;
+    const int64_t key = c_.num_key_value_heads * c_.head_dim, inner = c_.intermediate_size;
+    if (c_.uses_rope()) take(2 * (c_.rotary_dim / 2));
+    Block x = take(width);
+    for (int block = 0; block < 2; ++block) {
+      const Block normal = take(width), qkv = linear(width, query + 2 * key);
+      const Block prepared = take(query + key), heads = take(query);
+      pool_.give(prepared);
+      Block y = linear(query, width);
+      give({qkv, heads});
+      const Block sum = take(width), sum_normal = take(width);
+      const Block up = linear(width, gated_ ? 2 * inner : inner), hidden = take(inner);
+      replace(y, linear(inner, width));
+      give({up, hidden});
+      replace(y, take(width));
+      give({normal, sum, sum_normal});
+      replace(x, y);
+    }
+    replace(x, take(width));
+    n_ = logit_rows;
+    const Block selected = take(width), logits = linear(width, c_.vocab_size);
+    give({x, selected, logits});
+  }
+
+ private:
+  using Block = PoolForecast::Block;
+  Block take(int64_t columns) { return pool_.take(size(n_ * columns * kFloat)); }
+  void give(const std::vector<Block>& blocks) {
+    for (const Block& block : blocks) pool_.give(block);
+  }
+  void replace(Block& old, const Block& by) {
+    pool_.give(old);
+    old = by;
+  }
+  // A product: its result, and the scratch in which x is repacked; of that, int8 arithmetic leaves the floats alone.
+  Block linear(int64_t in, int64_t out) {
+    const Block y = take(out);
+    const size_t scratch = cpu::packed_linear_scratch_bytes(n_, in, arithmetic_);
+    const size_t floats = arithmetic_ == Arithmetic::int8 ? size(n_ * in * kFloat) : 0;
+    pool_.give(pool_.take(scratch, scratch - floats));
+    return y;
+  }
+
+  PoolForecast& pool_;
+  const ModelConfig& c_;
+  bool gated_;
+  int64_t n_;
+  Arithmetic arithmetic_;
+};
+
+// ---- tables that are only looked up ----
+
+// Each look-up faults in a window of the file of 64 KiB (the kernel's fault_around_bytes); the expected bytes of
+// windows that `lookups` random ones touch.
+size_t resident_of_lookups(size_t bytes, int64_t lookups, size_t row_bytes) {
+  constexpr double kWindow = 65536;
+  const double windows = std::max(1.0, static_cast<double>(bytes) / kWindow);
+  const double each = 1.0 + static_cast<double>(row_bytes) / kWindow;  // a row may reach into the next window
+  const double touched = windows * -std::expm1(static_cast<double>(lookups) * each * std::log1p(-1.0 / windows));
+  return std::min(bytes, static_cast<size_t>(windows > 1 ? touched * kWindow : static_cast<double>(bytes)));
+}
+
+size_t cache_bytes(const ModelConfig& config, const PlanRequest& r) {
+  size_t bytes = 0;
+  for (const LayerGroup& g : layer_groups(config)) {
+    const size_t page = KVCache::page_bytes(config, g, r.cache_dtype);
+    const int64_t pages = r.batch * peak_pages(g.window, r.context, r.step_tokens);
+    // The engine's cache may be larger than what is touched of it.
+    bytes += StoragePool::resident_bytes(size(pages) * page * 2, size(pages) * page);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+int64_t InferencePlan::attention_operations(const ModelConfig& c, int64_t context) const {
+  int64_t keys = 0;
+  for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer)
+    keys += c.window(layer) > 0 ? std::min(c.window(layer), context + 1) : context + 1;
+  return 4 * c.num_attention_heads * c.head_dim * keys;
+}
+
+InferencePlan plan_inference(const LoadedModel& opened, const PlanRequest& r) {
+  const ModelConfig& config = opened.model->config;
+  InferencePlan plan;
+  PoolForecast pool;
+  size_t from_file = 0;
+  const Parameter* head = opened.model->head().weight;
+  Arithmetic arithmetic = Arithmetic::f32;
+  for (const PlannedParameter& p : planned_parameters(opened, r.load)) {
+    const Shape& shape = p.parameter->shape;
+    forecast_loading(p, pool, from_file);
+    if (p.to.place == WeightPlacement::Place::file) {
+      const size_t row_bytes = bytes_of(p.stored, shape[1]);
+      plan.tables += resident_of_lookups(bytes_of(p.stored, shape.elements()), r.batch * r.context, row_bytes);
+    } else if (p.to.place == WeightPlacement::Place::packed) {
+      plan.weight_bytes_read += cpu::packed_bytes(p.to.dtype, shape[0], shape[1]);
+      (p.parameter == head ? plan.head_operations : plan.linear_operations) += 2 * shape.elements();
+      if (arithmetic_of(p.to.dtype, r.load.dtype) != Arithmetic::f32)
+        arithmetic = arithmetic_of(p.to.dtype, r.load.dtype);
+    } else {
+      plan.weight_bytes_read += size(shape.elements() * kFloat);
+    }
+  }
+  plan.loading = pool.peak();
+  pool.trim();
+  plan.weights = pool.resident();
+  for (const LayerGroup& g : layer_groups(config))
+    plan.cache_bytes_per_token += KVCache::page_bytes(config, g, r.cache_dtype) / size(kPageTokens);
+  plan.cache = cache_bytes(config, r);
+  const int64_t tokens = std::min(r.step_tokens, r.batch * r.context);
+  const std::vector<NamedParameter> parameters = named_parameters(*opened.model);
+  const bool gated = std::any_of(parameters.begin(), parameters.end(),
+                                 [](const NamedParameter& p) { return p.name.find("gate_proj") != std::string::npos; });
+  StepForecast(pool, config, gated, tokens, arithmetic).run(std::min(r.batch, tokens));
+  plan.activations = pool.resident() - plan.weights;  // what the pool keeps stays resident
+  return plan;
+}
+
+LoadedModel describe_config(const ModelConfig& config, const LoadOptions& options) {
+  const std::map<std::string, DType> dtypes = {
+      {"float32", DType::f32}, {"bfloat16", DType::bf16}, {"float16", DType::f16}};
+  const auto dtype = dtypes.find(config.dtype);
+  check(dtype != dtypes.end(), "plan", "{}: dtype is \"{}\", expected float32, bfloat16 or float16", config.source,
+        config.dtype);
+  const ModelFamily& family = family_of(config);
+  LoadedModel described;
+  described.checkpoint.path = config.source;
+  described.checkpoint.config = config;
+  described.model = family.make(config);
+  described.mapping = family.weight_mapping(config, CheckpointFormat::hugging_face);
+  described.weight_dtype = options.quantize.value_or(dtype->second);
+  described.cache_dtype = cache_dtype_of(described.weight_dtype, options.dtype);
+  for (const NamedParameter& named : named_parameters(*described.model)) {
+    const auto match = described.mapping.rule_for(named.name);
+    StoredTensor tensor;
+    tensor.name = match ? fill_name(match->rule->sources[0], match->numbers) : named.name;
+    tensor.dtype = dtype->second;
+    described.checkpoint.tensors.push_back(tensor);
+  }
+  return described;
+}
+
+double measure_linear_rate(DType dtype, Arithmetic arithmetic, int64_t rows, int64_t columns, int64_t tokens) {
+  const auto bytes = [](size_t n) { return Tensor::zeros({static_cast<int64_t>(n / 4 + 1)}, DType::i32); };
+  const Tensor packed = bytes(cpu::packed_bytes(dtype, rows, columns));  // zeros: what is multiplied takes no time off
+  const Tensor scratch = bytes(cpu::packed_linear_scratch_bytes(tokens, columns, arithmetic));
+  Tensor x = Tensor::empty({tokens, columns});
+  std::fill_n(x.data<float>(), x.elements(), 1.0f);
+  Tensor y = Tensor::empty({tokens, rows});
+  const cpu::LinearPart part{
+      {dtype, rows, columns, static_cast<const uint8_t*>(packed.raw())}, nullptr, y.data<float>()};
+  using Clock = std::chrono::steady_clock;
+  double best = 0;
+  const auto end = Clock::now() + std::chrono::milliseconds(50);
+  while (Clock::now() < end) {
+    const auto start = Clock::now();
+    cpu::packed_linear(&part, 1, rows, x.data<float>(), columns, tokens, arithmetic, scratch.raw());
+    const std::chrono::duration<double> seconds = Clock::now() - start;
+    best = std::max(best, 2.0 * static_cast<double>(tokens * rows * columns) / seconds.count());
+  }
+  return best;
+}
+
+}  // namespace lathe
