@@ -14,6 +14,8 @@ need      = @scripts/install_dependencies.sh
 configure = @scripts/configure.sh
 warnings  = -DLATHE_WERROR=$(WERROR)
 debug     = -DCMAKE_BUILD_TYPE=Debug $(warnings)
+# The environment of the reference where it is there already: it can make the demo model's F16 copy.
+reference_python = $(or $(wildcard .venv-reference/bin/python),python3)
 compile   = @cmake --build $(1) -j $(JOBS) --target $(2)
 
 .PHONY: help deps build demo test test-model bench lint format reference asan tsan fuzz check-long install clean
@@ -40,10 +42,11 @@ test: build  ## all tests that take seconds
 test-model: build reference  ## models, vocabularies, templates and scores beside the reference libraries, live
 	@scripts/acceptance.sh compare text scores
 
-bench: build  ## decoding and prefill speed of the demo model
+bench: build  ## kernels and demo model beside the machine's ceilings, into docs/performance.md: for a quiet machine
 	$(need) demo
+	$(call compile,$(BUILD),bench_kernels)
 	@scripts/fetch_demo_model.py
-	@$(BUILD)/lathe bench --model models/SmolLM2-135M-Instruct.Q4_1.gguf
+	@$(reference_python) scripts/write_performance.py --build $(BUILD)
 
 lint:  ## include table, banned conditionals, clang-format, clang-tidy
 	$(need) build test lint

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Holds build/lathe against transformers with the scripts and the models of ../shared, and prints one closing line
 # "N passed, N failed". Each part can be run alone.
-#   usage: acceptance.sh [compare] [real] [demo] [text] [scores]      (all by default)
+#   usage: acceptance.sh [compare] [real] [demo] [text] [scores] [plan]      (all by default)
 # compare: logits and gradients under every LATHE_CPU there is; real: published weights; demo: what a user sees first;
-# text: ids and prompts against tokenizers, sentencepiece, mistral-common, Jinja; scores: perplexity and evaluation.
+# text: ids and prompts against tokenizers, sentencepiece, mistral-common, Jinja; scores: perplexity and evaluation; plan: planned memory against measured.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 shared=${LATHE_SHARED:-../shared}
@@ -71,7 +71,12 @@ scores() {
   check python scripts/check_evaluation.py "$program"
 }
 
-for part in "${@:-compare real demo text scores}"; do
+plan() {
+  scripts/fetch_demo_model.py || { failed=$((failed + 1)); return; }
+  check python scripts/check_plan.py "$program"
+}
+
+for part in "${@:-compare real demo text scores plan}"; do
   for name in $part; do $name; done
 done
 echo "$passed passed, $failed failed"

@@ -17,6 +17,7 @@
 
 #include "kernels/cpu/dispatch.h"
 #include "tensor/errors.h"
+#include "tensor/profiler.h"
 #include "tensor/threads.h"
 
 namespace lathe::cpu {
@@ -176,10 +177,30 @@ void check_pages(const LayerPages& pages, const char* where) {
   check(is_cache_dtype(pages.dtype), where, "cache is {}, expected f32, f16, bf16 or q8_0", name(pages.dtype));
 }
 
+// Keys and values count once a sequence, whatever the number of queries that read them.
+ProfiledCall describe(const LayerPages& pages, const PagedBatch& batch, int64_t heads, int64_t kv_heads,
+                      int64_t head_dim, int64_t window) {
+  const int64_t n = batch.seq_start[batch.sequences] - batch.seq_start[0];
+  int64_t keys = 0, products = 0;
+  for (int64_t s = 0; s < batch.sequences; ++s) {
+    const int64_t end = batch.context_len[s], begin = end - (batch.seq_start[s + 1] - batch.seq_start[s]);
+    const auto seen = [&](int64_t position) { return window > 0 && window <= position ? window : position + 1; };
+    keys += end - begin - 1 + seen(begin);
+    for (int64_t position = begin; position < end; ++position) products += seen(position);
+  }
+  return {fmt::format("attention, {} cache", name(pages.dtype)),
+          2 * keys * kv_heads * static_cast<int64_t>(bytes_of(pages.dtype, head_dim)) + 8 * n * heads * head_dim,
+          4 * products * heads * head_dim};
+}
+
 }  // namespace
 
 void write_kv(const LayerPages& pages, const float* k, int64_t ldk, const float* v, int64_t ldv, const int32_t* slots,
               int64_t n, int64_t kv_heads, int64_t head_dim) {
+  const ProfileScope profile([&] {
+    return ProfiledCall{"write_kv",
+                        2 * n * kv_heads * (4 * head_dim + static_cast<int64_t>(bytes_of(pages.dtype, head_dim))), 0};
+  });
   check_pages(pages, "write_kv");
   const auto write_token = kernels().attention.write_token;
   const AttentionSource source{pages, nullptr, kv_heads, 0, head_dim, page_head_bytes(pages.dtype, head_dim), {}};
@@ -201,6 +222,7 @@ size_t paged_attention_scratch_bytes(int64_t n, int64_t heads, int64_t head_dim,
 void paged_attention(float* out, const float* q, int64_t ldq, const LayerPages& pages, const PagedBatch& batch,
                      int64_t heads, int64_t kv_heads, int64_t head_dim, const AttentionOptions& options,
                      void* scratch) {
+  const ProfileScope profile([&] { return describe(pages, batch, heads, kv_heads, head_dim, options.window); });
   check_pages(pages, "paged_attention");
   check(kv_heads >= 1 && heads % kv_heads == 0, "paged_attention",
         "{} query heads, expected a multiple of the {} key-value heads", heads, kv_heads);

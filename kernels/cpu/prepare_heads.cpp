@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/dispatch.h"
 #include "tensor/errors.h"
+#include "tensor/profiler.h"
 #include "tensor/threads.h"
 
 namespace lathe::cpu {
@@ -32,6 +33,10 @@ void prepare(float* y, const float* x, const HeadNorm& norm, const HeadSteps& st
 void prepare_heads(float* out, const LayerPages& pages, const float* q, int64_t ldq, const float* k, int64_t ldk,
                    const float* v, int64_t ldv, const int32_t* slots, const HeadSteps& steps, int64_t n, int64_t heads,
                    int64_t kv_heads, int64_t head_dim) {
+  const ProfileScope profile([&] {
+    return ProfiledCall{"prepare_heads", 8 * n * (heads + 2 * kv_heads) * head_dim,
+                        4 * n * (heads + kv_heads) * head_dim};
+  });
   check(is_cache_dtype(pages.dtype), "prepare_heads", "cache is {}, expected f32, f16, bf16 or q8_0",
         name(pages.dtype));
   const auto write_token = kernels().attention.write_token;

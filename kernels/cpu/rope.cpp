@@ -3,6 +3,7 @@
 #include "kernels/rope.h"
 
 #include "kernels/cpu/dispatch.h"
+#include "tensor/profiler.h"
 #include "tensor/threads.h"
 
 namespace lathe::cpu {
@@ -12,6 +13,9 @@ constexpr int64_t kGrainElements = 16 << 10;  // less is not worth a fork
 
 void rope(float* y, const float* x, int64_t ldx, const float* cos, const float* sin, int64_t n, int64_t heads,
           int64_t head_dim, int64_t rotary_dim, RopeStyle style, int direction) {
+  const ProfileScope profile([&] {
+    return ProfiledCall{"rope", 8 * n * heads * head_dim, 3 * n * heads * rotary_dim};
+  });
   const int64_t half = rotary_dim / 2;
   const auto rotate = kernels().rows.rotate;
   const float sine_sign = direction < 0 ? -1.0f : 1.0f;

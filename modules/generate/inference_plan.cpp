@@ -116,8 +116,10 @@ void forecast_loading(const PlannedParameter& p, PoolForecast& pool, size_t& fro
   if (p.copied && !(p.transposed && p.source_bytes == value_bytes)) temporary.push_back(pool.take(value_bytes));
   if (p.to.place == Place::packed) {
     if (p.to.dtype != p.stored) {
-      if (p.stored != DType::f32) temporary.push_back(pool.take(size(elements * kFloat)));
+      const size_t wide_bytes = p.stored == DType::f32 ? 0 : size(elements * kFloat);
+      const PoolForecast::Block wide = pool.take(wide_bytes);
       temporary.push_back(pool.take(bytes_of(p.to.dtype, elements)));
+      pool.give(wide);
     }
     pool.take(cpu::packed_bytes(p.to.dtype, p.parameter->shape[0], p.parameter->shape[1]));
   } else {
@@ -249,11 +251,13 @@ InferencePlan plan_inference(const LoadedModel& opened, const PlanRequest& r) {
   for (const LayerGroup& g : layer_groups(config))
     plan.cache_bytes_per_token += KVCache::page_bytes(config, g, r.cache_dtype) / size(kPageTokens);
   plan.cache = cache_bytes(config, r);
-  const int64_t tokens = std::min(r.step_tokens, r.batch * r.context);
+  const int64_t all = r.batch * r.context, tokens = std::min(r.step_tokens, all), rest = all % tokens;
   const std::vector<NamedParameter> parameters = named_parameters(*opened.model);
   const bool gated = std::any_of(parameters.begin(), parameters.end(),
                                  [](const NamedParameter& p) { return p.name.find("gate_proj") != std::string::npos; });
-  StepForecast(pool, config, gated, tokens, arithmetic).run(std::min(r.batch, tokens));
+  // Whole steps of the prompt, the rest, and decoding: each leaves blocks of its own sizes in the pool.
+  for (const int64_t n : {tokens, rest, std::min(r.batch, tokens)})
+    if (n > 0) StepForecast(pool, config, gated, n, arithmetic).run(std::min(r.batch, n));
   plan.activations = pool.resident() - plan.weights;  // what the pool keeps stays resident
   return plan;
 }
