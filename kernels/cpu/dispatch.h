@@ -69,7 +69,7 @@ struct LinearTable {
 // Query rows that share a key-value head, and their running state.
 struct AttentionTile {
   static constexpr int kMaxRows = 6;
-  static constexpr int kBlockRows = 48;  // most rows of the tiles that attend together
+  static constexpr int kBlockRows = 96;  // most rows of the tiles that attend together
   int rows;
   const float* q[kMaxRows];                 // (D)
   int64_t first[kMaxRows], last[kMaxRows];  // positions [first, last) are seen; the row stands at last - 1

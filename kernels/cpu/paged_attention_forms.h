@@ -101,38 +101,32 @@ struct CacheForms {
     LATHE_INLINE int64_t value_stride() const { return stride; }
   };
 
-  // A few components of the 16 values of a page.
-  template <class View>
+  // kCount vectors of components of a page's 16 values, from component d on; kCount > 1 where the head has them all. A
+  // block holds two vectors, or the first of one alone.
+  template <class View, int kCount>
   struct Values {
     using Form = typename View::Form;
+    static_assert(kCount <= 4);
     const typename Form::Element* elements;  // of token 0
     int64_t stride, left;                    // components from here to the end of the head
-    float scales[View::Form::kScaled ? 2 : 1][kPageTokens];
+    float scales[Form::kScaled ? 2 : 1][kPageTokens];
 
-    // kCount vectors from component d on; a block holds two vectors, or the first of one alone.
-    template <int kCount>
-    static LATHE_INLINE Values at(const View& view, int page, int64_t d, int64_t head_dim) {
-      static_assert(kCount <= 4);
-      Values v;
-      v.elements = view.values(page) + d;
-      v.stride = view.value_stride();
-      v.left = head_dim - d;
+    LATHE_INLINE Values(const View& view, int page, int64_t d)
+        : elements(view.values(page) + d), stride(view.value_stride()), left(stride - d) {
       if constexpr (Form::kScaled) {
         LATHE_FOR(block, (kCount + 1) / 2) {
-          S::store(v.scales[block], S::load_f16(view.value_scales(page, d + block * kBlock)));
+          S::store(scales[block], S::load_f16(view.value_scales(page, d + block * kBlock)));
         }
       }
-      return v;
     }
-    // Vector c of a token; lanes beyond the head are zero.
-    LATHE_INLINE Floats load(int token, int c) const {
-      const typename Form::Element* p = elements + token * stride + c * 16;
+    // Vector c of a token, whose elements are at p; lanes beyond the head are zero.
+    LATHE_INLINE Floats load(const typename Form::Element* p, int token, int c) const {
       Floats v;
-      if (left >= (c + 1) * 16) [[likely]] {
-        v = Form::load(p);
+      if (kCount > 1 || left >= 16) [[likely]] {
+        v = Form::load(p + c * 16);
       } else {
         float lanes[16] = {};
-        for (int i = 0; i < left - c * 16; ++i) lanes[i] = Form::widen(p[i]);
+        for (int i = 0; i < left; ++i) lanes[i] = Form::widen(p[i]);
         v = S::load(lanes);
       }
       if constexpr (Form::kScaled) v = v * S::set1(scales[c / 2][token]);
@@ -163,8 +157,9 @@ struct CacheForms {
     const int64_t head_dim = pages.source.head_dim;
     for (int p = page; p < page + count; ++p, panel += kPageTokens * stride)
       for (int64_t d = 0; d < head_dim; d += 16) {
-        const auto values = Values<Pages<F>>::template at<1>(pages, p, d, head_dim);
-        for (int token = 0; token < kPageTokens; ++token) S::store(panel + token * stride + d, values.load(token, 0));
+        const Values<Pages<F>, 1> values(pages, p, d);
+        for (int token = 0; token < kPageTokens; ++token)
+          S::store(panel + token * stride + d, values.load(values.elements + token * head_dim, token, 0));
       }
   }
 

@@ -74,7 +74,13 @@ struct AttentionTiles {
     for (int64_t begin = 0; begin < head_dim; begin += block) {
       [[maybe_unused]] Floats scale[kCount];
       if constexpr (Form::kScaled) {
-        LATHE_FOR(p, kCount) { scale[p] = S::load_f16(view.key_scales(page + p, begin)); }
+        LATHE_FOR(p, kCount) {
+          scale[p] = S::load_f16(view.key_scales(page + p, begin));
+          if constexpr (kFetch) {
+            __builtin_prefetch(next[p] + head_dim * kPageTokens + begin / Forms::kBlock * kPageTokens * 2);
+            __builtin_prefetch(view.value_scales(page + p, begin));
+          }
+        }
       }
       const int64_t block_end = begin + block < head_dim ? begin + block : head_dim;
       for (int64_t d = begin; d < block_end; ++d) {
@@ -151,31 +157,38 @@ struct AttentionTiles {
   static LATHE_INLINE Floats merged(Floats out, float keep, Floats segment, float add) {
     return S::fma(segment, S::set1(add), out * S::set1(keep));
   }
-  // Takes a segment's maximum and sum into the running ones; gives the factors of what was and of what comes.
-  static LATHE_INLINE void merge_state(float& maximum, float& sum, float segment_maximum, float segment_sum,
-                                       float& keep, float& add) {
-    const float most = segment_maximum > maximum ? segment_maximum : maximum;
-    float lanes[16] = {maximum - most, segment_maximum - most};
-    S::store(lanes, VectorMath<S>::exp(S::load(lanes)));
-    keep = lanes[0];
-    add = lanes[1];
-    sum = sum * keep + segment_sum * add;
-    maximum = most;
-  }
+  // The maxima and sums of up to 16 rows, one a lane: what a segment has is taken into the running ones. Gives the
+  // factors of what was and of what comes.
+  struct States {
+    float maximum[16] = {}, sum[16] = {}, segment_maximum[16] = {}, segment_sum[16] = {}, keep[16] = {}, add[16] = {};
+
+    LATHE_INLINE void merge() {
+      const Floats was = S::load(maximum), comes = S::load(segment_maximum), most = S::maximum(was, comes);
+      const Floats kept = VectorMath<S>::exp(was - most), added = VectorMath<S>::exp(comes - most);
+      S::store(sum, S::load(sum) * kept + S::load(segment_sum) * added);
+      S::store(maximum, most);
+      S::store(keep, kept);
+      S::store(add, added);
+    }
+  };
   // The exponentials of all rows, merged into the tile's state or put in its place.
   template <int kActive>
   static LATHE_INLINE void normalise(Rows<kActive>& rows, bool merge) {
+    AttentionTile& tile = *rows.tile;
+    States states;
     for (int m = 0; m < kActive; ++m) {
       if (!rows.sees(m)) continue;
-      float &maximum = rows.tile->maximum[rows.index[m]], &sum = rows.tile->sum[rows.index[m]];
-      float segment_maximum, segment_sum;
-      exponentials(rows, m, segment_maximum, segment_sum);
-      if (merge) {
-        merge_state(maximum, sum, segment_maximum, segment_sum, rows.keep[m], rows.add[m]);
-      } else {
-        maximum = segment_maximum;
-        sum = segment_sum;
-      }
+      exponentials(rows, m, states.segment_maximum[m], states.segment_sum[m]);
+      states.maximum[m] = tile.maximum[rows.index[m]];
+      states.sum[m] = tile.sum[rows.index[m]];
+    }
+    if (merge) states.merge();
+    for (int m = 0; m < kActive; ++m) {
+      if (!rows.sees(m)) continue;
+      tile.maximum[rows.index[m]] = merge ? states.maximum[m] : states.segment_maximum[m];
+      tile.sum[rows.index[m]] = merge ? states.sum[m] : states.segment_sum[m];
+      rows.keep[m] = states.keep[m];
+      rows.add[m] = states.add[m];
     }
   }
 
@@ -187,12 +200,14 @@ struct AttentionTiles {
                                       int64_t d, int from, int to) {
     while (from < to) {
       const int page = from / kPageTokens, page_end = (page + 1) * kPageTokens, end = to < page_end ? to : page_end;
-      const auto values = Forms::template Values<View>::template at<kCount>(view, page, d, rows.source->head_dim);
-      for (; from < end; ++from) {
+      const typename Forms::template Values<View, kCount> values(view, page, d);
+      const float* weights = rows.scores + kFirst * kSegmentTokens;
+      const auto* p = values.elements + (from - page * kPageTokens) * values.stride;
+      for (; from < end; ++from, p += values.stride) {
         Floats value[kCount];
-        LATHE_FOR(c, kCount) { value[c] = values.load(from % kPageTokens, c); }
+        LATHE_FOR(c, kCount) { value[c] = values.load(p, from - page * kPageTokens, c); }
         LATHE_FOR(m, kEnd - kFirst) {
-          const Floats weight = S::set1(rows.scores[(kFirst + m) * kSegmentTokens + from]);
+          const Floats weight = S::set1(weights[m * kSegmentTokens + from]);
           LATHE_FOR(c, kCount) { sum[kFirst + m][c] = S::fma(value[c], weight, sum[kFirst + m][c]); }
         }
       }
@@ -333,6 +348,17 @@ struct AttentionTiles {
     return {floats, page, source.head_dim, stride};
   }
 
+  // Fetches a part of `parts` of the keys, or values, of pages [page, end), of which the hardware knows nothing.
+  static LATHE_INLINE void fetch(const AttentionSource& source, const int32_t* pages, int page, int end, bool values,
+                                 int part, int parts) {
+    const auto* base = static_cast<const uint8_t*>(values ? source.cache.values : source.cache.keys);
+    const int64_t from = source.head_stride * part / parts, to = source.head_stride * (part + 1) / parts;
+    for (; page < end; ++page) {
+      const uint8_t* head = base + pages[page] * source.cache.page_stride + source.kv_head * source.head_stride;
+      for (int64_t byte = from; byte < to; byte += 64) __builtin_prefetch(head + byte);
+    }
+  }
+
   // Adds the values of a panel's keys [begin, end) to a tile's sums [row][stride].
   static void add_panel(float* sums, const Rows<kRows>& rows, const Panel& panel, int begin, int end) {
     over_columns(
@@ -387,6 +413,8 @@ struct AttentionTiles {
           const int begin = page * kPageTokens, end = begin + panel_pages * kPageTokens;
           const int from = all[t].first > begin ? all[t].first : begin, to = all[t].last < end ? all[t].last : end;
           if (from < to) f(panel, t, from, to);
+          fetch(source, pages, page + kPages, end_page < page + 2 * kPages ? end_page : page + 2 * kPages, values, t,
+                count);
         }
       }
     };
@@ -409,12 +437,18 @@ struct AttentionTiles {
 
   static void merge(float* out, float& maximum, float& sum, const float* segment, float segment_maximum,
                     float segment_sum, int64_t head_dim) {
-    float keep, add;
-    merge_state(maximum, sum, segment_maximum, segment_sum, keep, add);
+    States states;
+    states.maximum[0] = maximum;
+    states.sum[0] = sum;
+    states.segment_maximum[0] = segment_maximum;
+    states.segment_sum[0] = segment_sum;
+    states.merge();
+    maximum = states.maximum[0];
+    sum = states.sum[0];
     for (int64_t d = 0; d < head_dim; d += 16) {
       const int lanes = head_dim - d < 16 ? static_cast<int>(head_dim - d) : 16;
       const Floats was = S::load_partial(out + d, lanes), comes = S::load_partial(segment + d, lanes);
-      S::store_partial(out + d, merged(was, keep, comes, add), lanes);
+      S::store_partial(out + d, merged(was, states.keep[0], comes, states.add[0]), lanes);
     }
   }
 
