@@ -17,7 +17,6 @@ FLOAT16 = ROOT / "models" / "SmolLM2-135M-Instruct.F16.gguf"
 CONTEXTS = [128, 512, 1024, 2048, 4096, 8192]
 BATCHES = [1, 4, 16]
 NEW_TOKENS = 32
-NATURAL = {"f32": "f32", "f16": "f32", "bf16": "f32"}  # the arithmetic of --dtype auto; int8 for all others
 
 
 # ---- measuring ----

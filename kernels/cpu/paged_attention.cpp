@@ -60,10 +60,16 @@ struct Call {
   AttentionTile tile(int64_t s, int64_t kv_head, int64_t begin, int64_t end) const {
     AttentionTile t;
     t.rows = static_cast<int>(end - begin);
-    for (int i = 0; i < t.rows; ++i) {
-      const int64_t row = begin + i, at = token(s, row), head = kv_head * group() + row % group();
-      const int64_t position = batch.context_len[s] - new_tokens(s) + row / group();
-      const int64_t window = source.options.window;
+    const int64_t heads_of_token = group(), window = source.options.window;
+    int64_t at = token(s, begin), member = begin % heads_of_token;
+    int64_t position = batch.context_len[s] - new_tokens(s) + begin / heads_of_token;
+    for (int i = 0; i < t.rows; ++i, ++member) {
+      if (member == heads_of_token) {
+        member = 0;
+        ++at;
+        ++position;
+      }
+      const int64_t head = kv_head * heads_of_token + member;
       t.q[i] = q + at * ldq + head * head_dim;
       t.last[i] = position + 1;
       t.first[i] = window > 0 && position + 1 > window ? position + 1 - window : 0;
@@ -75,7 +81,8 @@ struct Call {
     return t;
   }
   void divide(float* y, float sum) const {
-    for (int64_t d = 0; d < head_dim; ++d) y[d] /= sum;
+    const float factor = 1.0f / sum;
+    for (int64_t d = 0; d < head_dim; ++d) y[d] *= factor;
   }
 };
 

@@ -124,34 +124,6 @@ struct AttentionTiles {
     return s;
   }
 
-  // Turns a row's products into exponentials, zero outside [from, to). Gives their maximum and sum.
-  template <int kActive>
-  static LATHE_INLINE void exponentials(const Rows<kActive>& rows, int m, float& maximum, float& sum) {
-    constexpr float kLeast = -3.0e38f;
-    const int row = rows.index[m], from = rows.from[m], to = rows.to[m];
-    const int first_page = from / kPageTokens, last_page = (to + kPageTokens - 1) / kPageTokens;
-    const int64_t position = rows.tile->last[row] - 1;
-    float* scores = rows.scores + m * kSegmentTokens;
-    Floats most = S::set1(kLeast), total = S::zero();
-    for (int page = first_page; page < last_page; ++page) {
-      const int key = page * kPageTokens;
-      const float distance = static_cast<float>(rows.segment_start + key - position);
-      Floats s = transform(S::load(scores + key), rows.source->options, rows.tile->slope[row], distance);
-      if (key < from || key + kPageTokens > to) s = S::keep_lanes(s, from - key, to - key, kLeast);
-      most = S::maximum(most, s);
-      S::store(scores + key, s);
-    }
-    maximum = S::largest(most);
-    for (int page = first_page; page < last_page; ++page) {
-      const int key = page * kPageTokens;
-      Floats e = VectorMath<S>::exp(S::load(scores + key) - S::set1(maximum));
-      if (key < from || key + kPageTokens > to) e = S::keep_lanes(e, from - key, to - key, 0.0f);
-      total = total + e;
-      S::store(scores + key, e);
-    }
-    sum = S::sum(total);
-  }
-
   // ---- merging of segments ----
 
   static LATHE_INLINE Floats merged(Floats out, float keep, Floats segment, float add) {
@@ -171,14 +143,56 @@ struct AttentionTiles {
       S::store(add, added);
     }
   };
-  // The exponentials of all rows, merged into the tile's state or put in its place.
+  // Turns the products of all rows into exponentials, zero where a row sees nothing, and gives their maxima and sums.
+  // The rows go through a page side by side, so that one's latencies are filled by the others; none sees another.
+  template <int kActive>
+  static void exponentials(const Rows<kActive>& rows, States& states) {
+    constexpr float kLeast = -3.0e38f;
+    const AttentionOptions& options = rows.source->options;
+    const int first_page = rows.first / kPageTokens, last_page = (rows.last + kPageTokens - 1) / kPageTokens;
+    int common_from = 0, common_to = kSegmentTokens;
+    Floats most[kActive], total[kActive];
+    LATHE_FOR(m, kActive) {
+      most[m] = S::set1(kLeast);
+      total[m] = S::zero();
+      common_from = rows.from[m] > common_from ? rows.from[m] : common_from;
+      common_to = rows.to[m] < common_to ? rows.to[m] : common_to;
+    }
+    for (int page = first_page; page < last_page; ++page) {
+      const int key = page * kPageTokens;
+      const bool border = key < common_from || key + kPageTokens > common_to;
+      LATHE_FOR(m, kActive) {
+        float* scores = rows.scores + m * kSegmentTokens + key;
+        const int row = rows.index[m];
+        const float distance = static_cast<float>(rows.segment_start + key - (rows.tile->last[row] - 1));
+        Floats s = transform(S::load(scores), options, rows.tile->slope[row], distance);
+        if (border) s = S::keep_lanes(s, rows.from[m] - key, rows.to[m] - key, kLeast);
+        most[m] = S::maximum(most[m], s);
+        S::store(scores, s);
+      }
+    }
+    LATHE_FOR(m, kActive) { states.segment_maximum[m] = S::largest(most[m]); }
+    for (int page = first_page; page < last_page; ++page) {
+      const int key = page * kPageTokens;
+      const bool border = key < common_from || key + kPageTokens > common_to;
+      LATHE_FOR(m, kActive) {
+        float* scores = rows.scores + m * kSegmentTokens + key;
+        Floats e = VectorMath<S>::exp(S::load(scores) - S::set1(states.segment_maximum[m]));
+        if (border) e = S::keep_lanes(e, rows.from[m] - key, rows.to[m] - key, 0.0f);
+        total[m] = total[m] + e;
+        S::store(scores, e);
+      }
+    }
+    LATHE_FOR(m, kActive) { states.segment_sum[m] = S::sum(total[m]); }
+  }
+  // The same, merged into the tile's state or put in its place.
   template <int kActive>
   static LATHE_INLINE void normalise(Rows<kActive>& rows, bool merge) {
     AttentionTile& tile = *rows.tile;
     States states;
+    exponentials(rows, states);
     for (int m = 0; m < kActive; ++m) {
       if (!rows.sees(m)) continue;
-      exponentials(rows, m, states.segment_maximum[m], states.segment_sum[m]);
       states.maximum[m] = tile.maximum[rows.index[m]];
       states.sum[m] = tile.sum[rows.index[m]];
     }

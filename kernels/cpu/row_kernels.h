@@ -1,5 +1,16 @@
 // Norms, rotations and activations by rows, a template over the simd struct (simd.h). Included by kernels_<isa>.cpp.
 // Sums run in 16 lanes that are added in one order, so a row's bits depend on nothing but the row.
+//
+// One core of a Sapphire Rapids class Xeon, g++ 12 -O3; microseconds of a token from the first-level cache, then GB/s
+// read and written of 512 tokens from the second (a copy: 54):
+//                                plain loops   portable       avx2           avx512
+//   rms_norm, 576                0.38          0.17, 21.6     0.11, 33.1     0.08, 41.9
+//   layer_norm, 576              0.72          0.26, 14.6     0.16, 22.8     0.15, 25.1
+//   rope half_split, 9 x 64      0.23          0.16, 22.2     0.09, 37.7     0.07, 35.9
+//   rope interleaved, 9 x 64     0.23          0.11, 33.5     0.11, 35.7     0.10, 36.9
+//   gated silu, 1536             3.75          2.06,  8.8     0.81, 20.5     0.50, 28.9
+//   gated gelu_tanh, 1536       19.4           2.39,  7.7     1.01, 17.3     0.61, 27.0
+// gelu_exact takes 8 to 11 microseconds everywhere: its erfc is taken lane by lane.
 #pragma once
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/vector_math.h"

@@ -10,7 +10,8 @@ void Parameter::prepare_for_inference(Arithmetic arithmetic) {
   check(value.defined(), "prepare_for_inference", "a parameter of shape {} has no value", shape);
   if (value.dtype() == DType::f64) return;
   if (kind == Kind::norm || kind == Kind::bias) {
-    value = convert(value, DType::f32);
+    // Copied even as it is: a vector left in the mapped file would keep its page, and a huge page with it.
+    value = value.dtype() == DType::f32 ? value.clone() : convert(value, DType::f32);
     return;
   }
   check(value.rank() == 2 && value.shape() == shape, "prepare_for_inference", "a matrix of shape {} holds {}", shape,

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -41,11 +42,13 @@ MappedFile::~MappedFile() {
 }
 
 void MappedFile::release(const uint8_t* begin, size_t length) const {
-  // A page that a neighbour shares stays: the neighbour may be about to be read.
-  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t first = (static_cast<size_t>(begin - data_) + page - 1) / page * page;
-  const size_t end = (static_cast<size_t>(begin - data_) + length) / page * page;
-  if (first < end) madvise(const_cast<uint8_t*>(data_) + first, end - first, MADV_DONTNEED);
+  // Outwards to whole huge pages: where the page cache holds the file in them, one byte that is read maps all of one
+  // again, what was released of it too. A neighbour that is still to be read costs a fault.
+  constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
+  const auto file = reinterpret_cast<uintptr_t>(data_), from = reinterpret_cast<uintptr_t>(begin);
+  const uintptr_t first = std::max(file, from / kHugePage * kHugePage);
+  const uintptr_t end = std::min(file + size_, (from + length + kHugePage - 1) / kHugePage * kHugePage);
+  madvise(const_cast<uint8_t*>(data_) + (first - file), end - first, MADV_DONTNEED);
 }
 
 }  // namespace lathe

@@ -18,8 +18,8 @@ class MappedFile {
 
   const std::string& path() const { return path_; }
   std::span<const uint8_t> bytes() const { return {data_, size_}; }
-  // Tells the system that the whole pages within [begin, begin + length) are not needed in memory any more; they are
-  // read from the file again if they are.
+  // Tells the system that [begin, begin + length), and what lies in the same huge pages, need not stay in memory; it is
+  // mapped again when it is read.
   void release(const uint8_t* begin, size_t length) const;
 
  private:

@@ -187,8 +187,10 @@ size_t StoragePool::block_bytes(size_t bytes) { return size_class(BlockAllocator
 size_t StoragePool::resident_bytes(size_t bytes, size_t touched) {
   constexpr size_t kPage = 4096;
   static const bool granted = huge_pages_granted();
-  const size_t block = block_bytes(bytes), unit = granted && wants_huge_pages(block) ? kHugePage : kPage;
-  return std::min(round_up(touched + BlockAllocator<Nothing>::kHeader, unit), round_up(block, kPage));
+  const size_t block = block_bytes(bytes), used = std::min(touched + BlockAllocator<Nothing>::kHeader, block);
+  // The last part of a block that is no whole huge page comes in small ones.
+  const size_t huge = granted && wants_huge_pages(block) ? block / kHugePage * kHugePage : 0;
+  return round_up(used, used <= huge ? kHugePage : kPage);
 }
 
 }  // namespace lathe

@@ -44,7 +44,10 @@ void run(Report& report, const std::vector<std::string>& sections) {
     const bool best = isa == isas.rbegin();
     if (wanted("linear")) linears(report, best);
     if (wanted("attention")) attentions(report, best);
-    if (wanted("small")) small_kernels(report);
+    if (wanted("small")) {
+      small_kernels(report);
+      quantisers(report);
+    }
     if (wanted("errors")) errors(report);
     if (wanted("promise") && best) promise(report);
   }

@@ -1,8 +1,8 @@
 // The inference linears: one token against weights that come from memory, and 512 tokens; then their errors.
 #include <fmt/core.h>
 
-#include "kernels/embedding.h"
-#include "kernels/peak_rates.h"
+#include "kernels/cpu/dispatch.h"
+#include "tensor/threads.h"
 #include "tests/bench/bench.h"
 #include "tests/kernels/linear_cases.h"
 #include "tests/kernels/linear_errors.h"
@@ -20,8 +20,9 @@ constexpr Shape kShapes[] = {{3072, 576}, {576, 1536}, {2048, 2048}};
 constexpr Shape kBriefShapes[] = {{2048, 2048}};
 constexpr Shape kHead = {49152, 576};
 
-bool natural(DType dtype, Arithmetic arithmetic) {  // what --dtype auto takes
-  return arithmetic == (is_quantised(dtype) ? Arithmetic::int8 : Arithmetic::f32);
+bool natural(DType dtype, Arithmetic arithmetic) {  // what --dtype auto takes on some machine
+  if (is_quantised(dtype)) return arithmetic == Arithmetic::int8;
+  return arithmetic == Arithmetic::f32 || dtype == DType::bf16;
 }
 
 void run(const PackedMatrix& w, const float* x, float* y, int64_t m, Arithmetic arithmetic, void* scratch) {
@@ -105,6 +106,31 @@ void linears(Report& report, bool thorough) {
     decode(report, head, is_quantised(dtype) ? Arithmetic::int8 : Arithmetic::f32, measure(Ceiling::read));
     look_up(report, head);
   }
+}
+
+void quantisers(Report& report) {
+  constexpr int64_t kColumns = 1536;
+  for (const int64_t m : {int64_t{1}, kPromptTokens}) {
+    const cpu::LinearKernels& tiles = cpu::kernels().linear.of(Arithmetic::int8, m);
+    const std::vector<float> x = test::random_floats(m * kColumns, 2);
+    std::vector<int32_t> words(x.size());  // more than any form takes
+    std::vector<cpu::TokenBlock> blocks(x.size() / 32);
+    const cpu::PackedTokens to{nullptr, words.data(), blocks.data()};
+    const double bytes =
+        4.0 * static_cast<double>(x.size()) + static_cast<double>(m * kColumns / 32 * tiles.block_bytes);
+    report.time("small", "quantise activations", fmt::format("{} x {}", m, kColumns), bytes,
+                m > 1 ? Ceiling::copy : Ceiling::none, [&] {
+                  parallel_for(m, tiles.tile_tokens, [&](int64_t begin, int64_t end) {
+                    tiles.pack(to, x.data(), kColumns, kColumns, begin, end);
+                  });
+                });
+  }
+  const std::vector<float> x = test::random_floats(kColumns, 2, 0.05f);
+  std::vector<uint8_t> row(static_cast<size_t>(kColumns) * 4);
+  for (const DType dtype : test::kWeightDTypes)
+    if (is_quantised(dtype) && dtype != DType::q2_k && dtype != DType::q3_k)
+      report.time("small", fmt::format("quantise_row {}", name(dtype)), fmt::format("1 x {}", kColumns), 4.0 * kColumns,
+                  Ceiling::none, [&] { cpu::quantise_row(row.data(), x.data(), dtype, kColumns); });
 }
 
 void errors(Report& report) {

@@ -42,17 +42,15 @@ void over_groups(int64_t groups, F f) {
 
 // Rule 1: an output has one sum, and K one order.
 void sums_of_an_output(Report& report, const FreeForms& forms, DType dtype, int64_t rows, int64_t columns) {
-  const cpu::LinearKernels& tiles = cpu::kernels().linear;
   const bool integers = is_quantised(dtype);
+  const cpu::LinearKernels& tiles = cpu::kernels().linear.of(integers ? Arithmetic::int8 : Arithmetic::f32, 1);
   Weight w(dtype, rows, columns, 1);
   const std::vector<float> x = test::random_floats(columns, 2);
   std::vector<float> y(static_cast<size_t>(rows)), words(static_cast<size_t>(columns));
   std::vector<int32_t> int8_words(static_cast<size_t>(columns / 4));
   std::vector<cpu::TokenBlock> blocks(static_cast<size_t>(columns / 32));
-  tiles.pack_floats(words.data(), x.data(), columns, columns, false, 0, 1);
-  if (integers) tiles.pack_integers(int8_words.data(), blocks.data(), x.data(), columns, columns, 0, 1);
-  cpu::LinearTask task{w.matrix(), integers ? Arithmetic::int8 : Arithmetic::f32,   nullptr, y.data(),
-                       rows,       {words.data(), int8_words.data(), blocks.data()}};
+  cpu::LinearTask task{w.matrix(), nullptr, y.data(), rows, {words.data(), int8_words.data(), blocks.data()}};
+  tiles.pack(task.x, x.data(), columns, columns, 0, 1);
   const auto kept = [&] {
     over_groups(rows / 16, [&](int64_t begin, int64_t end) { tiles.multiply(task, begin, end, 0, 1); });
   };
@@ -133,7 +131,7 @@ void arithmetic_of_prompts(Report& report, DType dtype, Arithmetic kept, Arithme
           cpu::packed_linear(&part, 1, rows, x.data(), columns, m, arithmetic, scratch->data());
         };
   };
-  compare(report, fmt::format("prompts in {} as decoding, against {}", test::name(kept), test::name(freer)),
+  compare(report, fmt::format("prompts in {}, as decoding, against {}", test::name(kept), test::name(freer)),
           shape_of(w), run(kept), run(freer));
 }
 

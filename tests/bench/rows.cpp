@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "kernels/activation.h"
-#include "kernels/embedding.h"
 #include "kernels/logits.h"
 #include "kernels/norm.h"
 #include "kernels/prepare_heads.h"

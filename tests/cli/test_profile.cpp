@@ -1,5 +1,7 @@
 // --profile as a user sees it, on a tiny checkpoint: the table adds up, the trace can be read, the results are the same
 // bits; and the start line that explains the speed.
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -18,8 +20,8 @@ using nlohmann::json;
 std::string golden(const char* name) { return (lathe::test::source_dir() / "tests" / "goldens" / name).string(); }
 
 std::vector<std::string> generate(const char* model = "llama_untied_gqa") {
-  return {"generate",         "--model", golden(model), "--tokens",     "3,4,5",
-          "--max-new-tokens", "6",       "--greedy",    "--ignore-eos", "--seed", "1", "--json"};
+  return {"generate", "--model",  golden(model),  "--tokens", "3,4,5", "--max-new-tokens",
+          "6",        "--greedy", "--ignore-eos", "--seed",   "1",     "--json"};
 }
 
 CommandResult run_with(std::vector<std::string> arguments, const std::vector<std::string>& more) {
