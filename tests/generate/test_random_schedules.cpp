@@ -110,6 +110,7 @@ void check_family(const ModelConfig& config) {
   const CpuIsa isa_before = cpu_isa();
   const int threads_before = thread_team().size();
   Totals totals;
+  uint64_t seed = 1000;
   for (const CpuIsa isa : available_isas()) {
     set_cpu_isa(isa);
     for (const Setting& setting : kSettings) {
@@ -120,7 +121,7 @@ void check_family(const ModelConfig& config) {
       std::vector<std::vector<std::string>> expected;
       for (const Request& r : list) expected.push_back(one_by_one(*model, {r}, setting.cache));
       for (int schedule = 0; schedule < kSchedules; ++schedule)
-        run_schedule(model, setting.cache, list, expected, 1000 + static_cast<uint64_t>(schedule), totals);
+        run_schedule(model, setting.cache, list, expected, ++seed, totals);
     }
   }
   set_threads(threads_before);
