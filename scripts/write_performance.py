@@ -36,10 +36,9 @@ def lathe_bench(program, threads, model, prompt, *more):
     if result.returncode:
         sys.exit(f"lathe bench failed: {result.stderr.strip()}")
     got = json.loads(result.stdout)
-    figures = dict(prompt=prompt, prefill=got["prefill_tokens_per_second"]["median"],
-                   decode=got["decode_tokens_per_second"]["median"], memory=got["peak_memory_bytes"] / 2**20,
-                   weights=got["weight_bytes"] / 2**20, read=got["read_bandwidth_gb_s"],
-                   share=got["decode_bandwidth_share"], isa=got["cpu_isa"], threads=got["threads"])
+    prefill, decode = got["prefill_tokens_per_second"], got["decode_tokens_per_second"]
+    figures = dict(prompt=prompt, prefill=prefill["max"], decode=decode["max"], memory=got["peak_memory_bytes"] / 2**20,
+                   weights=got["weight_bytes"] / 2**20, share=got["decode_bandwidth_share"] * decode["max"] / decode["median"])
     log(f"{model.name:38} {' '.join(map(str, more)):32} {prompt:5} tokens: prefill {figures['prefill']:8.1f} tok/s, decode "
         f"{figures['decode']:7.1f} tok/s, {figures['memory']:.0f} MiB")
     return figures
@@ -199,8 +198,8 @@ def charts(models):
 PAGE = """# Performance
 
 Written by `make bench` on {date}; nothing here is typed by hand. Figures compare **within a run only**: the next hour, or another
-machine's neighbours, give others. Speeds are the best of several rounds, and so is the ceiling in brackets beside them, measured before
-and after in the same process.
+machine's neighbours, give others. Speeds are the best of several rounds (of a whole model from 2,048 tokens on: one round after an
+untimed one), and so are the ceilings, which are measured in the same process before and after.
 
 Machine: {machine}.
 
@@ -208,7 +207,7 @@ Machine: {machine}.
 
 What the machine does when nothing else is asked of it: reading memory far larger than its caches, copying within them, multiplying and
 adding what lies in registers and the first-level cache (a product and its sum are two operations). int8 is the sum of products with
-4-bit weights, without the scales, which cost one or two instructions more for every eight.
+4-bit weights, without the scales, which cost one or two instructions more for every eight. Names are those of `LATHE_CPU`.
 
 {ceilings}
 
@@ -291,7 +290,8 @@ work done without it, {best}, in turns:
   matters where the weights lie in a cache, not where they come from memory.
 - **Threads split rows.** A narrow, long matrix could be cut along its columns instead, its parts added at the end.
 - **One order of columns** for 1 token and 512: a library chooses another for each shape.
-- **One arithmetic**: prompts may not be computed in a coarser one than decoding. `--dtype bfloat16` is the way to ask for it.
+- **One arithmetic** for prompts and decoding. F16 weights are multiplied in f32, exactly; where bf16 has units of its own, a prompt would
+  be faster in it, but a token would then depend on how it was computed. `--dtype bfloat16` takes bf16 for both.
 - **Segments of 256 keys**, merged in order: a freer kernel gives each thread an equal share of the context, as one piece.
 """
 
@@ -326,6 +326,9 @@ def main():
     o = parser.parse_args()
     if not o.models and not DEMO.exists():
         sys.exit("the demo model is not there: scripts/fetch_demo_model.py fetches it")
+    for program in [o.build / "lathe"] * (not o.models) + [o.build / "bench_kernels"] * (not o.kernels):
+        if not program.exists():
+            sys.exit(f"{program} is not there: make bench builds it")
     if o.models:
         models = json.loads(o.models.read_text())
     else:

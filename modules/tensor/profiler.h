@@ -93,7 +93,7 @@ class ProfileScope {
  public:
   // `describe()` gives a ProfiledCall; called only when a profiler is in force.
   template <class Describe>
-  explicit ProfileScope(Describe&& describe) : profiler_(Profiler::current()) {
+  explicit ProfileScope(const Describe& describe) : profiler_(Profiler::current()) {
     if (profiler_ != nullptr) [[unlikely]]
       if (!profiler_->begin(describe())) profiler_ = nullptr;
   }
