@@ -60,9 +60,11 @@ void PlanReport::suggest() {
   if (const int64_t batch = largest(request, &PlanRequest::batch, 1); batch > 0)
     suggestions.push_back(fmt::format("--batch {}", batch));
   PlanRequest smaller = request;
-  if (request.cache_dtype == DType::f32) {
-    smaller.cache_dtype = DType::f16;
-    if (fits(smaller)) suggestions.push_back("--kv-cache-dtype float16");
+  for (const DType dtype : {DType::f16, DType::q8_0}) {
+    smaller.cache_dtype = dtype;
+    if (bytes_of(dtype, 256) >= bytes_of(request.cache_dtype, 256) || !fits(smaller)) continue;
+    suggestions.push_back(fmt::format("--kv-cache-dtype {}", dtype == DType::f16 ? "float16" : name(dtype)));
+    break;
   }
   smaller = request;
   for (const DType dtype : {DType::q8_0, DType::q6_k, DType::q5_0, DType::q4_0}) {

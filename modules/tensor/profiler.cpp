@@ -1,5 +1,5 @@
 // See profiler.h. Names are looked up before the clock is read at a call's begin and after it is read at its end, so
-// that the profiler's own cost (some 0.3 us a call) is seen between kernels and not in them.
+// that the profiler's own cost (0.12 us a call, and the making of its name) is seen between kernels and not in them.
 #include "tensor/profiler.h"
 
 #include "tensor/errors.h"
