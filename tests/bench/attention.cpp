@@ -21,7 +21,7 @@ void decode(Report& report, const Heads& h, int64_t context, DType dtype) {
 }
 
 void prefill(Report& report, const Heads& h, int64_t context, DType dtype) {
-  const int64_t m = cpu_isa() == CpuIsa::portable ? kPromptTokens / 8 : kPromptTokens;
+  constexpr int64_t m = kPromptTokens;
   PagedWorld world(h.heads, h.kv_heads, h.head_dim, context, m, dtype);
   const double before = static_cast<double>(context - m), tokens = static_cast<double>(m);
   const double pairs = tokens * before + tokens * (tokens + 1) / 2;  // of a query and a key it sees

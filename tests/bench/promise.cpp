@@ -19,14 +19,16 @@ namespace {
 using test::Aligned;
 using test::Weight;
 
+constexpr int kTurns = 6;
+
 std::string shape_of(const Weight& w) { return fmt::format("{} {} x {}", name(w.dtype), w.rows, w.columns); }
 
-// The better of two tries each, taken in turns, as the machine's neighbours change.
+// The best of a few tries each, taken in turns, as the machine's neighbours change.
 template <class Kept, class Freer>
 void compare(Report& report, const std::string& what, const std::string& shape, Kept&& kept, Freer&& freer,
              int64_t calls = 0) {
   double best_kept = 1e300, best_freer = 1e300;
-  for (int round = 0; round < 3; ++round) {
+  for (int round = 0; round < kTurns; ++round) {
     best_kept = std::min(best_kept, best_seconds(kept, calls));
     best_freer = std::min(best_freer, best_seconds(freer, calls));
   }
@@ -191,7 +193,7 @@ void merges_of_prompts(Report& report, int64_t context) {
   int64_t merges = 0;
   for (int64_t t = context - kPromptTokens; t < context; ++t) merges += kHeads * (t / kSegmentTokens + 1);
   double kept = 1e300;
-  for (int round = 0; round < 3; ++round) kept = std::min(kept, best_seconds([&] { world.attend(); }));
+  for (int round = 0; round < kTurns; ++round) kept = std::min(kept, best_seconds([&] { world.attend(); }));
   report.promise("merging segments of 256 in prompts", fmt::format("f16, 512 of {} keys", context), kept,
                  kept - one * static_cast<double>(merges) / thread_team().size());
 }
