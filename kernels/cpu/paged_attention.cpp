@@ -4,12 +4,15 @@
 // order. With few (decoding) a unit is a single segment whose result is put aside, and the segments are merged
 // afterwards, in the same order by the same operations: both ways give the same bits.
 //
-// One core of a Sapphire Rapids class Xeon, AVX-512, 9 query and 3 key-value heads of 64, times of a layer:
-//                          f32                      f16                      bf16
-//   decode, context 512    35 us, 22 GB/s           21 us, 19 GB/s           22 us, 18 GB/s
-//   decode, context 4096   670 us, 9.4 GB/s         295 us, 10.7 GB/s        301 us, 10.5 GB/s    (f16 443 unfetched)
-//   prefill of 512         68 GFLOP/s               74 GFLOP/s               72 GFLOP/s
-//   512 after 1536         85 GFLOP/s               98 GFLOP/s               92 GFLOP/s
+// One core of a Sapphire Rapids class Xeon that others share, AVX-512, 9 query and 3 key-value heads of 64, a layer,
+// processor time; its peak was 212 GFLOP/s in f32:
+//                           f32                       f16                       q8_0
+//   decode, context 512     70 us, 11 GB/s            37 us, 11 GB/s            29 us, 7 GB/s
+//   decode, context 4096    400 us, 16 GB/s           235 us, 13 GB/s           220 us, 8 GB/s
+//   prefill of 512          81 GFLOP/s                93 GFLOP/s                92 GFLOP/s
+//   512 after 1536          108 GFLOP/s               116 GFLOP/s               114 GFLOP/s
+//   512 after 7680          109 GFLOP/s               122 GFLOP/s               119 GFLOP/s
+// In turns with it, tiles that read f16 pages one by one, 48 rows in a block: 76, 103 and 106 GFLOP/s.
 #include "kernels/paged_attention.h"
 
 #include <atomic>
