@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tensor/profiler.h"
 #include "tensor/threads.h"
 
 namespace lathe::cpu {
@@ -11,6 +12,9 @@ namespace lathe::cpu {
 template <class T>
 void logsumexp_update(const RunningLogsumexp<T>& state, const T* logits, int64_t ldl, const int32_t* targets, int64_t n,
                       int64_t first, int64_t width) {
+  const ProfileScope profile([&] {
+    return ProfiledCall{"logsumexp", static_cast<int64_t>(sizeof(T)) * n * width, 3 * n * width};
+  });
   parallel_for(n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const T* row = logits + i * ldl;

@@ -119,8 +119,8 @@ std::vector<int32_t> parse_tokens(const std::string& text, const char* option) {
   for (size_t begin = 0; begin <= text.size() && !text.empty();) {
     const size_t end = std::min(text.find(',', begin), text.size());
     std::string_view part(text.data() + begin, end - begin);
-    while (part.starts_with(' ')) part.remove_prefix(1);
-    while (part.ends_with(' ')) part.remove_suffix(1);
+    part.remove_prefix(std::min(part.find_first_not_of(" \t\r\n"), part.size()));
+    part.remove_suffix(part.size() - 1 - part.find_last_not_of(" \t\r\n"));
     int32_t id = 0;
     const auto [rest, error] = std::from_chars(part.data(), part.data() + part.size(), id);
     if (error != std::errc() || rest != part.data() + part.size())
@@ -146,8 +146,8 @@ void check_context(int64_t tokens, int64_t limit) {
 
 size_t parse_size(const std::string& text, const char* option) {
   static constexpr std::pair<std::string_view, double> kUnits[] = {
-      {"", 1.0},     {"B", 1.0},    {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},    {"K", 0x1p10},
-      {"M", 0x1p20}, {"G", 0x1p30}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}};
+      {"", 1.0},     {"B", 1.0},    {"KB", 1e3},   {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12},    {"K", 0x1p10},
+      {"M", 0x1p20}, {"G", 0x1p30}, {"T", 0x1p40}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
   double value = 0;
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   const std::string_view unit(rest, static_cast<size_t>(text.data() + text.size() - rest));

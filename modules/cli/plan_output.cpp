@@ -48,7 +48,7 @@ std::string operations_text(const PlanReport& r) {
 
 std::string speed_text(const PlanReport& r) {
   const auto line = [](const char* what, double speed, const std::string& equation) {
-    return fmt::format("  {:12} {:10.0f} tok/s  {}\n", what, speed, equation);
+    return fmt::format("  {:12} {:10.4g} tok/s  {}\n", what, speed, equation);
   };
   return line("prefill", r.prefill_tokens_per_second(),
               fmt::format("1 / (a token / {:.0f} GFLOP/s in products + attention at half the context / {:.0f} in f32)",

@@ -11,8 +11,8 @@ namespace {
 
 // A product about as wide as the model's own, whose rows have whole blocks in every format.
 double linear_rate(const ModelConfig& c, DType dtype, Arithmetic arithmetic, int64_t tokens) {
-  const int64_t columns = std::clamp<int64_t>(c.hidden_size / 256 * 256, 256, 4096);
-  return measure_linear_rate(dtype, arithmetic, std::min<int64_t>(c.intermediate_size, 8192), columns, tokens);
+  const int64_t columns = std::clamp<int64_t>(c.hidden_size / 256 * 256, 256, 2048);
+  return measure_linear_rate(dtype, arithmetic, std::min<int64_t>(c.intermediate_size, 2048), columns, tokens);
 }
 
 }  // namespace
@@ -20,7 +20,7 @@ double linear_rate(const ModelConfig& c, DType dtype, Arithmetic arithmetic, int
 void PlanReport::measure_speed() {
   read_bandwidth = measure_read_bandwidth();
   const DType dtype = opened->weight_dtype;
-  const int64_t tokens = std::min(request.step_tokens, request.context);
+  const int64_t tokens = std::min<int64_t>(256, request.context);
   linear_rate_of_model = linear_rate(opened->model->config, dtype, arithmetic_of(dtype, request.load.dtype), tokens);
   float_rate = linear_rate(opened->model->config, DType::f32, Arithmetic::f32, tokens);
 }
