@@ -67,11 +67,11 @@ asan:  ## every test under the address and undefined-behaviour sanitizers
 	$(call compile,build-asan,tests)
 	@scripts/run_tests.sh build-asan
 
-tsan:  ## the tests of threads, kernels and generation under the thread sanitizer
+tsan:  ## the thread team, kernels and engine under the thread sanitizer
 	$(need) build test
 	$(configure) build-tsan -DLATHE_SANITIZE=thread $(debug)
 	$(call compile,build-tsan,test_tensor test_kernels test_generate)
-	@scripts/run_tests.sh build-tsan -R '^(tensor|kernels|generate)/'
+	@scripts/run_tests.sh build-tsan -R '^(tensor/|generate/|kernels/test_(threads|packed_linear|paged_attention))'
 
 fuzz:  ## each fuzzer for SECONDS, from the kept corpus
 	$(need) build test fuzz
