@@ -18,7 +18,7 @@ void print_start_line(const LoadedModel& loaded, const std::string& dtype) {
              threads, threads == 1 ? "" : "s", name(cpu_isa()), dtype, name(loaded.weight_dtype),
              static_cast<double>(weight_bytes(model)) / 1e6);
   if (const double bandwidth = measure_weight_bandwidth(model, kMeasuringSeconds); bandwidth > 0)
-    fmt::print(stderr, ", read at {:.1f} GB/s: at most {:.0f} tokens/s", bandwidth / 1e9,
+    fmt::print(stderr, ", read at {:.1f} GB/s, which allows {:.0f} tokens/s", bandwidth / 1e9,
                bandwidth / static_cast<double>(decode_weight_bytes(model)));
   fmt::print(stderr, "\n");
 }

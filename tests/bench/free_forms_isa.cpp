@@ -68,18 +68,35 @@ void multiply_q4_1(float* y, const PackedMatrix& w, const int32_t* words, const 
 
 constexpr int kRows = 3;
 
-void score(const uint16_t* keys, const uint16_t* next_keys, const uint16_t* values, const float* q, int64_t head_dim,
-           float scale, Floats (&sum)[kRows]) {
-  LATHE_FOR(m, kRows) { sum[m] = S::zero(); }
-  for (int64_t d = 0; d < head_dim; ++d) {
-    const Floats k = S::load_f16(keys + d * 16);
-    if (d % 2 == 0) {
-      __builtin_prefetch(next_keys + d * 16);
-      __builtin_prefetch(values + d * 16);
-    }
-    LATHE_FOR(m, kRows) { sum[m] = S::fma(k, S::set1(q[m * head_dim + d]), sum[m]); }
+// The scores of kPages pages at once, which go to scores + 16 (page kRows + row); the next pages and the values are
+// fetched meanwhile, as the kernel of inference does.
+template <int kPages>
+void score(const uint16_t* const* keys, const uint16_t* const* values, int64_t left, const float* q, int64_t head_dim,
+           float scale, float* scores, Floats (&most)[kRows]) {
+  Floats sum[kPages][kRows];
+  LATHE_FOR(p, kPages) {
+    LATHE_FOR(m, kRows) { sum[p][m] = S::zero(); }
   }
-  LATHE_FOR(m, kRows) { sum[m] = sum[m] * S::set1(scale); }
+  const int64_t next = left > 2 * kPages ? kPages : 0;
+  for (int64_t d = 0; d < head_dim; ++d) {
+    Floats k[kPages];
+    LATHE_FOR(p, kPages) {
+      k[p] = S::load_f16(keys[p] + d * 16);
+      __builtin_prefetch(keys[p + next] + d * 16);
+      __builtin_prefetch(values[p] + d * 16);
+    }
+    LATHE_FOR(m, kRows) {
+      const Floats qd = S::set1(q[m * head_dim + d]);
+      LATHE_FOR(p, kPages) { sum[p][m] = S::fma(k[p], qd, sum[p][m]); }
+    }
+  }
+  LATHE_FOR(p, kPages) {
+    LATHE_FOR(m, kRows) {
+      const Floats scaled = sum[p][m] * S::set1(scale);
+      most[m] = S::maximum(most[m], scaled);
+      S::store(scores + (p * kRows + m) * 16, scaled);
+    }
+  }
 }
 
 void attend_f16(float* out, const float* q, const uint16_t* const* keys, const uint16_t* const* values, int64_t pages,
@@ -89,14 +106,12 @@ void attend_f16(float* out, const float* q, const uint16_t* const* keys, const u
     most[m] = S::set1(-3e38f);
     all[m] = S::zero();
   }
-  for (int64_t p = 0; p < pages; ++p) {
-    Floats sum[kRows];
-    score(keys[p], keys[p + 1 < pages ? p + 1 : p], values[p], q, head_dim, scale, sum);
-    LATHE_FOR(m, kRows) {
-      most[m] = S::maximum(most[m], sum[m]);
-      S::store(scores + (p * kRows + m) * 16, sum[m]);
-    }
-  }
+  constexpr int kPages = S::kAttentionPages;
+  int64_t page = 0;
+  for (; page + kPages <= pages; page += kPages)
+    score<kPages>(keys + page, values + page, pages - page, q, head_dim, scale, scores + page * kRows * 16, most);
+  for (; page < pages; ++page)
+    score<1>(keys + page, values + page, pages - page, q, head_dim, scale, scores + page * kRows * 16, most);
   float maximum[kRows];
   LATHE_FOR(m, kRows) { maximum[m] = S::largest(most[m]); }
   for (int64_t p = 0; p < pages; ++p) {

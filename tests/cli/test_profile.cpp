@@ -136,7 +136,7 @@ TEST_CASE("the start line says what explains the speed") {
   const CommandResult result = run_with(generate(), {"--threads", "2"});
   const std::string line = result.standard_error.substr(0, result.standard_error.find('\n'));
   CHECK_THAT(line, ContainsSubstring("lathe: LlamaForCausalLM on 2 threads, ") && ContainsSubstring("--dtype auto") &&
-                       ContainsSubstring("weights f32 ") && ContainsSubstring(" GB/s: at most ") &&
+                       ContainsSubstring("weights f32 ") && ContainsSubstring(" GB/s, which allows ") &&
                        ContainsSubstring(" tokens/s"));
   CHECK(json::parse(result.standard_output).is_object());
   // Where nothing is computed there is nothing to explain.
