@@ -29,7 +29,8 @@ struct AmxTokenBlock {
 };
 
 // M tokens repacked in tiles. Vector tiles, of which the last is short:
-//   words [tile][column][token], int8_words [tile][column / 4][token] 4 columns each, blocks [tile][column / 32][token]
+//   words [tile][column][token] f32 or [tile][column / 2][token] pairs of bf16
+//   int8_words [tile][column / 4][token] 4 columns each, blocks [tile][column / 32][token]
 // AMX tiles of 16 tokens, the last one filled up with zeros:
 //   words, int8_words [tile][column / 32][token][32] bf16, blocks [tile][column / 32] AmxTokenBlock
 struct PackedTokens {

@@ -1,7 +1,7 @@
 // The kernels of avx512_vnni with the linears of many tokens in AMX tiles.
 #include "kernels/cpu/dispatch.h"
 
-#if defined(__AMX_TILE__)
+#if defined(__AMX_TILE__) || defined(__AMXTILE__)  // as GCC and as Clang spell it
 #include "kernels/cpu/packed_linear_amx.h"
 #include "kernels/cpu/simd_avx512.h"
 

@@ -11,7 +11,7 @@
 namespace lathe::cpu {
 namespace {
 constexpr Kernels kTable{LinearTiles<Avx2>::kTable, AttentionTiles<Avx2>::kTable, RowKernels<Avx2>::kTable,
-                         PeakLoops<Avx2>::kTable};
+                         PeakLoops<Avx2>::table()};
 }
 const Kernels* kernels_avx2() { return &kTable; }
 }  // namespace lathe::cpu

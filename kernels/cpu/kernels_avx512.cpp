@@ -11,7 +11,7 @@
 namespace lathe::cpu {
 namespace {
 constexpr Kernels kTable{LinearTiles<Avx512>::kTable, AttentionTiles<Avx512>::kTable, RowKernels<Avx512>::kTable,
-                         PeakLoops<Avx512>::kTable};
+                         PeakLoops<Avx512>::table()};
 }
 const Kernels* kernels_avx512() { return &kTable; }
 }  // namespace lathe::cpu

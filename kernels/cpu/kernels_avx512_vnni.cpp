@@ -11,7 +11,7 @@
 namespace lathe::cpu {
 namespace {
 constexpr Kernels kTable{LinearTiles<Avx512Vnni>::kTable, AttentionTiles<Avx512Vnni>::kTable,
-                         RowKernels<Avx512Vnni>::kTable, PeakLoops<Avx512Vnni>::kTable};
+                         RowKernels<Avx512Vnni>::kTable, PeakLoops<Avx512Vnni>::table()};
 }
 const Kernels* kernels_avx512_vnni() { return &kTable; }
 }  // namespace lathe::cpu

@@ -9,7 +9,7 @@
 namespace lathe::cpu {
 namespace {
 constexpr Kernels kTable{LinearTiles<Portable>::kTable, AttentionTiles<Portable>::kTable, RowKernels<Portable>::kTable,
-                         PeakLoops<Portable>::kTable};
+                         PeakLoops<Portable>::table()};
 }
 const Kernels* kernels_portable() { return &kTable; }
 }  // namespace lathe::cpu

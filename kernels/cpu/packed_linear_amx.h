@@ -231,16 +231,11 @@ struct AmxTiles {
     const int64_t columns = task.weight.columns, stride = group_bytes(dtype, columns);
     const uint8_t* w = task.weight.data + group * stride;
     if (dtype == DType::bf16) return bf16_strip<kGroups>(task, w, stride, group, 0, columns, token0, token1);
-    constexpr int64_t kColumns = 512, kStride = kColumns / 2 * kWordBytes;
-    alignas(64) uint8_t wide[2 * kStride], panel[kGroups * kStride];
+    constexpr int64_t kColumns = Vector::kPanelColumns, kStride = kColumns / 2 * kWordBytes;
+    alignas(64) uint8_t panel[kGroups * kStride];
     for (int64_t column = 0; column < columns; column += kColumns) {
       const int64_t end = column + kColumns < columns ? column + kColumns : columns;
-      for (int g = 0; g < kGroups; ++g) {
-        Vector::template fill<Vector::Panel::rounded>(wide, dtype, w + g * stride, column, end);
-        for (int64_t p = 0; p < even(end - column) / 2; ++p)
-          S::store_ints(panel + g * kStride + p * kWordBytes,
-                        S::pair_bf16(S::load(wide + p * 2 * kWordBytes), S::load(wide + (p * 2 + 1) * kWordBytes)));
-      }
+      for (int g = 0; g < kGroups; ++g) Vector::fill_pairs(panel + g * kStride, dtype, w + g * stride, column, end);
       bf16_strip<kGroups>(task, panel, kStride, group, column, end, token0, token1);
     }
   }
@@ -394,7 +389,7 @@ struct AmxTiles {
     return steps * 4 * kTokens * kGroupRows * kChunkColumns * 2;
   }
 
-  static constexpr LinearKernels kFewBf16{Vector::kBf16.tile_tokens, Vector::kBf16.block_bytes, Vector::kBf16.pack,
+  static constexpr LinearKernels kFewBf16{S::kFloatTokens, 4 * kBlockColumns, Vector::template pack_floats<true>,
                                           multiply_few_bf16};
   static constexpr LinearKernels kBf16{kTokens, 2 * kBlockColumns, pack_bf16, multiply_bf16};
   static constexpr LinearKernels kInt8{kTokens, 2 * kBlockColumns + sizeof(AmxTokenBlock) / kTokens, pack_int8,

@@ -2,7 +2,7 @@
 //
 // A tile is kGroups groups of 16 rows x kTokens tokens. Each output has ONE accumulator, which starts at the bias and
 // takes its columns in ascending order, so its bits depend neither on the tile's shape nor on what stands beside it.
-//   float tiles:    y += w x, one fma a column
+//   float tiles:    y += w x, one fma a column (bf16 pairs: two columns, as the instruction adds them)
 //   integer tiles:  y += float(sum of 32 products) * scale_w * scale_x  (+ minimum_w * (scale_x * sum of x))
 // Activations are repacked first, so that every broadcast has a constant displacement: [tile][column][token of tile].
 #pragma once
@@ -118,6 +118,7 @@ struct LinearTiles {
   // ---- panels: 16 rows x some columns of any dtype, as f32, exactly or rounded to bf16 ----
 
   enum class Panel { exact, rounded };
+  static constexpr int64_t kPanelColumns = 512;  // most of them
 
   template <Panel kPanel>
   static LATHE_INLINE uint8_t* put(uint8_t* panel, const Floats& first, const Floats& second) {
@@ -166,6 +167,15 @@ struct LinearTiles {
     with_quantised(dtype, [&](auto type) {  // bf16 needs no panel
       fill_from_quantised<kPanel, decltype(type)::value>(panel, group, column0, column1);
     });
+  }
+
+  // The same rounded, in pairs as bf16 weights are packed.
+  static void fill_pairs(uint8_t* panel, DType dtype, const uint8_t* group, int64_t column0, int64_t column1) {
+    alignas(64) uint8_t wide[kPanelColumns * kGroupRows * 4];
+    fill<Panel::rounded>(wide, dtype, group, column0, column1);
+    for (int64_t p = 0; p < even(column1 - column0) / 2; ++p)
+      S::store_ints(panel + p * kWordBytes,
+                    S::pair_bf16(S::load(wide + p * 2 * kWordBytes), S::load(wide + (p * 2 + 1) * kWordBytes)));
   }
 
   // ---- outputs: a tile's corner of y, of which the last group may be short ----
@@ -257,8 +267,7 @@ struct LinearTiles {
   // Weights that must be widened or rounded go through a panel on the stack, some columns at a time.
   template <Panel kPanel, int kGroups>
   static void panel_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
-    constexpr int64_t kColumns = 512;
-    constexpr int64_t kStride = kColumns * kGroupRows * 4;
+    constexpr int64_t kColumns = kPanelColumns, kStride = kColumns * kGroupRows * 4;
     alignas(64) uint8_t panel[kGroups * kStride];
     const int64_t stride = group_bytes(task.weight.dtype, task.weight.columns);
     for (int64_t column = 0; column < task.weight.columns; column += kColumns) {
@@ -279,6 +288,77 @@ struct LinearTiles {
       case DType::f16: return stored_groups<StoredF16, kGroups>(task, group, token0, token1);
       case DType::bf16: return stored_groups<StoredBf16, kGroups>(task, group, token0, token1);
       default: return panel_groups<Panel::exact, kGroups>(task, group, token0, token1);
+    }
+  }
+
+  // ---- tiles of bf16 pairs, where the instruction set multiplies them ----
+
+  // x: [pair][kTokens]
+  template <int kGroups, int kTokens>
+  static void pair_tile(const uint8_t* w, int64_t stride, const int32_t* x, int64_t pairs, const Output& out) {
+    Floats sum[kGroups][kTokens];
+    LATHE_FOR(g, kGroups) {
+      LATHE_FOR(t, kTokens) { sum[g][t] = out.start(g, t); }
+    }
+    for (int64_t p = 0; p < pairs; ++p, w += kWordBytes, x += kTokens) {
+      if constexpr (kTokens == 1) prefetch<kWordBytes>(w);
+      Ints words[kGroups];
+      LATHE_FOR(g, kGroups) { words[g] = S::load_ints(w + g * stride); }
+      LATHE_FOR(t, kTokens) {
+        LATHE_FOR(g, kGroups) { sum[g][t] = S::add_pair_products(sum[g][t], words[g], x[t]); }
+      }
+    }
+    LATHE_FOR(g, kGroups) {
+      LATHE_FOR(t, kTokens) { out.finish(sum[g][t], g, t); }
+    }
+  }
+  template <int kGroups, int kTokens>
+  static void pair_tile_of(int tokens, const uint8_t* w, int64_t stride, const int32_t* x, int64_t pairs,
+                           const Output& out) {
+    if constexpr (kTokens > 1)
+      if (tokens < kTokens) return pair_tile_of<kGroups, kTokens - 1>(tokens, w, stride, x, pairs, out);
+    pair_tile<kGroups, kTokens>(w, stride, x, pairs, out);
+  }
+  // As float_strip.
+  template <int kGroups>
+  static void pair_strip(const LinearTask& task, const uint8_t* w, int64_t stride, int64_t group, int64_t column0,
+                         int64_t column1, int64_t token0, int64_t token1) {
+    const int64_t row = group * kGroupRows, pairs = even(task.weight.columns) / 2;
+    for (int64_t t = token0; t < token1; t += S::kFloatTokens) {
+      const int tokens = static_cast<int>(token1 - t < S::kFloatTokens ? token1 - t : S::kFloatTokens);
+      const auto* x = reinterpret_cast<const int32_t*>(task.x.words) + t * pairs + column0 / 2 * tokens;
+      const Output out{task.y + t * task.ldy + row, task.ldy, task.bias != nullptr ? task.bias + row : nullptr,
+                       task.weight.rows - row, column0 == 0};
+      pair_tile_of<kGroups, S::kFloatTokens>(tokens, w, stride, x, even(column1 - column0) / 2, out);
+    }
+  }
+  template <int kGroups>
+  static void pair_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
+    const int64_t columns = task.weight.columns, stride = group_bytes(task.weight.dtype, columns);
+    const uint8_t* w = task.weight.data + group * stride;
+    if (task.weight.dtype == DType::bf16)
+      return pair_strip<kGroups>(task, w, stride, group, 0, columns, token0, token1);
+    constexpr int64_t kStride = kPanelColumns / 2 * kWordBytes;
+    alignas(64) uint8_t panel[kGroups * kStride];
+    for (int64_t column = 0; column < columns; column += kPanelColumns) {
+      const int64_t end = column + kPanelColumns < columns ? column + kPanelColumns : columns;
+      for (int g = 0; g < kGroups; ++g) fill_pairs(panel + g * kStride, task.weight.dtype, w + g * stride, column, end);
+      pair_strip<kGroups>(task, panel, kStride, group, column, end, token0, token1);
+    }
+  }
+  // Repacks tokens [token0, token1), which start at a tile border.
+  static void pack_pairs(const PackedTokens& tokens_out, const float* x, int64_t ldx, int64_t columns, int64_t token0,
+                         int64_t token1) {
+    for (int64_t t = token0; t < token1; t += S::kFloatTokens) {
+      const int64_t tokens = token1 - t < S::kFloatTokens ? token1 - t : S::kFloatTokens, pairs = even(columns) / 2;
+      auto* to = reinterpret_cast<uint32_t*>(tokens_out.words) + t * pairs;
+      for (int64_t i = 0; i < tokens; ++i) {
+        const float* from = x + (t + i) * ldx;
+        for (int64_t c = 0; c < columns; c += 2) {
+          const uint32_t second = c + 1 < columns ? f32_to_bf16(from[c + 1]) : 0;
+          to[c / 2 * tokens + i] = f32_to_bf16(from[c]) | second << 16;
+        }
+      }
     }
   }
 
@@ -402,6 +482,8 @@ struct LinearTiles {
 
   template <int kGroups, Arithmetic kArithmetic>
   static void groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
+    if constexpr (kArithmetic == Arithmetic::bf16 && S::kMultipliesBf16)
+      return pair_groups<kGroups>(task, group, token0, token1);
     if constexpr (kArithmetic != Arithmetic::int8)
       return float_groups<kGroups, kArithmetic>(task, group, token0, token1);
     with_quantised(task.weight.dtype,
@@ -475,8 +557,8 @@ struct LinearTiles {
 
   static constexpr LinearKernels kF32{S::kFloatTokens, 4 * kBlockColumns, pack_floats<false>,
                                       multiply<Arithmetic::f32>};
-  static constexpr LinearKernels kBf16{S::kFloatTokens, 4 * kBlockColumns, pack_floats<true>,
-                                       multiply<Arithmetic::bf16>};
+  static constexpr LinearKernels kBf16{S::kFloatTokens, (S::kMultipliesBf16 ? 2 : 4) * kBlockColumns,
+                                       S::kMultipliesBf16 ? pack_pairs : pack_floats<true>, multiply<Arithmetic::bf16>};
   static constexpr LinearKernels kInt8{S::kIntegerTokens, kBlockColumns + sizeof(TokenBlock), pack_integers,
                                        multiply<Arithmetic::int8>};
   static constexpr LinearTable kTable{{kF32, kBf16, kInt8}, {kF32, kBf16, kInt8}, 1};

@@ -58,8 +58,34 @@ struct PeakLoops {
     return steps * kGroups * kTokens * 16 * 4 * 2;
   }
 
+  // Only where the instruction set multiplies pairs of bf16.
+  static int64_t bf16(void* memory, int64_t steps) {
+    constexpr int kGroups = S::kFloatGroups, kTokens = S::kFloatTokens;
+    auto* lines = static_cast<uint8_t*>(memory);
+    const auto* x = static_cast<const int32_t*>(memory);
+    Floats sum[kGroups][kTokens];
+    LATHE_FOR(g, kGroups) {
+      LATHE_FOR(t, kTokens) { sum[g][t] = S::zero(); }
+    }
+    for (int64_t i = 0; i < steps; ++i) {
+      Ints w[kGroups];
+      LATHE_FOR(g, kGroups) { w[g] = S::load_ints(lines + (i * kGroups + g) % kLines * 64); }
+      LATHE_FOR(t, kTokens) {
+        LATHE_FOR(g, kGroups) { sum[g][t] = S::add_pair_products(sum[g][t], w[g], x[t]); }
+      }
+    }
+    LATHE_FOR(g, kGroups) {
+      LATHE_FOR(t, kTokens) { S::store(lines + (kLines + g * kTokens + t) * 64, sum[g][t]); }
+    }
+    return steps * kGroups * kTokens * 16 * 2 * 2;
+  }
+
   static constexpr int64_t kLines = PeakTable::kReadLines;
-  static constexpr PeakTable kTable{floats, integers};
+  static constexpr PeakTable table() {
+    PeakTable table{floats, integers};
+    if constexpr (S::kMultipliesBf16) table.bf16 = bf16;
+    return table;
+  }
 };
 
 }  // namespace lathe::cpu

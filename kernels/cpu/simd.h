@@ -17,6 +17,7 @@
 //   split_bf16             lanes of pairs of bf16: the first and the second of each
 //   IntegerSum<bits>       the sum of products of up to 32 columns, exact: unsigned weight bytes of so many bits times
 //                          signed activation bytes, 4 in a lane; `start` is -offset * (sum of the activations)
+//   kMultipliesBf16        whether there are add_pair_products (of pairs of bf16) and pair_bf16
 // and the sizes of the tiles that fit the registers.
 //
 // A translation unit that is compiled for an instruction set must not leave weak symbols that other units could be

@@ -27,6 +27,7 @@ struct Avx2 {
   };
 
   // 16 registers: 12 accumulators, 2 of weights, 1 broadcast.
+  static constexpr bool kMultipliesBf16 = false;
   static constexpr int kFloatGroups = 1, kFloatTokens = 6;
   static constexpr int kIntegerGroups = 1, kIntegerTokens = 2;
   static constexpr int kAttentionRows = 3, kAttentionPages = 2;

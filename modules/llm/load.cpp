@@ -125,8 +125,8 @@ Arithmetic arithmetic_of(DType weight, ComputeDtype dtype) {
     case ComputeDtype::automatic: break;
   }
   if (is_quantised(weight)) return Arithmetic::int8;
-  // Only tiles multiply bf16 faster than f32; float16 weights would lose bits in them.
-  return weight == DType::bf16 && cpu_isa() == CpuIsa::amx ? Arithmetic::bf16 : Arithmetic::f32;
+  // These multiply pairs of bf16, most of them faster than f32; float16 weights would lose bits in it.
+  return weight == DType::bf16 && cpu_isa() >= CpuIsa::avx512_vnni ? Arithmetic::bf16 : Arithmetic::f32;
 }
 
 DType cache_dtype_of(DType weight, ComputeDtype dtype) {
