@@ -66,10 +66,10 @@ struct PagedBatch {
 
 // Bytes of 64-byte aligned scratch for the call below; `max_context` is the largest of context_len, n the new tokens.
 // It grows with the thread team, which must not be replaced in between.
-size_t paged_attention_scratch_bytes(int64_t n, int64_t heads, int64_t head_dim, int64_t max_context);
+size_t paged_attention_scratch_bytes(DType cache, int64_t n, int64_t heads, int64_t head_dim, int64_t max_context);
 // out (N, Hq, D) f32 contiguous; q (N, Hq, D) f32, token stride ldq. The new tokens' keys are already in the cache;
 // token i of a sequence with t new ones stands at position context_len - t + i and sees the keys up to itself.
-// Arithmetic in f32.
+// Arithmetic in f32; with AMX and a cache of bf16, queries and softmax weights are rounded to bf16 as well.
 void paged_attention(float* out, const float* q, int64_t ldq, const LayerPages& pages, const PagedBatch& batch,
                      int64_t heads, int64_t kv_heads, int64_t head_dim, const AttentionOptions& options, void* scratch);
 

@@ -69,7 +69,7 @@ struct LinearTable {
 
 // Query rows that share a key-value head, and their running state.
 struct AttentionTile {
-  static constexpr int kMaxRows = 6;
+  static constexpr int kMaxRows = 16;
   static constexpr int kBlockRows = 96;  // most rows of the tiles that attend together
   int rows;
   const float* q[kMaxRows];                 // (D)
@@ -100,6 +100,16 @@ struct AttentionKernels {
                 int64_t head_dim);
   // k, v (Hk, D) of one token into its slot; of the source, the cache and the sizes matter.
   void (*write_token)(const AttentionSource& source, int64_t slot, const float* k, const float* v);
+};
+
+// `bf16` multiplies bf16, for a cache of it and heads of up to `bf16_head_dim` components: 0 where there are no such
+// kernels. Writing and merging are the same in both.
+struct AttentionTable {
+  AttentionKernels floats, bf16 = {};
+  int64_t bf16_head_dim = 0;
+  const AttentionKernels& of(DType cache, int64_t head_dim) const {
+    return cache == DType::bf16 && head_dim <= bf16_head_dim ? bf16 : floats;
+  }
 };
 
 // ---- norms, rotations and activations, some rows each; arguments as in kernels/{norm,rope,activation}.h ----
@@ -135,7 +145,7 @@ struct PeakTable {
 
 struct Kernels {
   LinearTable linear;
-  AttentionKernels attention;
+  AttentionTable attention;
   RowTable rows;
   PeakTable peaks = {};
 };

@@ -3,6 +3,7 @@
 
 #if defined(__AMX_TILE__) || defined(__AMXTILE__)  // as GCC and as Clang spell it
 #include "kernels/cpu/packed_linear_amx.h"
+#include "kernels/cpu/paged_attention_amx.h"
 #include "kernels/cpu/simd_avx512.h"
 
 namespace lathe::cpu {
@@ -15,6 +16,8 @@ Kernels with_amx(Kernels table) {
   linear.many[static_cast<int>(Arithmetic::bf16)] = Tiles::kBf16;
   linear.many[static_cast<int>(Arithmetic::int8)] = Tiles::kInt8;
   linear.many_tokens = Tiles::kFewTokens + 1;
+  table.attention.bf16 = AmxAttention<Avx512Amx>::kKernels;
+  table.attention.bf16_head_dim = AmxAttention<Avx512Amx>::kHeadDim;
   table.peaks.bf16 = table.peaks.integers = Tiles::peak;
   return table;
 }

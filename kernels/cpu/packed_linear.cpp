@@ -9,7 +9,8 @@
 //   avx2          9.9 /  76      9.9 /  99      9.6 /  96     10.5 /  61     11.9 /  82     11.8 /  80      3.6 /  83
 //   avx512       10.8 / 123     10.3 / 178      9.6 / 176     12.5 / 140     12.0 / 143     14.3 / 145      4.4 / 147
 //   avx512_vnni  12.4 / 427     10.7 / 391     11.1 / 365     11.6 / 137     11.0 / 138     13.2 / 137      4.3 / 145
-// So bf16 arithmetic gains nothing over f32 here; it stays for machines and formats where it does.
+// With vdpbf16ps the bf16 column of avx512_vnni would be 97 on this processor and twice its f32 on Zen 4. In AMX tiles
+// the whole model prefills in bf16 at 2.6 times the speed (docs/performance.md has each kernel, docs/log.md the steps).
 #include "kernels/packed_linear.h"
 
 #include "kernels/cpu/dispatch.h"

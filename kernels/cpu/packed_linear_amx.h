@@ -18,7 +18,6 @@ template <class S>
 struct AmxTiles {
   using Vector = LinearTiles<S>;
   using Floats = typename S::Floats;
-  using Ints = typename S::Ints;
   using Output = typename Vector::Output;
 
   static constexpr int kTokens = kAmxTokens;
@@ -132,11 +131,10 @@ struct AmxTiles {
     const auto* blocks = reinterpret_cast<const AmxTokenBlock*>(task.x.blocks);
     for (int64_t group = group0; group < group1; ++group)
       for (int64_t column = 0; column < columns; column += kColumns) {
-        const int64_t end = column + kColumns < columns ? column + kColumns : columns, row = group * kGroupRows;
+        const int64_t end = column + kColumns < columns ? column + kColumns : columns;
         P::fill(panel, task.weight.data + group * stride, column, end);
         for (int64_t t = token0; t < token1; t += kTokens) {
-          const Output out{task.y + t * task.ldy + row, task.ldy, task.bias != nullptr ? task.bias + row : nullptr,
-                           task.weight.rows - row, column == 0};
+          const Output out = Vector::output_of(task, group, t, column == 0);
           const int64_t tile = t / kTokens * count + column / kBlockColumns;
           int8_tile<W>(panel, tiles + tile * kTileBytes, blocks + tile, (end - column) / kBlockColumns, out,
                        static_cast<int>(token1 - t < kTokens ? token1 - t : kTokens));
@@ -156,8 +154,9 @@ struct AmxTiles {
     for (int t = 0; t < tokens; ++t) out.finish(S::load(sums + t * kGroupRows), group, t);
   }
 
-  // kGroups groups times kSets sets of 16 tokens, `pairs` pairs of columns, of which the last tile may hold fewer
-  // than 16: then `rest` holds them, filled up with zeros. x: [set][chunk][16 tokens][32 columns] bf16.
+  // kGroups groups times kSets sets of 16 tokens, of which the last has `tokens`, over `whole` tiles of 32 columns and,
+  // where `rest` is not null, one more of them that is filled up with zeros. x: [set][chunk][16 tokens][32 columns]
+  // bf16.
   template <int kGroups, int kSets>
   static void bf16_tile(const uint8_t* w, int64_t stride, const uint8_t* rest, const uint8_t* x, int64_t set_bytes,
                         int64_t whole, const Output* out, int tokens) {
@@ -200,7 +199,7 @@ struct AmxTiles {
   template <int kGroups>
   static void bf16_strip(const LinearTask& task, const uint8_t* w, int64_t stride, int64_t group, int64_t column0,
                          int64_t column1, int64_t token0, int64_t token1) {
-    const int64_t row = group * kGroupRows, set_bytes = chunks(task.weight.columns) * kTileBytes;
+    const int64_t set_bytes = chunks(task.weight.columns) * kTileBytes;
     const int64_t pairs = even(column1 - column0) / 2, whole = pairs / 16;
     alignas(64) uint8_t rest[2 * kTileBytes] = {};
     for (int g = 0; g < kGroups; ++g)
@@ -210,9 +209,7 @@ struct AmxTiles {
     for (int64_t t = token0; t < token1;) {
       const int sets = token1 - t > kTokens ? 2 : 1;
       Output out[2];
-      for (int set = 0; set < sets; ++set)
-        out[set] = {task.y + (t + set * kTokens) * task.ldy + row, task.ldy,
-                    task.bias != nullptr ? task.bias + row : nullptr, task.weight.rows - row, column0 == 0};
+      for (int set = 0; set < sets; ++set) out[set] = Vector::output_of(task, group, t + set * kTokens, column0 == 0);
       const uint8_t* x = tokens + t / kTokens * set_bytes + column0 / kChunkColumns * kTileBytes;
       const int64_t left = token1 - t - (sets - 1) * kTokens;
       const int last = static_cast<int>(left < kTokens ? left : kTokens);
@@ -279,11 +276,10 @@ struct AmxTiles {
   template <class Stored, int kGroups>
   static void few_strip(const LinearTask& task, const uint8_t* w, int64_t stride, int64_t group, int64_t column0,
                         int64_t column1, int64_t token0, int64_t token1) {
-    const int64_t row = group * kGroupRows, pairs = even(column1 - column0) / 2;
+    const int64_t pairs = even(column1 - column0) / 2;
     const int tokens = static_cast<int>(token1 - token0);
     const float* x = task.x.words + token0 * even(task.weight.columns) + column0 * tokens;
-    const Output out{task.y + token0 * task.ldy + row, task.ldy, task.bias != nullptr ? task.bias + row : nullptr,
-                     task.weight.rows - row, column0 == 0};
+    const Output out = Vector::output_of(task, group, token0, column0 == 0);
     if (tokens == 1) return chains<Stored, kGroups, 1>(w, stride, x, pairs, out);
     if (tokens == 2) return chains<Stored, kGroups, 2>(w, stride, x, pairs, out);
     chains<Stored, kGroups, 3>(w, stride, x, pairs, out);
@@ -295,7 +291,7 @@ struct AmxTiles {
     const uint8_t* w = task.weight.data + group * stride;
     if (dtype == DType::bf16)
       return few_strip<typename Vector::StoredBf16, kGroups>(task, w, stride, group, 0, columns, token0, token1);
-    constexpr int64_t kColumns = 512, kStride = kColumns * kGroupRows * 4;
+    constexpr int64_t kColumns = Vector::kPanelColumns, kStride = kColumns * kGroupRows * 4;
     alignas(64) uint8_t panel[kGroups * kStride];
     for (int64_t column = 0; column < columns; column += kColumns) {
       const int64_t end = column + kColumns < columns ? column + kColumns : columns;
@@ -307,26 +303,22 @@ struct AmxTiles {
 
   // ---- what the tables offer ----
 
-  template <class F1, class F2>
-  static LATHE_INLINE void by_two(int64_t group0, int64_t group1, F2 two, F1 one) {
-    int64_t group = group0;
-    for (; group + 2 <= group1; group += 2) two(group);
-    for (; group < group1; ++group) one(group);
+  // f(group) for two groups at a time, then one, their number a constant.
+  template <class F>
+  static LATHE_INLINE void over_groups(int64_t group, int64_t end, F f) {
+    for (; group + 2 <= end; group += 2) f.template operator()<2>(group);
+    for (; group < end; ++group) f.template operator()<1>(group);
   }
 
   static void multiply_few_bf16(const LinearTask& task, int64_t group0, int64_t group1, int64_t token0,
                                 int64_t token1) {
     const unsigned int before = S::ignore_subnormals();
-    by_two(
-        group0, group1, [&](int64_t group) { few_groups<2>(task, group, token0, token1); },
-        [&](int64_t group) { few_groups<1>(task, group, token0, token1); });
+    over_groups(group0, group1, [&]<int kGroups>(int64_t group) { few_groups<kGroups>(task, group, token0, token1); });
     S::restore(before);
   }
   static void multiply_bf16(const LinearTask& task, int64_t group0, int64_t group1, int64_t token0, int64_t token1) {
     Amx::configure(kShapes<kChunkColumns>);
-    by_two(
-        group0, group1, [&](int64_t group) { bf16_groups<2>(task, group, token0, token1); },
-        [&](int64_t group) { bf16_groups<1>(task, group, token0, token1); });
+    over_groups(group0, group1, [&]<int kGroups>(int64_t group) { bf16_groups<kGroups>(task, group, token0, token1); });
     Amx::release();
   }
   static void multiply_int8(const LinearTask& task, int64_t group0, int64_t group1, int64_t token0, int64_t token1) {

@@ -170,7 +170,7 @@ struct CacheForms {
   // block.
   static LATHE_INLINE uint16_t quantise(Floats (&x)[2]) {
     const Floats most = S::maximum(S::abs(x[0]), S::abs(x[1]));
-    const float not_finite = S::sum((x[0] - x[0]) + (x[1] - x[1]));  // 0, or NaN
+    const float not_finite = S::sum((x[0] + x[1]) * S::zero());  // 0, or NaN
     const uint16_t scale = f32_to_f16(S::largest(most) / 127.0f + not_finite);
     const float stored = f16_to_f32(scale), inverse = stored > 0.0f ? 1.0f / stored : 0.0f;
     for (Floats& v : x) v = S::round(S::minimum(S::maximum(v * S::set1(inverse), S::set1(-127.0f)), S::set1(127.0f)));

@@ -134,6 +134,17 @@ struct AttentionTiles {
   struct States {
     float maximum[16] = {}, sum[16] = {}, segment_maximum[16] = {}, segment_sum[16] = {}, keep[16] = {}, add[16] = {};
 
+    // Lane i is row `row` of a tile.
+    LATHE_INLINE void load(int i, const AttentionTile& tile, int row) {
+      maximum[i] = tile.maximum[row];
+      sum[i] = tile.sum[row];
+    }
+    // The merged state, or the segment's.
+    LATHE_INLINE void save(int i, AttentionTile& tile, int row, bool merged) const {
+      tile.maximum[row] = merged ? maximum[i] : segment_maximum[i];
+      tile.sum[row] = merged ? sum[i] : segment_sum[i];
+    }
+
     LATHE_INLINE void merge() {
       const Floats was = S::load(maximum), comes = S::load(segment_maximum), most = S::maximum(was, comes);
       const Floats kept = VectorMath<S>::exp(was - most), added = VectorMath<S>::exp(comes - most);
@@ -143,12 +154,25 @@ struct AttentionTiles {
       S::store(add, added);
     }
   };
-  // Turns the products of all rows into exponentials, zero where a row sees nothing, and gives their maxima and sums.
-  // The rows go through a page side by side, so that one's latencies are filled by the others; none sees another.
-  template <int kActive>
-  static void exponentials(const Rows<kActive>& rows, States& states) {
-    constexpr float kLeast = -3.0e38f;
+  // How exponentials are kept, in place of the scores they come from.
+  struct AsF32 {
+    static LATHE_INLINE void store(float* row, int key, Floats e) { S::store(row + key, e); }
+  };
+  struct AsBf16 {
+    static LATHE_INLINE void store(float* row, int key, Floats e) {
+      S::store_rounded_bf16(reinterpret_cast<uint16_t*>(row) + key, e);
+    }
+  };
+  // Turns the products of all rows into exponentials, zero where a row sees nothing, and gives their maxima and sums
+  // from lane `lane` on. The rows go through a page side by side, so that one's latencies are filled by the others;
+  // none sees another. What scales a score and the exponential's base is one factor, of scores that nothing else is
+  // done to.
+  template <class Kept, int kActive>
+  static void exponentials(const Rows<kActive>& rows, States& states, int lane) {
+    constexpr float kLeast = -3.0e38f, kLog2E = 1.44269504f;
     const AttentionOptions& options = rows.source->options;
+    const bool plain = options.softcap == 0.0f && options.alibi_slopes == nullptr && options.scale > 0.0f;
+    const float factor = plain ? options.scale * kLog2E : kLog2E;
     const int first_page = rows.first / kPageTokens, last_page = (rows.last + kPageTokens - 1) / kPageTokens;
     int common_from = 0, common_to = kSegmentTokens;
     Floats most[kActive], total[kActive];
@@ -163,44 +187,47 @@ struct AttentionTiles {
       const bool border = key < common_from || key + kPageTokens > common_to;
       LATHE_FOR(m, kActive) {
         float* scores = rows.scores + m * kSegmentTokens + key;
-        const int row = rows.index[m];
-        const float distance = static_cast<float>(rows.segment_start + key - (rows.tile->last[row] - 1));
-        Floats s = transform(S::load(scores), options, rows.tile->slope[row], distance);
+        Floats s = S::load(scores);
+        if (!plain) {
+          const int row = rows.index[m];
+          const float distance = static_cast<float>(rows.segment_start + key - (rows.tile->last[row] - 1));
+          s = transform(s, options, rows.tile->slope[row], distance);
+          S::store(scores, s);
+        }
         if (border) s = S::keep_lanes(s, rows.from[m] - key, rows.to[m] - key, kLeast);
         most[m] = S::maximum(most[m], s);
-        S::store(scores, s);
       }
     }
-    LATHE_FOR(m, kActive) { states.segment_maximum[m] = S::largest(most[m]); }
+    float offset[kActive];
+    LATHE_FOR(m, kActive) {
+      const float largest = S::largest(most[m]);
+      offset[m] = -largest * factor;
+      states.segment_maximum[lane + m] = plain ? largest * options.scale : largest;
+    }
     for (int page = first_page; page < last_page; ++page) {
       const int key = page * kPageTokens;
       const bool border = key < common_from || key + kPageTokens > common_to;
       LATHE_FOR(m, kActive) {
-        float* scores = rows.scores + m * kSegmentTokens + key;
-        Floats e = VectorMath<S>::exp(S::load(scores) - S::set1(states.segment_maximum[m]));
+        const Floats s = S::load(rows.scores + m * kSegmentTokens + key);
+        Floats e = VectorMath<S>::exp2(S::fma(s, S::set1(factor), S::set1(offset[m])));
         if (border) e = S::keep_lanes(e, rows.from[m] - key, rows.to[m] - key, 0.0f);
         total[m] = total[m] + e;
-        S::store(scores, e);
+        Kept::store(rows.scores + m * kSegmentTokens, key, e);
       }
     }
-    LATHE_FOR(m, kActive) { states.segment_sum[m] = S::sum(total[m]); }
+    LATHE_FOR(m, kActive) { states.segment_sum[lane + m] = S::sum(total[m]); }
   }
   // The same, merged into the tile's state or put in its place.
   template <int kActive>
   static LATHE_INLINE void normalise(Rows<kActive>& rows, bool merge) {
     AttentionTile& tile = *rows.tile;
     States states;
-    exponentials(rows, states);
-    for (int m = 0; m < kActive; ++m) {
-      if (!rows.sees(m)) continue;
-      states.maximum[m] = tile.maximum[rows.index[m]];
-      states.sum[m] = tile.sum[rows.index[m]];
-    }
+    exponentials<AsF32>(rows, states, 0);
+    for (int m = 0; m < kActive; ++m) states.load(m, tile, rows.index[m]);
     if (merge) states.merge();
     for (int m = 0; m < kActive; ++m) {
       if (!rows.sees(m)) continue;
-      tile.maximum[rows.index[m]] = merge ? states.maximum[m] : states.segment_maximum[m];
-      tile.sum[rows.index[m]] = merge ? states.sum[m] : states.segment_sum[m];
+      states.save(m, tile, rows.index[m], merge);
       rows.keep[m] = states.keep[m];
       rows.add[m] = states.add[m];
     }
@@ -262,14 +289,17 @@ struct AttentionTiles {
     for (; d + kColumns * 16 <= head_dim; d += kColumns * 16) f.template operator()<kColumns>(d);
     for (; d < head_dim; d += 16) f.template operator()<1>(d);
   }
-  // Puts a row's segment at its place, or merges it into what is there.
+  // Puts components of a row's segment at their place, or merges them into what is there.
+  static LATHE_INLINE void put(float* out, int64_t d, int64_t head_dim, float keep, float add, Floats segment,
+                               bool merge) {
+    const int64_t left = head_dim - d;
+    const int lanes = left < 16 ? static_cast<int>(left) : 16;
+    if (merge) segment = merged(S::load_partial(out + d, lanes), keep, segment, add);
+    S::store_partial(out + d, segment, lanes);
+  }
   template <int kActive>
   static LATHE_INLINE void put(const Rows<kActive>& rows, int m, int64_t d, Floats segment, bool merge) {
-    float* out = rows.tile->out[rows.index[m]] + d;
-    const int64_t left = rows.source->head_dim - d;
-    const int lanes = left < 16 ? static_cast<int>(left) : 16;
-    if (merge) segment = merged(S::load_partial(out, lanes), rows.keep[m], segment, rows.add[m]);
-    S::store_partial(out, segment, lanes);
+    put(rows.tile->out[rows.index[m]], d, rows.source->head_dim, rows.keep[m], rows.add[m], segment, merge);
   }
 
   // ---- a tile alone ----
@@ -466,7 +496,8 @@ struct AttentionTiles {
     }
   }
 
-  static constexpr AttentionKernels kTable{kRows, attend, block_floats, attend_block, merge, Forms::write_token};
+  static constexpr AttentionKernels kKernels{kRows, attend, block_floats, attend_block, merge, Forms::write_token};
+  static constexpr AttentionTable kTable{kKernels};
 };
 
 }  // namespace lathe::cpu

@@ -14,76 +14,48 @@ struct PeakLoops {
   using Floats = typename S::Floats;
   using Ints = typename S::Ints;
 
-  static int64_t floats(void* memory, int64_t steps) {
-    constexpr int kGroups = S::kFloatGroups, kTokens = S::kFloatTokens;
-    auto* lines = static_cast<uint8_t*>(memory);
-    const auto* x = static_cast<const float*>(memory);
-    Floats sum[kGroups][kTokens];
-    LATHE_FOR(g, kGroups) {
-      LATHE_FOR(t, kTokens) { sum[g][t] = S::zero(); }
-    }
-    for (int64_t i = 0; i < steps; ++i) {
-      Floats w[kGroups];
-      LATHE_FOR(g, kGroups) { w[g] = S::load(lines + (i * kGroups + g) % kLines * 64); }
-      LATHE_FOR(t, kTokens) {
-        const Floats xt = S::set1(x[t]);
-        LATHE_FOR(g, kGroups) { sum[g][t] = S::fma(w[g], xt, sum[g][t]); }
-      }
-    }
-    LATHE_FOR(g, kGroups) {
-      LATHE_FOR(t, kTokens) { S::store(lines + (kLines + g * kTokens + t) * 64, sum[g][t]); }
-    }
-    return steps * kGroups * kTokens * 16 * 2;
-  }
+  // One kind of sum each: what is added in a step, and the operations of a lane.
+  struct FloatSum {
+    using X = float;
+    static constexpr int kGroups = S::kFloatGroups, kTokens = S::kFloatTokens, kOperations = 2;
+    Floats value = S::zero();
+    LATHE_INLINE void add(const uint8_t* w, float x) { value = S::fma(S::load(w), S::set1(x), value); }
+    LATHE_INLINE Floats end() const { return value; }
+  };
+  struct IntegerSum {
+    using X = int32_t;
+    static constexpr int kGroups = S::kIntegerGroups, kTokens = S::kIntegerTokens, kOperations = 8;
+    typename S::template IntegerSum<4> value = S::template IntegerSum<4>::begin(0);
+    LATHE_INLINE void add(const uint8_t* w, int32_t x) { value.add(S::load_ints(w), x); }
+    LATHE_INLINE Floats end() const { return value.end(0); }
+  };
+  struct PairSum {
+    using X = int32_t;
+    static constexpr int kGroups = S::kFloatGroups, kTokens = S::kFloatTokens, kOperations = 4;
+    Floats value = S::zero();
+    LATHE_INLINE void add(const uint8_t* w, int32_t x) { value = S::add_pair_products(value, S::load_ints(w), x); }
+    LATHE_INLINE Floats end() const { return value; }
+  };
 
-  static int64_t integers(void* memory, int64_t steps) {
-    using Sum = typename S::template IntegerSum<4>;
-    constexpr int kGroups = S::kIntegerGroups, kTokens = S::kIntegerTokens;
+  template <class Sum>
+  static int64_t run(void* memory, int64_t steps) {
+    constexpr int kGroups = Sum::kGroups, kTokens = Sum::kTokens;
     auto* lines = static_cast<uint8_t*>(memory);
-    const auto* x = static_cast<const int32_t*>(memory);
+    const auto* x = static_cast<const typename Sum::X*>(memory);
     Sum sum[kGroups][kTokens];
-    LATHE_FOR(g, kGroups) {
-      LATHE_FOR(t, kTokens) { sum[g][t] = Sum::begin(0); }
-    }
-    for (int64_t i = 0; i < steps; ++i) {
-      Ints w[kGroups];
-      LATHE_FOR(g, kGroups) { w[g] = S::load_ints(lines + (i * kGroups + g) % kLines * 64); }
-      LATHE_FOR(t, kTokens) {
-        LATHE_FOR(g, kGroups) { sum[g][t].add(w[g], x[t]); }
+    for (int64_t i = 0; i < steps; ++i) LATHE_FOR(t, kTokens) {
+        LATHE_FOR(g, kGroups) { sum[g][t].add(lines + (i * kGroups + g) % kLines * 64, x[t]); }
       }
-    }
     LATHE_FOR(g, kGroups) {
-      LATHE_FOR(t, kTokens) { S::store(lines + (kLines + g * kTokens + t) * 64, sum[g][t].end(0)); }
+      LATHE_FOR(t, kTokens) { S::store(lines + (kLines + g * kTokens + t) * 64, sum[g][t].end()); }
     }
-    return steps * kGroups * kTokens * 16 * 4 * 2;
-  }
-
-  // Only where the instruction set multiplies pairs of bf16.
-  static int64_t bf16(void* memory, int64_t steps) {
-    constexpr int kGroups = S::kFloatGroups, kTokens = S::kFloatTokens;
-    auto* lines = static_cast<uint8_t*>(memory);
-    const auto* x = static_cast<const int32_t*>(memory);
-    Floats sum[kGroups][kTokens];
-    LATHE_FOR(g, kGroups) {
-      LATHE_FOR(t, kTokens) { sum[g][t] = S::zero(); }
-    }
-    for (int64_t i = 0; i < steps; ++i) {
-      Ints w[kGroups];
-      LATHE_FOR(g, kGroups) { w[g] = S::load_ints(lines + (i * kGroups + g) % kLines * 64); }
-      LATHE_FOR(t, kTokens) {
-        LATHE_FOR(g, kGroups) { sum[g][t] = S::add_pair_products(sum[g][t], w[g], x[t]); }
-      }
-    }
-    LATHE_FOR(g, kGroups) {
-      LATHE_FOR(t, kTokens) { S::store(lines + (kLines + g * kTokens + t) * 64, sum[g][t]); }
-    }
-    return steps * kGroups * kTokens * 16 * 2 * 2;
+    return steps * kGroups * kTokens * 16 * Sum::kOperations;
   }
 
   static constexpr int64_t kLines = PeakTable::kReadLines;
   static constexpr PeakTable table() {
-    PeakTable table{floats, integers};
-    if constexpr (S::kMultipliesBf16) table.bf16 = bf16;
+    PeakTable table{run<FloatSum>, run<IntegerSum>};
+    if constexpr (S::kMultipliesBf16) table.bf16 = run<PairSum>;
     return table;
   }
 };

@@ -39,7 +39,7 @@ void prepare_heads(float* out, const LayerPages& pages, const float* q, int64_t 
   });
   check(is_cache_dtype(pages.dtype), "prepare_heads", "cache is {}, expected f32, f16, bf16 or q8_0",
         name(pages.dtype));
-  const auto write_token = kernels().attention.write_token;
+  const auto write_token = kernels().attention.floats.write_token;
   const AttentionSource cache{pages, nullptr, kv_heads, 0, head_dim, page_head_bytes(pages.dtype, head_dim), {}};
   const int64_t width = (heads + kv_heads) * head_dim;
   parallel_for(n, kGrainElements / width + 1, [&](int64_t begin, int64_t end) {

@@ -197,6 +197,36 @@ struct Avx512Amx : Avx512Vnni {
     return before;
   }
   static LATHE_INLINE void restore(unsigned int before) { _mm_setcsr(before); }
+
+  // As store_bf16, subnormal numbers as zeros.
+  static LATHE_INLINE void store_rounded_bf16(void* p, Floats v) {
+    _mm256_storeu_si256(static_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
+  }
+  // Two rows of 16, one after the other, as 16 pairs; the same of the lower and of the upper halves of two rows of 32.
+  static LATHE_INLINE Ints pair_rows(Ints rows) { return _mm512_permutexvar_epi16(pair_order(16), rows); }
+  static LATHE_INLINE Ints pair_lower(Ints first, Ints second) {
+    return _mm512_permutex2var_epi16(first, pair_order(32), second);
+  }
+  static LATHE_INLINE Ints pair_upper(Ints first, Ints second) {
+    const Ints order = _mm512_add_epi16(pair_order(32), _mm512_set1_epi16(16));
+    return _mm512_permutex2var_epi16(first, order, second);
+  }
+  // Whether all of some vectors of 32 bf16 are finite.
+  struct Bf16Check {
+    Ints largest = _mm512_setzero_si512();
+    LATHE_INLINE void add(Ints v) {
+      largest = _mm512_max_epu16(largest, _mm512_and_si512(v, _mm512_set1_epi16(0x7fff)));
+    }
+    LATHE_INLINE bool all_finite() const { return _mm512_cmpge_epu16_mask(largest, _mm512_set1_epi16(0x7f80)) == 0; }
+  };
+
+ private:
+  // 0, distance, 1, distance + 1, ...
+  static LATHE_INLINE Ints pair_order(int distance) {
+    alignas(64) uint16_t order[32];
+    LATHE_FOR(i, 32) { order[i] = static_cast<uint16_t>(i / 2 + i % 2 * distance); }
+    return load_ints(order);
+  }
 };
 #endif
 

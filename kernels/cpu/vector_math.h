@@ -27,6 +27,19 @@ struct VectorMath {
     return S::scale_by_power(S::fma(p, r * r, r) + S::set1(1.0f), n);
   }
 
+  // 2^x for x <= 0, within 2 ulp; vanishes to zero, and NaN stays NaN. 2^n p(x - n): p has the smallest relative error
+  // of its degree with p(0) = 1 (Remez exchange; 1.1e-7).
+  static LATHE_INLINE Floats exp2(Floats x) {
+    x = S::maximum(S::set1(-150.0f), x);
+    const Floats n = S::round(x), r = x - n;
+    Floats p = S::set1(1.326472848e-3f);
+    p = S::fma(p, r, S::set1(9.671513923e-3f));
+    p = S::fma(p, r, S::set1(5.550733581e-2f));
+    p = S::fma(p, r, S::set1(2.402224243e-1f));
+    p = S::fma(p, r, S::set1(6.931470037e-1f));
+    return S::scale_by_power(S::fma(p, r, S::set1(1.0f)), n);
+  }
+
   static LATHE_INLINE Floats tanh(Floats x) {
     const Floats one = S::set1(1.0f), two = S::set1(2.0f), zero = S::zero(), magnitude = S::abs(x), z = x * x;
     Floats p = S::set1(-5.70498872745e-3f);

@@ -57,7 +57,8 @@ Tensor over_pages(const Tensor& q, const cpu::LayerPages& pages, int64_t kv_head
   const cpu::PagedBatch paged{batch.seq_start.data<int32_t>(), contexts, table.pages.data<int32_t>(), batch.sequences(),
                               table.pages.dim(1)};
   const int64_t longest = *std::max_element(contexts, contexts + batch.sequences());
-  const auto scratch_bytes = static_cast<int64_t>(cpu::paged_attention_scratch_bytes(n, heads, head_dim, longest));
+  const auto scratch_bytes =
+      static_cast<int64_t>(cpu::paged_attention_scratch_bytes(pages.dtype, n, heads, head_dim, longest));
   const Tensor scratch = Tensor::empty({scratch_bytes / 4 + 1}, DType::i32);
   Tensor out = Tensor::empty({n, heads, head_dim});  // (N, Hq, D)
   cpu::paged_attention(out.data<float>(), q.data<float>(), q.stride(), pages, paged, heads, kv_heads, head_dim, options,

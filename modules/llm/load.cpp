@@ -136,7 +136,9 @@ DType cache_dtype_of(DType weight, ComputeDtype dtype) {
     case ComputeDtype::float16: return DType::f16;
     case ComputeDtype::automatic: break;
   }
-  return weight == DType::f32 || weight == DType::bf16 ? weight : DType::f16;
+  if (weight == DType::f32 || weight == DType::bf16) return weight;
+  // Beside int8 activations the cache may be as coarse as bf16, where attention has AMX tiles for it.
+  return is_quantised(weight) && cpu_isa() == CpuIsa::amx ? DType::bf16 : DType::f16;
 }
 
 LoadedModel open_model(const std::string& model, const LoadOptions& options) {

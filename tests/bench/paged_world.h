@@ -28,7 +28,7 @@ class PagedWorld {
         context_(static_cast<int32_t>(context)),
         q_(test::random_floats(new_tokens * heads * head_dim, 1)),
         out_(q_.size()),
-        scratch_(cpu::paged_attention_scratch_bytes(new_tokens, heads, head_dim, context)) {
+        scratch_(cpu::paged_attention_scratch_bytes(dtype, new_tokens, heads, head_dim, context)) {
     std::iota(table_.begin(), table_.end(), 0);
     std::vector<int32_t> slots(static_cast<size_t>(context));
     std::iota(slots.begin(), slots.end(), 0);

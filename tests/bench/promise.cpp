@@ -188,7 +188,7 @@ void merges_of_prompts(Report& report, int64_t context) {
   PagedWorld world(kHeads, 3, kHeadDim, context, kPromptTokens, DType::f16);
   std::vector<float> out(kHeadDim, 0.5f), segment(kHeadDim, 0.25f);
   float maximum = 1, sum = 2;
-  const auto merge = cpu::kernels().attention.merge;
+  const auto merge = cpu::kernels().attention.floats.merge;
   const double one = best_seconds([&] { merge(out.data(), maximum, sum, segment.data(), 0.5f, 1e-30f, kHeadDim); });
   int64_t merges = 0;
   for (int64_t t = context - kPromptTokens; t < context; ++t) merges += kHeads * (t / kSegmentTokens + 1);

@@ -70,18 +70,14 @@ std::vector<float> with_strangers(const CausalLM& model, DType cache_dtype, cons
   return s.logits;
 }
 
-struct Setting {
-  DType weights;
-  Arithmetic arithmetic;
-  DType cache;
-};
 constexpr Setting kSettings[] = {
-    {DType::f32, Arithmetic::f32, DType::f32},   {DType::f32, Arithmetic::f32, DType::f16},
-    {DType::f32, Arithmetic::f32, DType::bf16},  {DType::bf16, Arithmetic::bf16, DType::bf16},
-    {DType::f16, Arithmetic::f32, DType::f16},   {DType::q8_0, Arithmetic::int8, DType::f16},
-    {DType::q4_0, Arithmetic::int8, DType::f16}, {DType::q4_1, Arithmetic::int8, DType::f16},
-    {DType::q4_0, Arithmetic::f32, DType::f32},  {DType::q4_1, Arithmetic::bf16, DType::f32},
-    {DType::f32, Arithmetic::f32, DType::q8_0},  {DType::q4_1, Arithmetic::int8, DType::q8_0},
+    {DType::f32, Arithmetic::f32, DType::f32},    {DType::f32, Arithmetic::f32, DType::f16},
+    {DType::f32, Arithmetic::f32, DType::bf16},   {DType::bf16, Arithmetic::bf16, DType::bf16},
+    {DType::f16, Arithmetic::f32, DType::f16},    {DType::q8_0, Arithmetic::int8, DType::f16},
+    {DType::q4_0, Arithmetic::int8, DType::f16},  {DType::q4_1, Arithmetic::int8, DType::f16},
+    {DType::q4_0, Arithmetic::f32, DType::f32},   {DType::q4_1, Arithmetic::bf16, DType::f32},
+    {DType::f32, Arithmetic::f32, DType::q8_0},   {DType::q4_1, Arithmetic::int8, DType::q8_0},
+    {DType::q4_1, Arithmetic::int8, DType::bf16},
 };
 
 // The formats that a row of 256 columns can have besides. What is only read (q2_k, q3_k) obeys the same laws in

@@ -20,11 +20,6 @@ constexpr int kSchedules = 3;  // of 12 requests, for each setting: seven thousa
 constexpr int kSchedules = 1;
 #endif
 
-struct Setting {
-  DType weights;
-  Arithmetic arithmetic;
-  DType cache;
-};
 // Rows are 256 wide, so every format that can be written fits. q2_k and q3_k, which are only read, keep the same laws
 // in tests/kernels.
 constexpr Setting kSettings[] = {

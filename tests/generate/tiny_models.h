@@ -18,6 +18,13 @@ ModelConfig tiny_windowed_llama();
 ModelConfig tiny_wide_llama();  // rows of 256, for the K formats
 ModelConfig tiny_gpt2();
 
+// How a model is computed: what its weights are stored as and multiplied with, and what the cache holds.
+struct Setting {
+  DType weights;
+  Arithmetic arithmetic;
+  DType cache;
+};
+
 // Fresh weights, the matrices rounded or quantised to `weights` and packed for `arithmetic`.
 std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, DType weights = DType::f32,
                                     Arithmetic arithmetic = Arithmetic::f32);

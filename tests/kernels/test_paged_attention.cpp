@@ -103,7 +103,7 @@ struct World {
     }
     const int64_t n = seq_start.back();
     Guarded y(n * row);
-    Aligned scratch(cpu::paged_attention_scratch_bytes(n, c.heads, c.head_dim, longest));
+    Aligned scratch(cpu::paged_attention_scratch_bytes(layer().dtype, n, c.heads, c.head_dim, longest));
     cpu::paged_attention(y.data(), queries.data(), row, layer(),
                          {seq_start.data(), context_len.data(), pages.data(), static_cast<int64_t>(sequences.size()),
                           pages_per_sequence},
@@ -172,6 +172,12 @@ const Case kCases[] = {
     {7, 1, 80, {257}, DType::q8_0},
     {2, 2, 7, {33, 530}, DType::q8_0, 100},
     {8, 2, 128, {70}, DType::q8_0, 24, 3.0f, true},
+    {9, 3, 64, {300, 20}, DType::bf16},
+    {40, 2, 16, {290}, DType::bf16, 40, 3.0f, true},
+    {2, 2, 7, {33, 530}, DType::bf16, 100},
+    {4, 4, 33, {290, 31}, DType::bf16, 0, 0.0f, true},
+    {6, 1, 128, {600}, DType::bf16, 300},
+    {1, 1, 520, {40}, DType::bf16},
 };
 
 }  // namespace
@@ -181,7 +187,7 @@ TEST_CASE("paged attention agrees with softmax in double") {
     INFO("heads " << c.heads << "/" << c.kv_heads << " dim " << c.head_dim << " " << name(c.dtype) << " window "
                   << c.window);
     std::vector<double> expected;
-    for_each_isa([&](CpuIsa) {
+    for_each_isa([&](CpuIsa isa) {
       const World world(c, 7);
       const Guarded out = world.whole();
       size_t at = 0;
@@ -197,7 +203,11 @@ TEST_CASE("paged attention agrees with softmax in double") {
             }
       // A score is a sum of D products near 1, times D^-1/2: an error of some sqrt(D) epsilon each way, which the
       // exponential turns into a relative one; the weighted mean of values near 1 adds a few epsilon. Ten times that.
-      CHECK(worst < 10 * (std::sqrt(static_cast<double>(c.head_dim)) + 8) * kEpsilon);
+      // Where queries and weights are rounded to bf16, each component moves by 2^-9 of itself at most: a score then by
+      // 2^-9 of a number near 1, and a weight by as much again; five times that for the worst of many.
+      const bool rounds = isa == CpuIsa::amx && c.dtype == DType::bf16;
+      const double rounding = rounds ? 5 * std::ldexp(1.0, -8) : 0.0;
+      CHECK(worst < 10 * (std::sqrt(static_cast<double>(c.head_dim)) + 8) * kEpsilon + rounding);
     });
   }
 }
@@ -247,29 +257,40 @@ TEST_CASE("paged attention gives a token the same bits however it is computed") 
 }
 
 TEST_CASE("a freed page before the window is not touched") {
-  const Case c{4, 2, 16, {600}, DType::f32, 100};
-  for_each_isa([&](CpuIsa) {
-    World world(c, 0);
-    Guarded kept(world.tokens * 64), freed(world.tokens * 64);
-    world.attend(kept, {0}, {599}, {600});
-    for (int64_t page = 0; page < (600 - 100) / kPageTokens; ++page) world.table[static_cast<size_t>(page)] = -1;
-    world.attend(freed, {0}, {599}, {600});
-    CHECK(std::memcmp(kept.data() + 599 * 64, freed.data() + 599 * 64, 64 * sizeof(float)) == 0);
-  });
+  for (DType dtype : {DType::f32, DType::bf16}) {
+    INFO(name(dtype));
+    const Case c{4, 2, 16, {600}, dtype, 100};
+    for_each_isa([&](CpuIsa) {
+      World world(c, 0);
+      Guarded kept(world.tokens * 64), freed(world.tokens * 64);
+      world.attend(kept, {0}, {599}, {600});
+      for (int64_t page = 0; page < (600 - 100) / kPageTokens; ++page) world.table[static_cast<size_t>(page)] = -1;
+      world.attend(freed, {0}, {599}, {600});
+      CHECK(std::memcmp(kept.data() + 599 * 64, freed.data() + 599 * 64, 64 * sizeof(float)) == 0);
+    });
+  }
 }
 
 TEST_CASE("an infinite value of a later token does not reach an earlier one") {
-  const Case c{4, 2, 16, {40}};
-  for_each_isa([&](CpuIsa) {
-    World world(c, 0);
-    const Guarded clean = world.whole();
-    // Element (page 1, head 0, token 4, component 0): position 20.
-    const float infinity = std::numeric_limits<float>::infinity();
-    std::memcpy(world.v_pages.data() + (2 * 16 * 16 + 4 * 16) * sizeof(float), &infinity, sizeof infinity);
-    const Guarded spoilt = world.whole();
-    CHECK(std::memcmp(clean.data(), spoilt.data(), 20 * 64 * sizeof(float)) == 0);
-    CHECK_FALSE(std::isfinite(spoilt[20 * 64]));
-  });
+  for (DType dtype : {DType::f32, DType::bf16}) {
+    INFO(name(dtype));
+    const Case c{4, 2, 16, {40}, dtype};
+    for_each_isa([&](CpuIsa) {
+      World world(c, 0);
+      const Guarded clean = world.whole();
+      // Element (page 1, head 0, token 4, component 0): position 20.
+      const size_t element = 2 * 16 * 16 + 4 * 16;
+      const float infinity = std::numeric_limits<float>::infinity();
+      const uint16_t rounded = f32_to_bf16(infinity);
+      if (dtype == DType::f32)
+        std::memcpy(world.v_pages.data() + element * sizeof(float), &infinity, sizeof infinity);
+      else
+        std::memcpy(world.v_pages.data() + element * sizeof(uint16_t), &rounded, sizeof rounded);
+      const Guarded spoilt = world.whole();
+      CHECK(std::memcmp(clean.data(), spoilt.data(), 20 * 64 * sizeof(float)) == 0);
+      CHECK_FALSE(std::isfinite(spoilt[20 * 64]));
+    });
+  }
 }
 
 TEST_CASE("write_kv skips slot -1, touches its own slot alone and rounds to nearest") {
