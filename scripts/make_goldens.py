@@ -3,7 +3,7 @@
 writes it and expected.safetensors with tokens, logits, greedy continuation, loss and gradients. tests/goldens/block_formats/ holds
 blocks of every quantised GGUF format and what the Python package gguf makes of them.
 
-    scripts/make_goldens.py [--check]
+    scripts/make_goldens.py [--check] [--only PREFIX]
 
 Needs the reference environment (`make reference`). With --check nothing is written: the committed expectations are computed anew from
 the committed checkpoints and compared, so that a new version of transformers that means something else by a checkpoint is noticed.
@@ -14,6 +14,7 @@ import json
 import pathlib
 import shutil
 import sys
+import tempfile
 import zlib
 
 import gguf
@@ -31,6 +32,12 @@ def llama(**k):
     return T.LlamaForCausalLM(T.LlamaConfig(**{**COMMON, **SIZES, **k}))
 
 
+def model(family, **k):
+    """A tiny model of a family of transformers: "Qwen3"."""
+    sizes = {**COMMON, **SIZES, "num_key_value_heads": 2, **k}
+    return getattr(T, family + "ForCausalLM")(getattr(T, family + "Config")(**sizes))
+
+
 # Vocabulary 61 and feed-forward 48 are no multiples of 32; head_dim 12 is no multiple of 16: the padded paths are met.
 CASES = {
     "gpt2": lambda: T.GPT2LMHeadModel(T.GPT2Config(vocab_size=61, n_positions=64, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2)),
@@ -42,8 +49,21 @@ CASES = {
     # 37 tokens over a trained context of 24: the base grows. The greedy continuation is left out, because transformers grows it anew
     # with every token where Lathe fixes it for the sequence.
     "llama_dynamic": lambda: llama(max_position_embeddings=24, num_key_value_heads=2, rope_parameters=dict(rope_type="dynamic", rope_theta=10000.0, factor=2.0)),
+    # Windows of 8 and 9 tokens: less than the prompt, and not one more than a page.
+    "mistral_window_head_dim": lambda: model("Mistral", head_dim=12, sliding_window=8),
+    "mixtral": lambda: model("Mixtral", num_local_experts=5, num_experts_per_tok=2),
+    "mixtral_fused": lambda: model("Mixtral", num_local_experts=3, num_experts_per_tok=2, sliding_window=9),
+    "qwen2_windowed_layers": lambda: model("Qwen2", num_hidden_layers=3, use_sliding_window=True, sliding_window=9, max_window_layers=1),
+    "qwen3_untied": lambda: model("Qwen3", head_dim=12, attention_bias=True),
+    # A plain net below a mixture whose weights do not sum to 1; experts in every second layer of the other.
+    "qwen3_moe_plain_layer": lambda: model("Qwen3Moe", num_experts=6, num_experts_per_tok=3, moe_intermediate_size=20, norm_topk_prob=False,
+                                           mlp_only_layers=[0], use_sliding_window=True, sliding_window=9),
+    "qwen3_moe_sparse_step": lambda: model("Qwen3Moe", num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, norm_topk_prob=True,
+                                           decoder_sparse_step=2, tie_word_embeddings=True),
 }
-OLD_SPELLING = {"llama_untied_gqa", "llama_biases_head_dim_yarn"}  # rope_theta + rope_scaling, torch_dtype
+# rope_theta + rope_scaling, torch_dtype
+OLD_SPELLING = {"llama_untied_gqa", "llama_biases_head_dim_yarn", "mistral_window_head_dim", "mixtral", "qwen3_moe_plain_layer"}
+FUSED = {"mixtral_fused"}  # all experts of a layer in two tensors, as transformers 5 holds them
 BARE = {"gpt2"}  # without the "transformer." prefix and with the causal masks, as GPT-2 is published
 
 
@@ -65,6 +85,8 @@ def respell(folder, name):
     if rope["rope_type"] != "default":
         config["rope_scaling"] = rope
     config["torch_dtype"] = config.pop("dtype")
+    if config["model_type"] == "qwen3_moe":
+        config["num_experts"] = config.pop("num_local_experts")
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
@@ -93,9 +115,13 @@ def expectations(model, names_in):
         for p, q in zip(gradients.parameters(), model.parameters()):
             p.copy_(q.grad)
     out = {"tokens": ids[0].int(), "logits": logits.detach().contiguous(), "loss": loss.detach()}
+    if hasattr(model, "num_experts"):
+        out["router_loss"] = model(ids, use_cache=False, output_router_logits=True).aux_loss.detach()
     if model.config.max_position_embeddings >= current.shape[1]:
         out["greedy"] = current[0, 37:].int()
-    state = gradients.state_dict()
+    with tempfile.TemporaryDirectory() as folder:  # the names of files differ from those in memory where experts are fused
+        gradients.save_pretrained(folder)
+        state = {**gradients.state_dict(), **load_file(folder + "/model.safetensors")}
     for name in names_in:
         full = name if name in state else "transformer." + name
         if full in state and ".attn.bias" not in name:
@@ -109,7 +135,7 @@ def make(name):
     shutil.rmtree(folder, ignore_errors=True)
     model = CASES[name]().eval().float()
     perturb(model)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, save_original_format=name not in FUSED)
     (folder / "generation_config.json").unlink(missing_ok=True)
     if name in OLD_SPELLING:
         respell(folder, name)
@@ -155,15 +181,17 @@ def check_blocks():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--only", help="the cases whose names begin so")
     arguments = parser.parse_args()
     T.logging.set_verbosity_error()
+    cases = [name for name in CASES if name.startswith(arguments.only or "")]
     if not arguments.check:
-        for name in CASES:
+        for name in cases:
             make(name)
         (GOLDENS / "block_formats").mkdir(exist_ok=True)
         save_file(blocks(), GOLDENS / "block_formats" / "expected.safetensors")
-    failed = sum(not check(name) for name in CASES) + (not check_blocks())
-    print(f"{len(CASES) + 1 - failed} passed, {failed} failed")
+    failed = sum(not check(name) for name in cases) + (not check_blocks())
+    print(f"{len(cases) + 1 - failed} passed, {failed} failed")
     sys.exit(failed > 0)
 
 

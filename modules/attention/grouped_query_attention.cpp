@@ -19,6 +19,9 @@ GroupedQueryAttention::GroupedQueryAttention(const ModelConfig& c, int64_t layer
       rotary(c.uses_rope()) {
   options.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)));
   options.window = c.window(layer);
+  if (!c.qk_norm) return;
+  q_norm.emplace(head_dim, c.norm_eps);
+  k_norm.emplace(head_dim, c.norm_eps);
 }
 
 Tensor GroupedQueryAttention::operator()(const Tensor& x, const Batch& batch) const {  // (N, C)
@@ -31,7 +34,9 @@ Tensor GroupedQueryAttention::operator()(const Tensor& x, const Batch& batch) co
   tap("q", q);
   tap("k", k);
   tap("v", v);
-  const HeadSteps steps{.rope = rotary ? &batch.rope[0] : nullptr};
+  const HeadSteps steps{.q_norm = q_norm ? &*q_norm : nullptr,
+                        .k_norm = k_norm ? &*k_norm : nullptr,
+                        .rope = rotary ? &batch.rope[0] : nullptr};
   const Tensor heads_out = attend(q, k, v, steps, batch, layer, options);  // (N, Hq, D)
   tap("heads", heads_out);
   return o_proj(heads_out.view({n, heads * head_dim}));

@@ -2,13 +2,15 @@
 #pragma once
 #include "attention/batch.h"
 #include "common/linear.h"
+#include "common/norm.h"
 #include "config/model_config.h"
 
 namespace lathe {
 
 struct GroupedQueryAttention {
-  PackedLinear<3> qkv;  // (Hq D, C), (Hk D, C), (Hk D, C)
-  Linear o_proj;        // (C, Hq D)
+  PackedLinear<3> qkv;                    // (Hq D, C), (Hk D, C), (Hk D, C)
+  Linear o_proj;                          // (C, Hq D)
+  std::optional<RmsNorm> q_norm, k_norm;  // (D), over each head, where the config has qk_norm (Qwen3)
   int64_t heads = 0, kv_heads = 0, head_dim = 0, layer = 0;
   bool rotary = false;
   AttentionOptions options;
@@ -23,6 +25,8 @@ struct GroupedQueryAttention {
     v("k_proj", qkv[1]);
     v("v_proj", qkv[2]);
     v("o_proj", o_proj);
+    if (q_norm) v("q_norm", *q_norm);
+    if (k_norm) v("k_norm", *k_norm);
   }
 };
 

@@ -80,12 +80,21 @@ struct ConfigFamily {
   std::vector<std::string> architectures;  // class names; the first is what a file without one means
   ModelConfig defaults;                    // what its files leave out; rotary_dim -1: all of the head
   std::vector<JsonKey> json_keys;          // in order: of two that set the same field the later one wins
+  std::string gguf_architecture = {};      // `general.architecture` in GGUF where it is not the model type
+  // Sets what several keys of config.json decide together, after all of them have been read; null: nothing.
+  void (*read_together)(ModelConfig& config, const nlohmann::json& root) = nullptr;
+
+  const std::string& gguf_name() const { return gguf_architecture.empty() ? model_type : gguf_architecture; }
 };
 
 const std::vector<ConfigFamily>& config_families();
 // By architecture, by model_type where that is empty. Throws Error that lists the known ones.
 const ConfigFamily& find_config_family(const std::string& architecture, const std::string& model_type,
                                        const std::string& source);
+
+// By `general.architecture` of a GGUF file, which several families may share: the one with experts or without. Throws
+// Error that lists the known ones.
+const ConfigFamily& find_gguf_family(const std::string& architecture, bool has_experts, const std::string& source);
 
 // Fields by name, as YAML has them.
 struct NamedField {

@@ -19,6 +19,8 @@ void apply_key(ModelConfig& config, const JsonKey& key, const json& root) {
     // Null ends a text nowhere, where a missing key means the family's usual ids.
     if (key.name == "bos_token_id") config.bos_token_id.reset();
     if (key.name == "eos_token_id") config.eos_token_ids.clear();
+    // Likewise it means as many as query heads, where a missing key may mean another number.
+    if (key.name == "num_key_value_heads") config.num_key_value_heads = 0;
     return;
   }
   const JsonValue value(*found, config.source, key.name);
@@ -136,6 +138,7 @@ ModelConfig parse_config_json(const std::string& text, const std::string& source
   c.model_type = family.model_type;
   for (const JsonKey& key : family.json_keys) apply_key(c, key, root);
   if (is_known(family.json_keys, "rope_theta")) read_rope(c, root);
+  if (family.read_together) family.read_together(c, root);
   for (const auto& [key, value] : root.items())
     if (!is_known(family.json_keys, key)) c.extra[key] = value.dump();
   complete_config(c);

@@ -38,7 +38,7 @@ void validate_sizes(const ModelConfig& c, const Checker& check) {
   check.size("vocab_size", c.vocab_size);
   check.size("hidden_size", c.hidden_size);
   check.size("intermediate_size", c.intermediate_size);
-  check.size("num_hidden_layers", c.num_hidden_layers, 10000);
+  check.size("num_hidden_layers", c.num_hidden_layers, ModelConfig::kMostLayers);
   check.size("num_attention_heads", c.num_attention_heads);
   check.size("num_key_value_heads", c.num_key_value_heads);
   check.size("head_dim", c.head_dim);
@@ -50,14 +50,31 @@ void validate_sizes(const ModelConfig& c, const Checker& check) {
   const auto d = [](int64_t n) { return static_cast<double>(n); };
   const double attention =
       2.0 * d(c.hidden_size) * d(c.head_dim) * (d(c.num_attention_heads) + d(c.num_key_value_heads));
+  const double feed_forward = d(c.intermediate_size) + d(c.num_experts) * d(c.moe_intermediate_size);
   const double parameters = 2.0 * d(c.vocab_size) * d(c.hidden_size) + d(c.max_position_embeddings) * d(c.head_dim) +
-                            d(c.num_hidden_layers) * (attention + 3.0 * d(c.hidden_size) * d(c.intermediate_size));
+                            d(c.num_hidden_layers) * (attention + 3.0 * d(c.hidden_size) * feed_forward);
   check(parameters < 1e15,
         "the sizes describe {:.2g} parameters, expected less than 1e15 (vocab_size {}, hidden_size {}, "
         "intermediate_size {}, "
         "{} layers, {} heads of head_dim {})",
         parameters, c.vocab_size, c.hidden_size, c.intermediate_size, c.num_hidden_layers, c.num_attention_heads,
         c.head_dim);
+}
+
+void validate_experts(const ModelConfig& c, const Checker& check) {
+  check(c.num_experts >= 0, "num_experts is {}, expected 0 or more", c.num_experts);
+  if (c.num_experts == 0) return;
+  check.size("num_experts", c.num_experts, 65536);
+  check.size("moe_intermediate_size", c.moe_intermediate_size);
+  check(c.num_experts_per_tok >= 1 && c.num_experts_per_tok <= c.num_experts,
+        "num_experts_per_tok is {}, expected 1 to num_experts {}", c.num_experts_per_tok, c.num_experts);
+  check.number("router_aux_loss_coef", c.router_aux_loss_coef, 0.0, true);
+  const size_t plain = c.mlp_only_layers.size();
+  check(plain <= static_cast<size_t>(c.num_hidden_layers), "mlp_only_layers holds {} values, the model has {} layers",
+        plain, c.num_hidden_layers);
+  for (const int64_t layer : c.mlp_only_layers)
+    check(layer >= 0 && layer < c.num_hidden_layers, "mlp_only_layers holds {}, expected 0 to {}", layer,
+          c.num_hidden_layers - 1);
 }
 
 void validate_rope(const ModelConfig& c, const Checker& check) {
@@ -87,6 +104,10 @@ void validate_rope(const ModelConfig& c, const Checker& check) {
 
 }  // namespace
 
+bool ModelConfig::has_experts(int64_t layer) const {
+  return num_experts > 0 && std::find(mlp_only_layers.begin(), mlp_only_layers.end(), layer) == mlp_only_layers.end();
+}
+
 int64_t ModelConfig::context_limit() const {
   const bool extended = rope_original_max_position > 0 && rope_original_max_position < max_position_embeddings;
   if (rope_scaling == RopeScaling::none || rope_scaling == RopeScaling::llama3 || !uses_rope())
@@ -101,6 +122,7 @@ int64_t ModelConfig::context_limit() const {
 void validate(const ModelConfig& c) {
   const Checker check(c);
   validate_sizes(c, check);
+  validate_experts(c, check);
   validate_rope(c, check);
   constexpr std::array kActivations = {"silu", "gelu", "gelu_new", "gelu_pytorch_tanh"};
   check(std::find(kActivations.begin(), kActivations.end(), c.hidden_act) != kActivations.end(),

@@ -17,6 +17,8 @@ class GgufFile;
 enum class RopeScaling : uint8_t { none, linear, dynamic, llama3, yarn };
 
 struct ModelConfig {
+  static constexpr int64_t kMostLayers = 10000;
+
   std::string architecture;  // class name of the checkpoint, "LlamaForCausalLM"
   std::string model_type;    // family name, "llama"
 
@@ -35,7 +37,15 @@ struct ModelConfig {
   bool attention_bias = false;         // biases on the q, k and v projections
   bool attention_output_bias = false;  // bias on the output projection
   bool mlp_bias = false;               // biases in the feed-forward net
+  bool qk_norm = false;                // RMSNorm over each head of q and k, before they are rotated
   std::vector<int64_t> layer_window;   // keys a query sees in each layer, itself included; 0: all. Empty: all layers 0
+
+  int64_t num_experts = 0;               // E: feed-forward nets that a layer's router chooses from; 0: no router
+  int64_t num_experts_per_tok = 0;       // k: nets that a token passes through
+  int64_t moe_intermediate_size = 0;     // F of an expert; intermediate_size where the file names none
+  bool norm_topk_prob = false;           // the chosen experts' probabilities are divided by their sum
+  double router_aux_loss_coef = 0.001;   // weight of the routers' balancing loss in training
+  std::vector<int64_t> mlp_only_layers;  // layers with one plain net in place of experts
 
   double rope_theta = 10000.0;  // base of the rotary frequencies; unused by learned positions
   int64_t rotary_dim = 0;       // components of a head that are rotated; head_dim where the file names none
@@ -66,6 +76,7 @@ struct ModelConfig {
   // already; so it always is with llama3. Rotary models may be taken further with a warning.
   int64_t context_limit() const;
   bool uses_rope() const { return rotary_dim > 0; }
+  bool has_experts(int64_t layer) const;  // whether a router chooses the layer's feed-forward nets
   // 0 when the layer sees everything.
   int64_t window(int64_t layer) const { return layer_window.empty() ? 0 : layer_window[static_cast<size_t>(layer)]; }
 };

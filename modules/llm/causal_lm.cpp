@@ -67,7 +67,7 @@ void initialise(CausalLM& model, uint64_t seed, DType dtype) {
     Parameter& p = *named.parameter;
     const double deviation = model.config.initializer_range;
     const double constant = p.kind == Parameter::Kind::norm ? 1.0 : 0.0;
-    const bool drawn = p.kind == Parameter::Kind::matrix || p.kind == Parameter::Kind::embedding;
+    const bool drawn = p.kind != Parameter::Kind::norm && p.kind != Parameter::Kind::bias;
     p.value = Tensor::empty(p.shape, dtype);
     for (int64_t i = 0; i < p.shape.elements(); ++i) {
       const double x = drawn ? deviation * random_normal(seed, stream, static_cast<uint64_t>(i)) : constant;

@@ -23,7 +23,11 @@ int64_t parameters(const ModelConfig& c) {
     const int64_t attention = 4 * C * C + 4 * C, feed_forward = 2 * C * F + F + C, norms = 4 * C;
     return V * C + c.max_position_embeddings * C + L * (attention + feed_forward + norms) + 2 * C + head;
   }
-  return V * C + L * (2 * q * C + 2 * kv * C + 3 * C * F + 2 * C) + C + head;
+  // The families that are Llama but for options.
+  const int64_t biases = c.attention_bias ? q + 2 * kv : 0, head_norms = c.qk_norm ? 2 * c.head_dim : 0;
+  const int64_t experts = c.num_experts * (3 * C * c.moe_intermediate_size + C);
+  const int64_t feed_forward = c.num_experts > 0 ? experts : 3 * C * F;
+  return V * C + L * (2 * q * C + 2 * kv * C + biases + head_norms + feed_forward + 2 * C) + C + head;
 }
 
 std::string yaml_refusal(const std::string& text, std::string* hint = nullptr) {
@@ -92,18 +96,59 @@ TEST_CASE("yaml: every published size has its published number of parameters") {
       {"llama/smollm2-1.7b", 1711376384},
       {"llama/tinyllama-1.1b", 1100048384},
       {"llama/stories260k", 260032},
+      {"mistral/7b-v0.1", 7241732096},
+      {"mistral/7b-v0.2", 7241732096},
+      {"mistral/7b-v0.3", 7248023552},
+      {"mistral/ministral-8b", 8019808256},
+      {"mistral/nemo-12b", 12247782400},
+      {"mistral/small-22b", 22247282688},
+      {"mistral/small-24b", 23572403200},
+      {"mistral/large-123b", 122610069504},
+      {"mixtral/8x7b", 46702792704},
+      {"mixtral/8x22b", 140620634112},
+      {"qwen2/1.5-0.5b", 463987712},
+      {"qwen2/1.5-1.8b", 1836828672},
+      {"qwen2/1.5-4b", 3950369280},
+      {"qwen2/1.5-7b", 7721324544},
+      {"qwen2/1.5-14b", 14167290880},
+      {"qwen2/1.5-32b", 32512218112},
+      {"qwen2/1.5-72b", 72287920128},
+      {"qwen2/1.5-110b", 111209914368},
+      {"qwen2/2-0.5b", 494032768},
+      {"qwen2/2-1.5b", 1543714304},
+      {"qwen2/2-7b", 7615616512},
+      {"qwen2/2-72b", 72706203648},
+      {"qwen2/2.5-0.5b", 494032768},
+      {"qwen2/2.5-1.5b", 1543714304},
+      {"qwen2/2.5-3b", 3085938688},
+      {"qwen2/2.5-7b", 7615616512},
+      {"qwen2/2.5-14b", 14770033664},
+      {"qwen2/2.5-32b", 32763876352},
+      {"qwen2/2.5-72b", 72706203648},
+      {"qwen3/0.6b", 596049920},
+      {"qwen3/1.7b", 1720574976},
+      {"qwen3/4b", 4022468096},
+      {"qwen3/4b-2507", 4022468096},
+      {"qwen3/8b", 8190735360},
+      {"qwen3/14b", 14768307200},
+      {"qwen3/32b", 32762123264},
+      {"qwen3_moe/30b-a3b", 30532122624},
+      {"qwen3_moe/30b-a3b-2507", 30532122624},
+      {"qwen3_moe/235b-a22b", 235093634560},
+      {"qwen3_moe/235b-a22b-2507", 235093634560},
+      {"qwen3_moe/coder-480b-a35b", 480154875392},
   };
   const auto root = source_dir() / "configs";
   size_t found = 0;
-  for (const char* family : {"llama", "gpt2"})
-    for (const auto& entry : std::filesystem::directory_iterator(root / family)) {
-      const std::string name = family + ("/" + entry.path().stem().string());
+  for (const auto& folder : std::filesystem::directory_iterator(root))
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      const std::string family = folder.path().filename().string(), name = family + "/" + entry.path().stem().string();
       INFO(name);
       const ModelConfig c = read_config_yaml(entry.path().string());
       CHECK(c.model_type == family);
       REQUIRE(published.contains(name));
       CHECK(parameters(c) == published.at(name));
-      CHECK(c.head_dim * c.num_attention_heads == c.hidden_size);
+      if (family == "llama" || family == "gpt2") CHECK(c.head_dim * c.num_attention_heads == c.hidden_size);
       CHECK(c.eos_token_ids.size() == 1);
       ++found;
     }
@@ -170,6 +215,27 @@ TEST_CASE("gguf: the tensors tell the head, the biases and the divisors of the f
                     ContainsSubstring("rope_frequency_factors holds 3 values, expected rotary_dim / 2 = 8"));
 }
 
+TEST_CASE("gguf: an architecture with experts is another family") {
+  B b = llama_gguf();
+  b.entry("llama.expert_count", 4u).entry("llama.expert_used_count", 2u);
+  b.tensor("blk.1.ffn_gate_inp.weight", {64, 4}, 0, counting_floats(256));
+  const ModelConfig c = read(b);
+  CHECK(c.architecture == "MixtralForCausalLM");
+  CHECK(c.num_experts == 4);
+  CHECK(c.num_experts_per_tok == 2);
+  CHECK(c.moe_intermediate_size == 128);
+  CHECK(c.norm_topk_prob);
+  CHECK(c.mlp_only_layers == std::vector<int64_t>{0});  // it has no router
+}
+
+TEST_CASE("gguf: sliding windows, in all layers or in some") {
+  B b = llama_gguf();
+  b.entry("llama.attention.sliding_window", 32u);
+  CHECK(read(b).layer_window == std::vector<int64_t>{32, 32});
+  b.list("llama.attention.sliding_window_pattern", B::boolean, {B::bytes_of(uint8_t{0}), B::bytes_of(uint8_t{1})});
+  CHECK(read(b).layer_window == std::vector<int64_t>{0, 32});
+}
+
 TEST_CASE("gguf: rope scaling") {
   B linear = llama_gguf();
   linear.entry("llama.rope.scaling.type", "linear").entry("llama.rope.scaling.factor", 4.0f);
@@ -187,13 +253,17 @@ TEST_CASE("gguf: what is missing or not supported is named") {
   CHECK_THROWS_WITH(read(none), ContainsSubstring("'general.architecture' is missing"));
   B other;
   other.entry("general.architecture", "mamba");
-  CHECK_THROWS_WITH(read(other), ContainsSubstring("the model type 'mamba' is not known, expected one of llama, gpt2"));
+  CHECK_THROWS_WITH(read(other),
+                    ContainsSubstring("the architecture 'mamba' is not known, expected one of llama, gpt2"));
   B short_one;
   short_one.entry("general.architecture", "llama").entry("llama.vocab_size", 3u);
   CHECK_THROWS_WITH(read(short_one), ContainsSubstring("'llama.embedding_length' is missing"));
   B experts = llama_gguf();
   experts.entry("llama.expert_count", 8u);
-  CHECK_THROWS_WITH(read(experts), ContainsSubstring("a mixture of 8 experts"));
+  CHECK_THROWS_WITH(read(experts), ContainsSubstring("'llama.expert_used_count' is missing"));
+  B wrong_pattern = llama_gguf();
+  wrong_pattern.entry("llama.attention.sliding_window", 32u).entry("llama.attention.sliding_window_pattern", 6u);
+  CHECK_THROWS_WITH(read(wrong_pattern), ContainsSubstring("must hold one boolean for each of 2 layers"));
   B values = llama_gguf();
   values.entry("llama.attention.key_length", 32u).entry("llama.attention.value_length", 16u);
   CHECK_THROWS_WITH(read(values), ContainsSubstring("keys have 32 components and values 16"));

@@ -69,6 +69,28 @@ ModelConfig tiny_gpt2() {
   return c;
 }
 
+ModelConfig tiny_qwen3() {
+  ModelConfig c = tiny_llama();
+  c.architecture = "Qwen3ForCausalLM";
+  c.model_type = "qwen3";
+  c.qk_norm = true;
+  return c;
+}
+
+ModelConfig tiny_qwen3_moe() {
+  ModelConfig c = tiny_qwen3();
+  c.architecture = "Qwen3MoeForCausalLM";
+  c.model_type = "qwen3_moe";
+  c.num_experts = 4;
+  c.num_experts_per_tok = 2;
+  c.moe_intermediate_size = 32;
+  return c;
+}
+
+std::vector<ModelConfig> tiny_models() {
+  return {tiny_llama(), tiny_windowed_llama(), tiny_gpt2(), tiny_qwen3(), tiny_qwen3_moe()};
+}
+
 std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, DType weights, Arithmetic arithmetic) {
   std::unique_ptr<CausalLM> model = family_of(config).make(config);
   initialise(*model, 1);

@@ -17,6 +17,10 @@ ModelConfig tiny_llama();
 ModelConfig tiny_windowed_llama();
 ModelConfig tiny_wide_llama();  // rows of 256, for the K formats
 ModelConfig tiny_gpt2();
+ModelConfig tiny_qwen3();      // norms over heads
+ModelConfig tiny_qwen3_moe();  // and two of four experts for each token
+// One of each form, for laws that hold for every model.
+std::vector<ModelConfig> tiny_models();
 
 // Fresh weights, the matrices rounded or quantised to `weights` and packed for `arithmetic`.
 std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, DType weights = DType::f32,
