@@ -52,6 +52,11 @@ int64_t count_parameters(CausalLM& model) {
   return count;
 }
 
+double token_share(const ModelConfig& config, const std::string& parameter) {
+  if (parameter.find(".mlp.experts.") == std::string::npos) return 1.0;
+  return static_cast<double>(config.num_experts_per_tok) / static_cast<double>(config.num_experts);
+}
+
 size_t weight_bytes(CausalLM& model) {
   size_t bytes = 0;
   for (const NamedParameter& p : named_parameters(model)) {
