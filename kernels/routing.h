@@ -15,8 +15,8 @@ void choose_experts(T* weights, int32_t* experts, const T* logits, int64_t ldl, 
                     bool normalise);
 // dlogits (N, E) = the gradient through the weights; the choice itself has none.
 template <class T>
-void choose_experts_backward(T* dlogits, const T* dweights, const T* logits, int64_t ldl, const int32_t* experts,
-                             int64_t n, int64_t e, int64_t k, bool normalise);
+void choose_experts_backward(T* dlogits, const T* dweights, const T* weights, const T* logits, int64_t ldl,
+                             const int32_t* experts, int64_t n, int64_t e, int64_t k, bool normalise);
 
 // y (N, C): y[n] = sum_j weights[n, j] x[places[n, j]], j ascending; x (N k, C), each of whose rows is named once.
 template <class T>
@@ -26,10 +26,11 @@ template <class T>
 void combine_experts_backward(T* dx, T* dweights, const T* dy, const T* x, const T* weights, const int32_t* places,
                               int64_t n, int64_t k, int64_t c);
 
-// Over the rows of logits (N, E): chosen (E) += how often each is among the k largest, probability (E) += its softmax.
+// Over the rows of logits (N, E): chosen (E) += how often each is among `experts` (N, k), the largest first;
+// probability (E) += its softmax.
 template <class T>
-void add_expert_loads(double* chosen, double* probability, const T* logits, int64_t ldl, int64_t n, int64_t e,
-                      int64_t k);
+void add_expert_loads(double* chosen, double* probability, const T* logits, int64_t ldl, const int32_t* experts,
+                      int64_t n, int64_t e, int64_t k);
 // dlogits (N, E) = the gradient of sum_e dprobability[e] softmax(logits)[e], row by row.
 template <class T>
 void softmax_rows_backward(T* dlogits, const double* dprobability, const T* logits, int64_t ldl, int64_t n, int64_t e);

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "tensor/profiler.h"
 #include "tensor/threads.h"
@@ -32,23 +31,20 @@ void largest(int32_t* ids, const T* z, int64_t e, int64_t k) {
 
 // p (E) = softmax(z), shifted by the largest, of index `top`.
 template <class T>
-void softmax(T* p, const T* z, int64_t e, int32_t top) {
+void softmax(T* p, const T* z, int64_t e, int64_t top) {
   T sum = 0;
   for (int64_t i = 0; i < e; ++i) sum += p[i] = std::exp(z[i] - z[top]);
   for (int64_t i = 0; i < e; ++i) p[i] /= sum;
 }
 
-// w (k) = the weights of the chosen; p (E) is room for the softmax over all.
+// w (k) = the weights of the chosen.
 template <class T>
-void chosen_weights(T* w, T* p, const T* z, const int32_t* ids, int64_t e, int64_t k, bool normalise) {
-  T sum = 0;
-  for (int64_t j = 0; j < k; ++j) sum += w[j] = std::exp(z[ids[j]] - z[ids[0]]);
-  if (!normalise) {
-    softmax(p, z, e, ids[0]);
-    for (int64_t j = 0; j < k; ++j) w[j] = p[ids[j]];
-  } else {
-    for (int64_t j = 0; j < k; ++j) w[j] /= sum;
-  }
+void chosen_weights(T* w, const T* z, const int32_t* ids, int64_t e, int64_t k, bool normalise) {
+  const T top = z[ids[0]];
+  T chosen = 0, all = 0;
+  for (int64_t j = 0; j < k; ++j) chosen += w[j] = std::exp(z[ids[j]] - top);
+  for (int64_t i = 0; i < e && !normalise; ++i) all += std::exp(z[i] - top);
+  for (int64_t j = 0; j < k; ++j) w[j] /= normalise ? chosen : all;
 }
 
 }  // namespace
@@ -60,10 +56,9 @@ void choose_experts(T* weights, int32_t* experts, const T* logits, int64_t ldl, 
     return ProfiledCall{"choose_experts", static_cast<int64_t>(sizeof(T)) * n * (e + k), n * (e + 2 * k)};
   });
   parallel_for(n, grain(e * k), [&](int64_t begin, int64_t end) {
-    std::vector<T> p(static_cast<size_t>(e));
     for (int64_t row = begin; row < end; ++row) {
       largest(experts + row * k, logits + row * ldl, e, k);
-      chosen_weights(weights + row * k, p.data(), logits + row * ldl, experts + row * k, e, k, normalise);
+      chosen_weights(weights + row * k, logits + row * ldl, experts + row * k, e, k, normalise);
     }
   });
 }
@@ -71,18 +66,20 @@ void choose_experts(T* weights, int32_t* experts, const T* logits, int64_t ldl, 
 // Normalised, with w the softmax over the chosen: dz_j = w_j (dw_j - sum_m w_m dw_m), nothing for the others. Otherwise
 // with p the softmax over all: dz_i = p_i (dp_i - sum_m p_m dp_m), dp being dw at the chosen and 0 elsewhere.
 template <class T>
-void choose_experts_backward(T* dlogits, const T* dweights, const T* logits, int64_t ldl, const int32_t* experts,
-                             int64_t n, int64_t e, int64_t k, bool normalise) {
-  std::vector<T> w(static_cast<size_t>(k)), p(static_cast<size_t>(e));
+void choose_experts_backward(T* dlogits, const T* dweights, const T* weights, const T* logits, int64_t ldl,
+                             const int32_t* experts, int64_t n, int64_t e, int64_t k, bool normalise) {
   for (int64_t row = 0; row < n; ++row) {
     const int32_t* ids = experts + row * k;
-    const T* dw = dweights + row * k;
+    const T *dw = dweights + row * k, *w = weights + row * k, *z = logits + row * ldl;
     T* dz = dlogits + row * e;
-    chosen_weights(w.data(), p.data(), logits + row * ldl, ids, e, k, normalise);
     T dot = 0;
-    for (int64_t j = 0; j < k; ++j) dot += w[static_cast<size_t>(j)] * dw[j];
-    for (int64_t i = 0; i < e; ++i) dz[i] = normalise ? T{0} : -p[static_cast<size_t>(i)] * dot;
-    for (int64_t j = 0; j < k; ++j) dz[ids[j]] += w[static_cast<size_t>(j)] * (normalise ? dw[j] - dot : dw[j]);
+    for (int64_t j = 0; j < k; ++j) dot += w[j] * dw[j];
+    if (normalise)
+      std::fill_n(dz, e, T{0});
+    else
+      softmax(dz, z, e, ids[0]);
+    for (int64_t i = 0; i < e; ++i) dz[i] *= -dot;
+    for (int64_t j = 0; j < k; ++j) dz[ids[j]] += w[j] * (normalise ? dw[j] - dot : dw[j]);
   }
 }
 
@@ -122,15 +119,14 @@ void combine_experts_backward(T* dx, T* dweights, const T* dy, const T* x, const
 }
 
 template <class T>
-void add_expert_loads(double* chosen, double* probability, const T* logits, int64_t ldl, int64_t n, int64_t e,
-                      int64_t k) {
-  std::vector<int32_t> ids(static_cast<size_t>(k));
-  std::vector<T> p(static_cast<size_t>(e));
+void add_expert_loads(double* chosen, double* probability, const T* logits, int64_t ldl, const int32_t* experts,
+                      int64_t n, int64_t e, int64_t k) {
   for (int64_t row = 0; row < n; ++row) {
-    largest(ids.data(), logits + row * ldl, e, k);
-    softmax(p.data(), logits + row * ldl, e, ids[0]);
-    for (const int32_t id : ids) chosen[id] += 1.0;
-    for (int64_t i = 0; i < e; ++i) probability[i] += static_cast<double>(p[static_cast<size_t>(i)]);
+    const T *z = logits + row * ldl, top = z[experts[row * k]];
+    T sum = 0;
+    for (int64_t i = 0; i < e; ++i) sum += std::exp(z[i] - top);
+    for (int64_t i = 0; i < e; ++i) probability[i] += static_cast<double>(std::exp(z[i] - top) / sum);
+    for (int64_t j = row * k; j < (row + 1) * k; ++j) chosen[experts[j]] += 1.0;
   }
 }
 
@@ -139,21 +135,21 @@ void softmax_rows_backward(T* dlogits, const double* dprobability, const T* logi
   for (int64_t row = 0; row < n; ++row) {
     T* dz = dlogits + row * e;
     const T* z = logits + row * ldl;
-    softmax(dz, z, e, static_cast<int32_t>(std::max_element(z, z + e) - z));
+    softmax(dz, z, e, std::max_element(z, z + e) - z);
     T dot = 0;
     for (int64_t i = 0; i < e; ++i) dot += dz[i] * static_cast<T>(dprobability[i]);
     for (int64_t i = 0; i < e; ++i) dz[i] *= static_cast<T>(dprobability[i]) - dot;
   }
 }
 
-#define LATHE_INSTANTIATE(T)                                                                                        \
-  template void choose_experts(T*, int32_t*, const T*, int64_t, int64_t, int64_t, int64_t, bool);                   \
-  template void choose_experts_backward(T*, const T*, const T*, int64_t, const int32_t*, int64_t, int64_t, int64_t, \
-                                        bool);                                                                      \
-  template void combine_experts(T*, const T*, const T*, const int32_t*, int64_t, int64_t, int64_t);                 \
-  template void combine_experts_backward(T*, T*, const T*, const T*, const T*, const int32_t*, int64_t, int64_t,    \
-                                         int64_t);                                                                  \
-  template void add_expert_loads(double*, double*, const T*, int64_t, int64_t, int64_t, int64_t);                   \
+#define LATHE_INSTANTIATE(T)                                                                                         \
+  template void choose_experts(T*, int32_t*, const T*, int64_t, int64_t, int64_t, int64_t, bool);                    \
+  template void choose_experts_backward(T*, const T*, const T*, const T*, int64_t, const int32_t*, int64_t, int64_t, \
+                                        int64_t, bool);                                                              \
+  template void combine_experts(T*, const T*, const T*, const int32_t*, int64_t, int64_t, int64_t);                  \
+  template void combine_experts_backward(T*, T*, const T*, const T*, const T*, const int32_t*, int64_t, int64_t,     \
+                                         int64_t);                                                                   \
+  template void add_expert_loads(double*, double*, const T*, int64_t, const int32_t*, int64_t, int64_t, int64_t);    \
   template void softmax_rows_backward(T*, const double*, const T*, int64_t, int64_t, int64_t);
 LATHE_INSTANTIATE(float)
 LATHE_INSTANTIATE(double)
