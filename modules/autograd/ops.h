@@ -74,6 +74,11 @@ Tensor add(const Tensor& a, const Tensor& b);
 Tensor multiply(const Tensor& a, const Tensor& b);
 Tensor scale(const Tensor& x, double factor);
 
+// x within [-bound, bound]; rows may be strided.
+Tensor clamp(const Tensor& x, double bound);
+// Row i of x (N, n) times factors[i]: x may be strided, factors (N) are constants.
+Tensor scale_rows(const Tensor& x, const Tensor& factors);
+
 // ---- selection ----
 
 // Columns [begin, begin + width) of x (N, columns) as a view with x's stride.

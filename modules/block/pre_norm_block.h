@@ -12,10 +12,7 @@ struct PreNormBlock {
   FeedForward mlp;
 
   PreNormBlock(const ModelConfig& c, int64_t layer)
-      : input_layernorm(c.hidden_size, c.norm_eps),
-        post_attention_layernorm(c.hidden_size, c.norm_eps),
-        self_attn(c, layer),
-        mlp(feed_forward(c, layer)) {}
+      : input_layernorm(c), post_attention_layernorm(c), self_attn(c, layer), mlp(feed_forward(c, layer)) {}
 
   Tensor operator()(const Tensor& input, const Batch& batch) const {  // (N, C) -> (N, C)
     const TapScope scope("layers", self_attn.layer);

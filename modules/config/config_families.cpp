@@ -114,7 +114,8 @@ std::vector<JsonKey> with_common(std::vector<JsonKey> keys) {
 
 // Families with rotary positions; config_json.cpp reads the settings, whose two spellings interleave.
 std::vector<JsonKey> with_rope(std::vector<JsonKey> keys) {
-  for (const char* name : {"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor"})
+  for (const char* name :
+       {"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "original_max_position_embeddings"})
     keys.push_back({name, ReadElsewhere{}});
   return keys;
 }
@@ -191,13 +192,23 @@ std::vector<int64_t> JsonValue::integers() const {
   for (const nlohmann::json& item : value_) values.push_back(JsonValue(item, source_, key_).integer());
   return values;
 }
+std::vector<double> JsonValue::numbers() const {
+  if (!value_.is_array()) fail("a list of numbers");
+  std::vector<double> values;
+  for (const nlohmann::json& item : value_) values.push_back(JsonValue(item, source_, key_).number());
+  return values;
+}
 void JsonValue::fail(std::string_view expected, const std::string& hint) const {
   throw Error(fmt::format("config: {}: {} is {}, expected {}", source_, key_, quote(value_.dump()), expected), hint);
 }
 
 const std::vector<ConfigFamily>& config_families() {
   static const std::vector<ConfigFamily> families = {
-      llama(), gpt2(), mistral_family(), mixtral_family(), qwen2_family(), qwen3_family(), qwen3_moe_family()};
+      llama(),         gpt2(),         mistral_family(),   mixtral_family(),
+      qwen2_family(),  qwen3_family(), qwen3_moe_family(), gpt_neox_family(),
+      falcon_family(), mpt_family(),   gemma3_family(),    olmo2_family(),
+      qwen1_family(),
+  };
   return families;
 }
 
@@ -205,14 +216,15 @@ const ConfigFamily& find_config_family(const std::string& architecture, const st
                                        const std::string& source) {
   std::vector<std::string> known;
   for (const ConfigFamily& family : config_families()) {
-    const auto& names = family.architectures;
-    if (architecture.empty() ? family.model_type == model_type
-                             : std::find(names.begin(), names.end(), architecture) != names.end())
+    const auto& names = architecture.empty() ? family.former_model_types : family.architectures;
+    const std::string& wanted = architecture.empty() ? model_type : architecture;
+    if (std::find(names.begin(), names.end(), wanted) != names.end() ||
+        (architecture.empty() && family.model_type == model_type))
       return family;
     if (architecture.empty())
       known.push_back(family.model_type);
     else
-      known.insert(known.end(), names.begin(), names.end());
+      known.insert(known.end(), family.architectures.begin(), family.architectures.end());
   }
   check(!architecture.empty() || !model_type.empty(), "config",
         "{}: neither the architecture nor the model type is named, expected one of {}", source, fmt::join(known, ", "));
@@ -247,6 +259,7 @@ const std::vector<NamedField>& config_fields() {
       {"tie_word_embeddings", &M::tie_word_embeddings},
       {"hidden_act", &M::hidden_act},
       {"norm_eps", &M::norm_eps},
+      {"norm_offset", &M::norm_offset},
       {"attention_bias", &M::attention_bias},
       {"attention_output_bias", &M::attention_output_bias},
       {"mlp_bias", &M::mlp_bias},
@@ -258,7 +271,18 @@ const std::vector<NamedField>& config_fields() {
       {"norm_topk_prob", &M::norm_topk_prob},
       {"router_aux_loss_coef", &M::router_aux_loss_coef},
       {"mlp_only_layers", &M::mlp_only_layers},
+      {"use_parallel_residual", &M::use_parallel_residual},
+      {"shared_parallel_norm", &M::shared_parallel_norm},
+      {"embedding_scale", &M::embedding_scale},
+      {"attention_scale", &M::attention_scale},
+      {"attention_softcap", &M::attention_softcap},
+      {"final_logit_softcap", &M::final_logit_softcap},
+      {"qkv_clip", &M::qkv_clip},
+      {"use_logn_attention", &M::use_logn_attention},
+      {"alibi", &M::alibi},
+      {"alibi_bias_max", &M::alibi_bias_max},
       {"rope_theta", &M::rope_theta},
+      {"rope_local_theta", &M::rope_local_theta},
       {"rotary_dim", &M::rotary_dim},
       {"rope_scaling", &M::rope_scaling},
       {"rope_factor", &M::rope_factor},
@@ -269,6 +293,8 @@ const std::vector<NamedField>& config_fields() {
       {"rope_beta_slow", &M::rope_beta_slow},
       {"rope_truncate", &M::rope_truncate},
       {"rope_attention_factor", &M::rope_attention_factor},
+      {"rope_short_factor", &M::rope_short_factor},
+      {"rope_long_factor", &M::rope_long_factor},
       {"rope_mscale", &M::rope_mscale},
       {"rope_mscale_all_dim", &M::rope_mscale_all_dim},
       {"bos_token_id", &M::bos_token_id},
@@ -286,8 +312,11 @@ RopeScaling parse_rope_scaling(const std::string& name, const std::string& sourc
   if (name == "dynamic") return RopeScaling::dynamic;
   if (name == "llama3") return RopeScaling::llama3;
   if (name == "yarn") return RopeScaling::yarn;
-  throw Error(fmt::format("config: {}: {} is {}, expected one of default, linear, dynamic, llama3, yarn", source, key,
-                          quote(name)));
+  if (name == "longrope" || name == "su") return RopeScaling::longrope;  // "su": the first files of Phi-3
+  if (name == "qwen") return RopeScaling::qwen;
+  throw Error(
+      fmt::format("config: {}: {} is {}, expected one of default, linear, dynamic, llama3, yarn, longrope, qwen",
+                  source, key, quote(name)));
 }
 
 void complete_config(ModelConfig& c) {
@@ -298,11 +327,13 @@ void complete_config(ModelConfig& c) {
           c.hidden_size, c.num_attention_heads);
     c.head_dim = c.hidden_size / c.num_attention_heads;
   }
+  if (c.alibi) c.rotary_dim = 0;
   if (c.rotary_dim < 0) c.rotary_dim = c.head_dim;
   derive_width(c);
   if (c.num_experts > 0 && c.moe_intermediate_size == 0) c.moe_intermediate_size = c.intermediate_size;
   if (c.rope_original_max_position == 0 &&
-      (c.rope_scaling == RopeScaling::dynamic || c.rope_scaling == RopeScaling::yarn))
+      (c.rope_scaling == RopeScaling::dynamic || c.rope_scaling == RopeScaling::yarn ||
+       c.rope_scaling == RopeScaling::longrope))
     c.rope_original_max_position = c.max_position_embeddings;
   validate(c);
 }

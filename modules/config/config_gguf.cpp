@@ -200,6 +200,7 @@ ModelConfig read_config_gguf(const GgufFile& file) {
   c.attention_output_bias = bias({"blk.0.attn_output.bias"});
   c.mlp_bias = bias({"blk.0.ffn_up.bias", "blk.0.ffn_down.bias"});
   c.dtype = weight_type(file);
+  if (family.read_gguf) family.read_gguf(c, file);
   complete_config(c);
   return c;
 }

@@ -25,5 +25,11 @@ ConfigFamily mixtral_family();
 ConfigFamily qwen2_family();
 ConfigFamily qwen3_family();
 ConfigFamily qwen3_moe_family();
+ConfigFamily gpt_neox_family();
+ConfigFamily falcon_family();
+ConfigFamily mpt_family();
+ConfigFamily gemma3_family();
+ConfigFamily olmo2_family();
+ConfigFamily qwen1_family();
 
 }  // namespace lathe

@@ -77,6 +77,16 @@ void validate_experts(const ModelConfig& c, const Checker& check) {
           c.num_hidden_layers - 1);
 }
 
+void validate_longrope(const ModelConfig& c, const Checker& check) {
+  check.number("rope_original_max_position", static_cast<double>(c.rope_original_max_position), 1.0, false);
+  const auto half = static_cast<size_t>(c.rotary_dim / 2);
+  for (const auto& [name, factors] :
+       {std::pair{"rope_short_factor", &c.rope_short_factor}, std::pair{"rope_long_factor", &c.rope_long_factor}}) {
+    check(factors->size() == half, "{} holds {} values, expected rotary_dim / 2 = {}", name, factors->size(), half);
+    for (const double factor : *factors) check.number(name, factor, 0.0, false);
+  }
+}
+
 void validate_rope(const ModelConfig& c, const Checker& check) {
   check(c.rotary_dim >= 0 && c.rotary_dim <= c.head_dim && c.rotary_dim % 2 == 0,
         "rotary_dim is {}, expected an even number from 0 to head_dim {}", c.rotary_dim, c.head_dim);
@@ -84,6 +94,7 @@ void validate_rope(const ModelConfig& c, const Checker& check) {
   if (!c.uses_rope()) return;
   check.number("rope_theta", c.rope_theta, 0.0, false);
   check.number("rope_factor", c.rope_factor, 1.0, true);
+  check.number("rope_local_theta", c.rope_local_theta, 0.0, true);
   const auto& factors = c.rope_frequency_factors;
   check(factors.empty() || factors.size() == static_cast<size_t>(c.rotary_dim / 2),
         "rope_frequency_factors holds {} values, expected rotary_dim / 2 = {}", factors.size(), c.rotary_dim / 2);
@@ -98,8 +109,22 @@ void validate_rope(const ModelConfig& c, const Checker& check) {
   if (scaling == RopeScaling::yarn) {
     check.number("rope_beta_slow", c.rope_beta_slow, 0.0, false);
     check.number("rope_beta_fast", c.rope_beta_fast, c.rope_beta_slow, false);
-    if (c.rope_attention_factor) check.number("rope_attention_factor", *c.rope_attention_factor, 0.0, false);
   }
+  if (c.rope_attention_factor) check.number("rope_attention_factor", *c.rope_attention_factor, 0.0, false);
+  if (scaling == RopeScaling::longrope) validate_longrope(c, check);
+}
+
+void validate_attention(const ModelConfig& c, const Checker& check) {
+  check.number("attention_scale", c.attention_scale, 0.0, true);
+  check.number("attention_softcap", c.attention_softcap, 0.0, true);
+  check.number("qkv_clip", c.qkv_clip, 0.0, true);
+  check(!c.alibi || !c.uses_rope(), "alibi is set, but rotary_dim is {}", c.rotary_dim);
+  if (c.alibi) check.number("alibi_bias_max", c.alibi_bias_max, 0.0, false);
+  check(!c.use_logn_attention || c.rope_original_max_position > 1,
+        "use_logn_attention is set, but rope_original_max_position is {}", c.rope_original_max_position);
+  check(c.layer_window.empty() || c.layer_window.size() == static_cast<size_t>(c.num_hidden_layers),
+        "layer_window holds {} values, expected num_hidden_layers = {}", c.layer_window.size(), c.num_hidden_layers);
+  for (const int64_t window : c.layer_window) check(window >= 0, "layer_window holds {}, expected 0 or more", window);
 }
 
 }  // namespace
@@ -112,6 +137,7 @@ int64_t ModelConfig::context_limit() const {
   const bool extended = rope_original_max_position > 0 && rope_original_max_position < max_position_embeddings;
   if (rope_scaling == RopeScaling::none || rope_scaling == RopeScaling::llama3 || !uses_rope())
     return max_position_embeddings;
+  if (rope_scaling == RopeScaling::qwen) return max_position_embeddings;
   if (rope_scaling != RopeScaling::yarn && extended) return max_position_embeddings;
   const int64_t original = extended ? rope_original_max_position : max_position_embeddings;
   const double scaled = std::min(static_cast<double>(original) * rope_factor, 0x1p31 - 1);
@@ -124,14 +150,15 @@ void validate(const ModelConfig& c) {
   validate_sizes(c, check);
   validate_experts(c, check);
   validate_rope(c, check);
+  validate_attention(c, check);
   constexpr std::array kActivations = {"silu", "gelu", "gelu_new", "gelu_pytorch_tanh"};
   check(std::find(kActivations.begin(), kActivations.end(), c.hidden_act) != kActivations.end(),
         "hidden_act is {}, expected one of {}", quote(c.hidden_act), fmt::join(kActivations, ", "));
   check.number("norm_eps", c.norm_eps, 0.0, true);
   check.number("initializer_range", c.initializer_range, 0.0, true);
-  check(c.layer_window.empty() || c.layer_window.size() == static_cast<size_t>(c.num_hidden_layers),
-        "layer_window holds {} values, expected num_hidden_layers = {}", c.layer_window.size(), c.num_hidden_layers);
-  for (const int64_t window : c.layer_window) check(window >= 0, "layer_window holds {}, expected 0 or more", window);
+  check.number("norm_offset", c.norm_offset, 0.0, true);
+  check.number("embedding_scale", c.embedding_scale, 0.0, false);
+  check.number("final_logit_softcap", c.final_logit_softcap, 0.0, true);
   check(c.bos_token_id.value_or(0) >= 0, "bos_token_id is {}, expected 0 or more", c.bos_token_id.value_or(0));
   check(c.pad_token_id.value_or(0) >= 0, "pad_token_id is {}, expected 0 or more", c.pad_token_id.value_or(0));
   for (const int64_t id : c.eos_token_ids) check(id >= 0, "eos_token_ids holds {}, expected 0 or more", id);

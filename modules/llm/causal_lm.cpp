@@ -71,7 +71,7 @@ void initialise(CausalLM& model, uint64_t seed, DType dtype) {
   for (const NamedParameter& named : named_parameters(model)) {
     Parameter& p = *named.parameter;
     const double deviation = model.config.initializer_range;
-    const double constant = p.kind == Parameter::Kind::norm ? 1.0 : 0.0;
+    const double constant = p.kind == Parameter::Kind::norm ? 1.0 - model.config.norm_offset : 0.0;
     const bool drawn = p.kind != Parameter::Kind::norm && p.kind != Parameter::Kind::bias;
     p.value = Tensor::empty(p.shape, dtype);
     for (int64_t i = 0; i < p.shape.elements(); ++i) {

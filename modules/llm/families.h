@@ -24,4 +24,22 @@ void add_fused_experts(WeightMapping& mapping, const ModelConfig& config, Checkp
 std::unique_ptr<CausalLM> make_qwen3_moe(const ModelConfig& config);
 WeightMapping qwen3_moe_weight_mapping(const ModelConfig& config, CheckpointFormat format);
 
+std::unique_ptr<CausalLM> make_gpt_neox(const ModelConfig& config);
+WeightMapping gpt_neox_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+
+std::unique_ptr<CausalLM> make_falcon(const ModelConfig& config);
+WeightMapping falcon_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+
+std::unique_ptr<CausalLM> make_mpt(const ModelConfig& config);
+WeightMapping mpt_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+
+std::unique_ptr<CausalLM> make_gemma3(const ModelConfig& config);
+WeightMapping gemma3_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+
+std::unique_ptr<CausalLM> make_olmo2(const ModelConfig& config);
+WeightMapping olmo2_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+
+std::unique_ptr<CausalLM> make_qwen1(const ModelConfig& config);
+WeightMapping qwen1_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+
 }  // namespace lathe

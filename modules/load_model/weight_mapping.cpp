@@ -131,6 +131,15 @@ RowPermutation interleaved_rope_rows(int64_t head_dim) {
   };
 }
 
+RowPermutation grouped_qkv_rows(int64_t heads, int64_t kv_heads, int64_t head_dim) {
+  return [group = heads / kv_heads, head_dim](int64_t target, int64_t row) {
+    const int64_t head = row / head_dim, component = row % head_dim;
+    const int64_t kv_head = target == 0 ? head / group : head;
+    const int64_t within = target == 0 ? head % group : group + target - 1;
+    return (kv_head * (group + 2) + within) * head_dim + component;
+  };
+}
+
 bool match_name(const std::string& pattern, const std::string& name, std::vector<int64_t>* numbers) {
   std::string_view rest_of_pattern = pattern, rest = name;
   numbers->clear();

@@ -71,6 +71,9 @@ struct WeightMapping {
 
 // For `rows`: the checkpoint pairs rotated components as (2i, 2i + 1) where the model has (i, i + D/2), head by head.
 RowPermutation interleaved_rope_rows(int64_t head_dim);
+// For `rows` of a split into q, k and v: the fused rows are those of one key-value head after another, its group of
+// query heads, then its key, then its value (GPT-NeoX, where a group is one head; Falcon).
+RowPermutation grouped_qkv_rows(int64_t heads, int64_t kv_heads, int64_t head_dim);
 
 // The name for which `pattern` matches: fills `numbers`. "model.layers.{}.mlp" matches "model.layers.12.mlp".
 bool match_name(const std::string& pattern, const std::string& name, std::vector<int64_t>* numbers);
