@@ -151,6 +151,22 @@ TEST_CASE("experts: whole = chunked = decoded = batched, any pages, any threads"
   check_all_settings(tiny_qwen3_moe(), kOneOfEach);
 }
 
+TEST_CASE("parallel residual: whole = chunked = decoded = batched, any pages, any threads") {
+  check_all_settings(tiny_gpt_neox(), kOneOfEach);
+}
+
+TEST_CASE("ALiBi: whole = chunked = decoded = batched, any pages, any threads") {
+  check_all_settings(tiny_mpt(), kOneOfEach);
+}
+
+TEST_CASE("Gemma 3: whole = chunked = decoded = batched, any pages, any threads") {
+  check_all_settings(tiny_gemma3(), kOneOfEach);
+}
+
+TEST_CASE("log-n attention: whole = chunked = decoded = batched, any pages, any threads") {
+  check_all_settings(tiny_qwen1(), kOneOfEach);
+}
+
 TEST_CASE("decoding all tokens one by one is the whole prefill") {
   for (const ModelConfig& config : tiny_models()) {
     const auto model = make_tiny(config);
