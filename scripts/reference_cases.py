@@ -6,13 +6,26 @@ BASE = dict(vocab_size=V, max_position_embeddings=96, bos_token_id=1, eos_token_
             hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=6)
 
 
-def case(family, **k):
+def case(family, config=None, **k):
     """A function that makes a model of a family of transformers: "Qwen3"."""
-    return lambda: getattr(T, family + "ForCausalLM")(getattr(T, family + "Config")(**{**BASE, **k}))
+    return lambda: getattr(T, family + "ForCausalLM")((config or getattr(T, family + "Config"))(**{**BASE, **k}))
 
 
 def rope(theta=10000.0, kind="default", **k):
     return dict(rope_theta=theta, rope_type=kind, **k)
+
+
+def longrope(original, **k):
+    return rope(1e4, "longrope", original_max_position_embeddings=original, short_factor=[1.0, 1.1, 1.3, 1.7], long_factor=[1.0, 2.0, 4.0, 8.0], **k)
+
+
+def falcon(**k):
+    sizes = {n: v for n, v in BASE.items() if n != "intermediate_size"}
+    return lambda: T.FalconForCausalLM(T.FalconConfig(**{**sizes, "new_decoder_architecture": False, **k}))
+
+
+def mpt(heads, **attention):
+    return lambda: T.MptForCausalLM(T.MptConfig(vocab_size=V, d_model=48, n_heads=heads, n_layers=3, max_seq_len=96, attn_config=attention))
 
 
 CASES = {
@@ -34,4 +47,29 @@ CASES = {
                       head_dim=24, rope_parameters=rope(1e6)),
     "qwen3_moe_plain_layer": case("Qwen3Moe", num_key_value_heads=3, num_experts=9, num_experts_per_tok=4, moe_intermediate_size=12,
                                   norm_topk_prob=False, attention_bias=True, mlp_only_layers=[1], rope_parameters=rope(1e6)),
+    "gpt_neox_whole_heads": case("GPTNeoX", use_parallel_residual=True, hidden_act="gelu_fast", rope_parameters=rope(25000.0, partial_rotary_factor=1.0)),
+    "gpt_neox_serial": case("GPTNeoX", use_parallel_residual=False, attention_bias=False, tie_word_embeddings=True,
+                            rope_parameters=rope(partial_rotary_factor=0.5)),
+    "gpt_neox_yarn": case("GPTNeoX", rope_parameters=rope(1e4, "yarn", factor=4.0, original_max_position_embeddings=24, partial_rotary_factor=0.5)),
+    "falcon_multi_query_serial": falcon(multi_query=True, parallel_attn=False, bias=True, alibi=False),
+    "falcon_many_heads_parallel": falcon(multi_query=False, parallel_attn=True, bias=False, alibi=False, ffn_hidden_size=80),
+    "falcon_grouped": falcon(new_decoder_architecture=True, num_kv_heads=3, bias=True, alibi=False, tie_word_embeddings=False, rope_parameters=rope(5e5)),
+    "falcon_one_norm": falcon(new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1, bias=False, alibi=False),
+    "falcon_rw": falcon(multi_query=False, parallel_attn=False, bias=True, alibi=True),
+    "falcon_alibi_multi_query": falcon(multi_query=True, parallel_attn=True, bias=False, alibi=True),
+    "mpt_six_heads": mpt(6),
+    "mpt_clip_and_scale": mpt(3, clip_qkv=0.7, softmax_scale=0.2),
+    "gemma3_windows": case("Gemma3", T.Gemma3TextConfig, num_hidden_layers=7, num_key_value_heads=2, head_dim=20, sliding_window=6),
+    "gemma3_softcap_untied": case("Gemma3", T.Gemma3TextConfig, num_key_value_heads=1, head_dim=16, sliding_window=11, query_pre_attn_scalar=9,
+                                  final_logit_softcapping=3.0, attention_bias=True, tie_word_embeddings=False,
+                                  layer_types=["full_attention", "sliding_attention", "full_attention"]),
+    "gemma3_scaled": case("Gemma3", T.Gemma3TextConfig, num_key_value_heads=6, head_dim=8, sliding_window=5,
+                          layer_types=["sliding_attention", "full_attention", "full_attention"],
+                          rope_parameters=dict(full_attention=rope(1e6, "linear", factor=8.0), sliding_attention=rope(2e4))),
+    "olmo2_grouped": case("Olmo2", num_key_value_heads=2, attention_bias=True, rope_parameters=rope(5e5)),
+    "olmo2_tied_linear": case("Olmo2", num_key_value_heads=6, tie_word_embeddings=True, rope_parameters=rope(1e4, "linear", factor=3.0)),
+    # Divisors of the short and of the long texts: 37 + 24 tokens are on one side of the original context in each case.
+    "longrope_short": case("Llama", num_key_value_heads=2, rope_parameters=longrope(64)),
+    "longrope_long": case("Llama", num_key_value_heads=2, rope_parameters=longrope(24)),
+    "longrope_attention_factor": case("Llama", num_key_value_heads=2, rope_parameters=longrope(24, factor=6.0, attention_factor=1.3)),
 }
