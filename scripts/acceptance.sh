@@ -28,7 +28,7 @@ check() {
 }
 
 compare() {
-  local isa families=gpt2,llama2,llama3,codellama,llama_linear,llama_yarn
+  local isa families=gpt2,llama2,llama3,codellama,llama_linear,llama_yarn,mistral,mixtral,qwen2,qwen3
   for isa in portable avx2 avx512 avx512_vnni amx; do
     # The program itself says which instruction sets the machine lacks; only then is one left out.
     if LATHE_CPU=$isa "$program" logits --model "$shared/models/stories260K/hf" --tokens 1,2 --output "$work/probe.npy" \
@@ -39,6 +39,7 @@ compare() {
       echo "SKIP LATHE_CPU=$isa: $(grep 'lathe: error' "$work/log")"
     fi
   done
+  check python "$shared/acceptance/compare.py" scripts/reference_cases.py --lathe "$program"
 }
 
 real() {

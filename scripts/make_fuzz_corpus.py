@@ -167,6 +167,14 @@ def make_config():
     case("gpt2", gpt2)
     for name, settings in scaling.items():
         case(f"rope_{name}", llama | {"rope_scaling": settings})
+    for name, changes in {
+        "mistral": {"sliding_window": 16}, "qwen3": {"head_dim": 16, "attention_bias": True},
+        "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2, "router_aux_loss_coef": 0.02, "sliding_window": None},
+        "qwen2": {"use_sliding_window": True, "sliding_window": 16, "layer_types": ["full_attention", "sliding_attention"]},
+        "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "norm_topk_prob": True,
+                      "mlp_only_layers": [0], "decoder_sparse_step": 1}}.items():
+        architecture = "".join(part.capitalize() for part in name.split("_")) + "ForCausalLM"
+        case(name, llama | {"architectures": [architecture], "model_type": name} | changes)
     new_spelling = {key: content for key, content in llama.items() if key != "rope_theta"}
     case("rope_parameters", new_spelling | {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}, "dtype": "float16"})
     case("several_ends", llama | {"eos_token_id": [2, 3, 4]})

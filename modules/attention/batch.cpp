@@ -11,31 +11,36 @@ Tensor integers(int64_t n) { return Tensor::empty({n}, DType::i32); }
 // The angle is a product of two f32 values, as the references compute it; at long positions its rounding is what
 // decides whether two implementations agree.
 template <class T>
-void fill_angles(const RopeFrequencies& rope, std::span<const int32_t> positions, T* cos, T* sin) {
-  const size_t half = rope.inverse.size();
+void fill_angles(std::span<const float> inverse, float factor, std::span<const int32_t> positions, T* cos, T* sin) {
   for (const int32_t position : positions) {
-    for (size_t i = 0; i < half; ++i) {
-      const double angle = static_cast<double>(static_cast<float>(position) * rope.inverse[i]);
-      *cos++ = static_cast<T>(std::cos(angle) * static_cast<double>(rope.attention_factor));
-      *sin++ = static_cast<T>(std::sin(angle) * static_cast<double>(rope.attention_factor));
+    for (const float frequency : inverse) {
+      const double angle = static_cast<double>(static_cast<float>(position) * frequency);
+      *cos++ = static_cast<T>(std::cos(angle) * static_cast<double>(factor));
+      *sin++ = static_cast<T>(std::sin(angle) * static_cast<double>(factor));
     }
   }
 }
 
-RopeAngles make_angles(std::span<const BatchSequence> sequences, const Batch& batch, DType dtype) {
+// `local`: of the layers with a window and a base of their own.
+RopeAngles make_angles(std::span<const BatchSequence> sequences, const Batch& batch, DType dtype, bool local) {
   const RopeFrequencies& first = *sequences.front().rope;
   const auto half = static_cast<int64_t>(first.inverse.size());
   RopeAngles angles{Tensor::empty({batch.tokens_count(), half}, dtype),
                     Tensor::empty({batch.tokens_count(), half}, dtype), first.style};
   int64_t row = 0;
   for (const BatchSequence& s : sequences) {
-    check(s.rope != nullptr && static_cast<int64_t>(s.rope->inverse.size()) == half, "batch",
-          "every sequence needs the rope frequencies of the same model");
+    check(s.rope != nullptr && static_cast<int64_t>(s.rope->inverse.size()) == half &&
+              s.rope->local.size() == first.local.size(),
+          "batch", "every sequence needs the rope frequencies of the same model");
+    const std::span<const float> inverse(local ? s.rope->local : s.rope->inverse);
+    const float factor = local ? 1.0f : s.rope->attention_factor;
     const std::span<const int32_t> positions(batch.positions.data<int32_t>() + row, s.tokens.size());
     if (dtype == DType::f64)
-      fill_angles(*s.rope, positions, angles.cos.data<double>() + row * half, angles.sin.data<double>() + row * half);
+      fill_angles(inverse, factor, positions, angles.cos.data<double>() + row * half,
+                  angles.sin.data<double>() + row * half);
     else
-      fill_angles(*s.rope, positions, angles.cos.data<float>() + row * half, angles.sin.data<float>() + row * half);
+      fill_angles(inverse, factor, positions, angles.cos.data<float>() + row * half,
+                  angles.sin.data<float>() + row * half);
     row += static_cast<int64_t>(s.tokens.size());
   }
   return angles;
@@ -103,7 +108,10 @@ Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, DType
   *starts = row;
   for (size_t i = 0; i < batch.adapters.size(); ++i) batch.adapters[i] = sequences[i].adapter;
 
-  if (sequences.front().rope != nullptr) batch.rope.push_back(make_angles(sequences, batch, dtype));
+  if (const RopeFrequencies* rope = sequences.front().rope; rope != nullptr) {
+    batch.rope.push_back(make_angles(sequences, batch, dtype, false));
+    if (!rope->local.empty()) batch.rope.push_back(make_angles(sequences, batch, dtype, true));
+  }
   if (cache != nullptr)
     for (size_t g = 0; g < cache->groups(); ++g) batch.page_tables.push_back(make_page_table(sequences, g, batch));
   return batch;

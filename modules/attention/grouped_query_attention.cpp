@@ -2,8 +2,8 @@
 
 #include <cmath>
 
+#include "attention/alibi.h"
 #include "attention/attend.h"
-#include "common/observer.h"
 
 namespace lathe {
 
@@ -16,22 +16,35 @@ GroupedQueryAttention::GroupedQueryAttention(const ModelConfig& c, int64_t layer
       kv_heads(c.num_key_value_heads),
       head_dim(c.head_dim),
       layer(layer),
-      rotary(c.uses_rope()) {
-  options.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)));
+      rotary(c.uses_rope()),
+      rope_kind(c.rope_kind(layer)) {
+  const double scale = c.attention_scale > 0.0 ? c.attention_scale : 1.0 / std::sqrt(static_cast<double>(c.head_dim));
+  options.scale = static_cast<float>(scale);
+  options.softcap = static_cast<float>(c.attention_softcap);
   options.window = c.window(layer);
+  if (c.alibi) use_alibi(alibi_slopes(c.num_attention_heads, c.alibi_bias_max));
+  if (!c.qk_norm) return;
+  q_norm.emplace(head_dim, c.norm_eps, c.norm_offset);
+  k_norm.emplace(head_dim, c.norm_eps, c.norm_offset);
 }
 
-Tensor GroupedQueryAttention::operator()(const Tensor& x, const Batch& batch) const {  // (N, C)
-  const TapScope scope("self_attn");
-  const int64_t n = x.dim(0);
-  auto [q, k, v] = qkv(x);
-  q = q.view({n, heads, head_dim});     // (N, Hq, D)
-  k = k.view({n, kv_heads, head_dim});  // (N, Hk, D)
-  v = v.view({n, kv_heads, head_dim});  // (N, Hk, D)
+void GroupedQueryAttention::use_alibi(std::vector<float> values) {
+  slopes = std::make_shared<const std::vector<float>>(std::move(values));
+  options.alibi_slopes = slopes->data();
+}
+
+Tensor GroupedQueryAttention::attend_and_merge(const Tensor& q_, const Tensor& k_, const Tensor& v_,
+                                               const Batch& batch) const {
+  const int64_t n = q_.dim(0);
+  const Tensor q = q_.view({n, heads, head_dim});     // (N, Hq, D)
+  const Tensor k = k_.view({n, kv_heads, head_dim});  // (N, Hk, D)
+  const Tensor v = v_.view({n, kv_heads, head_dim});  // (N, Hk, D)
   tap("q", q);
   tap("k", k);
   tap("v", v);
-  const HeadSteps steps{.rope = rotary ? &batch.rope[0] : nullptr};
+  const HeadSteps steps{.q_norm = q_norm ? &*q_norm : nullptr,
+                        .k_norm = k_norm ? &*k_norm : nullptr,
+                        .rope = rotary ? &batch.rope[rope_kind] : nullptr};
   const Tensor heads_out = attend(q, k, v, steps, batch, layer, options);  // (N, Hq, D)
   tap("heads", heads_out);
   return o_proj(heads_out.view({n, heads * head_dim}));

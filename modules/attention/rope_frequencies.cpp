@@ -57,22 +57,50 @@ double dynamic_theta(const ModelConfig& c, int64_t sequence_length) {
   return c.rope_theta * std::pow(c.rope_factor * length / original - (c.rope_factor - 1.0), r / (r - 2.0));
 }
 
+// Qwen's steps: the base is the same for all lengths up to the original context, up to twice it, four times ...
+double qwen_theta(const ModelConfig& c, int64_t sequence_length) {
+  const double ratio = static_cast<double>(sequence_length) / static_cast<double>(c.rope_original_max_position);
+  const double alpha = std::max(std::exp2(std::ceil(std::log2(ratio) + 1.0)) - 1.0, 1.0);
+  const double r = static_cast<double>(c.rotary_dim);
+  return c.rope_theta * std::pow(alpha, r / (r - 2.0));
+}
+
+double theta_of(const ModelConfig& c, int64_t sequence_length) {
+  if (c.rope_scaling == RopeScaling::dynamic) return dynamic_theta(c, sequence_length);
+  if (c.rope_scaling == RopeScaling::qwen) return qwen_theta(c, sequence_length);
+  return c.rope_theta;
+}
+
+double longrope_attention_factor(const ModelConfig& c) {
+  if (c.rope_attention_factor) return *c.rope_attention_factor;
+  return std::sqrt(1.0 + std::log(c.rope_factor) / std::log(static_cast<double>(c.rope_original_max_position)));
+}
+
+// theta^(-2i/R)
+double unscaled(double theta, int64_t i, int64_t rotary_dim) {
+  return std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(rotary_dim));
+}
+
 }  // namespace
 
 RopeFrequencies rope_frequencies(const ModelConfig& c, int64_t sequence_length) {
   RopeFrequencies result;
   if (!c.uses_rope()) return result;
-  const double theta = c.rope_scaling == RopeScaling::dynamic ? dynamic_theta(c, sequence_length) : c.rope_theta;
+  const double theta = theta_of(c, sequence_length);
   if (c.rope_scaling == RopeScaling::yarn) result.attention_factor = static_cast<float>(yarn_attention_factor(c));
+  if (c.rope_scaling == RopeScaling::longrope)
+    result.attention_factor = static_cast<float>(longrope_attention_factor(c));
+  const auto& divisors = sequence_length > c.rope_original_max_position ? c.rope_long_factor : c.rope_short_factor;
   const auto factors = static_cast<int64_t>(c.rope_frequency_factors.size());
   check(factors == 0 || factors == c.rotary_dim / 2, "rope", "expected {} frequency factors, found {}",
         c.rotary_dim / 2, factors);
   result.inverse.resize(static_cast<size_t>(c.rotary_dim / 2));
   for (int64_t i = 0; i < c.rotary_dim / 2; ++i) {
-    double f = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(c.rotary_dim));
+    double f = unscaled(theta, i, c.rotary_dim);
     switch (c.rope_scaling) {
       case RopeScaling::none:
-      case RopeScaling::dynamic: break;
+      case RopeScaling::dynamic:
+      case RopeScaling::qwen: break;
       case RopeScaling::linear: f /= c.rope_factor; break;
       case RopeScaling::llama3: f = llama3(c, f); break;
       case RopeScaling::yarn: {
@@ -80,9 +108,12 @@ RopeFrequencies rope_frequencies(const ModelConfig& c, int64_t sequence_length) 
         f = f / c.rope_factor * ramp + f * (1.0 - ramp);
         break;
       }
+      case RopeScaling::longrope: f /= divisors[static_cast<size_t>(i)]; break;
     }
     if (factors != 0) f /= static_cast<double>(c.rope_frequency_factors[static_cast<size_t>(i)]);
     result.inverse[static_cast<size_t>(i)] = static_cast<float>(f);
+    if (c.rope_local_theta > 0.0)
+      result.local.push_back(static_cast<float>(unscaled(c.rope_local_theta, i, c.rotary_dim)));
   }
   return result;
 }

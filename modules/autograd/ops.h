@@ -74,12 +74,39 @@ Tensor add(const Tensor& a, const Tensor& b);
 Tensor multiply(const Tensor& a, const Tensor& b);
 Tensor scale(const Tensor& x, double factor);
 
+// x within [-bound, bound]; rows may be strided.
+Tensor clamp(const Tensor& x, double bound);
+// Row i of x (N, n) times factors[i]: x may be strided, factors (N) are constants.
+Tensor scale_rows(const Tensor& x, const Tensor& factors);
+
 // ---- selection ----
 
 // Columns [begin, begin + width) of x (N, columns) as a view with x's stride.
 Tensor slice_columns(const Tensor& x, int64_t begin, int64_t width);
 // Rows of x (N, C) by index (R) i32 -> (R, C).
 Tensor select_rows(const Tensor& x, const Tensor& rows);
+
+// ---- mixtures of experts ----
+
+// Which experts each token goes to. `places` are the N k pairs of a token and an expert, sorted by expert, then by
+// token.
+struct ExpertRoutes {
+  Tensor weights;  // (N, k): of the chosen, the most probable first
+  Tensor experts;  // (N, k) i32
+  Tensor rows;     // (N k) i32: the token at each place
+  Tensor places;   // (N, k) i32: where a token's pairs are
+  Tensor starts;   // (E + 1) i32: places [starts[e], starts[e + 1]) are expert e's
+};
+// The `per_token` largest of a token's logits (N, E), of equal ones the lowest index, weighted by their softmax over
+// all experts, or over the chosen alone when `normalise`.
+ExpertRoutes route_experts(const Tensor& logits, int64_t per_token, bool normalise);
+// Rows [starts[e], starts[e + 1]) of x (rows, in) with the e-th of E equal shares of `weights`: (rows, out_0 + ...).
+Tensor grouped_linear(const Tensor& x, const Tensor& starts, std::span<const LinearWeight> weights);
+// The weighted sum of what a token's experts gave: x (N k, C) by place -> (N, C).
+Tensor combine_experts(const Tensor& x, const ExpertRoutes& routes);
+// E sum_e f_e P_e, f_e the number of choices of expert e by token, P_e its mean probability, over all tokens and
+// layers: (1). Fedus et al. 2021 (Switch Transformer), eq. 4 to 6, for k choices as Mixtral has it.
+Tensor load_balancing_loss(std::span<const Tensor> router_logits, int64_t per_token);
 
 // ---- loss ----
 

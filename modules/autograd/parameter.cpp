@@ -23,7 +23,7 @@ void Parameter::prepare_for_inference(Arithmetic arithmetic) {
       Tensor::empty({static_cast<int64_t>(cpu::packed_bytes(source.dtype(), rows, columns) / 4)}, DType::i32);
   cpu::pack(static_cast<uint8_t*>(weight.storage.raw()), source.raw(), source.dtype(), rows, columns);
   weight.matrix = {source.dtype(), rows, columns, static_cast<const uint8_t*>(weight.storage.raw())};
-  weight.arithmetic = arithmetic;
+  weight.arithmetic = kind == Kind::router ? Arithmetic::f32 : arithmetic;
   packed = std::move(weight);
   value = {};
 }

@@ -15,15 +15,16 @@ struct PackedWeight {
 };
 
 struct Parameter {
-  // Decides weight decay, the optimizer's group and what may be quantised.
-  enum class Kind : uint8_t { matrix, embedding, norm, bias };
+  // Decides weight decay, the optimizer's group and what may be quantised: not a router, whose rounding would send
+  // tokens to other experts.
+  enum class Kind : uint8_t { matrix, embedding, norm, bias, router };
 
   Parameter() = default;
   Parameter(Kind kind, Shape shape) : kind(kind), shape(shape) {}
 
   Kind kind = Kind::matrix;
-  Shape shape;                         // what the model expects; matrix (out, in), embedding (V, C), norm and bias (n)
-  Tensor value;                        // in the checkpoint's layout and dtype; undefined before loading and once packed
+  Shape shape;   // what the model expects; matrix and router (out, in), embedding (V, C), norm and bias (n)
+  Tensor value;  // in the checkpoint's layout and dtype; undefined before loading and once packed
   std::optional<PackedWeight> packed;  // what inference reads instead of `value` when it is there
   // Summed by backward in f32 (f64 for f64 values); undefined until the first backward reaches it. Mutable: a forward
   // over a const model records where its gradients will go.

@@ -12,10 +12,7 @@ struct PreNormBlock {
   FeedForward mlp;
 
   PreNormBlock(const ModelConfig& c, int64_t layer)
-      : input_layernorm(c.hidden_size, c.norm_eps),
-        post_attention_layernorm(c.hidden_size, c.norm_eps),
-        self_attn(c, layer),
-        mlp(c) {}
+      : input_layernorm(c), post_attention_layernorm(c), self_attn(c, layer), mlp(feed_forward(c, layer)) {}
 
   Tensor operator()(const Tensor& input, const Batch& batch) const {  // (N, C) -> (N, C)
     const TapScope scope("layers", self_attn.layer);
@@ -30,6 +27,14 @@ struct PreNormBlock {
     y = add(x, y);  // (N, C)
     tap("output", y);
     return y;
+  }
+
+  // A net that differs from layer to layer is told which one it is.
+  static FeedForward feed_forward(const ModelConfig& c, int64_t layer) {
+    if constexpr (std::is_constructible_v<FeedForward, const ModelConfig&, int64_t>)
+      return FeedForward(c, layer);
+    else
+      return FeedForward(c);
   }
 
   void visit(Visitor& v) {

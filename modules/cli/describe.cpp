@@ -22,12 +22,19 @@ Json parameters_json(CausalLM& model) {
   std::map<std::string, int64_t> parts;
   for (const NamedParameter& p : named_parameters(model)) parts[part_of(p.name)] += p.parameter->shape.elements();
   Json json = {{"total", count_parameters(model)}};
+  if (model.config.num_experts > 0) {
+    double met = 0;
+    for (const NamedParameter& p : named_parameters(model))
+      met += token_share(model.config, p.name) * static_cast<double>(p.parameter->shape.elements());
+    json["for_a_token"] = static_cast<int64_t>(met);
+  }
   for (const auto& [part, count] : parts) json[part] = count;
   return json;
 }
 
 // What running takes besides the weights. Activations: the widest moment of a block over 512 new tokens (the residual
-// stream three times, the packed projections and what they become) and a row of logits, in f32.
+// stream three times, the packed projections and what they become; with experts, k rows a token) and a row of logits,
+// in f32.
 Json memory_json(const ModelConfig& c) {
   const auto cache = [&](DType dtype) {
     size_t bytes = 0;
@@ -35,7 +42,9 @@ Json memory_json(const ModelConfig& c) {
     return bytes / kPageTokens;
   };
   const int64_t projections = (c.num_attention_heads + 2 * c.num_key_value_heads) * c.head_dim;
-  const int64_t width = 3 * c.hidden_size + std::max(2 * projections, 3 * c.intermediate_size);
+  const int64_t experts = c.num_experts_per_tok * (2 * c.hidden_size + 3 * c.moe_intermediate_size);
+  const int64_t feed_forward = c.num_experts > 0 ? experts : 3 * c.intermediate_size;
+  const int64_t width = 3 * c.hidden_size + std::max(2 * projections, feed_forward);
   return {{"cache_bytes_per_token_f32", cache(DType::f32)},
           {"cache_bytes_per_token_f16", cache(DType::f16)},
           {"activation_bytes_512_tokens", 4 * (512 * width + c.vocab_size)}};
@@ -57,6 +66,11 @@ Json config_json(const ModelConfig& c) {
                {"hidden_act", c.hidden_act},
                {"norm_eps", c.norm_eps}};
   if (c.uses_rope()) json["rope_theta"] = c.rope_theta;
+  if (c.num_experts > 0) {
+    json["num_experts"] = c.num_experts;
+    json["num_experts_per_tok"] = c.num_experts_per_tok;
+    json["moe_intermediate_size"] = c.moe_intermediate_size;
+  }
   return json;
 }
 

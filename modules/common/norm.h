@@ -4,6 +4,7 @@
 
 #include "autograd/ops.h"
 #include "common/module.h"
+#include "config/model_config.h"
 
 namespace lathe {
 
@@ -16,6 +17,7 @@ struct RmsNorm {
   RmsNorm() = default;
   RmsNorm(int64_t width, double eps, double offset = 0.0)
       : weight(Parameter::Kind::norm, {width}), eps(eps), offset(offset) {}
+  explicit RmsNorm(const ModelConfig& c) : RmsNorm(c.hidden_size, c.norm_eps, c.norm_offset) {}
 
   Tensor operator()(const Tensor& x) const { return rms_norm(x, weight, eps, offset); }  // (..., C) -> (..., C)
   // x + y, and the norm of that.
@@ -34,6 +36,7 @@ struct LayerNorm {
   LayerNorm(int64_t width, double eps, bool with_bias = true) : weight(Parameter::Kind::norm, {width}), eps(eps) {
     if (with_bias) bias.emplace(Parameter::Kind::bias, Shape{width});
   }
+  explicit LayerNorm(const ModelConfig& c) : LayerNorm(c.hidden_size, c.norm_eps) {}
 
   Tensor operator()(const Tensor& x) const {  // (..., C) -> (..., C)
     return layer_norm(x, weight, bias ? &*bias : nullptr, eps);

@@ -1,25 +1,14 @@
 // See config_families.h. Defaults and spellings are those of the configuration classes of transformers 4 and 5
-// (configuration_llama.py, configuration_gpt2.py). A new family is one entry of `config_families`.
+// (configuration_<model_type>.py). A new family is one entry of `config_families`.
 #include "config/config_families.h"
 
 #include <algorithm>
 
+#include "config/family_tables.h"
 #include "formats/quote.h"
 
 namespace lathe {
 namespace {
-
-void set_activation(ModelConfig& c, const JsonValue& value) {
-  const std::string name = value.text();
-  if (name == "silu" || name == "swish")
-    c.hidden_act = "silu";
-  else if (name == "gelu_fast")  // the tanh form with its constant written out
-    c.hidden_act = "gelu_new";
-  else if (name == "gelu" || name == "gelu_new" || name == "gelu_pytorch_tanh")
-    c.hidden_act = name;
-  else
-    value.fail("one of silu, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh");
-}
 
 // Older files write -1 for "none".
 void set_id(std::optional<int64_t>& id, const JsonValue& value) {
@@ -49,54 +38,11 @@ void refuse_quantised(ModelConfig&, const JsonValue& value) {
 
 using M = ModelConfig;
 
-// What every family has.
-std::vector<JsonKey> with_common(std::vector<JsonKey> keys) {
-  const JsonKey common[] = {
-      {"architectures", ReadElsewhere{}},
-      {"model_type", ReadElsewhere{}},
-      {"vocab_size", &M::vocab_size, true},
-      {"tie_word_embeddings", &M::tie_word_embeddings},
-      {"initializer_range", &M::initializer_range},
-      {"bos_token_id", [](M& c, const JsonValue& v) { set_id(c.bos_token_id, v); }},
-      {"eos_token_id", set_end_ids},
-      {"pad_token_id", [](M& c, const JsonValue& v) { set_id(c.pad_token_id, v); }},
-      {"torch_dtype", set_dtype},
-      {"dtype", set_dtype},
-      {"quantization_config", refuse_quantised},
-  };
-  keys.insert(keys.end(), std::begin(common), std::end(common));
-  return keys;
-}
-
-// Families with rotary positions; config_json.cpp reads the settings, whose two spellings interleave.
-std::vector<JsonKey> with_rope(std::vector<JsonKey> keys) {
-  for (const char* name : {"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor"})
-    keys.push_back({name, ReadElsewhere{}});
-  return keys;
-}
-
 ConfigFamily llama() {
-  ConfigFamily family{"llama", {"LlamaForCausalLM"}, {}, {}};
-  ModelConfig& d = family.defaults;
-  d.hidden_act = "silu";
-  d.norm_eps = 1e-6;
-  d.max_position_embeddings = 2048;
-  d.rotary_dim = -1;
-  d.bos_token_id = 1;
-  d.eos_token_ids = {2};
-  family.json_keys = with_rope(with_common({
-      {"hidden_size", &M::hidden_size, true},
-      {"intermediate_size", &M::intermediate_size, true},
-      {"num_hidden_layers", &M::num_hidden_layers, true},
-      {"num_attention_heads", &M::num_attention_heads, true},
-      {"num_key_value_heads", &M::num_key_value_heads},
-      {"head_dim", &M::head_dim},
-      {"max_position_embeddings", &M::max_position_embeddings},
-      {"hidden_act", set_activation},
-      {"rms_norm_eps", &M::norm_eps},
-      {"attention_bias", [](M& c, const JsonValue& v) { c.attention_bias = c.attention_output_bias = v.boolean(); }},
-      {"mlp_bias", &M::mlp_bias},
-  }));
+  ConfigFamily family{"llama", {"LlamaForCausalLM"}, llama_defaults(2048), {}};
+  family.defaults.bos_token_id = 1;
+  family.defaults.eos_token_ids = {2};
+  family.json_keys = with_llama({attention_bias_key(), {"mlp_bias", &M::mlp_bias}});
   return family;
 }
 
@@ -136,6 +82,90 @@ void derive_width(ModelConfig& c) {
 
 }  // namespace
 
+void set_activation(ModelConfig& c, const JsonValue& value) {
+  const std::string name = value.text();
+  if (name == "silu" || name == "swish")
+    c.hidden_act = "silu";
+  else if (name == "gelu_fast")  // the tanh form with its constant written out
+    c.hidden_act = "gelu_new";
+  else if (name == "gelu" || name == "gelu_new" || name == "gelu_pytorch_tanh")
+    c.hidden_act = name;
+  else
+    value.fail("one of silu, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh");
+}
+
+std::vector<JsonKey> with_common(std::vector<JsonKey> keys) {
+  const JsonKey common[] = {
+      {"architectures", ReadElsewhere{}},
+      {"model_type", ReadElsewhere{}},
+      {"vocab_size", &M::vocab_size, true},
+      {"tie_word_embeddings", &M::tie_word_embeddings},
+      {"initializer_range", &M::initializer_range},
+      {"bos_token_id", [](M& c, const JsonValue& v) { set_id(c.bos_token_id, v); }},
+      {"eos_token_id", set_end_ids},
+      {"pad_token_id", [](M& c, const JsonValue& v) { set_id(c.pad_token_id, v); }},
+      {"torch_dtype", set_dtype},
+      {"dtype", set_dtype},
+      {"quantization_config", refuse_quantised},
+  };
+  keys.insert(keys.end(), std::begin(common), std::end(common));
+  return keys;
+}
+
+// Families with rotary positions; config_json.cpp reads the settings, whose two spellings interleave.
+std::vector<JsonKey> with_rope(std::vector<JsonKey> keys) {
+  for (const char* name :
+       {"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "original_max_position_embeddings"})
+    keys.push_back({name, ReadElsewhere{}});
+  return keys;
+}
+
+std::vector<JsonKey> with_llama(std::vector<JsonKey> more) {
+  const JsonKey llama[] = {
+      {"hidden_size", &M::hidden_size, true},
+      {"intermediate_size", &M::intermediate_size, true},
+      {"num_hidden_layers", &M::num_hidden_layers, true},
+      {"num_attention_heads", &M::num_attention_heads, true},
+      {"num_key_value_heads", &M::num_key_value_heads},
+      {"head_dim", &M::head_dim},
+      {"max_position_embeddings", &M::max_position_embeddings},
+      {"hidden_act", set_activation},
+      {"rms_norm_eps", &M::norm_eps},
+  };
+  more.insert(more.begin(), std::begin(llama), std::end(llama));
+  return with_rope(with_common(std::move(more)));
+}
+
+ModelConfig llama_defaults(int64_t max_position_embeddings, double norm_eps) {
+  ModelConfig d;
+  d.hidden_act = "silu";
+  d.norm_eps = norm_eps;
+  d.max_position_embeddings = max_position_embeddings;
+  d.rotary_dim = -1;
+  return d;
+}
+
+JsonKey attention_bias_key() {
+  return {"attention_bias", [](M& c, const JsonValue& v) { c.attention_bias = c.attention_output_bias = v.boolean(); }};
+}
+
+void set_windows(ModelConfig& c, int64_t window, const std::function<bool(int64_t layer)>& has_window) {
+  c.layer_window.clear();
+  // A number of layers that validate() will refuse is not allocated.
+  if (window == 0 || c.num_hidden_layers < 1 || c.num_hidden_layers > ModelConfig::kMostLayers) return;
+  for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer)
+    c.layer_window.push_back(has_window(layer) ? window : 0);
+}
+
+int64_t read_window(const ModelConfig& c, const nlohmann::json& root, const char* key, int64_t fallback) {
+  const auto found = root.find(key);
+  if (found == root.end() || found->is_null()) return found == root.end() ? fallback : 0;
+  const JsonValue value(*found, c.source, key);
+  const int64_t window = value.integer();
+  if (window < 1) value.fail("a number of tokens, or null for no window");
+  return window;
+}
+
 int64_t JsonValue::integer() const {
   constexpr int64_t kLargest = int64_t{1} << 53;
   if (!value_.is_number_integer()) fail("an integer");
@@ -162,12 +192,23 @@ std::vector<int64_t> JsonValue::integers() const {
   for (const nlohmann::json& item : value_) values.push_back(JsonValue(item, source_, key_).integer());
   return values;
 }
+std::vector<double> JsonValue::numbers() const {
+  if (!value_.is_array()) fail("a list of numbers");
+  std::vector<double> values;
+  for (const nlohmann::json& item : value_) values.push_back(JsonValue(item, source_, key_).number());
+  return values;
+}
 void JsonValue::fail(std::string_view expected, const std::string& hint) const {
   throw Error(fmt::format("config: {}: {} is {}, expected {}", source_, key_, quote(value_.dump()), expected), hint);
 }
 
 const std::vector<ConfigFamily>& config_families() {
-  static const std::vector<ConfigFamily> families = {llama(), gpt2()};
+  static const std::vector<ConfigFamily> families = {
+      llama(),         gpt2(),         mistral_family(),   mixtral_family(),
+      qwen2_family(),  qwen3_family(), qwen3_moe_family(), gpt_neox_family(),
+      falcon_family(), mpt_family(),   gemma3_family(),    olmo2_family(),
+      qwen1_family(),
+  };
   return families;
 }
 
@@ -175,20 +216,32 @@ const ConfigFamily& find_config_family(const std::string& architecture, const st
                                        const std::string& source) {
   std::vector<std::string> known;
   for (const ConfigFamily& family : config_families()) {
-    const auto& names = family.architectures;
-    if (architecture.empty() ? family.model_type == model_type
-                             : std::find(names.begin(), names.end(), architecture) != names.end())
+    const auto& names = architecture.empty() ? family.former_model_types : family.architectures;
+    const std::string& wanted = architecture.empty() ? model_type : architecture;
+    if (std::find(names.begin(), names.end(), wanted) != names.end() ||
+        (architecture.empty() && family.model_type == model_type))
       return family;
     if (architecture.empty())
       known.push_back(family.model_type);
     else
-      known.insert(known.end(), names.begin(), names.end());
+      known.insert(known.end(), family.architectures.begin(), family.architectures.end());
   }
   check(!architecture.empty() || !model_type.empty(), "config",
         "{}: neither the architecture nor the model type is named, expected one of {}", source, fmt::join(known, ", "));
   throw Error(fmt::format("config: {}: the {} {} is not known, expected one of {}", source,
                           architecture.empty() ? "model type" : "architecture",
                           quote(architecture.empty() ? model_type : architecture), fmt::join(known, ", ")));
+}
+
+const ConfigFamily& find_gguf_family(const std::string& architecture, bool has_experts, const std::string& source) {
+  std::vector<std::string> known;
+  for (const ConfigFamily& family : config_families()) {
+    const bool experts = family.defaults.num_experts > 0;
+    if (family.gguf_name() == architecture && experts == has_experts) return family;
+    known.push_back(family.gguf_name() + (experts ? " with experts" : ""));
+  }
+  throw Error(fmt::format("config: {}: the architecture {}{} is not known, expected one of {}", source,
+                          quote(architecture), has_experts ? " with experts" : "", fmt::join(known, ", ")));
 }
 
 const std::vector<NamedField>& config_fields() {
@@ -206,11 +259,30 @@ const std::vector<NamedField>& config_fields() {
       {"tie_word_embeddings", &M::tie_word_embeddings},
       {"hidden_act", &M::hidden_act},
       {"norm_eps", &M::norm_eps},
+      {"norm_offset", &M::norm_offset},
       {"attention_bias", &M::attention_bias},
       {"attention_output_bias", &M::attention_output_bias},
       {"mlp_bias", &M::mlp_bias},
+      {"qk_norm", &M::qk_norm},
       {"layer_window", &M::layer_window},
+      {"num_experts", &M::num_experts},
+      {"num_experts_per_tok", &M::num_experts_per_tok},
+      {"moe_intermediate_size", &M::moe_intermediate_size},
+      {"norm_topk_prob", &M::norm_topk_prob},
+      {"router_aux_loss_coef", &M::router_aux_loss_coef},
+      {"mlp_only_layers", &M::mlp_only_layers},
+      {"use_parallel_residual", &M::use_parallel_residual},
+      {"shared_parallel_norm", &M::shared_parallel_norm},
+      {"embedding_scale", &M::embedding_scale},
+      {"attention_scale", &M::attention_scale},
+      {"attention_softcap", &M::attention_softcap},
+      {"final_logit_softcap", &M::final_logit_softcap},
+      {"qkv_clip", &M::qkv_clip},
+      {"use_logn_attention", &M::use_logn_attention},
+      {"alibi", &M::alibi},
+      {"alibi_bias_max", &M::alibi_bias_max},
       {"rope_theta", &M::rope_theta},
+      {"rope_local_theta", &M::rope_local_theta},
       {"rotary_dim", &M::rotary_dim},
       {"rope_scaling", &M::rope_scaling},
       {"rope_factor", &M::rope_factor},
@@ -221,6 +293,8 @@ const std::vector<NamedField>& config_fields() {
       {"rope_beta_slow", &M::rope_beta_slow},
       {"rope_truncate", &M::rope_truncate},
       {"rope_attention_factor", &M::rope_attention_factor},
+      {"rope_short_factor", &M::rope_short_factor},
+      {"rope_long_factor", &M::rope_long_factor},
       {"rope_mscale", &M::rope_mscale},
       {"rope_mscale_all_dim", &M::rope_mscale_all_dim},
       {"bos_token_id", &M::bos_token_id},
@@ -238,8 +312,11 @@ RopeScaling parse_rope_scaling(const std::string& name, const std::string& sourc
   if (name == "dynamic") return RopeScaling::dynamic;
   if (name == "llama3") return RopeScaling::llama3;
   if (name == "yarn") return RopeScaling::yarn;
-  throw Error(fmt::format("config: {}: {} is {}, expected one of default, linear, dynamic, llama3, yarn", source, key,
-                          quote(name)));
+  if (name == "longrope" || name == "su") return RopeScaling::longrope;  // "su": the first files of Phi-3
+  if (name == "qwen") return RopeScaling::qwen;
+  throw Error(
+      fmt::format("config: {}: {} is {}, expected one of default, linear, dynamic, llama3, yarn, longrope, qwen",
+                  source, key, quote(name)));
 }
 
 void complete_config(ModelConfig& c) {
@@ -250,10 +327,13 @@ void complete_config(ModelConfig& c) {
           c.hidden_size, c.num_attention_heads);
     c.head_dim = c.hidden_size / c.num_attention_heads;
   }
+  if (c.alibi) c.rotary_dim = 0;
   if (c.rotary_dim < 0) c.rotary_dim = c.head_dim;
   derive_width(c);
+  if (c.num_experts > 0 && c.moe_intermediate_size == 0) c.moe_intermediate_size = c.intermediate_size;
   if (c.rope_original_max_position == 0 &&
-      (c.rope_scaling == RopeScaling::dynamic || c.rope_scaling == RopeScaling::yarn))
+      (c.rope_scaling == RopeScaling::dynamic || c.rope_scaling == RopeScaling::yarn ||
+       c.rope_scaling == RopeScaling::longrope))
     c.rope_original_max_position = c.max_position_embeddings;
   validate(c);
 }

@@ -26,6 +26,7 @@ class JsonValue {
   bool boolean() const;
   std::string text() const;
   std::vector<int64_t> integers() const;
+  std::vector<double> numbers() const;
   const std::string& where() const { return source_; }
   [[noreturn]] void fail(std::string_view expected, const std::string& hint = {}) const;
 
@@ -42,7 +43,7 @@ RopeScaling parse_rope_scaling(const std::string& name, const std::string& sourc
 using FieldPointer =
     std::variant<int64_t ModelConfig::*, double ModelConfig::*, bool ModelConfig::*, std::string ModelConfig::*,
                  std::optional<int64_t> ModelConfig::*, std::optional<double> ModelConfig::*,
-                 std::vector<int64_t> ModelConfig::*, RopeScaling ModelConfig::*>;
+                 std::vector<int64_t> ModelConfig::*, std::vector<double> ModelConfig::*, RopeScaling ModelConfig::*>;
 // Sets the field to a value of a JSON or YAML file; throws Error where the value is of another type.
 template <class Value>
 void set_field(ModelConfig& config, const FieldPointer& field, const Value& value) {
@@ -56,6 +57,7 @@ void set_field(ModelConfig& config, const FieldPointer& field, const Value& valu
     void operator()(std::optional<int64_t> ModelConfig::*f) const { c.*f = v.integer(); }
     void operator()(std::optional<double> ModelConfig::*f) const { c.*f = v.number(); }
     void operator()(std::vector<int64_t> ModelConfig::*f) const { c.*f = v.integers(); }
+    void operator()(std::vector<double> ModelConfig::*f) const { c.*f = v.numbers(); }
     void operator()(RopeScaling ModelConfig::*f) const { c.*f = parse_rope_scaling(v.text(), v.where(), v.key()); }
   };
   std::visit(Visitor{config, value}, field);
@@ -80,12 +82,24 @@ struct ConfigFamily {
   std::vector<std::string> architectures;  // class names; the first is what a file without one means
   ModelConfig defaults;                    // what its files leave out; rotary_dim -1: all of the head
   std::vector<JsonKey> json_keys;          // in order: of two that set the same field the later one wins
+  std::string gguf_architecture = {};      // `general.architecture` in GGUF where it is not the model type
+  // Sets what several keys of config.json decide together, after all of them have been read; null: nothing.
+  void (*read_together)(ModelConfig& config, const nlohmann::json& root) = nullptr;
+  // Sets what only this family's GGUF files say, after what all of them say; null: nothing.
+  void (*read_gguf)(ModelConfig& config, const GgufFile& file) = nullptr;
+  std::vector<std::string> former_model_types = {};  // of older files
+
+  const std::string& gguf_name() const { return gguf_architecture.empty() ? model_type : gguf_architecture; }
 };
 
 const std::vector<ConfigFamily>& config_families();
 // By architecture, by model_type where that is empty. Throws Error that lists the known ones.
 const ConfigFamily& find_config_family(const std::string& architecture, const std::string& model_type,
                                        const std::string& source);
+
+// By `general.architecture` of a GGUF file, which several families may share: the one with experts or without. Throws
+// Error that lists the known ones.
+const ConfigFamily& find_gguf_family(const std::string& architecture, bool has_experts, const std::string& source);
 
 // Fields by name, as YAML has them.
 struct NamedField {

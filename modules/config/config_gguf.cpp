@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <unordered_set>
 
 #include "config/config_families.h"
 #include "config/model_config.h"
@@ -48,7 +49,8 @@ class Reader {
           "{}: metadata {} differs from layer to layer, expected one value", file_.path(), quote(prefix_ + key));
     return values->front();
   }
-  bool present(const std::string& key) const { return file_.metadata().contains(prefix_ + key); }
+  bool present(const std::string& key) const { return file_.metadata().contains(name(key)); }
+  std::string name(const std::string& key) const { return prefix_ + key; }
   const StoredTensor* tensor(std::string_view name) const {
     const auto& all = file_.tensors();
     const auto found = std::find_if(all.begin(), all.end(), [&](const StoredTensor& t) { return t.name == name; });
@@ -79,7 +81,7 @@ void read_sizes(ModelConfig& c, const Reader& r) {
   c.num_hidden_layers = r.uniform("block_count");
   c.intermediate_size = r.uniform("feed_forward_length");
   c.num_attention_heads = r.uniform("attention.head_count");
-  if (r.present("attention.head_count_kv")) c.num_key_value_heads = r.uniform("attention.head_count_kv");
+  c.num_key_value_heads = r.present("attention.head_count_kv") ? r.uniform("attention.head_count_kv") : 0;
   r.read<int64_t>("attention.key_length", c.head_dim);
   const auto value_length = r.get<int64_t>("attention.value_length");
   check(!value_length || c.head_dim == 0 || *value_length == c.head_dim, "config",
@@ -88,9 +90,35 @@ void read_sizes(ModelConfig& c, const Reader& r) {
   r.read<int64_t>("context_length", c.max_position_embeddings);
   r.read_decimal("attention.layer_norm_epsilon", c.norm_eps);
   r.read_decimal("attention.layer_norm_rms_epsilon", c.norm_eps);
-  check(r.get<int64_t>("expert_count").value_or(0) == 0, "config",
-        "{}: a mixture of {} experts, expected a dense model", r.file().path(),
-        r.get<int64_t>("expert_count").value_or(0));
+}
+
+// A file without a window for the layers that have one says nothing of it: so are all published files of Mistral.
+void read_windows(ModelConfig& c, const Reader& r) {
+  const int64_t window = r.get<int64_t>("attention.sliding_window").value_or(0);
+  if (window == 0 || c.num_hidden_layers < 1 || c.num_hidden_layers > ModelConfig::kMostLayers) return;
+  c.layer_window.assign(static_cast<size_t>(c.num_hidden_layers), window);
+  const auto found = r.file().metadata().find(r.name("attention.sliding_window_pattern"));
+  if (found == r.file().metadata().end()) return;
+  const auto* windowed = std::get_if<std::vector<bool>>(&found->second);
+  check(windowed && windowed->size() == c.layer_window.size(), "config",
+        "{}: metadata {} must hold one boolean for each of {} layers", r.file().path(), quote(found->first),
+        c.num_hidden_layers);
+  for (size_t i = 0; i < c.layer_window.size(); ++i)
+    if (!(*windowed)[i]) c.layer_window[i] = 0;
+}
+
+// Layers without experts are those without a router.
+void read_experts(ModelConfig& c, const Reader& r) {
+  c.num_experts = r.get<int64_t>("expert_count").value_or(0);
+  if (c.num_experts == 0) return;
+  c.num_experts_per_tok = r.file().require<int64_t>(r.name("expert_used_count"));
+  c.moe_intermediate_size = r.get<int64_t>("expert_feed_forward_length").value_or(c.intermediate_size);
+  c.norm_topk_prob = r.get<bool>("expert_weights_norm").value_or(true);
+  std::unordered_set<std::string_view> routers;
+  for (const StoredTensor& tensor : r.file().tensors())
+    if (tensor.name.ends_with(".ffn_gate_inp.weight")) routers.insert(tensor.name);
+  for (int64_t layer = 0; layer < std::min(c.num_hidden_layers, ModelConfig::kMostLayers); ++layer)
+    if (!routers.contains(fmt::format("blk.{}.ffn_gate_inp.weight", layer))) c.mlp_only_layers.push_back(layer);
 }
 
 void read_rope(ModelConfig& c, const Reader& r) {
@@ -152,13 +180,16 @@ std::string weight_type(const GgufFile& file) {
 
 ModelConfig read_config_gguf(const GgufFile& file) {
   const auto name = file.require<std::string>("general.architecture");
-  const ConfigFamily& family = find_config_family({}, name, file.path());
+  const bool has_experts = file.get<int64_t>(name + ".expert_count").value_or(0) > 0;
+  const ConfigFamily& family = find_gguf_family(name, has_experts, file.path());
   const Reader r(file, name);
   ModelConfig c = family.defaults;
   c.source = file.path();
   c.architecture = family.architectures.front();
   c.model_type = family.model_type;
   read_sizes(c, r);
+  read_windows(c, r);
+  read_experts(c, r);
   if (c.rotary_dim != 0) read_rope(c, r);
   read_token_ids(c, file);
   c.tie_word_embeddings = !r.tensor("output.weight");
@@ -169,6 +200,7 @@ ModelConfig read_config_gguf(const GgufFile& file) {
   c.attention_output_bias = bias({"blk.0.attn_output.bias"});
   c.mlp_bias = bias({"blk.0.ffn_up.bias", "blk.0.ffn_down.bias"});
   c.dtype = weight_type(file);
+  if (family.read_gguf) family.read_gguf(c, file);
   complete_config(c);
   return c;
 }

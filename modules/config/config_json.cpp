@@ -19,6 +19,8 @@ void apply_key(ModelConfig& config, const JsonKey& key, const json& root) {
     // Null ends a text nowhere, where a missing key means the family's usual ids.
     if (key.name == "bos_token_id") config.bos_token_id.reset();
     if (key.name == "eos_token_id") config.eos_token_ids.clear();
+    // Likewise it means as many as query heads, where a missing key may mean another number.
+    if (key.name == "num_key_value_heads") config.num_key_value_heads = 0;
     return;
   }
   const JsonValue value(*found, config.source, key.name);
@@ -46,6 +48,8 @@ const std::vector<JsonKey>& rope_keys() {
       {"attention_factor", FieldPointer(&M::rope_attention_factor)},
       {"mscale", FieldPointer(&M::rope_mscale)},
       {"mscale_all_dim", FieldPointer(&M::rope_mscale_all_dim)},
+      {"short_factor", FieldPointer(&M::rope_short_factor)},
+      {"long_factor", FieldPointer(&M::rope_long_factor)},
       {"partial_rotary_factor", ReadElsewhere{}},
   };
   return keys;
@@ -80,29 +84,54 @@ void read_rope_settings(ModelConfig& c, const json& settings, const std::string&
     c.rope_original_max_position = 0;
     return;
   }
-  const bool llama3 = c.rope_scaling == RopeScaling::llama3, yarn = c.rope_scaling == RopeScaling::yarn;
+  const bool llama3 = c.rope_scaling == RopeScaling::llama3;
+  const bool extends = c.rope_scaling == RopeScaling::yarn || c.rope_scaling == RopeScaling::longrope;
   check(!llama3 || c.rope_original_max_position != 0, "config",
         "{}: the key {}.original_max_position_embeddings is missing", c.source, name);
   if (has(settings, "factor")) return;
-  check(yarn && c.rope_original_max_position > 0, "config", "{}: the key {}.factor is missing", c.source, name);
+  check(extends && c.rope_original_max_position > 0, "config", "{}: the key {}.factor is missing", c.source, name);
   c.rope_factor = static_cast<double>(c.max_position_embeddings) / static_cast<double>(c.rope_original_max_position);
+}
+
+// One object for the layers that see everything, and one for those with a window, which have a base and no scaling.
+void read_rope_by_layer_type(ModelConfig& c, const json& settings, const std::string& name) {
+  const auto object = [&](const char* type) {
+    const JsonValue value(settings.at(type), c.source, name + "." + type);
+    if (!value.raw().is_object()) value.fail("an object or null");
+    return value;
+  };
+  if (has(settings, "full_attention")) read_rope_settings(c, object("full_attention").raw(), name + ".full_attention");
+  if (!has(settings, "sliding_attention")) return;
+  const JsonValue local = object("sliding_attention");
+  for (const char* key : {"rope_type", "type"})
+    if (has(local.raw(), key) && local.raw().at(key) != "default") local.fail("the rope_type default");
+  if (has(local.raw(), "rope_theta"))
+    c.rope_local_theta = JsonValue(local.raw().at("rope_theta"), c.source, local.key() + ".rope_theta").number();
 }
 
 void read_rope(ModelConfig& c, const json& root) {
   std::optional<double> rotated_share;
   const auto read_share = [&](const json& object, const std::string& name) {
-    if (!has(object, "partial_rotary_factor")) return;
-    const JsonValue value(object.at("partial_rotary_factor"), c.source, name + "partial_rotary_factor");
-    rotated_share = value.number();
-    if (!(*rotated_share > 0.0 && *rotated_share <= 1.0)) value.fail("a number above 0 up to 1");
+    for (const char* key : {"rotary_pct", "partial_rotary_factor"}) {
+      if (!has(object, key)) continue;
+      const JsonValue value(object.at(key), c.source, name + key);
+      rotated_share = value.number();
+      if (!(*rotated_share > 0.0 && *rotated_share <= 1.0)) value.fail("a number above 0 up to 1");
+    }
   };
   read_share(root, "");
   if (has(root, "rope_theta")) c.rope_theta = JsonValue(root.at("rope_theta"), c.source, "rope_theta").number();
+  if (has(root, "original_max_position_embeddings"))  // Phi-3's place for it
+    c.rope_original_max_position =
+        JsonValue(root.at("original_max_position_embeddings"), c.source, "original_max_position_embeddings").integer();
   for (const char* name : {"rope_parameters", "rope_scaling"}) {
     if (!has(root, name)) continue;
     const JsonValue settings(root.at(name), c.source, name);
     if (!settings.raw().is_object()) settings.fail("an object or null");
-    read_rope_settings(c, settings.raw(), name);
+    if (c.rope_local_theta > 0.0 && (has(settings.raw(), "full_attention") || has(settings.raw(), "sliding_attention")))
+      read_rope_by_layer_type(c, settings.raw(), name);
+    else
+      read_rope_settings(c, settings.raw(), name);
     read_share(settings.raw(), std::string(name) + ".");
     break;
   }
@@ -136,6 +165,7 @@ ModelConfig parse_config_json(const std::string& text, const std::string& source
   c.model_type = family.model_type;
   for (const JsonKey& key : family.json_keys) apply_key(c, key, root);
   if (is_known(family.json_keys, "rope_theta")) read_rope(c, root);
+  if (family.read_together) family.read_together(c, root);
   for (const auto& [key, value] : root.items())
     if (!is_known(family.json_keys, key)) c.extra[key] = value.dump();
   complete_config(c);

@@ -28,16 +28,19 @@ class YamlValue {
   int64_t integer() const { return as<int64_t>("an integer"); }
   double number() const { return as<double>("a number"); }
   std::string text() const { return as<std::string>("a string"); }
-  std::vector<int64_t> integers() const {
-    std::vector<int64_t> values;
-    if (!node_.IsSequence()) fail("a list of integers");
+  template <class T>
+  std::vector<T> list(const char* expected) const {
+    std::vector<T> values;
+    if (!node_.IsSequence()) fail(expected);
     for (const YAML::Node& item : node_) {
-      int64_t value = 0;
-      if (!item.IsScalar() || !YAML::convert<int64_t>::decode(item, value)) fail("a list of integers");
+      T value{};
+      if (!item.IsScalar() || !YAML::convert<T>::decode(item, value)) fail(expected);
       values.push_back(value);
     }
     return values;
   }
+  std::vector<int64_t> integers() const { return list<int64_t>("a list of integers"); }
+  std::vector<double> numbers() const { return list<double>("a list of numbers"); }
   bool boolean() const { return as<bool>("true or false"); }
   std::string where() const { return fmt::format("{}:{}", source_, node_.Mark().line + 1); }
   const std::string& key() const { return key_; }

@@ -38,7 +38,7 @@ void validate_sizes(const ModelConfig& c, const Checker& check) {
   check.size("vocab_size", c.vocab_size);
   check.size("hidden_size", c.hidden_size);
   check.size("intermediate_size", c.intermediate_size);
-  check.size("num_hidden_layers", c.num_hidden_layers, 10000);
+  check.size("num_hidden_layers", c.num_hidden_layers, ModelConfig::kMostLayers);
   check.size("num_attention_heads", c.num_attention_heads);
   check.size("num_key_value_heads", c.num_key_value_heads);
   check.size("head_dim", c.head_dim);
@@ -50,14 +50,41 @@ void validate_sizes(const ModelConfig& c, const Checker& check) {
   const auto d = [](int64_t n) { return static_cast<double>(n); };
   const double attention =
       2.0 * d(c.hidden_size) * d(c.head_dim) * (d(c.num_attention_heads) + d(c.num_key_value_heads));
+  const double feed_forward = d(c.intermediate_size) + d(c.num_experts) * d(c.moe_intermediate_size);
   const double parameters = 2.0 * d(c.vocab_size) * d(c.hidden_size) + d(c.max_position_embeddings) * d(c.head_dim) +
-                            d(c.num_hidden_layers) * (attention + 3.0 * d(c.hidden_size) * d(c.intermediate_size));
+                            d(c.num_hidden_layers) * (attention + 3.0 * d(c.hidden_size) * feed_forward);
   check(parameters < 1e15,
         "the sizes describe {:.2g} parameters, expected less than 1e15 (vocab_size {}, hidden_size {}, "
         "intermediate_size {}, "
         "{} layers, {} heads of head_dim {})",
         parameters, c.vocab_size, c.hidden_size, c.intermediate_size, c.num_hidden_layers, c.num_attention_heads,
         c.head_dim);
+}
+
+void validate_experts(const ModelConfig& c, const Checker& check) {
+  check(c.num_experts >= 0, "num_experts is {}, expected 0 or more", c.num_experts);
+  if (c.num_experts == 0) return;
+  check.size("num_experts", c.num_experts, 65536);
+  check.size("moe_intermediate_size", c.moe_intermediate_size);
+  check(c.num_experts_per_tok >= 1 && c.num_experts_per_tok <= c.num_experts,
+        "num_experts_per_tok is {}, expected 1 to num_experts {}", c.num_experts_per_tok, c.num_experts);
+  check.number("router_aux_loss_coef", c.router_aux_loss_coef, 0.0, true);
+  const size_t plain = c.mlp_only_layers.size();
+  check(plain <= static_cast<size_t>(c.num_hidden_layers), "mlp_only_layers holds {} values, the model has {} layers",
+        plain, c.num_hidden_layers);
+  for (const int64_t layer : c.mlp_only_layers)
+    check(layer >= 0 && layer < c.num_hidden_layers, "mlp_only_layers holds {}, expected 0 to {}", layer,
+          c.num_hidden_layers - 1);
+}
+
+void validate_longrope(const ModelConfig& c, const Checker& check) {
+  check.number("rope_original_max_position", static_cast<double>(c.rope_original_max_position), 1.0, false);
+  const auto half = static_cast<size_t>(c.rotary_dim / 2);
+  for (const auto& [name, factors] :
+       {std::pair{"rope_short_factor", &c.rope_short_factor}, std::pair{"rope_long_factor", &c.rope_long_factor}}) {
+    check(factors->size() == half, "{} holds {} values, expected rotary_dim / 2 = {}", name, factors->size(), half);
+    for (const double factor : *factors) check.number(name, factor, 0.0, false);
+  }
 }
 
 void validate_rope(const ModelConfig& c, const Checker& check) {
@@ -67,6 +94,7 @@ void validate_rope(const ModelConfig& c, const Checker& check) {
   if (!c.uses_rope()) return;
   check.number("rope_theta", c.rope_theta, 0.0, false);
   check.number("rope_factor", c.rope_factor, 1.0, true);
+  check.number("rope_local_theta", c.rope_local_theta, 0.0, true);
   const auto& factors = c.rope_frequency_factors;
   check(factors.empty() || factors.size() == static_cast<size_t>(c.rotary_dim / 2),
         "rope_frequency_factors holds {} values, expected rotary_dim / 2 = {}", factors.size(), c.rotary_dim / 2);
@@ -81,16 +109,35 @@ void validate_rope(const ModelConfig& c, const Checker& check) {
   if (scaling == RopeScaling::yarn) {
     check.number("rope_beta_slow", c.rope_beta_slow, 0.0, false);
     check.number("rope_beta_fast", c.rope_beta_fast, c.rope_beta_slow, false);
-    if (c.rope_attention_factor) check.number("rope_attention_factor", *c.rope_attention_factor, 0.0, false);
   }
+  if (c.rope_attention_factor) check.number("rope_attention_factor", *c.rope_attention_factor, 0.0, false);
+  if (scaling == RopeScaling::longrope) validate_longrope(c, check);
+}
+
+void validate_attention(const ModelConfig& c, const Checker& check) {
+  check.number("attention_scale", c.attention_scale, 0.0, true);
+  check.number("attention_softcap", c.attention_softcap, 0.0, true);
+  check.number("qkv_clip", c.qkv_clip, 0.0, true);
+  check(!c.alibi || !c.uses_rope(), "alibi is set, but rotary_dim is {}", c.rotary_dim);
+  if (c.alibi) check.number("alibi_bias_max", c.alibi_bias_max, 0.0, false);
+  check(!c.use_logn_attention || c.rope_original_max_position > 1,
+        "use_logn_attention is set, but rope_original_max_position is {}", c.rope_original_max_position);
+  check(c.layer_window.empty() || c.layer_window.size() == static_cast<size_t>(c.num_hidden_layers),
+        "layer_window holds {} values, expected num_hidden_layers = {}", c.layer_window.size(), c.num_hidden_layers);
+  for (const int64_t window : c.layer_window) check(window >= 0, "layer_window holds {}, expected 0 or more", window);
 }
 
 }  // namespace
+
+bool ModelConfig::has_experts(int64_t layer) const {
+  return num_experts > 0 && std::find(mlp_only_layers.begin(), mlp_only_layers.end(), layer) == mlp_only_layers.end();
+}
 
 int64_t ModelConfig::context_limit() const {
   const bool extended = rope_original_max_position > 0 && rope_original_max_position < max_position_embeddings;
   if (rope_scaling == RopeScaling::none || rope_scaling == RopeScaling::llama3 || !uses_rope())
     return max_position_embeddings;
+  if (rope_scaling == RopeScaling::qwen) return max_position_embeddings;
   if (rope_scaling != RopeScaling::yarn && extended) return max_position_embeddings;
   const int64_t original = extended ? rope_original_max_position : max_position_embeddings;
   const double scaled = std::min(static_cast<double>(original) * rope_factor, 0x1p31 - 1);
@@ -101,15 +148,17 @@ int64_t ModelConfig::context_limit() const {
 void validate(const ModelConfig& c) {
   const Checker check(c);
   validate_sizes(c, check);
+  validate_experts(c, check);
   validate_rope(c, check);
+  validate_attention(c, check);
   constexpr std::array kActivations = {"silu", "gelu", "gelu_new", "gelu_pytorch_tanh"};
   check(std::find(kActivations.begin(), kActivations.end(), c.hidden_act) != kActivations.end(),
         "hidden_act is {}, expected one of {}", quote(c.hidden_act), fmt::join(kActivations, ", "));
   check.number("norm_eps", c.norm_eps, 0.0, true);
   check.number("initializer_range", c.initializer_range, 0.0, true);
-  check(c.layer_window.empty() || c.layer_window.size() == static_cast<size_t>(c.num_hidden_layers),
-        "layer_window holds {} values, expected num_hidden_layers = {}", c.layer_window.size(), c.num_hidden_layers);
-  for (const int64_t window : c.layer_window) check(window >= 0, "layer_window holds {}, expected 0 or more", window);
+  check.number("norm_offset", c.norm_offset, 0.0, true);
+  check.number("embedding_scale", c.embedding_scale, 0.0, false);
+  check.number("final_logit_softcap", c.final_logit_softcap, 0.0, true);
   check(c.bos_token_id.value_or(0) >= 0, "bos_token_id is {}, expected 0 or more", c.bos_token_id.value_or(0));
   check(c.pad_token_id.value_or(0) >= 0, "pad_token_id is {}, expected 0 or more", c.pad_token_id.value_or(0));
   for (const int64_t id : c.eos_token_ids) check(id >= 0, "eos_token_ids holds {}, expected 0 or more", id);

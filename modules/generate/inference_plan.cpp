@@ -70,6 +70,7 @@ struct PlannedParameter {
   WeightPlacement to;
   size_t source_bytes;  // of the checkpoint tensor that it is a part of
   bool copied, transposed, last_of_source;
+  double share;  // of tokens that meet it
 };
 
 std::vector<PlannedParameter> planned_parameters(const LoadedModel& opened, const LoadOptions& options) {
@@ -96,7 +97,8 @@ std::vector<PlannedParameter> planned_parameters(const LoadedModel& opened, cons
     planned.push_back({named.parameter, dtype, placement_of(*named.parameter, dtype, options, named.parameter == head),
                        bytes_of(dtype, source_elements),
                        rule != nullptr && (rule->sources.size() > 1 || rule->source_row || transposed), transposed,
-                       rule == nullptr || match->target + 1 == rule->targets.size()});
+                       rule == nullptr || match->target + 1 == rule->targets.size(),
+                       token_share(opened.model->config, named.name)});
   }
   return planned;
 }
@@ -142,7 +144,7 @@ class StepForecast {
 
   void run(int64_t logit_rows) {
     const int64_t width = c_.hidden_size, query = c_.num_attention_heads * c_.head_dim;
-    const int64_t key = c_.num_key_value_heads * c_.head_dim, inner = c_.intermediate_size;
+    const int64_t key = c_.num_key_value_heads * c_.head_dim;
     if (c_.uses_rope()) take(2 * (c_.rotary_dim / 2));
     Block x = take(width);
     for (int block = 0; block < 2; ++block) {
@@ -152,9 +154,7 @@ class StepForecast {
       Block y = linear(query, width);
       give({qkv, heads});
       const Block sum = take(width), sum_normal = take(width);
-      const Block up = linear(width, gated_ ? 2 * inner : inner), hidden = take(inner);
-      replace(y, linear(inner, width));
-      give({up, hidden});
+      replace(y, c_.num_experts > 0 ? experts(width) : feed_forward(width, c_.intermediate_size));
       replace(y, take(width));
       give({normal, sum, sum_normal});
       replace(x, y);
@@ -174,6 +174,22 @@ class StepForecast {
   void replace(Block& old, const Block& by) {
     pool_.give(old);
     old = by;
+  }
+  Block feed_forward(int64_t width, int64_t inner) {
+    const Block up = linear(width, gated_ ? 2 * inner : inner), hidden = take(inner), y = linear(inner, width);
+    give({up, hidden});
+    return y;
+  }
+  // The net over k rows a token, in their order by expert, and their weighted sum.
+  Block experts(int64_t width) {
+    const int64_t k = c_.num_experts_per_tok;
+    const Block logits = take(c_.num_experts), routes = take(4 * k);
+    n_ *= k;
+    const Block rows = take(width), y = feed_forward(width, c_.moe_intermediate_size);
+    n_ /= k;
+    const Block sum = take(width);
+    give({logits, routes, rows, y});
+    return sum;
   }
   // A product: its result, and the scratch in which x is repacked; of that, int8 arithmetic leaves the floats alone.
   Block linear(int64_t in, int64_t out) {
@@ -237,8 +253,11 @@ InferencePlan plan_inference(const LoadedModel& opened, const PlanRequest& r) {
       const size_t row_bytes = bytes_of(p.stored, shape[1]);
       plan.tables += resident_of_lookups(bytes_of(p.stored, shape.elements()), r.batch * r.context, row_bytes);
     } else if (p.to.place == WeightPlacement::Place::packed) {
-      plan.weight_bytes_read += cpu::packed_bytes(p.to.dtype, shape[0], shape[1]);
-      (p.parameter == head ? plan.head_operations : plan.linear_operations) += 2 * shape.elements();
+      const auto bytes = static_cast<double>(cpu::packed_bytes(p.to.dtype, shape[0], shape[1]));
+      const double read = 1.0 - std::pow(1.0 - p.share, static_cast<double>(r.batch));  // by any of the sequences
+      plan.weight_bytes_read += static_cast<size_t>(read * bytes);
+      const double operations = 2.0 * p.share * static_cast<double>(shape.elements());
+      (p.parameter == head ? plan.head_operations : plan.linear_operations) += static_cast<int64_t>(operations);
       if (arithmetic_of(p.to.dtype, r.load.dtype) != Arithmetic::f32)
         arithmetic = arithmetic_of(p.to.dtype, r.load.dtype);
     } else {

@@ -35,8 +35,8 @@ struct InferencePlan {
 
   // Of one token.
   size_t cache_bytes_per_token = 0;
-  size_t weight_bytes_read = 0;   // by a decoding step, whatever its number of sequences
-  int64_t linear_operations = 0;  // 2 x the elements of the matrices of the blocks
+  size_t weight_bytes_read = 0;   // by a decoding step; only experts depend on its number of sequences
+  int64_t linear_operations = 0;  // 2 x the elements of the matrices of the blocks that a token meets
   int64_t head_operations = 0;    // 2 V C, for tokens whose logits are wanted
   // 4 x sum over layers of Hq D x keys seen, for a token after `context` others.
   int64_t attention_operations(const ModelConfig& config, int64_t context) const;

@@ -52,6 +52,11 @@ int64_t count_parameters(CausalLM& model) {
   return count;
 }
 
+double token_share(const ModelConfig& config, const std::string& parameter) {
+  if (parameter.find(".mlp.experts.") == std::string::npos) return 1.0;
+  return static_cast<double>(config.num_experts_per_tok) / static_cast<double>(config.num_experts);
+}
+
 size_t weight_bytes(CausalLM& model) {
   size_t bytes = 0;
   for (const NamedParameter& p : named_parameters(model)) {
@@ -66,8 +71,8 @@ void initialise(CausalLM& model, uint64_t seed, DType dtype) {
   for (const NamedParameter& named : named_parameters(model)) {
     Parameter& p = *named.parameter;
     const double deviation = model.config.initializer_range;
-    const double constant = p.kind == Parameter::Kind::norm ? 1.0 : 0.0;
-    const bool drawn = p.kind == Parameter::Kind::matrix || p.kind == Parameter::Kind::embedding;
+    const double constant = p.kind == Parameter::Kind::norm ? 1.0 - model.config.norm_offset : 0.0;
+    const bool drawn = p.kind != Parameter::Kind::norm && p.kind != Parameter::Kind::bias;
     p.value = Tensor::empty(p.shape, dtype);
     for (int64_t i = 0; i < p.shape.elements(); ++i) {
       const double x = drawn ? deviation * random_normal(seed, stream, static_cast<uint64_t>(i)) : constant;

@@ -12,5 +12,34 @@ WeightMapping gpt2_weight_mapping(const ModelConfig& config, CheckpointFormat fo
 
 std::unique_ptr<CausalLM> make_llama(const ModelConfig& config);
 WeightMapping llama_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+WeightMapping qwen_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+// GGUF's names of Llama's parameters; `rotated_rows` is the order of the rows of q and k, null where it is the model's.
+WeightMapping llama_gguf_mapping(const RowPermutation& rotated_rows);
+
+std::unique_ptr<CausalLM> make_mixtral(const ModelConfig& config);
+WeightMapping mixtral_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+// The rules for all experts of a layer in one tensor.
+void add_fused_experts(WeightMapping& mapping, const ModelConfig& config, CheckpointFormat format);
+
+std::unique_ptr<CausalLM> make_qwen3_moe(const ModelConfig& config);
+WeightMapping qwen3_moe_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+
+std::unique_ptr<CausalLM> make_gpt_neox(const ModelConfig& config);
+WeightMapping gpt_neox_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+
+std::unique_ptr<CausalLM> make_falcon(const ModelConfig& config);
+WeightMapping falcon_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+
+std::unique_ptr<CausalLM> make_mpt(const ModelConfig& config);
+WeightMapping mpt_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+
+std::unique_ptr<CausalLM> make_gemma3(const ModelConfig& config);
+WeightMapping gemma3_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+
+std::unique_ptr<CausalLM> make_olmo2(const ModelConfig& config);
+WeightMapping olmo2_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+
+std::unique_ptr<CausalLM> make_qwen1(const ModelConfig& config);
+WeightMapping qwen1_weight_mapping(const ModelConfig& config, CheckpointFormat format);
 
 }  // namespace lathe

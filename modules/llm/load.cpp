@@ -105,6 +105,7 @@ WeightPlacement placement_of(const Parameter& p, DType stored, const LoadOptions
   using Place = WeightPlacement::Place;
   if (p.kind == Parameter::Kind::norm || p.kind == Parameter::Kind::bias) return {Place::plain, DType::f32};
   if (p.kind == Parameter::Kind::embedding && !is_head) return {Place::file, stored};
+  if (p.kind == Parameter::Kind::router) return {Place::packed, stored};
   const auto format = options.quantize ? block_format_for(*options.quantize, p.shape[-1]) : std::nullopt;
   return {Place::packed, format.value_or(stored)};
 }
@@ -148,6 +149,7 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
   const ModelFamily& family = family_of(checkpoint.config);
   loaded.mapping = family.weight_mapping(checkpoint.config, checkpoint.format);
   loaded.missing_prefix = add_base_prefix(checkpoint, loaded.mapping.base_prefix);
+  loaded.mapping.choose_alternatives(checkpoint.tensors);
   decide_head(loaded, loaded.mapping);
   loaded.weight_dtype = options.quantize.value_or(most_common_dtype(checkpoint));
   loaded.cache_dtype = cache_dtype_of(loaded.weight_dtype, options.dtype);

@@ -6,16 +6,17 @@ namespace lathe {
 
 size_t decode_weight_bytes(CausalLM& model) {
   const Parameter* head = model.head().weight;
-  size_t bytes = 0;
+  double bytes = 0;
   for (const NamedParameter& named : named_parameters(model)) {
     const Parameter& p = *named.parameter;
     if (p.kind == Parameter::Kind::embedding && &p != head) continue;
+    const double share = token_share(model.config, named.name);
     if (p.packed)
-      bytes += p.packed->storage.bytes();
+      bytes += share * static_cast<double>(p.packed->storage.bytes());
     else if (p.value.defined())
-      bytes += p.value.bytes();
+      bytes += share * static_cast<double>(p.value.bytes());
   }
-  return bytes;
+  return static_cast<size_t>(bytes);
 }
 
 double measure_weight_bandwidth(CausalLM& model, double seconds) {

@@ -6,8 +6,8 @@
 
 namespace lathe {
 
-// Bytes that one decoding step reads: all packed weights, norms and biases, the head among them, but not the tables
-// that are only looked up.
+// Bytes that one decoding step of one sequence reads: all packed weights, norms and biases, the head among them, but
+// not the tables that are only looked up, and of a mixture's experts only those that a token passes through.
 size_t decode_weight_bytes(CausalLM& model);
 
 // Bytes per second at which the thread team reads the packed weights themselves, as many of them as take about

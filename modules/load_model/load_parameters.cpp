@@ -53,6 +53,10 @@ struct BoundRule {
   Dims source_dims() const {
     Dims dims = row_dims();
     if (transposed()) std::reverse(dims.begin(), dims.end());
+    if (rule && rule->stacked > 0) {
+      dims[0] /= rule->stacked;
+      dims.insert(dims.begin(), rule->stacked);
+    }
     return dims;
   }
   // The row among all sources' rows where row `row` of target number `target` lies.
@@ -302,6 +306,10 @@ Tensor disassemble(const BoundRule& bound, size_t source, const std::vector<Tens
       std::memcpy(static_cast<uint8_t*>(out.raw()) + static_cast<size_t>(row) * row_bytes,
                   from + static_cast<size_t>(r) * row_bytes, row_bytes);
     }
+  }
+  if (bound.rule && bound.rule->stacked > 0) {
+    const Dims dims = bound.source_dims();
+    return out.view(Shape(dims.begin(), dims.end()));
   }
   if (!bound.transposed()) return out;
   return transposed_copy(static_cast<const uint8_t*>(out.raw()), row_dims, dtype);

@@ -1,6 +1,8 @@
 // See weight_mapping.h.
 #include "load_model/weight_mapping.h"
 
+#include <algorithm>
+#include <iterator>
 #include <string_view>
 
 #include "tensor/errors.h"
@@ -72,7 +74,36 @@ WeightMapping& WeightMapping::transposed() {
   return *this;
 }
 
-WeightMapping& WeightMapping::rows(std::function<int64_t(int64_t target, int64_t row)> source_row) {
+WeightMapping& WeightMapping::stacked(int64_t count) {
+  check(!rules.empty(), "weight_mapping", "stacked() marks the rule before it, there is none");
+  rules.back().stacked = count;
+  return *this;
+}
+
+WeightMapping& WeightMapping::alternative() {
+  check(!rules.empty(), "weight_mapping", "alternative() marks the rule before it, there is none");
+  rules.back().alternative = true;
+  return *this;
+}
+
+void WeightMapping::choose_alternatives(const std::vector<StoredTensor>& tensors) {
+  std::vector<int64_t> numbers;
+  const auto present = [&](const MappingRule& rule) {
+    return std::any_of(tensors.begin(), tensors.end(),
+                       [&](const StoredTensor& t) { return match_name(rule.sources[0], t.name, &numbers); });
+  };
+  std::vector<MappingRule> chosen, others;
+  for (MappingRule& rule : rules) {
+    if (rule.alternative && !present(rule)) continue;
+    auto& list = rule.alternative ? chosen : others;
+    rule.alternative = false;
+    list.push_back(std::move(rule));
+  }
+  rules = std::move(chosen);
+  rules.insert(rules.end(), std::make_move_iterator(others.begin()), std::make_move_iterator(others.end()));
+}
+
+WeightMapping& WeightMapping::rows(RowPermutation source_row) {
   check(!rules.empty(), "weight_mapping", "rows() marks the rule before it, there is none");
   rules.back().source_row = std::move(source_row);
   return *this;
@@ -86,17 +117,26 @@ bool WeightMapping::skips(const std::string& name) const {
 
 std::optional<RuleMatch> WeightMapping::rule_for(const std::string& target) const {
   for (const MappingRule& rule : rules)
-    for (size_t i = 0; i < rule.targets.size(); ++i) {
+    for (size_t i = 0; i < rule.targets.size() && !rule.alternative; ++i) {
       std::vector<int64_t> numbers;
       if (match_name(rule.targets[i], target, &numbers)) return RuleMatch{&rule, i, std::move(numbers)};
     }
   return std::nullopt;
 }
 
-std::function<int64_t(int64_t, int64_t)> interleaved_rope_rows(int64_t head_dim) {
+RowPermutation interleaved_rope_rows(int64_t head_dim) {
   return [head_dim](int64_t, int64_t row) {
     const int64_t head = row / head_dim, component = row % head_dim, half = head_dim / 2;
     return head * head_dim + (component < half ? 2 * component : 2 * (component - half) + 1);
+  };
+}
+
+RowPermutation grouped_qkv_rows(int64_t heads, int64_t kv_heads, int64_t head_dim) {
+  return [group = heads / kv_heads, head_dim](int64_t target, int64_t row) {
+    const int64_t head = row / head_dim, component = row % head_dim;
+    const int64_t kv_head = target == 0 ? head / group : head;
+    const int64_t within = target == 0 ? head % group : group + target - 1;
+    return (kv_head * (group + 2) + within) * head_dim + component;
   };
 }
 

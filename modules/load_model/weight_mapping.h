@@ -11,7 +11,12 @@
 #include <string>
 #include <vector>
 
+#include "formats/stored_tensor.h"
+
 namespace lathe {
+
+// The row of the source (after transposition) for a row of target number `target`.
+using RowPermutation = std::function<int64_t(int64_t target, int64_t row)>;
 
 enum class CheckpointFormat : uint8_t { hugging_face, gguf };
 
@@ -21,9 +26,13 @@ struct MappingRule {
   std::vector<std::string> targets;  // parameters of the model
   // The checkpoint holds (in, out) where the model has (out, in): GPT-2's Conv1D. Not for quantised tensors.
   bool transposed = false;
-  // Row of the source (after transposition) for a row of target number `target`; null: the targets' rows follow one
-  // another. Must be a bijection.
-  std::function<int64_t(int64_t target, int64_t row)> source_row;
+  // The sources have their rows under this many, of a dimension of their own: (2, 3, 4) where the rule counts six rows
+  // of 4. 0: they have not.
+  int64_t stacked = 0;
+  // Another form that is published: in force where the checkpoint has it, the canonical one elsewhere and in exports.
+  bool alternative = false;
+  // Null: the targets' rows follow one another. Must be a bijection.
+  RowPermutation source_row;
 };
 
 // The rule that fills a parameter: which of its targets the parameter is, and the numbers that its `{}` stand for.
@@ -48,15 +57,23 @@ struct WeightMapping {
   WeightMapping& skip(std::string source);
   // Marks the rule added last.
   WeightMapping& transposed();
-  WeightMapping& rows(std::function<int64_t(int64_t target, int64_t row)> source_row);
+  WeightMapping& rows(RowPermutation source_row);
+  WeightMapping& stacked(int64_t count);
+  WeightMapping& alternative();
+
+  // Puts the alternatives whose sources are among `tensors` in force, before all other rules, and drops the others.
+  void choose_alternatives(const std::vector<StoredTensor>& tensors);
 
   bool skips(const std::string& source) const;
-  // The first rule that has the parameter `target`; none: the tensor has the parameter's name.
+  // The first rule in force that has the parameter `target`; none: the tensor has the parameter's name.
   std::optional<RuleMatch> rule_for(const std::string& target) const;
 };
 
 // For `rows`: the checkpoint pairs rotated components as (2i, 2i + 1) where the model has (i, i + D/2), head by head.
-std::function<int64_t(int64_t, int64_t)> interleaved_rope_rows(int64_t head_dim);
+RowPermutation interleaved_rope_rows(int64_t head_dim);
+// For `rows` of a split into q, k and v: the fused rows are those of one key-value head after another, its group of
+// query heads, then its key, then its value (GPT-NeoX, where a group is one head; Falcon).
+RowPermutation grouped_qkv_rows(int64_t heads, int64_t kv_heads, int64_t head_dim);
 
 // The name for which `pattern` matches: fills `numbers`. "model.layers.{}.mlp" matches "model.layers.12.mlp".
 bool match_name(const std::string& pattern, const std::string& name, std::vector<int64_t>* numbers);

@@ -186,6 +186,24 @@ TEST_CASE("gradients of sums, products and multiples") {
               }});
 }
 
+TEST_CASE("gradients of what lies between projections and attention") {
+  // About a third of the standard normal values lies outside; none within a step of the border.
+  check_case({"clamp", {{4, 6}}, {}, [](const Inputs& in, const Parameters&) { return clamp(in[0], 1.0); }});
+  check_case({"clamp of a slice", {{4, 9}}, {}, [](const Inputs& in, const Parameters&) {
+                return clamp(slice_columns(in[0], 2, 5), 0.8);
+              }});
+  const auto factors_for = [](const Tensor& x) {
+    const double values[] = {1.0, 1.25, 0.5, 3.0};
+    return convert(Tensor::of<double>({4}, values), x.dtype());
+  };
+  check_case({"scale_rows", {{4, 6}}, {}, [=](const Inputs& in, const Parameters&) {
+                return scale_rows(in[0], factors_for(in[0]));
+              }});
+  check_case({"scale_rows of a slice", {{4, 9}}, {}, [=](const Inputs& in, const Parameters&) {
+                return scale_rows(slice_columns(in[0], 2, 5), factors_for(in[0]));
+              }});
+}
+
 TEST_CASE("gradients of selections") {
   check_case(
       {"slice_columns", {{3, 8}}, {}, [](const Inputs& in, const Parameters&) { return slice_columns(in[0], 2, 3); }});

@@ -37,7 +37,7 @@ void check_preempted(const ModelConfig& config, DType cache_dtype) {
 }  // namespace
 
 TEST_CASE("batched, chunked, preempted and shared = alone") {
-  for (const ModelConfig& config : {tiny_llama(), tiny_windowed_llama(), tiny_gpt2()}) {
+  for (const ModelConfig& config : tiny_models()) {
     for (const DType cache_dtype : {DType::f32, DType::f16, DType::q8_0}) {
       const bool quantised = cache_dtype != DType::f32;
       const auto model = quantised ? make_tiny(config, DType::q4_0, Arithmetic::int8) : make_tiny(config);
@@ -58,7 +58,7 @@ TEST_CASE("batched, chunked, preempted and shared = alone") {
 }
 
 TEST_CASE("preempted and recomputed = not") {
-  for (const ModelConfig& config : {tiny_llama(), tiny_windowed_llama(), tiny_gpt2()})
+  for (const ModelConfig& config : tiny_models())
     for (const DType cache_dtype : {DType::f32, DType::q8_0}) check_preempted(config, cache_dtype);
 }
 

@@ -35,7 +35,7 @@ Parameter norm_weight(int64_t n) {
 }  // namespace
 
 TEST_CASE("a model that is watched computes the same bits as one that is not") {
-  for (const ModelConfig& config : {tiny_llama(), tiny_windowed_llama(), tiny_gpt2()}) {
+  for (const ModelConfig& config : tiny_models()) {
     const auto model = make_tiny(config);
     const std::vector<int32_t> tokens = random_tokens(40, 8);
     std::vector<int32_t> pages(3);

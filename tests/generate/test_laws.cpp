@@ -89,6 +89,13 @@ constexpr Setting kWideSettings[] = {
     {DType::f16, Arithmetic::f32, DType::q8_0},  {DType::q4_k, Arithmetic::int8, DType::q8_0},
 };
 
+// One of each arithmetic, for families that differ from Llama above the kernels.
+constexpr Setting kOneOfEach[] = {
+    {DType::f32, Arithmetic::f32, DType::f32},
+    {DType::bf16, Arithmetic::bf16, DType::bf16},
+    {DType::q4_1, Arithmetic::int8, DType::q8_0},
+};
+
 void check_laws(const ModelConfig& config, const Setting& setting) {
   const auto model = make_tiny(config, setting.weights, setting.arithmetic);
   const DType cache_dtype = setting.cache;
@@ -132,8 +139,32 @@ TEST_CASE("sliding window: whole = chunked = decoded = batched, any pages, any t
   check_all_settings(tiny_windowed_llama());
 }
 
+TEST_CASE("Qwen3: whole = chunked = decoded = batched, any pages, any threads") {
+  check_all_settings(tiny_qwen3(), kOneOfEach);
+}
+
+TEST_CASE("experts: whole = chunked = decoded = batched, any pages, any threads") {
+  check_all_settings(tiny_qwen3_moe(), kOneOfEach);
+}
+
+TEST_CASE("parallel residual: whole = chunked = decoded = batched, any pages, any threads") {
+  check_all_settings(tiny_gpt_neox(), kOneOfEach);
+}
+
+TEST_CASE("ALiBi: whole = chunked = decoded = batched, any pages, any threads") {
+  check_all_settings(tiny_mpt(), kOneOfEach);
+}
+
+TEST_CASE("Gemma 3: whole = chunked = decoded = batched, any pages, any threads") {
+  check_all_settings(tiny_gemma3(), kOneOfEach);
+}
+
+TEST_CASE("log-n attention: whole = chunked = decoded = batched, any pages, any threads") {
+  check_all_settings(tiny_qwen1(), kOneOfEach);
+}
+
 TEST_CASE("decoding all tokens one by one is the whole prefill") {
-  for (const ModelConfig& config : {tiny_llama(), tiny_windowed_llama(), tiny_gpt2()}) {
+  for (const ModelConfig& config : tiny_models()) {
     const auto model = make_tiny(config);
     const std::vector<int32_t> tokens = random_tokens(40, 4), pages = counting_pages(0, 3);
     CHECK(alone(*model, DType::f32, tokens, 1, 1, pages) == alone(*model, DType::f32, tokens, 40, 1, pages));

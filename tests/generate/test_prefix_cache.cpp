@@ -236,7 +236,7 @@ TEST_CASE("a windowed group needs no more of a prefix than the next query sees")
 }
 
 TEST_CASE("prefix-cached = computed, for every family and cache, whatever came before") {
-  for (const ModelConfig& config : {tiny_llama(), tiny_windowed_llama(), tiny_gpt2()}) {
+  for (const ModelConfig& config : tiny_models()) {
     const auto model = make_tiny(config, DType::q8_0, Arithmetic::int8);
     EngineOptions options;
     options.cache_dtype = DType::f16;

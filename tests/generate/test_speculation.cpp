@@ -55,7 +55,7 @@ std::string fingerprint(const GenerationResult& result) {
 }  // namespace
 
 TEST_CASE("speculation changes no answer: guesses by n-grams, by a model, by chance; batched, chunked, preempted") {
-  for (const ModelConfig& config : {tiny_llama(), tiny_windowed_llama(), tiny_gpt2()}) {
+  for (const ModelConfig& config : tiny_models()) {
     const std::shared_ptr<const CausalLM> model = make_tiny(config, DType::q4_0, Arithmetic::int8);
     const std::shared_ptr<const CausalLM> other = make_tiny(config);
     const std::vector<Request> list = requests(12);

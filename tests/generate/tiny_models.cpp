@@ -69,6 +69,72 @@ ModelConfig tiny_gpt2() {
   return c;
 }
 
+ModelConfig tiny_qwen3() {
+  ModelConfig c = tiny_llama();
+  c.architecture = "Qwen3ForCausalLM";
+  c.model_type = "qwen3";
+  c.qk_norm = true;
+  return c;
+}
+
+ModelConfig tiny_qwen3_moe() {
+  ModelConfig c = tiny_qwen3();
+  c.architecture = "Qwen3MoeForCausalLM";
+  c.model_type = "qwen3_moe";
+  c.num_experts = 4;
+  c.num_experts_per_tok = 2;
+  c.moe_intermediate_size = 32;
+  return c;
+}
+
+ModelConfig tiny_gpt_neox() {
+  ModelConfig c = tiny("GPTNeoXForCausalLM", "gpt_neox");
+  c.num_key_value_heads = c.num_attention_heads;
+  c.hidden_act = "gelu";
+  c.rotary_dim = c.head_dim / 4;
+  c.use_parallel_residual = c.attention_bias = c.attention_output_bias = c.mlp_bias = true;
+  return c;
+}
+
+ModelConfig tiny_mpt() {
+  ModelConfig c = tiny("MptForCausalLM", "mpt");
+  c.num_attention_heads = c.num_key_value_heads = 6;
+  c.hidden_act = "gelu";
+  c.alibi = c.tie_word_embeddings = true;
+  c.qkv_clip = 2.0;
+  return c;
+}
+
+ModelConfig tiny_gemma3() {
+  ModelConfig c = tiny("Gemma3ForCausalLM", "gemma3_text");
+  c.hidden_act = "gelu_pytorch_tanh";
+  c.rotary_dim = c.head_dim;
+  c.layer_window = {24, 0};
+  c.rope_theta = 1e6;
+  c.rope_local_theta = 1e4;
+  c.qk_norm = c.tie_word_embeddings = true;
+  c.norm_offset = 1.0;
+  c.embedding_scale = 8.0;
+  c.attention_scale = 0.3;
+  c.final_logit_softcap = 30.0;
+  return c;
+}
+
+ModelConfig tiny_qwen1() {
+  ModelConfig c = tiny_llama();
+  c.architecture = "QWenLMHeadModel";
+  c.model_type = "qwen";
+  c.rope_scaling = RopeScaling::qwen;
+  c.rope_original_max_position = 100;
+  c.attention_bias = c.use_logn_attention = true;
+  return c;
+}
+
+std::vector<ModelConfig> tiny_models() {
+  return {tiny_llama(),     tiny_windowed_llama(), tiny_gpt2(), tiny_qwen3(),
+          tiny_qwen3_moe(), tiny_gpt_neox(),       tiny_mpt(),  tiny_gemma3()};
+}
+
 std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, DType weights, Arithmetic arithmetic) {
   std::unique_ptr<CausalLM> model = family_of(config).make(config);
   initialise(*model, 1);

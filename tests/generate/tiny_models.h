@@ -17,6 +17,14 @@ ModelConfig tiny_llama();
 ModelConfig tiny_windowed_llama();
 ModelConfig tiny_wide_llama();  // rows of 256, for the K formats
 ModelConfig tiny_gpt2();
+ModelConfig tiny_qwen3();      // norms over heads
+ModelConfig tiny_qwen3_moe();  // and two of four experts for each token
+ModelConfig tiny_gpt_neox();   // attention and feed-forward net in parallel, a quarter of each head rotated
+ModelConfig tiny_mpt();        // ALiBi over six heads, clamped projections
+ModelConfig tiny_gemma3();     // two bases of rope, two windows, norms before and after
+ModelConfig tiny_qwen1();      // queries that grow with their position
+// One of each form, for laws that hold for every model.
+std::vector<ModelConfig> tiny_models();
 
 // How a model is computed: what its weights are stored as and multiplied with, and what the cache holds.
 struct Setting {

@@ -7,11 +7,14 @@
 // still show a wrong eps (1e-5 against 1e-6 shifts these logits by 1e-3).
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <map>
 
 #include "autograd/tape.h"
+#include "common/observer.h"
 #include "formats/safetensors.h"
 #include "llm/load.h"
+#include "llm/registry.h"
 #include "tensor/cpu_features.h"
 #include "tests/catch.h"
 #include "tests/support.h"
@@ -20,8 +23,14 @@ namespace {
 
 using namespace lathe;
 
-const char* const kGoldens[] = {"gpt2", "llama_untied_gqa", "llama_tied_llama3_rope", "llama_biases_head_dim_yarn",
-                                "llama_dynamic"};
+// Every folder with a model in it, by name.
+std::vector<std::string> goldens() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(test::source_dir() / "tests" / "goldens"))
+    if (std::filesystem::exists(entry.path() / "config.json")) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
 
 struct Golden {
   std::string folder;
@@ -48,6 +57,15 @@ LoadedModel load(const Golden& golden, bool trainable) {
   return load_model(golden.folder, options);
 }
 
+// One sequence without a cache.
+Batch training_batch(const CausalLM& model, const std::vector<int32_t>& tokens) {
+  const RopeFrequencies rope = rope_frequencies(model.config, std::ssize(tokens));
+  BatchSequence s;
+  s.tokens = tokens;
+  if (model.config.uses_rope()) s.rope = &rope;
+  return make_batch({&s, 1}, nullptr);
+}
+
 double spread(const std::vector<float>& v) {
   double sum = 0, squares = 0;
   for (const float x : v) sum += x, squares += double(x) * x;
@@ -60,7 +78,7 @@ int32_t argmax(const float* row, int64_t n) { return static_cast<int32_t>(std::m
 }  // namespace
 
 TEST_CASE("logits and greedy text equal the reference on every instruction set") {
-  for (const char* name : kGoldens) {
+  for (const std::string& name : goldens()) {
     const Golden golden(name);
     const std::vector<float> want = golden.values<float>("logits");
     for (const CpuIsa isa : available_isas()) {
@@ -88,14 +106,10 @@ TEST_CASE("logits and greedy text equal the reference on every instruction set")
 }
 
 TEST_CASE("loss and all gradients equal the reference under the checkpoint's names") {
-  for (const char* name : kGoldens) {
+  for (const std::string& name : goldens()) {
     const Golden golden(name);
     LoadedModel loaded = load(golden, true);
     const auto n = static_cast<int64_t>(golden.tokens.size());
-    const RopeFrequencies rope = rope_frequencies(loaded.model->config, n);
-    BatchSequence s;
-    s.tokens = golden.tokens;
-    if (loaded.model->config.uses_rope()) s.rope = &rope;
     std::vector<int32_t> next(golden.tokens.begin() + 1, golden.tokens.end());
     next.push_back(kIgnoredTarget);
 
@@ -103,7 +117,7 @@ TEST_CASE("loss and all gradients equal the reference under the checkpoint's nam
     Tensor total;
     {
       const Tape::Scope recording(tape);
-      total = loss(*loaded.model, make_batch({&s, 1}, nullptr), Tensor::of<int32_t>({n}, next.data()));
+      total = loss(*loaded.model, training_batch(*loaded.model, golden.tokens), Tensor::of<int32_t>({n}, next.data()));
     }
     tape.backward(total);
     CHECK(std::abs(total.data<float>()[0] - golden.values<float>("loss")[0]) < 1e-5);
@@ -131,4 +145,60 @@ TEST_CASE("loss and all gradients equal the reference under the checkpoint's nam
     }
     CHECK(compared == got.size());
   }
+}
+
+TEST_CASE("the routers' balancing loss equals the reference") {
+  struct Routers final : Observer {
+    void observe(const std::string& name, const Tensor& x) override {
+      if (name.ends_with(".mlp.router_logits")) logits.push_back(x);
+    }
+    bool wants(const std::string&) const override { return false; }
+    std::vector<Tensor> logits;
+  };
+  size_t compared = 0;
+  for (const std::string& name : goldens()) {
+    const Golden golden(name);
+    if (!golden.expected.contains("router_loss")) continue;
+    const LoadedModel loaded = load(golden, true);
+    Routers routers;
+    {
+      const Observer::Scope watched(routers);
+      loaded.model->hidden(training_batch(*loaded.model, golden.tokens));
+    }
+    const Tensor got = load_balancing_loss(routers.logits, loaded.model->config.num_experts_per_tok);
+    INFO(name);
+    CHECK(got.data<float>()[0] == Catch::Approx(golden.values<float>("router_loss")[0]).epsilon(1e-5));
+    ++compared;
+  }
+  CHECK(compared == 4);
+}
+
+TEST_CASE("a router keeps its dtype where the experts are quantised") {
+  const Golden golden("mixtral");
+  LoadOptions options;
+  options.quantize = DType::q8_0;
+  const LoadedModel loaded = load_model(golden.folder, options);
+  size_t routers = 0, experts = 0;
+  for (const NamedParameter& p : named_parameters(*loaded.model)) {
+    if (p.name.ends_with(".mlp.gate.weight")) routers += p.parameter->packed->matrix.dtype == DType::f32;
+    if (p.name.ends_with(".gate_proj.weight")) experts += p.parameter->packed->matrix.dtype == DType::q8_0;
+  }
+  CHECK(routers == 2);
+  CHECK(experts == 10);
+}
+
+TEST_CASE("Qwen3's attention with its norms of q and k off is Llama's, the same bits") {
+  const Golden golden("qwen3_untied");
+  const auto logits_as = [&](const char* architecture, bool norms) {
+    ModelConfig config = read_config_json(golden.folder + "/config.json");
+    config.architecture = architecture;
+    config.qk_norm = norms;
+    const auto model = family_of(config).make(config);
+    initialise(*model, 1);
+    prepare_for_inference(*model, Arithmetic::f32);
+    const Tensor l = all_logits(*model, golden.tokens, DType::f32);
+    return std::vector<float>(l.data<float>(), l.data<float>() + l.elements());
+  };
+  CHECK(logits_as("Qwen3ForCausalLM", false) == logits_as("LlamaForCausalLM", false));
+  CHECK(logits_as("Qwen3ForCausalLM", true) != logits_as("LlamaForCausalLM", false));
 }

@@ -148,6 +148,45 @@ TEST_CASE("mapping: rename, split and stack") {
   CHECK(model.parameters[13].second.value.data<float>()[6] == 500.0f);  // the second expert
 }
 
+TEST_CASE("mapping: stacked experts, side by side in one tensor") {
+  const MemoryCheckpoint checkpoint({{"l.0.gate_up", counting({2, 4, 3})}, {"l.0.down", counting({2, 3, 2}, 100)}});
+  WeightMapping m;
+  m.split("l.{}.gate_up", {"l.{}.0.gate", "l.{}.0.up", "l.{}.1.gate", "l.{}.1.up"}).stacked(2);
+  m.split("l.{}.down", {"l.{}.0.down", "l.{}.1.down"}).stacked(2);
+  Model model;
+  for (const std::string e : {"l.0.0.", "l.0.1."}) {
+    model.parameters.push_back({e + "gate", {kMatrix, {2, 3}}});
+    model.parameters.push_back({e + "up", {kMatrix, {2, 3}}});
+    model.parameters.push_back({e + "down", {kMatrix, {3, 2}}});
+  }
+  check_round_trip(checkpoint, model, m);
+  CHECK(model.parameters[1].second.value.data<float>()[0] == 6.0f);    // the third row of the first expert
+  CHECK(model.parameters[3].second.value.data<float>()[0] == 12.0f);   // the second expert
+  CHECK(model.parameters[5].second.value.data<float>()[0] == 106.0f);  //
+  CHECK(model.parameters[3].second.value.raw() == checkpoint.stored[0].data + 12 * sizeof(float));  // not copied
+
+  const MemoryCheckpoint flat({{"l.0.gate_up", counting({8, 3})}, {"l.0.down", counting({2, 3, 2})}});
+  CHECK_THROWS_WITH(load_parameters(model.named(), flat.stored, m, "test"),
+                    ContainsSubstring("'l.0.gate_up' is (8, 3), expected (2, 4, 3)"));
+}
+
+TEST_CASE("mapping: another published form is read where the file has it, and never written otherwise") {
+  WeightMapping m;
+  m.split("l.{}.fused", {"l.{}.a", "l.{}.b"}).alternative();
+  m.rename("l.{}.first", "l.{}.a");
+  CHECK(m.rule_for("l.0.a")->rule->sources[0] == "l.{}.first");
+  CHECK_FALSE(m.rule_for("l.0.b"));
+  const MemoryCheckpoint parts({{"l.0.first", counting({2, 2})}, {"l.0.b", counting({2, 2}, 10)}});
+  const MemoryCheckpoint fused({{"l.0.fused", counting({4, 2})}});
+  for (const MemoryCheckpoint* checkpoint : {&parts, &fused}) {
+    WeightMapping chosen = m;
+    chosen.choose_alternatives(checkpoint->stored);
+    CHECK(chosen.rules.size() == (checkpoint == &fused ? 2 : 1));
+    Model model{{{"l.0.a", {kMatrix, {2, 2}}}, {"l.0.b", {kMatrix, {2, 2}}}}};
+    check_round_trip(*checkpoint, model, chosen);
+  }
+}
+
 TEST_CASE("mapping: transposed, alone and split") {
   const MemoryCheckpoint checkpoint({{"fc", counting({3, 40})}, {"qkv", counting({2, 6}, 1000)}});
   WeightMapping m;

@@ -1,0 +1,158 @@
+// Routing of tokens to experts. Plain loops: a router's row is some hundred numbers beside the millions of an expert.
+#include "kernels/routing.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "tensor/profiler.h"
+#include "tensor/threads.h"
+
+namespace lathe::cpu {
+namespace {
+
+constexpr int64_t kGrainElements = 16 << 10;  // less is not worth a fork
+
+int64_t grain(int64_t row_elements) {
+  return std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, row_elements));
+}
+
+// The indices of the k largest. Not-a-number is never larger, so there are always k different ones.
+template <class T>
+void largest(int32_t* ids, const T* z, int64_t e, int64_t k) {
+  for (int64_t j = 0; j < k; ++j) {
+    int32_t best = -1;
+    for (int32_t i = 0; i < e; ++i) {
+      if (best >= 0 && !(z[i] > z[best])) continue;
+      if (std::find(ids, ids + j, i) == ids + j) best = i;
+    }
+    ids[j] = best;
+  }
+}
+
+// p (E) = softmax(z), shifted by the largest, of index `top`.
+template <class T>
+void softmax(T* p, const T* z, int64_t e, int64_t top) {
+  T sum = 0;
+  for (int64_t i = 0; i < e; ++i) sum += p[i] = std::exp(z[i] - z[top]);
+  for (int64_t i = 0; i < e; ++i) p[i] /= sum;
+}
+
+// w (k) = the weights of the chosen.
+template <class T>
+void chosen_weights(T* w, const T* z, const int32_t* ids, int64_t e, int64_t k, bool normalise) {
+  const T top = z[ids[0]];
+  T chosen = 0, all = 0;
+  for (int64_t j = 0; j < k; ++j) chosen += w[j] = std::exp(z[ids[j]] - top);
+  for (int64_t i = 0; i < e && !normalise; ++i) all += std::exp(z[i] - top);
+  for (int64_t j = 0; j < k; ++j) w[j] /= normalise ? chosen : all;
+}
+
+}  // namespace
+
+template <class T>
+void choose_experts(T* weights, int32_t* experts, const T* logits, int64_t ldl, int64_t n, int64_t e, int64_t k,
+                    bool normalise) {
+  const ProfileScope profile([&] {
+    return ProfiledCall{"choose_experts", static_cast<int64_t>(sizeof(T)) * n * (e + k), n * (e + 2 * k)};
+  });
+  parallel_for(n, grain(e * k), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      largest(experts + row * k, logits + row * ldl, e, k);
+      chosen_weights(weights + row * k, logits + row * ldl, experts + row * k, e, k, normalise);
+    }
+  });
+}
+
+// Normalised, with w the softmax over the chosen: dz_j = w_j (dw_j - sum_m w_m dw_m), nothing for the others. Otherwise
+// with p the softmax over all: dz_i = p_i (dp_i - sum_m p_m dp_m), dp being dw at the chosen and 0 elsewhere.
+template <class T>
+void choose_experts_backward(T* dlogits, const T* dweights, const T* weights, const T* logits, int64_t ldl,
+                             const int32_t* experts, int64_t n, int64_t e, int64_t k, bool normalise) {
+  for (int64_t row = 0; row < n; ++row) {
+    const int32_t* ids = experts + row * k;
+    const T *dw = dweights + row * k, *w = weights + row * k, *z = logits + row * ldl;
+    T* dz = dlogits + row * e;
+    T dot = 0;
+    for (int64_t j = 0; j < k; ++j) dot += w[j] * dw[j];
+    if (normalise)
+      std::fill_n(dz, e, T{0});
+    else
+      softmax(dz, z, e, ids[0]);
+    for (int64_t i = 0; i < e; ++i) dz[i] *= -dot;
+    for (int64_t j = 0; j < k; ++j) dz[ids[j]] += w[j] * (normalise ? dw[j] - dot : dw[j]);
+  }
+}
+
+template <class T>
+void combine_experts(T* y, const T* x, const T* weights, const int32_t* places, int64_t n, int64_t k, int64_t c) {
+  const ProfileScope profile([&] {
+    return ProfiledCall{"combine_experts", static_cast<int64_t>(sizeof(T)) * n * (k + 1) * c, 2 * n * k * c};
+  });
+  parallel_for(n, grain(k * c), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      T* out = y + row * c;
+      std::fill_n(out, c, T{0});
+      for (int64_t j = row * k; j < (row + 1) * k; ++j) {
+        const T* in = x + places[j] * c;
+        for (int64_t i = 0; i < c; ++i) out[i] += weights[j] * in[i];
+      }
+    }
+  });
+}
+
+template <class T>
+void combine_experts_backward(T* dx, T* dweights, const T* dy, const T* x, const T* weights, const int32_t* places,
+                              int64_t n, int64_t k, int64_t c) {
+  parallel_for(n, grain(k * c), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const T* d = dy + row * c;
+      for (int64_t j = row * k; j < (row + 1) * k; ++j) {
+        T dot = 0;
+        for (int64_t i = 0; i < c; ++i) {
+          dx[places[j] * c + i] = weights[j] * d[i];
+          dot += d[i] * x[places[j] * c + i];
+        }
+        dweights[j] = dot;
+      }
+    }
+  });
+}
+
+template <class T>
+void add_expert_loads(double* chosen, double* probability, const T* logits, int64_t ldl, const int32_t* experts,
+                      int64_t n, int64_t e, int64_t k) {
+  for (int64_t row = 0; row < n; ++row) {
+    const T *z = logits + row * ldl, top = z[experts[row * k]];
+    T sum = 0;
+    for (int64_t i = 0; i < e; ++i) sum += std::exp(z[i] - top);
+    for (int64_t i = 0; i < e; ++i) probability[i] += static_cast<double>(std::exp(z[i] - top) / sum);
+    for (int64_t j = row * k; j < (row + 1) * k; ++j) chosen[experts[j]] += 1.0;
+  }
+}
+
+template <class T>
+void softmax_rows_backward(T* dlogits, const double* dprobability, const T* logits, int64_t ldl, int64_t n, int64_t e) {
+  for (int64_t row = 0; row < n; ++row) {
+    T* dz = dlogits + row * e;
+    const T* z = logits + row * ldl;
+    softmax(dz, z, e, std::max_element(z, z + e) - z);
+    T dot = 0;
+    for (int64_t i = 0; i < e; ++i) dot += dz[i] * static_cast<T>(dprobability[i]);
+    for (int64_t i = 0; i < e; ++i) dz[i] *= static_cast<T>(dprobability[i]) - dot;
+  }
+}
+
+#define LATHE_INSTANTIATE(T)                                                                                         \
+  template void choose_experts(T*, int32_t*, const T*, int64_t, int64_t, int64_t, int64_t, bool);                    \
+  template void choose_experts_backward(T*, const T*, const T*, const T*, int64_t, const int32_t*, int64_t, int64_t, \
+                                        int64_t, bool);                                                              \
+  template void combine_experts(T*, const T*, const T*, const int32_t*, int64_t, int64_t, int64_t);                  \
+  template void combine_experts_backward(T*, T*, const T*, const T*, const T*, const int32_t*, int64_t, int64_t,     \
+                                         int64_t);                                                                   \
+  template void add_expert_loads(double*, double*, const T*, int64_t, const int32_t*, int64_t, int64_t, int64_t);    \
+  template void softmax_rows_backward(T*, const double*, const T*, int64_t, int64_t, int64_t);
+LATHE_INSTANTIATE(float)
+LATHE_INSTANTIATE(double)
+#undef LATHE_INSTANTIATE
+
+}  // namespace lathe::cpu

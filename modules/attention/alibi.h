@@ -1,0 +1,13 @@
+// Attention with linear biases (Press, Smith and Lewis 2022, "Train Short, Test Long", section 3).
+#pragma once
+#include <cstdint>
+#include <vector>
+
+namespace lathe {
+
+// The slope of each head's bias, which falls with the distance of a key. For a power of two of heads 2^(-m / heads),
+// 2^(-2 m / heads), ... with m = `bias_max`; else those of the next lower power, and between them as many as are left
+// of the next higher one's, as the authors' code and every published model have it.
+std::vector<float> alibi_slopes(int64_t heads, double bias_max = 8.0);
+
+}  // namespace lathe

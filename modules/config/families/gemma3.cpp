@@ -1,0 +1,90 @@
+// Gemma 3, the text model: configuration_gemma3.py of transformers 4 and 5.
+#include <cmath>
+
+#include "config/family_tables.h"
+#include "formats/gguf.h"
+
+namespace lathe {
+namespace {
+
+using M = ModelConfig;
+
+// In all layers but every sixth, or another number.
+void set_windows_but(ModelConfig& c, int64_t window, int64_t pattern) {
+  set_windows(c, window, [=](int64_t layer) { return (layer + 1) % pattern != 0; });
+}
+
+void set_layer_types(ModelConfig& c, const JsonValue& types, int64_t window) {
+  const nlohmann::json& list = types.raw();
+  if (!list.is_array() || static_cast<int64_t>(list.size()) != c.num_hidden_layers)
+    types.fail(fmt::format("a list of {} layer types", c.num_hidden_layers));
+  for (const nlohmann::json& type : list)
+    if (type != "sliding_attention" && type != "full_attention") types.fail("sliding_attention and full_attention");
+  set_windows(c, window, [&](int64_t layer) { return list[static_cast<size_t>(layer)] == "sliding_attention"; });
+}
+
+void read_together(ModelConfig& c, const nlohmann::json& root) {
+  const auto value = [&](const char* key) { return JsonValue(root.at(key), c.source, key); };
+  const auto has = [&](const char* key) { return root.contains(key) && !root.at(key).is_null(); };
+  const int64_t window = read_window(c, root, "sliding_window", 4096);
+  if (window == 0) value("sliding_window").fail("a number of tokens");
+  const int64_t pattern = has("sliding_window_pattern") ? value("sliding_window_pattern").integer() : 6;
+  if (pattern < 1) value("sliding_window_pattern").fail("1 or more");
+  if (has("layer_types"))
+    set_layer_types(c, value("layer_types"), window);
+  else
+    set_windows_but(c, window, pattern);
+  c.embedding_scale = std::sqrt(static_cast<double>(c.hidden_size));
+}
+
+// The format's weights are whole; the window of the layers and, for 27B alone, what scores are divided by follow from
+// the number of layers.
+void read_gguf(ModelConfig& c, const GgufFile& file) {
+  set_windows_but(c, file.get<int64_t>("gemma3.attention.sliding_window").value_or(0), 6);
+  if (const auto theta = file.get<double>("gemma3.rope.freq_base_swa")) c.rope_local_theta = *theta;
+  if (const auto cap = file.get<double>("gemma3.final_logit_softcapping")) c.final_logit_softcap = *cap;
+  constexpr int64_t kLayersOf27B = 62;
+  const double heads = static_cast<double>(c.num_attention_heads), width = static_cast<double>(c.hidden_size);
+  c.attention_scale = c.num_hidden_layers == kLayersOf27B ? std::sqrt(heads / width) : 0.0;
+  c.norm_offset = 0.0;
+  c.embedding_scale = std::sqrt(width);
+}
+
+}  // namespace
+
+ConfigFamily gemma3_family() {
+  ConfigFamily family{"gemma3_text", {"Gemma3ForCausalLM"}, llama_defaults(131072), {}, "gemma3"};
+  ModelConfig& d = family.defaults;
+  d.hidden_act = "gelu_pytorch_tanh";
+  d.norm_offset = 1.0;
+  d.num_key_value_heads = 4;
+  d.head_dim = 256;
+  d.rope_theta = 1e6;
+  d.rope_local_theta = 1e4;
+  d.attention_scale = 1.0 / 16.0;
+  d.qk_norm = d.tie_word_embeddings = true;
+  d.bos_token_id = 2;
+  d.eos_token_ids = {1};
+  d.pad_token_id = 0;
+  family.json_keys = with_llama({
+      {"hidden_activation", set_activation},
+      attention_bias_key(),
+      {"query_pre_attn_scalar",
+       [](M& c, const JsonValue& v) {
+         if (v.number() <= 0.0) v.fail("a number above 0");
+         c.attention_scale = 1.0 / std::sqrt(v.number());
+       }},
+      {"final_logit_softcapping", &M::final_logit_softcap},
+      {"attn_logit_softcapping", [](M&, const JsonValue& v) { v.fail("null: nothing else is supported"); }},
+      {"rope_local_base_freq", &M::rope_local_theta},
+      {"use_bidirectional_attention", OnlyValue{false}},
+      {"sliding_window", ReadElsewhere{}},
+      {"sliding_window_pattern", ReadElsewhere{}},
+      {"layer_types", ReadElsewhere{}},
+  });
+  family.read_together = read_together;
+  family.read_gguf = read_gguf;
+  return family;
+}
+
+}  // namespace lathe

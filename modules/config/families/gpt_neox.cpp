@@ -1,0 +1,51 @@
+// GPT-NeoX and Pythia: configuration_gpt_neox.py of transformers 4 and 5.
+#include "config/family_tables.h"
+#include "formats/gguf.h"
+
+namespace lathe {
+namespace {
+
+using M = ModelConfig;
+
+// A file that says nothing rotates a quarter of each head.
+void read_together(ModelConfig& c, const nlohmann::json& root) {
+  const bool silent = !root.contains("rotary_pct") && !root.contains("partial_rotary_factor") &&
+                      !root.contains("rope_parameters") && c.num_attention_heads > 0;
+  if (silent) c.rotary_dim = c.hidden_size / c.num_attention_heads / 4;
+}
+
+void read_gguf(ModelConfig& c, const GgufFile& file) {
+  if (const auto parallel = file.get<bool>("gptneox.use_parallel_residual")) c.use_parallel_residual = *parallel;
+}
+
+}  // namespace
+
+ConfigFamily gpt_neox_family() {
+  ConfigFamily family{"gpt_neox", {"GPTNeoXForCausalLM"}, {}, {}};
+  family.gguf_architecture = "gptneox";
+  ModelConfig& d = family.defaults;
+  d.hidden_act = "gelu";
+  d.max_position_embeddings = 2048;
+  d.rotary_dim = -1;
+  d.use_parallel_residual = d.attention_bias = d.attention_output_bias = d.mlp_bias = true;
+  d.bos_token_id = 0;
+  d.eos_token_ids = {2};
+  family.json_keys = with_rope(with_common({
+      {"hidden_size", &M::hidden_size, true},
+      {"intermediate_size", &M::intermediate_size, true},
+      {"num_hidden_layers", &M::num_hidden_layers, true},
+      {"num_attention_heads", &M::num_attention_heads, true},
+      {"max_position_embeddings", &M::max_position_embeddings},
+      {"hidden_act", set_activation},
+      {"layer_norm_eps", &M::norm_eps},
+      {"use_parallel_residual", &M::use_parallel_residual},
+      attention_bias_key(),
+      {"rotary_emb_base", &M::rope_theta},
+      {"rotary_pct", ReadElsewhere{}},
+  }));
+  family.read_together = read_together;
+  family.read_gguf = read_gguf;
+  return family;
+}
+
+}  // namespace lathe

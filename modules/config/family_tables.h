@@ -1,0 +1,35 @@
+// What the entries of config_families() are made of, and those that lie in files of their own (families/).
+#pragma once
+#include <functional>
+
+#include "config/config_families.h"
+
+namespace lathe {
+
+// The keys that every family has, those of rotary positions, and an activation's name.
+std::vector<JsonKey> with_common(std::vector<JsonKey> keys);
+std::vector<JsonKey> with_rope(std::vector<JsonKey> keys);
+void set_activation(ModelConfig& config, const JsonValue& value);
+// The keys of the families that are Llama but for options, and `more`; what their files leave out.
+std::vector<JsonKey> with_llama(std::vector<JsonKey> more);
+ModelConfig llama_defaults(int64_t max_position_embeddings, double norm_eps = 1e-6);
+JsonKey attention_bias_key();  // on all four projections
+
+// `key` of a file, tokens that a window spans; `fallback` where it is missing, 0 where it is null.
+int64_t read_window(const ModelConfig& config, const nlohmann::json& root, const char* key, int64_t fallback);
+// The layers that `has_window` names see `window` tokens, the others all; all of them where the window is 0.
+void set_windows(ModelConfig& config, int64_t window, const std::function<bool(int64_t layer)>& has_window);
+
+ConfigFamily mistral_family();
+ConfigFamily mixtral_family();
+ConfigFamily qwen2_family();
+ConfigFamily qwen3_family();
+ConfigFamily qwen3_moe_family();
+ConfigFamily gpt_neox_family();
+ConfigFamily falcon_family();
+ConfigFamily mpt_family();
+ConfigFamily gemma3_family();
+ConfigFamily olmo2_family();
+ConfigFamily qwen1_family();
+
+}  // namespace lathe

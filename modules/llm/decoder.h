@@ -1,0 +1,53 @@
+// The decoder that most families are: a table of embeddings, blocks, a norm, a head.
+//
+// A family of this form is a block type and a weight mapping; what else it does to the residual stream (positions that
+// are added) makes it a class of its own.
+#pragma once
+#include <optional>
+#include <vector>
+
+#include "common/embedding.h"
+#include "common/linear.h"
+#include "common/observer.h"
+#include "llm/causal_lm.h"
+
+namespace lathe {
+
+template <class Block, class Norm>
+class Decoder final : public CausalLM {
+ public:
+  explicit Decoder(const ModelConfig& c) : CausalLM(c), embed_tokens_(c.vocab_size, c.hidden_size), norm_(c) {
+    for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) layers_.emplace_back(c, layer);
+    if (!c.tie_word_embeddings) lm_head_.emplace(c.hidden_size, c.vocab_size, false);
+  }
+
+  Tensor hidden(const Batch& batch) const override {
+    const TapScope scope("model");
+    Tensor x = embed_tokens_(batch.tokens);                                   // (N, C)
+    if (config.embedding_scale != 1.0) x = scale(x, config.embedding_scale);  // (N, C)
+    tap("embed_tokens", x);
+    for (const auto& layer : layers_) x = layer(x, batch);  // (N, C)
+    x = norm_(x);                                           // (N, C)
+    tap("norm", x);
+    return x;
+  }
+
+  Head head() const override {
+    return {.weight = lm_head_ ? &lm_head_->weight : &embed_tokens_.weight, .softcap = config.final_logit_softcap};
+  }
+
+  void visit(Visitor& v) override {
+    v("model.embed_tokens", embed_tokens_);
+    v("model.layers", layers_);
+    v("model.norm", norm_);
+    if (lm_head_) v("lm_head", *lm_head_);
+  }
+
+ private:
+  Embedding embed_tokens_;
+  std::vector<Block> layers_;
+  Norm norm_;
+  std::optional<Linear> lm_head_;
+};
+
+}  // namespace lathe
