@@ -2,7 +2,7 @@
 """Writes the seeds of the fuzzers into tests/fuzz/corpus/<format>/: small files, sound and broken, of every kind that
 the readers tell apart. The result is committed; what a fuzzer finds is added beside it under a name of its own.
 """
-import base64, json, pathlib, struct
+import base64, io, json, pathlib, struct, zipfile
 
 CORPUS = pathlib.Path(__file__).resolve().parent.parent / "tests" / "fuzz" / "corpus"
 
@@ -54,6 +54,72 @@ def make_safetensors():
     case("length_maximal", {}, length=2**64 - 1)
     write("safetensors", "cut", safetensors({"a": entry("F32", [2], 0, 8)}, bytes(8))[:30])
     write("safetensors", "short", b"\1\2\3")
+
+
+# --- pytorch_model.bin: a pickle and the bytes of its storages, in a zip archive or one after another ------------------
+
+def in_zip(pickle, storages=(bytes(24),), method=zipfile.ZIP_STORED):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        named = [("data.pkl", pickle), ("byteorder", b"little")] + [(f"data/{i}", s) for i, s in enumerate(storages)]
+        for name, content in named:
+            archive.writestr(zipfile.ZipInfo("archive/" + name), content, compress_type=method)
+    return out.getvalue()
+
+
+def in_stream(pickle, storages=(bytes(24),), little=b"\x88"):
+    head = b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + b"\x80\2M\xe9\3." + b"\x80\2}(X\r\0\0\0little_endian" + little + b"u."
+    keys = b"".join(b"X\1\0\0\0" + str(i).encode() for i in range(len(storages)))
+    return head + pickle + b"\x80\2](" + keys + b"e." + b"".join(struct.pack("<Q", len(s) // 4) + s for s in storages)
+
+
+def make_pytorch():
+    def unicode(name):
+        return b"X" + struct.pack("<I", len(name)) + name.encode()
+
+    def numbers(*values):
+        return b"(" + b"".join(b"J" + struct.pack("<i", v) for v in values) + b"t"
+
+    def storage(kind="FloatStorage", key="0", elements=6):
+        return b"(" + unicode("storage") + f"ctorch\n{kind}\n".encode() + unicode(key) + unicode("cpu") + b"J" + struct.pack("<i", elements) + b"tQ"
+
+    def tensor(shape=(2, 3), strides=(3, 1), offset=0, of=None):
+        return b"ctorch._utils\n_rebuild_tensor_v2\n(" + (of or storage()) + b"J" + struct.pack("<i", offset) + numbers(*shape) + numbers(*strides) + b"\x89" + ordered + b"tR"
+
+    def dictionary(*values):
+        return b"\x80\2" + ordered + b"(" + b"".join(unicode(f"t{i}") + v for i, v in enumerate(values)) + b"u."
+
+    ordered = b"ccollections\nOrderedDict\n)R"
+    pickles = {
+        "tensors": dictionary(tensor(), tensor((3,), (1,), 3), tensor((), ()), tensor((0, 5), (5, 1))),
+        "parameter": dictionary(b"ctorch._utils\n_rebuild_parameter\n(" + tensor() + b"\x88" + ordered + b"tR"),
+        "types": dictionary(*(tensor((1,), (1,), of=storage(k + "Storage", elements=2)) for k in
+                              ("Double", "Half", "BFloat16", "Int", "Long", "Short", "Char", "Byte", "Bool"))),
+        "metadata": dictionary(tensor())[:-1] + b"}" + unicode("_metadata") + ordered + b"sb.",
+        "python_2": b"\x80\2ccollections\nOrderedDict\n](](U\1a" + tensor() + b"ee\x85R.",
+        "protocol_4": b"\x80\4\x95\x40\0\0\0\0\0\0\0}\x94\x8c\1a\x94h\0s.",
+        "memo": b"\x80\2}q\0(" + unicode("a") + b"q\1" + tensor() + b"q\2" + unicode("b") + b"h\2ur\0\1\0\0.",
+        "itself": b"\x80\2}q\0" + unicode("a") + b"h\0s.",
+        "system": b"\x80\2cos\nsystem\n" + unicode("true") + b"\x85R.",
+        "stack_global": b"\x80\4\x8c\2os\x8c\6system\x93.",
+        "instance": b"\x80\2(i__main__\nThing\n.",
+        "calls_a_type": dictionary(b"ctorch\nFloatStorage\n)R"),
+        "transposed": dictionary(tensor((3, 2), (1, 3))),
+        "beyond_its_storage": dictionary(tensor((7,), (1,))),
+        "beyond_the_file": dictionary(tensor((9,), (1,), of=storage(elements=9))),
+        "overflowing_shape": dictionary(tensor((2**31 - 1,) * 4, (1,) * 4)),
+        "no_storage": dictionary(tensor(of=storage(key="7"))),
+        "marks": b"\x80\2" + b"(" * 200 + b"t" * 200 + b".",
+    }
+    for name, pickle in pickles.items():
+        write("pytorch", "zip_" + name, in_zip(pickle))
+        write("pytorch", "stream_" + name, in_stream(pickle))
+    whole = in_zip(pickles["tensors"])
+    write("pytorch", "zip_cut", whole[:-30])
+    write("pytorch", "zip_compressed", in_zip(pickles["tensors"], (bytes(4096),), zipfile.ZIP_DEFLATED))
+    write("pytorch", "zip_lying_sizes", whole.replace(struct.pack("<II", 24, 24), struct.pack("<II", 1 << 30, 1 << 30)))
+    write("pytorch", "stream_cut", in_stream(pickles["tensors"])[:-10])
+    write("pytorch", "stream_big_endian", in_stream(pickles["tensors"], little=b"\x89"))
 
 
 # --- GGUF: magic, version, counts, metadata, tensor table, aligned data ----------------------------------------------
@@ -405,6 +471,7 @@ def make_chat_template():
 
 if __name__ == "__main__":
     make_safetensors()
+    make_pytorch()
     make_gguf()
     make_config()
     make_tokenizer_json()

@@ -32,8 +32,27 @@ void set_dtype(ModelConfig& c, const JsonValue& value) {
   c.dtype = name.starts_with("torch.") ? name.substr(6) : name;
 }
 
-void refuse_quantised(ModelConfig&, const JsonValue& value) {
-  value.fail("an unquantised checkpoint", "use the original checkpoint, or a GGUF file of it");
+// What the loader can turn into its own block formats (load_model/gptq_awq.h) is handed on to it.
+void set_quantisation(ModelConfig& c, const JsonValue& value) {
+  const nlohmann::json& settings = value.raw();
+  const auto is = [&](const char* key, std::initializer_list<nlohmann::json> values) {
+    const auto found = settings.find(key);
+    return found == settings.end() || std::find(values.begin(), values.end(), *found) != values.end();
+  };
+  const bool known = settings.is_object() && settings.contains("quant_method") && is("quant_method", {"gptq", "awq"}) &&
+                     settings.contains("bits") && is("bits", {4}) && is("version", {"gemm", "GEMM"}) &&
+                     is("checkpoint_format", {"gptq", "gptq_v2", "gemm"}) &&
+                     settings.value("group_size", nlohmann::json(-1)).is_number_integer();
+  if (!known) {
+    const auto shown = [&](const char* key) {
+      return settings.is_object() && settings.contains(key) ? settings.at(key).dump() : "nothing";
+    };
+    throw Error(fmt::format("config: {}: quantization_config is of the method {} with bits {}, expected GPTQ or AWQ "
+                            "(gemm) with 4, or none",
+                            value.where(), quote(shown("quant_method")), quote(shown("bits"))),
+                "use the original checkpoint, or a GGUF file of it");
+  }
+  c.extra["quantization_config"] = settings.dump();
 }
 
 using M = ModelConfig;
@@ -106,7 +125,7 @@ std::vector<JsonKey> with_common(std::vector<JsonKey> keys) {
       {"pad_token_id", [](M& c, const JsonValue& v) { set_id(c.pad_token_id, v); }},
       {"torch_dtype", set_dtype},
       {"dtype", set_dtype},
-      {"quantization_config", refuse_quantised},
+      {"quantization_config", set_quantisation},
   };
   keys.insert(keys.end(), std::begin(common), std::end(common));
   return keys;

@@ -37,6 +37,17 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   return file;
 }
 
+std::pair<std::shared_ptr<const MappedFile>, uint8_t*> MappedFile::scratch(const std::string& path, size_t bytes) {
+  std::shared_ptr<MappedFile> file(new MappedFile);
+  file->path_ = path;
+  if (bytes == 0) return {file, nullptr};
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  check(data != MAP_FAILED, "open", "cannot take {} bytes of memory for {}: {}", bytes, path, std::strerror(errno));
+  file->data_ = static_cast<const uint8_t*>(data);
+  file->size_ = bytes;
+  return {file, static_cast<uint8_t*>(data)};
+}
+
 MappedFile::~MappedFile() {
   if (data_) munmap(const_cast<uint8_t*>(data_), size_);
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 
 namespace lathe {
 
@@ -12,6 +13,9 @@ class MappedFile {
  public:
   // Throws Error naming the path when it cannot be opened, is no regular file, or is empty.
   static std::shared_ptr<const MappedFile> open(const std::string& path);
+  // Memory of its own in the place of a file, zeros until it is written, for what is made out of the file `path`: pages
+  // take memory once they are touched, and `release` gives them back with their content.
+  static std::pair<std::shared_ptr<const MappedFile>, uint8_t*> scratch(const std::string& path, size_t bytes);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;

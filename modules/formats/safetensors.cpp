@@ -7,14 +7,14 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <filesystem>
 #include <limits>
-#include <set>
 #include <string_view>
 #include <tuple>
+#include <unordered_set>
 
 #include "formats/atomic_file.h"
 #include "formats/quote.h"
+#include "formats/shards.h"
 #include "formats/strict_json.h"
 #include "tensor/errors.h"
 
@@ -142,23 +142,19 @@ std::string_view type_name_of(DType dtype) {
   return found == kTypes.end() ? std::string_view{} : found->name;
 }
 
-std::string header_of(const std::vector<const std::pair<std::string, Tensor>*>& tensors,
-                      const std::map<std::string, std::string>& metadata, const std::string& path) {
+std::string header_of(const std::vector<OutgoingTensor>& tensors, const std::map<std::string, std::string>& metadata,
+                      const std::string& path) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
+  std::unordered_set<std::string_view> names = {"__metadata__"};
   size_t offset = 0;
-  for (const auto* named : tensors) {
-    const auto& [name, tensor] = *named;
-    check(tensor.defined() && tensor.contiguous(), "safetensors", "{}: tensor {} is not contiguous: {}", path,
-          quote(name), tensor.defined() ? tensor.describe() : "undefined");
-    const std::string_view type = type_name_of(tensor.dtype());
+  for (const OutgoingTensor& tensor : tensors) {
+    const std::string_view type = type_name_of(tensor.dtype);
     check(!type.empty(), "safetensors", "{}: tensor {} is of type {}, which the format does not have", path,
-          quote(name), lathe::name(tensor.dtype()));
-    check(name != "__metadata__" && !header.contains(name), "safetensors", "{}: the tensor name {} is taken", path,
-          quote(name));
-    header[name] = {{"dtype", type},
-                    {"shape", std::vector<int64_t>(tensor.shape().begin(), tensor.shape().end())},
-                    {"data_offsets", {offset, offset + tensor.bytes()}}};
+          quote(tensor.name), lathe::name(tensor.dtype));
+    check(names.insert(tensor.name).second, "safetensors", "{}: the tensor name {} is taken", path, quote(tensor.name));
+    header.push_back(
+        {tensor.name, {{"dtype", type}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + tensor.bytes()}}}});
     offset += tensor.bytes();
   }
   try {
@@ -198,62 +194,38 @@ std::vector<StoredTensor> read_safetensors(const std::string& path, std::map<std
 }
 
 std::vector<StoredTensor> read_sharded_safetensors(const std::string& index_path) {
-  const json index = read_strict_json(index_path);
-  const auto map = index.is_object() ? index.find("weight_map") : index.end();
-  check(index.is_object() && map != index.end() && map->is_object(), "safetensors",
-        "{}: expected an object 'weight_map' of tensor names and shard files", index_path);
-
-  std::map<std::string, std::vector<std::string>> shards;  // file -> the tensors that the index places there
-  for (const auto& [tensor, shard] : map->items()) {
-    check(shard.is_string(), "safetensors", "{}: the shard of {} is {}, expected a file name", index_path,
-          quote(tensor), shard.type_name());
-    shards[shard.get<std::string>()].push_back(tensor);
-  }
-  const std::filesystem::path folder = std::filesystem::path(index_path).parent_path();
-  std::vector<std::string> missing;
-  for (const auto& [shard, names] : shards) {
-    check(!shard.empty() && shard.find('/') == shard.npos && shard != "..", "safetensors",
-          "{}: the shard {} is no plain file name", index_path, quote(shard));
-    std::error_code ignored;
-    if (!std::filesystem::exists(folder / shard, ignored)) missing.push_back(shard);
-  }
-  check(missing.empty(), "safetensors", "{}: shards that the index lists are missing: {}", index_path,
-        fmt::join(missing, ", "));
-
-  std::vector<StoredTensor> tensors;
-  std::map<std::string, std::string, std::less<>> placed;  // tensor -> shard
-  for (const auto& [shard, names] : shards) {
-    for (StoredTensor& tensor : read_safetensors((folder / shard).string())) {
-      const auto [at, added] = placed.emplace(tensor.name, shard);
-      check(added, "safetensors", "{}: tensor {} is in two shards, {} and {}", index_path, quote(tensor.name),
-            at->second, shard);
-      tensors.push_back(std::move(tensor));
-    }
-    for (const std::string& name : names) {
-      const auto found = placed.find(name);
-      check(found != placed.end() && found->second == shard, "safetensors",
-            "{}: tensor {} is not in the shard {} that the index names", index_path, quote(name), shard);
-    }
-  }
-  return tensors;
+  return read_shards(index_path, [](const std::string& path) { return read_safetensors(path); });
 }
 
-void write_safetensors(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors,
+void write_safetensors(const std::string& path, std::vector<OutgoingTensor> tensors,
                        const std::map<std::string, std::string>& metadata) {
   // Wide elements first, as the reference writer does: every tensor is then aligned to its element.
-  std::vector<const std::pair<std::string, Tensor>*> order;
-  order.reserve(tensors.size());
-  for (const auto& named : tensors) order.push_back(&named);
-  std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
-    return info(a->second.dtype()).block_bytes > info(b->second.dtype()).block_bytes;
+  std::stable_sort(tensors.begin(), tensors.end(), [](const OutgoingTensor& a, const OutgoingTensor& b) {
+    return info(a.dtype).block_bytes > info(b.dtype).block_bytes;
   });
-  const std::string header = header_of(order, metadata, path);
+  const std::string header = header_of(tensors, metadata, path);
   AtomicFile file(path);
   const uint64_t length = header.size();
   file.write(&length, sizeof length);
   file.write(header);
-  for (const auto* named : order) file.write(named->second.raw(), named->second.bytes());
+  for (const OutgoingTensor& tensor : tensors) {
+    const Tensor value = tensor.value();
+    file.write(value.raw(), value.bytes());
+  }
   file.commit();
+}
+
+void write_safetensors(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  std::vector<OutgoingTensor> outgoing;
+  outgoing.reserve(tensors.size());
+  for (const auto& [name, tensor] : tensors) {
+    check(tensor.defined() && tensor.contiguous(), "safetensors", "{}: tensor {} is not contiguous: {}", path,
+          quote(name), tensor.defined() ? tensor.describe() : "undefined");
+    outgoing.push_back(
+        {name, tensor.dtype(), {tensor.shape().begin(), tensor.shape().end()}, [value = tensor] { return value; }});
+  }
+  write_safetensors(path, std::move(outgoing), metadata);
 }
 
 }  // namespace lathe

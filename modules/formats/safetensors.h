@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/outgoing_tensor.h"
 #include "formats/stored_tensor.h"
 #include "tensor/tensor.h"
 
@@ -19,7 +20,10 @@ std::vector<StoredTensor> read_safetensors(const std::string& path,
 // that its shard lacks, or one that appears twice is an Error by name.
 std::vector<StoredTensor> read_sharded_safetensors(const std::string& index_path);
 
-// Writes contiguous tensors (f32, f64, bf16, f16, i32) under a temporary name and renames it when whole.
+// Writes tensors (f32, f64, bf16, f16, i32) one after another under a temporary name and renames it when whole.
+void write_safetensors(const std::string& path, std::vector<OutgoingTensor> tensors,
+                       const std::map<std::string, std::string>& metadata);
+// The same for tensors that are there, contiguous ones.
 void write_safetensors(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

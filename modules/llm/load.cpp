@@ -81,13 +81,6 @@ Tensor quantise(const Tensor& value, DType dtype) {
   return out;
 }
 
-// `wanted`, or what takes its place where a row is no multiple of its block; empty when nothing does.
-std::optional<DType> block_format_for(DType wanted, int64_t columns) {
-  if (columns % info(wanted).block_size != 0)
-    wanted = wanted == DType::q4_k ? DType::q5_0 : wanted == DType::q5_k ? DType::q5_1 : DType::q8_0;
-  return columns % info(wanted).block_size == 0 ? std::optional(wanted) : std::nullopt;
-}
-
 void prepare(Parameter& p, const LoadOptions& options, bool is_head) {
   if (options.trainable) {
     p.value = convert(p.value, DType::f32);
@@ -100,6 +93,12 @@ void prepare(Parameter& p, const LoadOptions& options, bool is_head) {
 }
 
 }  // namespace
+
+std::optional<DType> block_format_for(DType wanted, int64_t columns) {
+  if (columns % info(wanted).block_size != 0)
+    wanted = wanted == DType::q4_k ? DType::q5_0 : wanted == DType::q5_k ? DType::q5_1 : DType::q8_0;
+  return columns % info(wanted).block_size == 0 ? std::optional(wanted) : std::nullopt;
+}
 
 WeightPlacement placement_of(const Parameter& p, DType stored, const LoadOptions& options, bool is_head) {
   using Place = WeightPlacement::Place;
@@ -161,6 +160,7 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
 LoadedModel load_model(const std::string& model, const LoadOptions& options) {
   LoadedModel loaded = open_model(model, options);
   Checkpoint& checkpoint = loaded.checkpoint;
+  checkpoint.unpack();
   const Parameter* head = loaded.model->head().weight;
   load_parameters(named_parameters(*loaded.model), checkpoint.tensors, loaded.mapping, checkpoint.path,
                   [&](Parameter& p) { prepare(p, options, &p == head); });

@@ -35,6 +35,10 @@ struct LoadedModel {
   DType weight_dtype = DType::f32;  // of most of the weights' bytes, as stored
 };
 
+// `wanted`, or what takes its place where a row of `columns` is no multiple of its block (see LoadOptions::quantize);
+// empty when nothing does.
+std::optional<DType> block_format_for(DType wanted, int64_t columns);
+
 // Where inference keeps a weight, and as what.
 struct WeightPlacement {
   enum class Place : uint8_t {

@@ -5,9 +5,11 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "formats/pytorch_file.h"
 #include "formats/quote.h"
 #include "formats/safetensors.h"
 #include "formats/strict_json.h"
+#include "load_model/gptq_awq.h"
 #include "tensor/errors.h"
 
 namespace lathe {
@@ -15,8 +17,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kSingle = "model.safetensors";
-constexpr const char* kIndex = "model.safetensors.index.json";
+// The forms of weights beside a config.json, in the order of preference.
+struct WeightForm {
+  const char* name;    // of the file in a folder
+  const char* ending;  // of any such file
+  std::vector<StoredTensor> (*read)(const std::string& path);
+};
+constexpr WeightForm kWeightForms[] = {
+    {"model.safetensors", ".safetensors", [](const std::string& path) { return read_safetensors(path); }},
+    {"model.safetensors.index.json", ".safetensors.index.json", read_sharded_safetensors},
+    {"pytorch_model.bin", ".bin", read_pytorch_file},
+    {"pytorch_model.bin.index.json", ".bin.index.json", read_sharded_pytorch_file},
+};
 
 bool is_file(const fs::path& path) {
   std::error_code ignored;
@@ -44,38 +56,47 @@ std::vector<std::string> gguf_files(const fs::path& folder) {
   return found;
 }
 
+Checkpoint open_hugging_face(const fs::path& path, const fs::path& folder, const fs::path& weights,
+                             const WeightForm& form) {
+  Checkpoint c;
+  c.path = path.string();
+  c.folder = folder.string();
+  c.config = read_config_json((folder / "config.json").string());
+  c.tensors = form.read(weights.string());
+  unpack_gptq_awq(c);
+  return c;
+}
+
 Checkpoint open_folder(const fs::path& folder) {
-  const bool config = is_file(folder / "config.json"), single = is_file(folder / kSingle),
-             index = is_file(folder / kIndex);
-  if (!single && !index) {
+  const bool config = is_file(folder / "config.json");
+  const auto* form = std::find_if(std::begin(kWeightForms), std::end(kWeightForms),
+                                  [&](const WeightForm& f) { return is_file(folder / f.name); });
+  const bool weights = form != std::end(kWeightForms);
+  if (config && weights) return open_hugging_face(folder, folder, folder / form->name, *form);
+  if (!weights) {
     const auto gguf = gguf_files(folder);
     if (gguf.size() == 1) return open_gguf(gguf[0]);
     check(gguf.empty(), "load", "{} holds several .gguf files, name one: {}", folder.string(), fmt::join(gguf, ", "));
   }
   std::vector<std::string> missing;
   if (!config) missing.push_back("config.json");
-  if (!single && !index) missing.push_back(fmt::format("{} (or {} and its shards)", kSingle, kIndex));
-  const bool pickled = is_file(folder / "pytorch_model.bin") || is_file(folder / "pytorch_model.bin.index.json");
-  if (!missing.empty())
-    throw Error(fmt::format("load: {} lacks {}", folder.string(), fmt::join(missing, " and ")),
-                pickled && !single && !index ? "pytorch_model.bin is not read; convert it to safetensors" : "");
-  Checkpoint c;
-  c.path = c.folder = folder.string();
-  c.config = read_config_json((folder / "config.json").string());
-  c.tensors =
-      single ? read_safetensors((folder / kSingle).string()) : read_sharded_safetensors((folder / kIndex).string());
-  return c;
+  if (!weights)
+    missing.push_back(
+        "model.safetensors (or model.safetensors.index.json and its shards, or pytorch_model.bin, or "
+        "pytorch_model.bin.index.json and its shards)");
+  throw Error(fmt::format("load: {} lacks {}", folder.string(), fmt::join(missing, " and ")));
 }
 
-Checkpoint open_safetensors(const fs::path& path, bool sharded) {
-  const fs::path config = path.parent_path() / "config.json";
-  check(is_file(config), "load", "{} needs config.json beside it, which is missing", path.string());
-  Checkpoint c;
-  c.path = path.string();
-  c.folder = path.parent_path().string();
-  c.config = read_config_json(config.string());
-  c.tensors = sharded ? read_sharded_safetensors(c.path) : read_safetensors(c.path);
-  return c;
+Checkpoint open_file(const fs::path& path) {
+  const std::string name = path.filename().string();
+  for (const WeightForm& form : kWeightForms) {
+    if (!name.ends_with(form.ending)) continue;
+    check(is_file(path.parent_path() / "config.json"), "load", "{} needs config.json beside it, which is missing",
+          path.string());
+    return open_hugging_face(path, path.parent_path(), path, form);
+  }
+  throw Error(
+      fmt::format("load: {} is no folder and ends neither in .gguf nor in .safetensors nor in .bin", path.string()));
 }
 
 // A non-null member as `read` has it.
@@ -115,6 +136,11 @@ GenerationDefaults generation_json(const std::string& path) {
 
 }  // namespace
 
+void Checkpoint::unpack() {
+  for (const auto& make_values : unpacking) make_values();
+  unpacking.clear();
+}
+
 size_t Checkpoint::stored_bytes() const {
   size_t bytes = 0;
   for (const StoredTensor& tensor : tensors) bytes += tensor.bytes;
@@ -125,11 +151,8 @@ Checkpoint open_checkpoint(const std::string& model) {
   const fs::path path = resolve_model(model);
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return open_folder(path);
-  const std::string name = path.filename().string();
-  if (name.ends_with(".gguf")) return open_gguf(path.string());
-  if (name.ends_with(".safetensors")) return open_safetensors(path, false);
-  if (name.ends_with(".safetensors.index.json")) return open_safetensors(path, true);
-  throw Error(fmt::format("load: {} is no folder and ends neither in .gguf nor in .safetensors", path.string()));
+  if (path.extension() == ".gguf") return open_gguf(path.string());
+  return open_file(path);
 }
 
 GenerationDefaults read_generation_defaults(const Checkpoint& checkpoint) {

@@ -1,5 +1,6 @@
 // Finds and opens what `--model` names: a folder or a file in one of the checkpoint forms.
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,14 +19,20 @@ struct Checkpoint {
   ModelConfig config;
   std::vector<StoredTensor> tensors;     // of all shards
   std::shared_ptr<const GgufFile> gguf;  // for GGUF only: its metadata
+  // What makes the values of tensors that are not stored as the library has them (gptq_awq.h); called by `unpack`
+  // before any of them is read.
+  std::vector<std::function<void()>> unpacking;
+
+  void unpack();
 
   // Bytes of all tensors as stored.
   size_t stored_bytes() const;
 };
 
-// `model`: a Hugging Face folder (model.safetensors, or model.safetensors.index.json and its shards; config.json), a
-// .safetensors file with config.json beside it, or a .gguf file. Anything else is looked up by resolve_model first.
-// Throws Error naming each required file that is missing.
+// `model`: a Hugging Face folder (config.json; model.safetensors or pytorch_model.bin, whole or in shards with an
+// index; the first of these where there are several), a .safetensors or .bin file with config.json beside it, or a
+// .gguf file. Anything else is looked up by resolve_model first. Throws Error naming each required file that is
+// missing.
 Checkpoint open_checkpoint(const std::string& model);
 
 // Turns `org/name[@revision]` or `family:size-variant` into a path: looked up in models/, $LATHE_MODELS and the Hugging

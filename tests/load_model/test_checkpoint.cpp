@@ -72,11 +72,13 @@ TEST_CASE("checkpoint: every file that is missing is named") {
   };
   CHECK_THAT(
       refusal().first,
-      ContainsSubstring("lacks config.json and model.safetensors (or model.safetensors.index.json and its shards)"));
+      ContainsSubstring("lacks config.json and model.safetensors (or model.safetensors.index.json and its shards, or "
+                        "pytorch_model.bin"));
   write_file(root.path() / "config.json", kConfig);
   CHECK_THAT(refusal().first, ContainsSubstring("lacks model.safetensors ("));
   write_file(root.path() / "pytorch_model.bin", "x");
-  CHECK_THAT(refusal().second, ContainsSubstring("convert it to safetensors"));
+  CHECK_THAT(refusal().first, ContainsSubstring("neither a zip archive nor begins with the magic number"));
+  fs::remove(root.path() / "pytorch_model.bin");
   write_file(root.path() / "a.gguf", "x");
   CHECK_THAT(refusal().first, ContainsSubstring("magic"));  // the only .gguf is opened
   write_file(root.path() / "b.gguf", "x");
