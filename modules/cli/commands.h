@@ -7,6 +7,7 @@ namespace lathe {
 
 void add_bench(CLI::App& app);
 void add_chat(CLI::App& app);
+void add_convert(CLI::App& app);
 void add_detokenize(CLI::App& app);
 void add_evaluate(CLI::App& app);
 void add_generate(CLI::App& app);

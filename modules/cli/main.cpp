@@ -39,6 +39,7 @@ void declare(CLI::App& app) {
   lathe::add_evaluate(app);
   lathe::add_inspect(app);
   lathe::add_plan(app);
+  lathe::add_convert(app);
   lathe::add_bench(app);
   lathe::add_models(app);
 }

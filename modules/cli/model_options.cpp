@@ -45,15 +45,6 @@ void ModelOptions::declare(CLI::App& command) {
 
 namespace {
 
-std::optional<DType> parse_quantize(const std::string& text) {
-  if (text.empty()) return std::nullopt;
-  for (const DType t :
-       {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k})
-    if (name(t) == text) return t;
-  throw UsageError(
-      fmt::format("--quantize: expected q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k, found \"{}\"", text));
-}
-
 void check_device(const std::string& device) {
   if (device == "cpu") return;
   if (device.starts_with("cuda"))
@@ -62,6 +53,15 @@ void check_device(const std::string& device) {
 }
 
 }  // namespace
+
+std::optional<DType> parse_quantize(const std::string& text) {
+  if (text.empty()) return std::nullopt;
+  for (const DType t :
+       {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k})
+    if (name(t) == text) return t;
+  throw UsageError(
+      fmt::format("--quantize: expected q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k, found \"{}\"", text));
+}
 
 LoadOptions ModelOptions::load_options() const {
   LoadOptions options;

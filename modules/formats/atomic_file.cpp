@@ -16,6 +16,16 @@ namespace lathe {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+// A name beside `target` that no other process and no other object takes.
+std::string temporary_name(const std::string& target) {
+  static std::atomic<int> counter = 0;
+  return fmt::format("{}.{}-{}.partial", target, getpid(), counter++);
+}
+
+}  // namespace
+
 AtomicFile::AtomicFile(const std::string& path) : path_(path), target_(path) {
   std::error_code ignored;
   const fs::file_status status = fs::status(path, ignored);
@@ -29,8 +39,7 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path), target_(path) {
     const fs::path real = fs::weakly_canonical(path, ignored);
     if (!ignored) target_ = real.string();
   }
-  static std::atomic<int> counter = 0;
-  temporary_ = fmt::format("{}.{}-{}.partial", target_, getpid(), counter++);
+  temporary_ = temporary_name(target_);
   file_ = std::fopen(temporary_.c_str(), "wbx");
   if (!file_) {
     const int error = errno;
@@ -59,6 +68,30 @@ void AtomicFile::commit() {
 
 void AtomicFile::fail(const char* what, int error) const {
   throw Error(fmt::format("write: cannot {} {}: {}", what, path_, std::strerror(error)));
+}
+
+AtomicFolder::AtomicFolder(const std::string& target) : target_(target) {
+  while (target_.size() > 1 && target_.back() == '/') target_.pop_back();
+  std::error_code error;
+  if (fs::exists(target_, error) && !(fs::is_directory(target_, error) && fs::is_empty(target_, error)))
+    throw Error(fmt::format("write: {} exists already and is not an empty folder", target),
+                "name another folder, or remove it first");
+  const std::string temporary = temporary_name(target_);
+  fs::create_directory(temporary, error);
+  check(!error, "write", "cannot create the folder {}: {}", target, error.message());
+  temporary_ = temporary;
+}
+
+AtomicFolder::~AtomicFolder() {
+  std::error_code ignored;
+  if (!temporary_.empty()) fs::remove_all(temporary_, ignored);
+}
+
+void AtomicFolder::commit() {
+  std::error_code error;
+  fs::rename(temporary_, target_, error);
+  check(!error, "write", "cannot rename {} to {}: {}", temporary_, target_, error.message());
+  temporary_.clear();
 }
 
 }  // namespace lathe

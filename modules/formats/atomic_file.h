@@ -1,4 +1,4 @@
-// AtomicFile: an output file that is either whole under its name or not there at all.
+// AtomicFile and AtomicFolder: output that is either whole under its name or not there at all.
 #pragma once
 #include <cstddef>
 #include <cstdio>
@@ -29,6 +29,22 @@ class AtomicFile {
   std::string target_;     // what is renamed over: `path_` with symbolic links resolved
   std::string temporary_;  // empty when written directly
   std::FILE* file_ = nullptr;
+};
+
+// The same for a folder of files: they are written into `path()`, a folder of a temporary name beside the target, which
+// `commit` renames. A target that exists and is not empty is an Error: nothing of a user's is overwritten.
+class AtomicFolder {
+ public:
+  explicit AtomicFolder(const std::string& target);
+  ~AtomicFolder();
+  AtomicFolder(const AtomicFolder&) = delete;
+  AtomicFolder& operator=(const AtomicFolder&) = delete;
+
+  const std::string& path() const { return temporary_; }
+  void commit();
+
+ private:
+  std::string target_, temporary_;
 };
 
 }  // namespace lathe

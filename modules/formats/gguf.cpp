@@ -309,6 +309,13 @@ constexpr std::string_view kValueName<std::vector<std::string>> = "an array of s
 
 }  // namespace
 
+std::optional<uint32_t> ggml_type_of(DType dtype) {
+  if (dtype == DType::f64 || dtype == DType::i32) return std::nullopt;
+  const auto found =
+      std::find_if(kGgmlTypes.begin(), kGgmlTypes.end(), [&](const GgmlType& t) { return t.dtype == dtype; });
+  return found == kGgmlTypes.end() ? std::nullopt : std::optional(found->id);
+}
+
 std::shared_ptr<const GgufFile> GgufFile::open(const std::string& path) {
   std::shared_ptr<GgufFile> gguf(new GgufFile);
   gguf->file_ = MappedFile::open(path);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "formats/mapped_file.h"
+#include "formats/outgoing_tensor.h"
 #include "formats/stored_tensor.h"
 
 namespace lathe {
@@ -18,6 +19,9 @@ namespace lathe {
 // arrays are of one type; an array of arrays is refused.
 using GgufValue = std::variant<int64_t, double, bool, std::string, std::vector<int64_t>, std::vector<double>,
                                std::vector<bool>, std::vector<std::string>>;
+
+// The format's number for a type of element; empty for f64 and i32, which are no weights.
+std::optional<uint32_t> ggml_type_of(DType dtype);
 
 class GgufFile {
  public:
@@ -45,5 +49,14 @@ class GgufFile {
   std::map<std::string, GgufValue, std::less<>> metadata_;
   std::vector<StoredTensor> tensors_;
 };
+
+// Metadata in the order of the file.
+using GgufMetadata = std::vector<std::pair<std::string, GgufValue>>;
+
+// Writes version 3 under a temporary name and renames it when whole. The format has more number types than a GgufValue:
+// integers become u32 where they fit, i32 where they are negative, else i64 or u64; other numbers f32; the elements of
+// arrays i32 and f32. These are the types that llama.cpp asks for.
+// Throws Error naming path and key or tensor for what the format cannot hold.
+void write_gguf(const std::string& path, const GgufMetadata& metadata, const std::vector<OutgoingTensor>& tensors);
 
 }  // namespace lathe

@@ -205,7 +205,7 @@ class Report {
 };
 
 // What fills one parameter.
-struct Assignment {
+struct Filling {
   BoundRule bound;
   size_t target = 0;
   std::vector<const StoredTensor*> stored;
@@ -234,12 +234,12 @@ class Loader {
   }
 
   // Checks everything before anything is set.
-  std::vector<Assignment> plan(const std::vector<StoredTensor>& tensors, const std::string& source) {
-    std::vector<Assignment> assignments;
+  std::vector<Filling> plan(const std::vector<StoredTensor>& tensors, const std::string& source) {
+    std::vector<Filling> assignments;
     std::unordered_set<std::string> used;
     Report report;
     for (const NamedParameter& named : parameters_) {
-      Assignment a;
+      Filling a;
       a.bound = bind_rule(
           mapping_, named.name, [&](const std::string& n) -> const Dims& { return dims(n); }, &a.target);
       for (const std::string& name : a.bound.sources) {
@@ -265,8 +265,7 @@ class Loader {
     check(found != dims_.end(), "weight_mapping", "a rule names the parameter {}, which the model lacks", name);
     return found->second;
   }
-  static void check_tensor(const StoredTensor& tensor, const Assignment& a, const Parameter& parameter,
-                           Report& report) {
+  static void check_tensor(const StoredTensor& tensor, const Filling& a, const Parameter& parameter, Report& report) {
     const Dims expected = a.bound.source_dims();
     if (tensor.shape != expected) report.misshapen(tensor, expected);
     if (const char* type = wrong_type(tensor, *a.stored[0], parameter, a.bound.transposed()))
@@ -279,22 +278,15 @@ class Loader {
   std::unordered_map<std::string, const StoredTensor*> by_name_;
 };
 
-// Gives the pages of a parameter's tensors back, unless the parameter still reads them.
-void release_pages(const Assignment& a, const Parameter& parameter) {
-  const bool last = a.target + 1 == a.bound.targets.size();
-  for (const StoredTensor* tensor : a.stored) {
-    const auto* value = parameter.value.defined() ? static_cast<const uint8_t*>(parameter.value.raw()) : nullptr;
-    const std::less<const uint8_t*> before;
-    const bool in_use = value && !before(value, tensor->data) && before(value, tensor->data + tensor->bytes);
-    if (last && !in_use) tensor->file->release(tensor->data, tensor->bytes);
-  }
-}
-
 // One source of a rule, put together from the values of all its targets.
 Tensor disassemble(const BoundRule& bound, size_t source, const std::vector<Tensor>& values) {
+  if (bound.contiguous() && bound.targets.size() == 1) return values[0];
   const Dims row_dims = bound.row_dims();
   const RowForm form(row_dims);
   const DType dtype = values[0].dtype();
+  for (size_t t = 0; t < values.size(); ++t)
+    check(values[t].dtype() == dtype, "to_checkpoint", "{} is {}, the others of its tensor {}", bound.targets[t],
+          name(values[t].dtype()), name(dtype));
   const size_t row_bytes = bytes_of(dtype, form.width);
   Tensor out = Tensor::empty(Shape(row_dims.begin(), row_dims.end()), dtype);
   const int64_t first = static_cast<int64_t>(source) * form.rows;
@@ -317,48 +309,82 @@ Tensor disassemble(const BoundRule& bound, size_t source, const std::vector<Tens
 
 }  // namespace
 
-void load_parameters(const std::vector<NamedParameter>& parameters, const std::vector<StoredTensor>& tensors,
-                     const WeightMapping& mapping, const std::string& source,
-                     const std::function<void(Parameter&)>& loaded) {
-  const std::vector<Assignment> assignments = Loader(parameters, tensors, mapping).plan(tensors, source);
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    Parameter& parameter = *parameters[i].parameter;
-    parameter.value = assemble(assignments[i].bound, assignments[i].target, assignments[i].stored);
-    if (!loaded) continue;
-    loaded(parameter);
-    release_pages(assignments[i], parameter);
+struct ParameterReader::Assignment : Filling {};
+
+ParameterReader::ParameterReader(const std::vector<NamedParameter>& parameters,
+                                 const std::vector<StoredTensor>& tensors, const WeightMapping& mapping,
+                                 const std::string& source) {
+  for (auto& assignment : Loader(parameters, tensors, mapping).plan(tensors, source))
+    assignments_.push_back({std::move(assignment)});
+}
+ParameterReader::~ParameterReader() = default;
+
+DType ParameterReader::dtype(size_t i) const { return *assignments_[i].stored[0]->dtype; }
+
+Tensor ParameterReader::read(size_t i) const {
+  const Assignment& a = assignments_[i];
+  return assemble(a.bound, a.target, a.stored);
+}
+
+void ParameterReader::release(size_t i, const Parameter& parameter) const {
+  const Assignment& a = assignments_[i];
+  const bool last = a.target + 1 == a.bound.targets.size();
+  for (const StoredTensor* tensor : a.stored) {
+    const auto* value = parameter.value.defined() ? static_cast<const uint8_t*>(parameter.value.raw()) : nullptr;
+    const std::less<const uint8_t*> before;
+    const bool in_use = value && !before(value, tensor->data) && before(value, tensor->data + tensor->bytes);
+    if (last && !in_use) tensor->file->release(tensor->data, tensor->bytes);
   }
 }
 
-std::vector<std::pair<std::string, Tensor>> to_checkpoint(const std::vector<std::pair<std::string, Tensor>>& values,
-                                                          const WeightMapping& mapping) {
-  std::unordered_map<std::string, Tensor> by_name;
-  std::unordered_map<std::string, Dims> dims;
-  for (const auto& [name, value] : values) {
-    by_name[name] = value.contiguous() ? value : value.clone();
-    dims[name] = Dims(value.shape().begin(), value.shape().end());
+void load_parameters(const std::vector<NamedParameter>& parameters, const std::vector<StoredTensor>& tensors,
+                     const WeightMapping& mapping, const std::string& source,
+                     const std::function<void(Parameter&)>& loaded) {
+  const ParameterReader reader(parameters, tensors, mapping, source);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    Parameter& parameter = *parameters[i].parameter;
+    parameter.value = reader.read(i);
+    if (!loaded) continue;
+    loaded(parameter);
+    reader.release(i, parameter);
   }
+}
+
+std::vector<CheckpointTensor> checkpoint_tensors(const std::vector<std::pair<std::string, Shape>>& parameters,
+                                                 const WeightMapping& mapping) {
+  std::unordered_map<std::string, Dims> dims;
+  for (const auto& [name, shape] : parameters) dims[name] = Dims(shape.begin(), shape.end());
   const auto dims_of = [&](const std::string& name) -> const Dims& {
     const auto found = dims.find(name);
     check(found != dims.end(), "to_checkpoint", "{} is missing: its checkpoint tensor holds others, too", name);
     return found->second;
   };
-  std::vector<std::pair<std::string, Tensor>> out;
+  std::vector<CheckpointTensor> tensors;
   std::unordered_set<std::string> done;
-  for (const auto& named : values) {
+  for (const auto& named : parameters) {
     size_t target = 0;
-    const BoundRule bound = bind_rule(mapping, named.first, dims_of, &target);
-    if (!done.insert(bound.sources[0]).second) continue;
-    if (bound.contiguous() && bound.targets.size() == 1) {
-      out.emplace_back(bound.sources[0], by_name.at(named.first));
-      continue;
-    }
+    const auto bound = std::make_shared<const BoundRule>(bind_rule(mapping, named.first, dims_of, &target));
+    if (!done.insert(bound->sources[0]).second) continue;
+    for (size_t s = 0; s < bound->sources.size(); ++s)
+      tensors.push_back({bound->sources[s], bound->source_dims(), bound->targets,
+                         [bound, s](const std::vector<Tensor>& values) { return disassemble(*bound, s, values); }});
+  }
+  return tensors;
+}
+
+std::vector<std::pair<std::string, Tensor>> to_checkpoint(const std::vector<std::pair<std::string, Tensor>>& values,
+                                                          const WeightMapping& mapping) {
+  std::unordered_map<std::string, Tensor> by_name;
+  std::vector<std::pair<std::string, Shape>> shapes;
+  for (const auto& [name, value] : values) {
+    by_name[name] = value.contiguous() ? value : value.clone();
+    shapes.emplace_back(name, value.shape());
+  }
+  std::vector<std::pair<std::string, Tensor>> out;
+  for (const CheckpointTensor& tensor : checkpoint_tensors(shapes, mapping)) {
     std::vector<Tensor> parts;
-    for (const std::string& name : bound.targets) parts.push_back(by_name.at(name));
-    for (const Tensor& part : parts)
-      check(part.dtype() == parts[0].dtype(), "to_checkpoint", "{} is {}, the others of its tensor {}", named.first,
-            name(part.dtype()), name(parts[0].dtype()));
-    for (size_t s = 0; s < bound.sources.size(); ++s) out.emplace_back(bound.sources[s], disassemble(bound, s, parts));
+    for (const std::string& name : tensor.parameters) parts.push_back(by_name.at(name));
+    out.emplace_back(tensor.name, tensor.assemble(parts));
   }
   return out;
 }

@@ -153,4 +153,22 @@ void Bpe::tokenize(std::string_view piece, std::vector<int32_t>& ids) const {
                   [this](std::string_view word, std::vector<int32_t>& out) { merge(word, out); });
 }
 
+std::optional<PublishedModel> Bpe::publish() const {
+  if (!options_.continuing_subword_prefix.empty() || !options_.end_of_word_suffix.empty()) return std::nullopt;
+  std::vector<const Rule*> rules;
+  for (const Rule& rule : rules_)
+    if (rule.pair != kEmpty) rules.push_back(&rule);
+  std::sort(rules.begin(), rules.end(), [](const Rule* a, const Rule* b) { return a->rank < b->rank; });
+  PublishedModel model;
+  for (const Rule* rule : rules) {
+    const auto left = static_cast<int32_t>(rule->pair >> 32), right = static_cast<int32_t>(rule->pair & 0xffffffffu);
+    model.merges.push_back(std::string(vocabulary_->text(left)) + " " + std::string(vocabulary_->text(right)));
+    model.results.push_back(rule->id);
+  }
+  model.unknown = options_.unknown;
+  model.byte_fallback = options_.byte_fallback;
+  model.ignore_merges = options_.ignore_merges;
+  return model;
+}
+
 }  // namespace lathe

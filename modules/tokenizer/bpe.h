@@ -48,6 +48,7 @@ class Bpe : public TokenModel {
   Bpe(std::shared_ptr<const Vocabulary> vocabulary, const MergeList& merges, BpeOptions options);
   void tokenize(std::string_view piece, std::vector<int32_t>& ids) const override;
   std::vector<ModelStep> explain(std::string_view piece, std::vector<int32_t>& ids) const override;
+  std::optional<PublishedModel> publish() const override;
   const char* measure() const override { return "rank"; }
 
  private:

@@ -94,7 +94,9 @@ constexpr const char* kAfmoeScripts =
     "\\x{1100}-\\x{11FF}]+";
 constexpr const char* kLines = "[^\\n]+|[\\n]+";
 
-const std::vector<GgufPreTokenizer>& table() {
+}  // namespace
+
+const std::vector<GgufPreTokenizer>& gguf_pre_tokenizers() {
   static const std::vector<GgufPreTokenizer> table = {
       {{"default"}, {"[\\p{P}\\$\\+<=>\\^~\\|]+", kGpt2, "\\p{N}+", "[0-9][0-9][0-9]"}},
       {{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"},
@@ -153,10 +155,15 @@ const std::vector<GgufPreTokenizer>& table() {
 #undef NEARLY_CASED
 #undef SLASHES_AND_SPACES
 
-}  // namespace
+std::unique_ptr<PreTokenizer> make_gguf_pre_tokenizer(const GgufPreTokenizer& known) {
+  std::vector<std::unique_ptr<PreTokenizer>> stages;
+  for (const char* pattern : known.patterns) stages.push_back(make_split(Regex(pattern), SplitBehavior::isolated));
+  stages.push_back(make_byte_level(false, false));
+  return make_sequence(std::move(stages));
+}
 
 const GgufPreTokenizer* find_gguf_pre_tokenizer(std::string_view name) {
-  for (const GgufPreTokenizer& entry : table())
+  for (const GgufPreTokenizer& entry : gguf_pre_tokenizers())
     if (std::find(entry.names.begin(), entry.names.end(), name) != entry.names.end()) return &entry;
   return nullptr;
 }

@@ -3,8 +3,11 @@
 // The patterns are part of the format: a file holds only a name, and what it means is what llama.cpp does for it
 // (src/llama-vocab.cpp, llm_tokenizer_bpe).
 #pragma once
+#include <memory>
 #include <string_view>
 #include <vector>
+
+#include "tokenizer/pre_tokenizer.h"
 
 namespace lathe {
 
@@ -15,6 +18,11 @@ struct GgufPreTokenizer {
   bool add_bos = false;  // where the file does not say
   bool escaped = false;  // spaces become U+2581 and bytes are not spelled as characters, as in the kind `gemma4`
 };
+
+// All that are known.
+const std::vector<GgufPreTokenizer>& gguf_pre_tokenizers();
+// What cuts text as `known` does, byte-level: its patterns, then the bytes spelled as characters.
+std::unique_ptr<PreTokenizer> make_gguf_pre_tokenizer(const GgufPreTokenizer& known);
 
 // Null when the name is not known.
 const GgufPreTokenizer* find_gguf_pre_tokenizer(std::string_view name);

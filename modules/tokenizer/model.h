@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -20,6 +22,15 @@ struct ModelStep {
   double weight = std::numeric_limits<double>::quiet_NaN();  // in the model's `measure`; NaN: none
 };
 
+// A model as other formats hold it.
+struct PublishedModel {
+  std::vector<std::string> merges;  // "left right", by rank
+  std::vector<int32_t> results;     // the token that each of them makes
+  std::vector<float> scores;        // by id; empty for a model by ranks
+  int32_t unknown = -1;
+  bool byte_fallback = false, ignore_merges = false;
+};
+
 class TokenModel {
  public:
   virtual ~TokenModel() = default;
@@ -32,6 +43,8 @@ class TokenModel {
     tokenize(piece, ids);
     return {};
   }
+  // Empty for a model that no other format has.
+  virtual std::optional<PublishedModel> publish() const { return std::nullopt; }
   // What the weights of steps are: "rank", "score", "log probability"; empty where they have none.
   virtual const char* measure() const { return ""; }
 };

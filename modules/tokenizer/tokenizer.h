@@ -88,6 +88,8 @@ class Tokenizer {
   const std::optional<std::string>& chat_template() const;
   const std::map<std::string, std::string>& chat_templates() const;
 
+  // What it is made of: tokenizer_parts.h, internal to modules/tokenizer.
+  const TokenizerParts& parts() const { return *parts_; }
   // "tokenizer.json, BPE", for people.
   const std::string& kind() const;
   // What a person should know about this file: a GGUF without the name of its pre-tokeniser, for instance.

@@ -153,10 +153,7 @@ class GgufVocabulary {
       pre = find_gguf_pre_tokenizer("default");
     }
     if (pre->escaped) return build_escaped();
-    std::vector<std::unique_ptr<PreTokenizer>> stages;
-    for (const char* pattern : pre->patterns) stages.push_back(make_split(Regex(pattern), SplitBehavior::isolated));
-    stages.push_back(make_byte_level(false, false));
-    parts_.pre_tokenizer = make_sequence(std::move(stages));
+    parts_.pre_tokenizer = make_gguf_pre_tokenizer(*pre);
     BpeOptions options;
     options.ignore_merges = pre->ignore_merges;
     options.skip_foreign_merges = true;

@@ -36,6 +36,13 @@ class SentencePieceModel : public TokenModel {
     }
     return steps;
   }
+  std::optional<PublishedModel> publish() const override {
+    if (unigram_) return std::nullopt;
+    PublishedModel model;
+    for (int id = 0; id < processor_->GetPieceSize(); ++id) model.scores.push_back(processor_->GetScore(id));
+    model.unknown = processor_->unk_id();
+    return model;
+  }
   const char* measure() const override { return unigram_ ? "log probability" : "score"; }
 
  private:

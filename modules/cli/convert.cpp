@@ -1,0 +1,56 @@
+// lathe convert: a model in another form.
+#include <fmt/core.h>
+
+#include <memory>
+
+#include "cli/commands.h"
+#include "cli/model_options.h"
+#include "llm/export.h"
+#include "tensor/threads.h"
+
+namespace lathe {
+namespace {
+
+struct Options {
+  std::string model, output, dtype = "auto", quantize, shard_size = "5GB";
+  int threads = 0;
+};
+
+std::optional<DType> stored_dtype(const std::string& name) {
+  switch (parse_compute_dtype(name)) {
+    case ComputeDtype::float32: return DType::f32;
+    case ComputeDtype::bfloat16: return DType::bf16;
+    case ComputeDtype::float16: return DType::f16;
+    case ComputeDtype::automatic: break;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+void add_convert(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("convert", "write a model as a Hugging Face folder or as GGUF");
+  command->add_option("--model", o->model, "folder, file, or name of a model")->required();
+  command->add_option("--output", o->output, "F.gguf, F.safetensors, or a folder that is new or empty")->required();
+  command->add_option("--dtype", o->dtype, "of the weights: auto (as stored), float32, bfloat16 or float16")
+      ->capture_default_str();
+  command->add_option("--quantize", o->quantize,
+                      "matrices of a .gguf file: q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k");
+  command->add_option("--shard-size", o->shard_size, "most bytes of one file of a folder")->capture_default_str();
+  command->add_option("--threads", o->threads, "default: the physical cores that the process may use")
+      ->check(CLI::Range(1, 1024));
+  command->footer("Example: lathe convert --model models/SmolLM2-135M --output SmolLM2-135M-Q8_0.gguf --quantize q8_0");
+  command->callback([o] {
+    if (o->threads > 0) set_threads(o->threads);
+    ExportOptions options;
+    options.dtype = stored_dtype(o->dtype);
+    options.quantize = parse_quantize(o->quantize);
+    options.shard_bytes = parse_size(o->shard_size, "--shard-size");
+    for (const std::string& remark : export_model(o->model, o->output, options))
+      fmt::print(stderr, "lathe: warning: {}\n", remark);
+    fmt::print(stderr, "lathe: wrote {}\n", o->output);
+  });
+}
+
+}  // namespace lathe

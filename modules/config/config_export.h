@@ -1,0 +1,19 @@
+// The way back: a ModelConfig as config.json and as GGUF metadata, by the tables that read them.
+#pragma once
+#include <string>
+
+#include "config/model_config.h"
+#include "formats/gguf.h"
+
+namespace lathe {
+
+// For a checkpoint that brings no config.json (GGUF): what the family's table names, under its names, and nothing else.
+// The text is read again, and an Error names a field that came back with another value: nothing is lost in silence.
+std::string to_config_json(const ModelConfig& config);
+
+// Metadata `general.architecture` and `<architecture>.*`, in the order of the specification. Throws Error for a rope
+// scaling that the format cannot say (dynamic). llama3's factors are a tensor there, `rope_freqs.weight`, which is not
+// made here.
+GgufMetadata to_config_gguf(const ModelConfig& config);
+
+}  // namespace lathe

@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""Holds what `lathe convert` writes against those who read it: transformers, llama.cpp, and Lathe itself.
+
+    scripts/check_export.py [build/lathe] [--only name,name]
+
+Every checkpoint of tests/goldens, and stories260K of ../shared where it is there, is written as a Hugging Face folder (float32, in
+shards, bfloat16, float16) and as GGUF (F32, F16, BF16, Q8_0). transformers must load the folder without a word about keys and compute
+the logits of the original; llama.cpp (llama-cpp-python) must continue five prompts as Lathe does; Lathe must read the same logits back.
+What torch.save makes of the same weights, in both forms and in shards, must give them, too.
+Needs the reference environment; without llama-cpp-python that part is counted as skipped.
+"""
+import argparse, json, os, pathlib, shutil, subprocess, sys, tempfile
+import numpy as np, torch
+import transformers as T
+from safetensors.torch import load_file
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SHARED = pathlib.Path(os.environ.get("LATHE_SHARED", ROOT.parent / "shared"))
+PROMPTS = [[5, 9, 33, 7, 40, 21], [3], [50, 12, 44, 6, 18, 27, 3, 35, 11, 9, 60, 2, 47], [17, 8], [22, 31, 4, 4, 19]]
+NEW_TOKENS = 24
+# What GGUF or the reader there does not have, with the words that Lathe refuses it by; None: the reader has no such model.
+NO_GGUF = {"llama_dynamic": "GGUF has no rope scaling"}
+# A divisor of each frequency is a float32 in GGUF, where config.json has the formula.
+NEARLY_EQUAL = {"llama_tied_llama3_rope": 1e-5}
+# Their weights are drawn four times as wide as a model's and a row is one or two blocks: an error has nothing to cancel against.
+GOLDENS_Q8_0 = 8e-2
+passed = failed = skipped = 0
+
+
+def say(ok, name, what, text):
+    global passed, failed
+    passed, failed = passed + ok, failed + (not ok)
+    print(f"{'ok  ' if ok else 'FAIL'} {name:28} {what:20} {text}", flush=True)
+
+
+class Lathe:
+    def __init__(self, program):
+        self.program = program
+
+    def run(self, *arguments):
+        result = subprocess.run([self.program, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+        if result.returncode:
+            raise RuntimeError(next((l for l in result.stderr.splitlines() if "error" in l), "no message")[:300])
+        return result.stdout
+
+    def logits(self, model, tokens):
+        with tempfile.NamedTemporaryFile(suffix=".npy") as f:
+            self.run("logits", "--model", model, "--tokens", ",".join(map(str, tokens)), "--dtype", "float32", "--output", f.name)
+            return np.load(f.name)
+
+    def greedy(self, model, tokens):
+        out = self.run("generate", "--model", model, "--tokens", ",".join(map(str, tokens)), "--greedy", "--ignore-eos",
+                       "--max-new-tokens", NEW_TOKENS, "--dtype", "float32", "--json")
+        return json.loads(out)["tokens"]
+
+
+def distance(a, b):
+    return float(np.abs(a - b).max() / b.std())
+
+
+def compare(name, what, get, want, bound):
+    try:
+        d = distance(get(), want)
+        say(d <= bound, name, what, f"max difference / spread {d:.1e} (at most {bound:g})")
+    except Exception as error:
+        say(False, name, what, str(error))
+
+
+def reference_logits(folder, tokens):
+    model, info = T.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    words = {k: v for k, v in info.items() if v}
+    with torch.no_grad():
+        return model.eval()(torch.tensor([tokens]), use_cache=False).logits[0].numpy(), words
+
+
+def convert(lathe, source, output, *options):
+    lathe.run("convert", "--model", source, "--output", output, *options)
+    return output
+
+
+def check_pickled(lathe, name, source, work, tokens, want):
+    weights = {n: t for f in source.glob("*.safetensors") if f.name != "expected.safetensors" for n, t in load_file(f).items()}
+    names, half = sorted(weights), len(weights) // 2
+    shards = {"a.bin": names[:half], "b.bin": names[half:]}
+
+    def folder(label):
+        path = work / label
+        path.mkdir()
+        shutil.copy(source / "config.json", path)
+        return path
+
+    for label, zip_form in [("zip", True), ("older", False)]:
+        path = folder(label)
+        torch.save(weights, path / "pytorch_model.bin", _use_new_zipfile_serialization=zip_form)
+        compare(name, f"torch.save, {label}", lambda: lathe.logits(path, tokens), want, 0)
+    path = folder("bin_shards")
+    for shard, inside in shards.items():
+        torch.save({n: torch.nn.Parameter(weights[n], requires_grad=False) for n in inside}, path / shard)
+    index = {"metadata": {}, "weight_map": {n: shard for shard, inside in shards.items() for n in inside}}
+    (path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    compare(name, "torch.save, shards", lambda: lathe.logits(path, tokens), want, 0)
+
+
+def check_folder(lathe, name, source, work, tokens, want):
+    folder = work / "folder"
+    try:
+        convert(lathe, source, folder, "--dtype", "float32")
+        got, words = reference_logits(folder, tokens)
+        expected, _ = reference_logits(source, tokens)
+        d = distance(got, expected)
+        say(not words and d <= 1e-5, name, "transformers", f"logits differ {d:.1e} (at most 1e-5), said about keys: {words or 'nothing'}")
+    except Exception as error:
+        return say(False, name, "transformers", str(error))
+    compare(name, "folder, read back", lambda: lathe.logits(folder, tokens), want, 0)
+    for label, options, bound in [("folder, shards", ["--shard-size", "20KB"], 0), ("folder, bfloat16", ["--dtype", "bfloat16"], 3e-2),
+                                  ("folder, float16", ["--dtype", "float16"], 3e-2)]:
+        compare(name, label, lambda: lathe.logits(convert(lathe, source, work / label.split()[-1], *options), tokens), want, bound)
+
+
+def check_llama_cpp(lathe, name, path, vocabulary):
+    global skipped
+    try:
+        import llama_cpp
+    except ImportError:
+        skipped += 1
+        return print(f"SKIP {name}: no llama-cpp-python")
+    reader = llama_cpp.Llama(str(path), n_ctx=64, type_k=0, type_v=0, n_threads=2, verbose=False, logits_all=True, flash_attn=False)
+    for prompt in PROMPTS:
+        prompt = [t % vocabulary for t in prompt]
+        text, ours, followed, smallest = list(prompt), lathe.greedy(path, prompt), 0, 9e9
+        ok = True
+        for token in ours:
+            reader.reset()
+            reader.eval(text)
+            row = reader.scores[len(text) - 1]
+            second, first = np.partition(row, -2)[-2:]
+            smallest = min(smallest, first - second)
+            if first - second < 0.01:
+                break
+            if int(row.argmax()) != token:
+                ok = False
+                break
+            followed += 1
+            text.append(token)
+        say(ok, name, "llama.cpp", f"{followed} of {len(ours)} tokens followed, smallest margin {smallest:.3f}")
+
+
+def check_gguf(lathe, name, source, work, tokens, want):
+    path = work / "model.gguf"
+    refusal = NO_GGUF.get(name)
+    try:
+        convert(lathe, source, path, "--dtype", "float32")
+    except RuntimeError as error:
+        return say(bool(refusal) and refusal in str(error), name, "GGUF F32", str(error))
+    compare(name, "GGUF F32", lambda: lathe.logits(path, tokens), want, NEARLY_EQUAL.get(name, 0))
+    for label, options, bound in [("F16", ["--dtype", "float16"], 3e-2), ("BF16", ["--dtype", "bfloat16"], 3e-2), ("Q8_0", ["--quantize", "q8_0"], 5e-2 if name == "stories260K" else GOLDENS_Q8_0)]:
+        compare(name, f"GGUF {label}", lambda: lathe.logits(convert(lathe, source, work / f"{label}.gguf", *options), tokens), want, bound)
+    try:
+        back = convert(lathe, path, work / "back")
+        compare(name, "GGUF to folder", lambda: lathe.logits(back, tokens), want, NEARLY_EQUAL.get(name, 0))
+    except RuntimeError as error:
+        say("cannot say" in str(error) or "which no rope_scaling" in str(error), name, "GGUF to folder", str(error))
+    check_llama_cpp(lathe, name, path, want.shape[1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lathe", nargs="?", default="build/lathe")
+    parser.add_argument("--only")
+    arguments = parser.parse_args()
+    T.logging.set_verbosity_error()
+    T.utils.logging.disable_progress_bar()
+    lathe = Lathe(arguments.lathe)
+    cases = {p.parent.name: p.parent for p in sorted((ROOT / "tests" / "goldens").glob("*/config.json"))}
+    if (SHARED / "models/stories260K/hf").is_dir():
+        cases["stories260K"] = SHARED / "models/stories260K/hf"
+    for name, source in cases.items():
+        if arguments.only and name not in arguments.only.split(","):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            tokens = [3 + (i * 17 + 5) % 57 for i in range(20)]
+            want = lathe.logits(source, tokens)
+            check_pickled(lathe, name, source, pathlib.Path(folder), tokens, want)
+            check_folder(lathe, name, source, pathlib.Path(folder), tokens, want)
+            check_gguf(lathe, name, source, pathlib.Path(folder), tokens, want)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(failed > 0)
+
+
+main()

@@ -1,0 +1,62 @@
+// A config written from its fields is read back with the same ones.
+#include "config/config_export.h"
+#include "config/config_families.h"
+#include "tensor/errors.h"
+#include "tests/catch.h"
+
+using namespace lathe;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+const char* const kLlama = R"("architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 64,
+  "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16,
+  "num_key_value_heads": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "eos_token_id": [2, 7])";
+
+const GgufValue* find(const GgufMetadata& metadata, const std::string& key) {
+  for (const auto& [name, value] : metadata)
+    if (name == key) return &value;
+  return nullptr;
+}
+
+}  // namespace
+
+TEST_CASE("config export: config.json says every field again") {
+  // to_config_json reads its text back and compares each field; it throws where one differs.
+  const std::string llama = kLlama;
+  for (const std::string& text :
+       {"{" + llama + "}",
+        "{" + llama + R"(, "rope_theta": 500000.0, "tie_word_embeddings": true, "attention_bias": true})",
+        "{" + llama + R"(, "rope_scaling": {"rope_type": "linear", "factor": 2.0}})",
+        "{" + llama + R"(, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}})",
+        "{" + llama + R"(, "partial_rotary_factor": 0.5, "bos_token_id": null, "torch_dtype": "bfloat16"})",
+        "{" + llama + R"(, "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+          "high_freq_factor": 4.0, "original_max_position_embeddings": 64}})",
+        "{" + llama + R"(, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.1,
+          "original_max_position_embeddings": 64, "truncate": false}})",
+        std::string(R"({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": 64, "n_embd": 64,
+          "n_layer": 2, "n_head": 4, "n_positions": 32, "eos_token_id": null})")}) {
+    INFO(text);
+    const ModelConfig c = parse_config_json(text, "source");
+    CHECK_NOTHROW(to_config_json(c));
+  }
+  ModelConfig c = parse_config_json("{" + llama + "}", "source");
+  c.rope_frequency_factors.assign(8, 2.0f);
+  CHECK_THROWS_WITH(to_config_json(c), ContainsSubstring("a divisor each"));
+  c.rope_frequency_factors.clear();
+  c.layer_window = {0, 16};
+  CHECK_THROWS_WITH(to_config_json(c),
+                    ContainsSubstring("layer_window is [0,16], which config.json of a llama cannot"));
+}
+
+TEST_CASE("config export: GGUF metadata") {
+  const ModelConfig c = parse_config_json("{" + std::string(kLlama) + R"(, "rope_scaling": {"rope_type": "linear",
+    "factor": 2.0}})",
+                                          "source");
+  const GgufMetadata metadata = to_config_gguf(c);
+  CHECK(metadata.front() == std::pair<std::string, GgufValue>("general.architecture", std::string("llama")));
+  CHECK(*find(metadata, "llama.attention.head_count_kv") == GgufValue(int64_t{2}));
+  CHECK(*find(metadata, "llama.attention.layer_norm_rms_epsilon") == GgufValue(1e-6));
+  CHECK(*find(metadata, "llama.rope.scaling.type") == GgufValue(std::string("linear")));
+  CHECK(*find(metadata, "llama.rope.scaling.factor") == GgufValue(2.0));
+}

@@ -1,0 +1,180 @@
+// Writing a model in another form: read back, the logits are the same bits; what is on the way is never half there.
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "formats/gguf.h"
+#include "formats/safetensors.h"
+#include "llm/export.h"
+#include "llm/load.h"
+#include "tests/catch.h"
+#include "tests/support.h"
+
+namespace {
+
+using namespace lathe;
+using namespace lathe::test;
+using Catch::Matchers::ContainsSubstring;
+namespace fs = std::filesystem;
+
+const char* const kGoldens[] = {"gpt2", "llama_untied_gqa", "llama_tied_llama3_rope", "llama_biases_head_dim_yarn"};
+
+std::string golden(const std::string& name) { return (source_dir() / "tests/goldens" / name).string(); }
+
+std::vector<float> logits_of(const std::string& model) {
+  LoadOptions options;
+  options.dtype = ComputeDtype::float32;
+  const LoadedModel loaded = load_model(model, options);
+  CHECK(loaded.warnings.empty());
+  const std::vector<int32_t> tokens = {3, 14, 15, 9, 26, 5, 35, 8, 9, 7};
+  const Tensor l = all_logits(*loaded.model, tokens, DType::f32);
+  return {l.data<float>(), l.data<float>() + l.elements()};
+}
+
+// The largest difference over the spread of `want`.
+double distance(const std::vector<float>& got, const std::vector<float>& want) {
+  REQUIRE(got.size() == want.size());
+  double worst = 0, sum = 0, squares = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    worst = std::max(worst, std::abs(double(got[i]) - want[i]));
+    sum += want[i], squares += double(want[i]) * want[i];
+  }
+  const double n = static_cast<double>(want.size());
+  return worst / std::sqrt(squares / n - sum / n * sum / n);
+}
+
+std::vector<std::string> files_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string refusal(const std::string& model, const std::string& output, const ExportOptions& options = {}) {
+  try {
+    export_model(model, output, options);
+    return {};
+  } catch (const Error& e) {
+    return e.what();
+  }
+}
+
+}  // namespace
+
+TEST_CASE("export: folder, shards, one file and GGUF give the logits back") {
+  for (const char* name : kGoldens) {
+    INFO(name);
+    const TemporaryDirectory root;
+    const std::string out = root.path().string();
+    const std::vector<float> want = logits_of(golden(name));
+    export_model(golden(name), out + "/folder");
+    CHECK(logits_of(out + "/folder") == want);
+    ExportOptions small;
+    small.shard_bytes = 10'000;
+    export_model(golden(name), out + "/shards", small);
+    CHECK(fs::exists(out + "/shards/model.safetensors.index.json"));
+    CHECK(logits_of(out + "/shards") == want);
+    fs::create_directory(out + "/one");
+    export_model(out + "/shards", out + "/one/model.safetensors");
+    CHECK(logits_of(out + "/one/model.safetensors") == want);
+
+    export_model(golden(name), out + "/f32.gguf");
+    // The format holds a divisor for each of llama3's frequencies, rounded to f32.
+    const bool rounded = std::string(name) == "llama_tied_llama3_rope";
+    CHECK(distance(logits_of(out + "/f32.gguf"), want) <= (rounded ? 1e-5 : 0.0));
+    if (!rounded) {
+      export_model(out + "/f32.gguf", out + "/back");
+      CHECK(logits_of(out + "/back") == want);
+    }
+  }
+}
+
+TEST_CASE("export: narrower types stay within what they round") {
+  for (const char* name : kGoldens) {
+    INFO(name);
+    const TemporaryDirectory root;
+    const std::string out = root.path().string();
+    const std::vector<float> want = logits_of(golden(name));
+    for (const DType dtype : {DType::bf16, DType::f16}) {
+      ExportOptions options;
+      options.dtype = dtype;
+      const std::string label(lathe::name(dtype));
+      export_model(golden(name), out + "/" + label, options);
+      CHECK(distance(logits_of(out + "/" + label), want) < 3e-2);
+      export_model(golden(name), out + "/" + label + ".gguf", options);
+      CHECK(distance(logits_of(out + "/" + label + ".gguf"), want) < 3e-2);
+    }
+    // Rows of one block, weights four times as wide as a model's: errors have nothing to cancel against.
+    for (const auto& [format, bound] : {std::pair(DType::q8_0, 8e-2), std::pair(DType::q4_k, 0.7)}) {
+      ExportOptions options;
+      options.quantize = format;
+      const std::string path = out + "/" + std::string(lathe::name(format)) + ".gguf";
+      export_model(golden(name), path, options);
+      CHECK(distance(logits_of(path), want) < bound);
+    }
+  }
+}
+
+TEST_CASE("export: unknown keys, companions and a block format's values survive") {
+  const TemporaryDirectory root;
+  const fs::path source = root.path() / "source";
+  fs::copy(golden("llama_untied_gqa"), source);
+  auto config = nlohmann::ordered_json::parse(read_file(source / "config.json"));
+  config["an_unknown_key"] = {{"with", {1, 2.5, nullptr}}};
+  write_file(source / "config.json", config.dump());
+  write_file(source / "generation_config.json", R"({"temperature": 0.5})");
+  write_file(source / "chat_template.jinja", "{{ messages }}");
+  write_file(source / "notes.txt", "not of the model");
+  const std::string out = (root.path() / "out").string();
+  ExportOptions options;
+  options.dtype = DType::bf16;
+  export_model(source.string(), out, options);
+  CHECK(files_in(out) ==
+        std::vector<std::string>{"chat_template.jinja", "config.json", "generation_config.json", "model.safetensors"});
+  auto written = nlohmann::ordered_json::parse(read_file(out + "/config.json"));
+  CHECK(written["an_unknown_key"] == config["an_unknown_key"]);
+  CHECK(written["torch_dtype"] == "bfloat16");
+  CHECK(files_in(root.path()) == std::vector<std::string>{"out", "source"});
+
+  // Rows of blocks move as they are, from one GGUF file to another and, widened, to a folder.
+  options = {};
+  options.quantize = DType::q8_0;
+  const std::string a = (root.path() / "a.gguf").string(), b = (root.path() / "b.gguf").string();
+  export_model(source.string(), a, options);
+  export_model(a, b);
+  CHECK(read_file(a) == read_file(b));
+  export_model(a, (root.path() / "wide").string());
+  CHECK(logits_of((root.path() / "wide").string()) == logits_of(a));
+}
+
+TEST_CASE("export: what cannot be written is refused, and nothing is left behind") {
+  const TemporaryDirectory root;
+  const std::string out = root.path().string();
+  ExportOptions quantised;
+  quantised.quantize = DType::q8_0;
+  CHECK_THAT(refusal(golden("gpt2"), out + "/x", quantised), ContainsSubstring("safetensors has no type q8_0"));
+  CHECK_THAT(refusal(golden("llama_dynamic"), out + "/x.gguf"),
+             ContainsSubstring("GGUF has no rope scaling \"dynamic\""));
+  CHECK_THAT(refusal(golden("gpt2"), out + "/no/such/x.gguf"), ContainsSubstring("cannot create"));
+  CHECK_THAT(refusal(golden("gpt2"), out + "/no/such/x"), ContainsSubstring("cannot create the folder"));
+  CHECK(files_in(root.path()).empty());
+  fs::create_directory(out + "/full");
+  write_file(out + "/full/mine.txt", "mine");
+  CHECK_THAT(refusal(golden("gpt2"), out + "/full"), ContainsSubstring("is not an empty folder"));
+  CHECK(files_in(out + "/full") == std::vector<std::string>{"mine.txt"});
+  // A damaged source is found before anything is written.
+  fs::copy(golden("gpt2"), out + "/damaged");
+  fs::resize_file(out + "/damaged/model.safetensors", 5000);
+  CHECK_FALSE(refusal(out + "/damaged", out + "/y.gguf").empty());
+  CHECK(files_in(root.path()) == std::vector<std::string>{"damaged", "full"});
+}
+
+TEST_CASE("export: a vocabulary keeps its ids in GGUF") {
+  const auto shared = shared_dir();
+  if (!shared) return skip("needs ../shared/models");
+  const TemporaryDirectory root;
+  const std::string path = (root.path() / "stories.gguf").string();
+  CHECK(export_model((*shared / "models/stories260K/hf").string(), path).empty());
+  const auto file = GgufFile::open(path);
+  CHECK(file->require<std::string>("tokenizer.ggml.model") == "llama");
+  CHECK(file->require<std::vector<std::string>>("tokenizer.ggml.tokens").size() == 512);
+}
