@@ -1,6 +1,7 @@
 // The way back: a ModelConfig as config.json and as GGUF metadata, by the tables that read them.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "config/model_config.h"
 #include "formats/gguf.h"
@@ -15,5 +16,9 @@ std::string to_config_json(const ModelConfig& config);
 // scaling that the format cannot say (dynamic). llama3's factors are a tensor there, `rope_freqs.weight`, which is not
 // made here.
 GgufMetadata to_config_gguf(const ModelConfig& config);
+
+// Holds what a GGUF file is read as against the config that it was written from. Throws Error naming a field that the
+// format of this architecture cannot say; returns remarks on what is lost beyond the trained context alone.
+std::vector<std::string> check_config_gguf(const ModelConfig& config, const ModelConfig& read);
 
 }  // namespace lathe

@@ -229,8 +229,8 @@ std::vector<StoredTensor> read_zip_form(const std::shared_ptr<const MappedFile>&
     const std::string_view name = entry.name;
     if (name.starts_with(folder + "data/")) storages.emplace(name.substr(folder.size() + 5), entry.bytes);
     if (name == folder + "byteorder")
-      check(std::equal(entry.bytes.begin(), entry.bytes.end(), "little", "little" + 6), "pytorch",
-            "{}: its values are big endian, expected little", path);
+      check(std::string_view(reinterpret_cast<const char*>(entry.bytes.data()), entry.bytes.size()) == "little",
+            "pytorch", "{}: its values are big endian, expected little", path);
     check(name != folder + "constants.pkl", "pytorch", "{}: a TorchScript program, expected a state_dict", path);
   }
   return place(read_entries(Pickle(pickle->bytes, allowed_globals(), path), path), storages, file);

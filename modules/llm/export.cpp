@@ -11,6 +11,7 @@
 #include "attention/rope_frequencies.h"
 #include "autograd/convert.h"
 #include "config/config_export.h"
+#include "config/config_families.h"
 #include "formats/atomic_file.h"
 #include "formats/quote.h"
 #include "formats/safetensors.h"
@@ -37,8 +38,10 @@ class Source {
   const ModelConfig& config() const { return loaded_.model->config; }
 
   // The tensors of the form; `dtype_for` chooses what a parameter becomes, by the tensor's name and its stored type.
+  // Norms are written so that a reader who adds `norm_offset` to them has what they are.
   template <class DTypeFor>
-  std::vector<OutgoingTensor> tensors(CheckpointFormat format, const DTypeFor& dtype_for) {
+  std::vector<OutgoingTensor> tensors(CheckpointFormat format, double norm_offset, const DTypeFor& dtype_for) {
+    norm_difference_ = static_cast<float>(config().norm_offset - norm_offset);
     mapping_ = family_of(config()).weight_mapping(config(), format);
     std::vector<std::pair<std::string, Shape>> shapes;
     for (const NamedParameter& p : parameters_) shapes.emplace_back(p.name, p.parameter->shape);
@@ -61,14 +64,23 @@ class Source {
   const std::vector<Tensor>& values(const CheckpointTensor& tensor, DType dtype) {
     if (held_ != tensor.parameters) {
       held_values_.clear();
-      for (const std::string& name : tensor.parameters)
-        held_values_.push_back(convert(reader_.read(number_of_.at(name)), dtype));
+      for (const std::string& name : tensor.parameters) held_values_.push_back(value(number_of_.at(name), dtype));
       held_ = tensor.parameters;
     }
     return held_values_;
   }
 
+  Tensor value(size_t i, DType dtype) const {
+    Tensor stored = reader_.read(i);
+    if (norm_difference_ == 0.0f || parameters_[i].parameter->kind != Parameter::Kind::norm)
+      return convert(stored, dtype);
+    stored = convert(stored, DType::f32).clone();
+    for (int64_t n = 0; n < stored.elements(); ++n) stored.data<float>()[n] += norm_difference_;
+    return convert(stored, dtype);
+  }
+
   LoadedModel loaded_;
+  float norm_difference_ = 0.0f;
   std::vector<NamedParameter> parameters_;
   ParameterReader reader_;
   WeightMapping mapping_;
@@ -105,6 +117,11 @@ void recognise_llama3(ModelConfig& c) {
   c = scaled;
 }
 
+// What a family's Hugging Face files add to the weights of norms.
+double folder_norm_offset(const ModelConfig& c) {
+  return find_config_family(c.architecture, c.model_type, c.source).defaults.norm_offset;
+}
+
 // The model's own config.json with what the export changes, every other key as it was; one written from the
 // configuration where the model brought none.
 std::string config_text(const Source& source, DType dtype) {
@@ -112,6 +129,7 @@ std::string config_text(const Source& source, DType dtype) {
   config.dtype = dtype_name(dtype);
   if (source.checkpoint().gguf) {
     recognise_llama3(config);
+    config.norm_offset = folder_norm_offset(config);
     return to_config_json(config);
   }
   const auto file = MappedFile::open((fs::path(source.checkpoint().folder) / "config.json").string());
@@ -180,9 +198,10 @@ void write_weights(const fs::path& folder, std::vector<OutgoingTensor> tensors, 
 std::vector<OutgoingTensor> hugging_face_tensors(Source& source, const ExportOptions& options) {
   check(!options.quantize, "convert", "safetensors has no type {}; block formats go into a .gguf file",
         name(options.quantize.value_or(DType::f32)));
-  return source.tensors(CheckpointFormat::hugging_face, [&](const CheckpointTensor&, const Parameter&, DType stored) {
-    return options.dtype.value_or(is_quantised(stored) ? DType::f32 : stored);
-  });
+  return source.tensors(CheckpointFormat::hugging_face, folder_norm_offset(source.config()),
+                        [&](const CheckpointTensor&, const Parameter&, DType stored) {
+                          return options.dtype.value_or(is_quantised(stored) ? DType::f32 : stored);
+                        });
 }
 
 std::vector<std::string> write_folder(Source& source, const std::string& output, const ExportOptions& options) {
@@ -231,8 +250,7 @@ DType gguf_dtype(const CheckpointTensor& tensor, const Parameter& parameter, DTy
                  const ExportOptions& options) {
   const bool vector = parameter.kind == Parameter::Kind::norm || parameter.kind == Parameter::Kind::bias;
   if (vector || stored == DType::f64) return DType::f32;
-  const bool kept = tensor.name.starts_with("position_embd") || tensor.name.find("ffn_gate_inp") != std::string::npos;
-  if (kept) return DType::f32;  // llama.cpp looks these up, or routes by them, in f32
+  if (tensor.name.starts_with("position_embd") || parameter.kind == Parameter::Kind::router) return DType::f32;
   const auto blocks = options.quantize ? block_format_for(*options.quantize, tensor.shape.back()) : std::nullopt;
   return blocks.value_or(options.dtype.value_or(stored));
 }
@@ -282,22 +300,47 @@ GgufMetadata gguf_metadata(const Source& source, DType dtype, std::vector<std::s
   return metadata;
 }
 
+// A file under another name beside `output`, which is renamed by `commit` or removed.
+class Draft {
+ public:
+  explicit Draft(const std::string& output) : output_(output), path_(output + ".draft.gguf") {}
+  ~Draft() {
+    std::error_code ignored;
+    fs::remove(path_, ignored);
+  }
+  Draft(const Draft&) = delete;
+  Draft& operator=(const Draft&) = delete;
+  const std::string& path() const { return path_; }
+  void commit() const {
+    std::error_code error;
+    fs::rename(path_, output_, error);
+    check(!error, "write", "cannot rename {} to {}: {}", path_, output_, error.message());
+  }
+
+ private:
+  std::string output_, path_;
+};
+
 std::vector<std::string> write_gguf_file(Source& source, const std::string& output, const ExportOptions& options) {
   std::vector<OutgoingTensor> tensors = source.tensors(
-      CheckpointFormat::gguf, [&](const CheckpointTensor& tensor, const Parameter& parameter, DType stored) {
+      CheckpointFormat::gguf, 0.0, [&](const CheckpointTensor& tensor, const Parameter& parameter, DType stored) {
         return gguf_dtype(tensor, parameter, stored, options);
       });
   const DType dtype = most_common(tensors);
   add_rope_factors(tensors, source.config());
   std::vector<std::string> remarks;
   const GgufMetadata metadata = gguf_metadata(source, dtype, remarks);
-  write_gguf(output, metadata, tensors);
-  const auto is_none = [](const auto& entry) {
-    return entry.first == "tokenizer.ggml.model" && entry.second == GgufValue(std::string("none"));
-  };
-  if (source.checkpoint().gguf || std::any_of(metadata.begin(), metadata.end(), is_none)) return remarks;
-  const std::string text = vocabulary_difference(source.checkpoint().folder, output);
-  if (!text.empty()) remarks.push_back("the vocabulary as GGUF has it reads this text as other ids: " + quote(text));
+  // Read again before it has its name: what the format cannot say must not be lost in silence.
+  const Draft draft(output);
+  write_gguf(draft.path(), metadata, tensors);
+  const auto more = check_config_gguf(source.config(), read_config_gguf(*GgufFile::open(draft.path())));
+  remarks.insert(remarks.end(), more.begin(), more.end());
+  const auto none = std::pair<std::string, GgufValue>("tokenizer.ggml.model", std::string("none"));
+  if (!source.checkpoint().gguf && std::find(metadata.begin(), metadata.end(), none) == metadata.end()) {
+    const std::string text = vocabulary_difference(source.checkpoint().folder, draft.path());
+    if (!text.empty()) remarks.push_back("the vocabulary as GGUF has it reads this text as other ids: " + quote(text));
+  }
+  draft.commit();
   return remarks;
 }
 

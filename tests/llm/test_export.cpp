@@ -1,6 +1,8 @@
 // Writing a model in another form: read back, the logits are the same bits; what is on the way is never half there.
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
@@ -16,7 +18,20 @@ using namespace lathe::test;
 using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
-const char* const kGoldens[] = {"gpt2", "llama_untied_gqa", "llama_tied_llama3_rope", "llama_biases_head_dim_yarn"};
+const char* const kGoldens[] = {"gpt2",
+                                "llama_untied_gqa",
+                                "llama_tied_llama3_rope",
+                                "llama_biases_head_dim_yarn",
+                                "mixtral",
+                                "mixtral_fused",
+                                "qwen2_windowed_layers",
+                                "qwen3_untied",
+                                "gpt_neox",
+                                "gpt_neox_serial",
+                                "falcon_7b",
+                                "falcon_40b",
+                                "mpt",
+                                "olmo2"};
 
 std::string golden(const std::string& name) { return (source_dir() / "tests/goldens" / name).string(); }
 
@@ -89,7 +104,7 @@ TEST_CASE("export: folder, shards, one file and GGUF give the logits back") {
 }
 
 TEST_CASE("export: narrower types stay within what they round") {
-  for (const char* name : kGoldens) {
+  for (const char* name : std::span(kGoldens).first<4>()) {
     INFO(name);
     const TemporaryDirectory root;
     const std::string out = root.path().string();
@@ -141,7 +156,14 @@ TEST_CASE("export: unknown keys, companions and a block format's values survive"
   const std::string a = (root.path() / "a.gguf").string(), b = (root.path() / "b.gguf").string();
   export_model(source.string(), a, options);
   export_model(a, b);
-  CHECK(read_file(a) == read_file(b));
+  const auto first = GgufFile::open(a), second = GgufFile::open(b);
+  CHECK((first->metadata() == second->metadata()));
+  REQUIRE(first->tensors().size() == second->tensors().size());
+  for (size_t i = 0; i < first->tensors().size(); ++i) {
+    const StoredTensor &x = first->tensors()[i], &y = second->tensors()[i];
+    CHECK(x.name == y.name);
+    CHECK((x.bytes == y.bytes && std::memcmp(x.data, y.data, x.bytes) == 0));
+  }
   export_model(a, (root.path() / "wide").string());
   CHECK(logits_of((root.path() / "wide").string()) == logits_of(a));
 }

@@ -1,5 +1,6 @@
 // The forms in which models are published: each golden is rewritten into each of its family's, and into every
 // container, and must give the same logits bit for bit. A form of another family is one row of `kForms`.
+#include <cstring>
 #include <functional>
 #include <nlohmann/json.hpp>
 
@@ -33,6 +34,8 @@ struct Form {
   }
 };
 
+std::string bytes_of_tensor(const Tensor& t) { return {static_cast<const char*>(t.raw()), t.bytes()}; }
+
 void add_prefix(Form& form, const std::string& prefix) {
   for (auto& [name, tensor] : form.tensors)
     if (name != "lm_head.weight") name = prefix + name;
@@ -48,6 +51,54 @@ void round_matrices(Form& form, bool store) {
     const Tensor rounded = convert(tensor, DType::bf16);
     tensor = store ? rounded : convert(rounded, DType::f32);
   }
+}
+
+// The config that Falcon was first published with: other names for the class, its type and its sizes.
+void former_falcon(Form& form, bool decoder_of_40b) {
+  json& c = form.config;
+  c["architectures"] = {"RWForCausalLM"};
+  c["model_type"] = decoder_of_40b ? "RefinedWeb" : "RefinedWebModel";
+  const std::pair<const char*, const char*> names[] = {{"num_hidden_layers", "n_layer"},
+                                                       {"num_attention_heads", "n_head"}};
+  for (const auto& [name, former] : names) c[former] = c[name], c.erase(name);
+  if (decoder_of_40b) {
+    c["n_head_kv"] = c["num_kv_heads"];
+    c.erase("multi_query");
+  }
+  for (const char* name : {"num_kv_heads", "new_decoder_architecture", "num_ln_in_parallel_attn", "ffn_hidden_size",
+                           "rope_parameters", "max_position_embeddings", "activation"})
+    c.erase(name);
+}
+
+// All experts of a layer in two tensors, as transformers 5 holds them in memory.
+void fuse_experts(Form& form) {
+  const int64_t experts = form.config.at("num_local_experts");
+  NamedTensors kept;
+  for (auto& [name, tensor] : form.tensors)
+    if (name.find(".experts.") == std::string::npos) kept.emplace_back(name, tensor);
+  for (int layer = 0; layer < form.config.at("num_hidden_layers").get<int>(); ++layer) {
+    const std::string block = "model.layers." + std::to_string(layer) + ".";
+    std::string gate_up, down;
+    Shape narrow, wide;
+    for (int64_t e = 0; e < experts; ++e) {
+      const auto expert = [&](const char* name) {
+        return *form.find(block + "block_sparse_moe.experts." + std::to_string(e) + "." + name + ".weight");
+      };
+      for (const char* name : {"w1", "w3"}) gate_up += bytes_of_tensor(expert(name));
+      down += bytes_of_tensor(expert("w2"));
+      narrow = expert("w1").shape(), wide = expert("w2").shape();
+    }
+    const auto add = [&](const char* name, Shape shape, const std::string& bytes) {
+      Tensor tensor = Tensor::empty(shape);
+      std::memcpy(tensor.raw(), bytes.data(), bytes.size());
+      kept.emplace_back(block + "mlp.experts." + name, tensor);
+    };
+    add("gate_up_proj", {experts, 2 * narrow[0], narrow[1]}, gate_up);
+    add("down_proj", {experts, wide[0], wide[1]}, down);
+  }
+  for (auto& [name, tensor] : kept)
+    if (const size_t at = name.find("block_sparse_moe.gate"); at != name.npos) name.replace(at, 21, "mlp.gate");
+  form.tensors = std::move(kept);
 }
 
 struct Row {
@@ -74,6 +125,17 @@ const Row kForms[] = {
     {"llama_untied_gqa", "called tied, the head there and different",
      [](Form& f) { f.config["tie_word_embeddings"] = true; }},
     {"llama_tied_llama3_rope", "the bare model, without model.", [](Form& f) { remove_prefix(f, "model."); }},
+    {"gpt_neox", "Pythia's, with attention.bias, masked_bias and rotary_emb.inv_freq",
+     [](Form& f) {
+       f.add_for_each_layer("gpt_neox.layers.", ".attention.bias", Tensor::zeros({1, 1, 4, 4}));
+       f.add_for_each_layer("gpt_neox.layers.", ".attention.masked_bias", Tensor::zeros({1}));
+       f.add_for_each_layer("gpt_neox.layers.", ".attention.rotary_emb.inv_freq", Tensor::zeros({1}));
+     }},
+    {"falcon_7b", "RWForCausalLM, RefinedWebModel", [](Form& f) { former_falcon(f, false); }},
+    {"falcon_rw", "RWForCausalLM, RefinedWebModel, with ALiBi", [](Form& f) { former_falcon(f, false); }},
+    {"falcon_40b", "RWForCausalLM, RefinedWeb, with n_head_kv", [](Form& f) { former_falcon(f, true); }},
+    {"mixtral", "per expert", [](Form&) {}},
+    {"mixtral", "experts fused", fuse_experts},
     {"llama_untied_gqa", "bf16 with f32 norms", [](Form& f) { round_matrices(f, true); },
      [](Form& f) { round_matrices(f, false); }},
 };
@@ -88,8 +150,6 @@ Form read(const std::string& golden) {
 }
 
 // --- containers
-
-std::string bytes_of_tensor(const Tensor& t) { return {static_cast<const char*>(t.raw()), t.bytes()}; }
 
 // What torch.save makes of the tensors from `begin` to `end`. One element type is asked of the older form here.
 std::string saved(const Form& form, size_t begin, size_t end, bool zip) {
