@@ -85,6 +85,7 @@ check-long: test lint asan tsan fuzz test-model  ## everything, speeds too, in a
 	@scripts/check_demo.py $(BUILD)/lathe --timed
 	@. scripts/reference.sh && scripts/check_tokenizers.py $(BUILD)/lathe --long && scripts/check_evaluation.py $(BUILD)/lathe --long
 	@. scripts/reference.sh && scripts/check_long_context.py $(BUILD)/lathe
+	@. scripts/reference.sh && scripts/check_export.py $(BUILD)/lathe
 
 install: build  ## bin/lathe, liblathe, headers and the CMake package into PREFIX
 	@cmake --install $(BUILD) --prefix $(PREFIX) >/dev/null
