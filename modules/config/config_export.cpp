@@ -197,7 +197,7 @@ std::string to_config_json(const ModelConfig& c) {
   if (!c.bos_token_id) root["bos_token_id"] = nullptr;
   for (const char* key : {"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor"}) root.erase(key);
   if (rope && c.uses_rope()) add_rope(root, c);
-  const std::string text = root.dump(2) + "\n";
+  std::string text = root.dump(2) + "\n";
   const ModelConfig read = parse_config_json(text, c.source);
   for (const NamedField& field : config_fields()) check_same(c, read, field, "config.json");
   return text;
