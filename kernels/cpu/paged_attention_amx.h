@@ -3,8 +3,8 @@
 // A tile is 16 query rows of one key-value head. It meets a segment of 256 keys in products of 16 rows x 32 components
 // x 16 keys, then of 16 rows x 32 keys x 16 components. Queries and exponentials are rounded to bf16; sums, maxima and
 // merges are those of the tiles of f32 (paged_attention_tiles.h). No row enters another's sums, and the few of a single
-// decoded token take the steps of a tile with vectors (amx.h says what they are): so a row has the same bits in whatever
-// company. That reads pages as they lie, and decodes after 4,096 tokens 1.19 times as fast as tiles do.
+// decoded token take the steps of a tile with vectors (amx.h says what they are): so a row has the same bits in
+// whatever company. That reads pages as they lie, and decodes after 4,096 tokens 1.19 times as fast as tiles do.
 //
 // What a row may not see has the weight zero, and zero is not enough where a value is not finite. Values that no row of
 // a block sees are read as zeros; where one that only some see is not finite, the rows go one by one.
