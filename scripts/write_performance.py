@@ -49,9 +49,9 @@ def measure_models(program, threads):
         made = subprocess.run([sys.executable, ROOT / "scripts" / "make_float16_model.py", DEMO, FLOAT16], capture_output=True)
         if made.returncode:
             log(f"{FLOAT16.name} is left out: the Python package gguf, which makes it, is not here (make reference has it)")
-    runs = [("Q4_1", DEMO, ["--kv-cache-dtype", "float16"]), ("Q4_1, q8_0 cache", DEMO, ["--kv-cache-dtype", "q8_0"])]
+    runs = [("Q4_1", DEMO, []), ("Q4_1, q8_0 cache", DEMO, ["--kv-cache-dtype", "q8_0"])]
     if FLOAT16.exists():
-        runs.insert(1, ("F16", FLOAT16, ["--kv-cache-dtype", "float16"]))
+        runs.insert(1, ("F16", FLOAT16, []))
     contexts = {name: [lathe_bench(program, threads, model, prompt, *more) for prompt in CONTEXTS] for name, model, more in runs}
     batches = {name: [lathe_bench(program, threads, model, 128, "--batch", batch) | {"batch": batch} for batch in BATCHES]
                for name, model, _ in runs[:len(runs) - 1]}
@@ -208,7 +208,7 @@ adding what lies in registers and the first-level cache (a product and its sum a
 
 ## A whole model
 
-`lathe bench` on SmolLM2-135M-Instruct, {new_tokens} tokens decoded after a prompt, `--dtype auto`, a 16-bit cache unless said: tokens per second,
+`lathe bench` on SmolLM2-135M-Instruct, {new_tokens} tokens decoded after a prompt, `--dtype auto`, the default cache of 16 bits unless said: tokens per second,
 and the peak resident memory in MiB. Weights: {weights}.
 
 {contexts}

@@ -56,12 +56,13 @@ struct LinearKernels {
   void (*multiply)(const LinearTask& task, int64_t group0, int64_t group1, int64_t token0, int64_t token1);
 };
 
-// By Arithmetic. Both halves give the same bits; `many` serves from `many_tokens` on.
+// By Arithmetic. Both halves give the same bits; `many` serves beyond `few_tokens`.
 struct LinearTable {
   LinearKernels few[3], many[3];
-  int64_t many_tokens;
+  int64_t few_tokens[3];
   const LinearKernels& of(Arithmetic arithmetic, int64_t tokens) const {
-    return (tokens < many_tokens ? few : many)[static_cast<int>(arithmetic)];
+    const int i = static_cast<int>(arithmetic);
+    return tokens <= few_tokens[i] ? few[i] : many[i];
   }
 };
 

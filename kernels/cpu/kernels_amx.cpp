@@ -12,10 +12,12 @@ namespace {
 Kernels with_amx(Kernels table) {
   using Tiles = AmxTiles<Avx512Amx>;
   LinearTable& linear = table.linear;
-  linear.few[static_cast<int>(Arithmetic::bf16)] = Tiles::kFewBf16;
-  linear.many[static_cast<int>(Arithmetic::bf16)] = Tiles::kBf16;
-  linear.many[static_cast<int>(Arithmetic::int8)] = Tiles::kInt8;
-  linear.many_tokens = Tiles::kFewTokens + 1;
+  const int bf16 = static_cast<int>(Arithmetic::bf16), int8 = static_cast<int>(Arithmetic::int8);
+  linear.few[bf16] = Tiles::kFewBf16;
+  linear.many[bf16] = Tiles::kBf16;
+  linear.few_tokens[bf16] = Tiles::kFewTokensBf16;
+  linear.many[int8] = Tiles::kInt8;
+  linear.few_tokens[int8] = Tiles::kFewTokensInt8;
   table.attention.bf16 = AmxAttention<Avx512Amx>::kKernels;
   table.attention.bf16_head_dim = AmxAttention<Avx512Amx>::kHeadDim;
   table.peaks.bf16 = table.peaks.integers = Tiles::peak;

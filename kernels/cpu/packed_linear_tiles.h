@@ -564,7 +564,7 @@ struct LinearTiles {
                                        S::kMultipliesBf16 ? pack_pairs : pack_floats<true>, multiply<Arithmetic::bf16>};
   static constexpr LinearKernels kInt8{S::kIntegerTokens, kBlockColumns + sizeof(TokenBlock), pack_integers,
                                        multiply<Arithmetic::int8>};
-  static constexpr LinearTable kTable{{kF32, kBf16, kInt8}, {kF32, kBf16, kInt8}, 1};
+  static constexpr LinearTable kTable{{kF32, kBf16, kInt8}, {kF32, kBf16, kInt8}, {}};
 };
 
 }  // namespace lathe::cpu
