@@ -150,6 +150,7 @@ CASES = {
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
         rope_parameters=dict(full_attention=dict(rope_type="linear", factor=4.0, rope_theta=1000000.0), sliding_attention=dict(rope_type="default", rope_theta=1000.0)))),
     "olmo2": lambda: T.Olmo2ForCausalLM(T.Olmo2Config(**COMMON, **SIZES, num_key_value_heads=2, rope_parameters=dict(rope_type="default", rope_theta=500000.0))),
+    "phi3": lambda: model("Phi3", rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.75)),
     "qwen": lambda: qwen(64),
     "qwen_beyond_context": lambda: qwen(16),
 }

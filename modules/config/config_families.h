@@ -93,6 +93,8 @@ struct ConfigFamily {
 };
 
 const std::vector<ConfigFamily>& config_families();
+// One more: of a family whose file in llm/ describes it whole. Before anything is read, and from one thread.
+void add_config_family(ConfigFamily family);
 // By architecture, by model_type where that is empty. Throws Error that lists the known ones.
 const ConfigFamily& find_config_family(const std::string& architecture, const std::string& model_type,
                                        const std::string& source);

@@ -5,6 +5,17 @@
 #include "llm/families.h"
 
 namespace lathe {
+namespace {
+
+// config/ lies below this folder and cannot ask. What the families' own files say of configurations is handed down when
+// the library is loaded, before anything can be read.
+[[maybe_unused]] const bool handed_down = [] {
+  for (const ModelFamily& family : model_families())
+    if (family.config) add_config_family(family.config());
+  return true;
+}();
+
+}  // namespace
 
 const std::vector<ModelFamily>& model_families() {
   static const std::vector<ModelFamily> families = {
@@ -81,6 +92,14 @@ const std::vector<ModelFamily>& model_families() {
        {"completion", "chat"},
        make_qwen1,
        qwen1_weight_mapping},
+      {"phi3",
+       {"Phi3ForCausalLM"},
+       {"phi3"},
+       {"Phi-3", "Phi-3.5 mini", "Phi-4"},
+       {"completion", "chat"},
+       make_llama,
+       phi3_weight_mapping,
+       phi3_config},
   };
   return families;
 }

@@ -9,6 +9,8 @@
 
 namespace lathe {
 
+struct ConfigFamily;
+
 struct ModelFamily {
   std::string name;                        // "llama"
   std::vector<std::string> architectures;  // class names in config.json
@@ -17,6 +19,8 @@ struct ModelFamily {
   std::vector<std::string> capabilities;   // "completion", "chat"
   std::unique_ptr<CausalLM> (*make)(const ModelConfig& config);
   WeightMapping (*weight_mapping)(const ModelConfig& config, CheckpointFormat format);
+  // How its configurations are read, where the family's own file says it; null: modules/config/families does.
+  ConfigFamily (*config)() = nullptr;
 };
 
 const std::vector<ModelFamily>& model_families();

@@ -109,6 +109,9 @@ TEST_CASE("every published size has its published number of parameters") {
       {"qwen/7b", 7721324544},
       {"qwen/14b", 14167290880},
       {"qwen/72b", 72287920128},
+      {"phi3/3-mini-4k", 3821079552},
+      {"phi3/3-medium-4k", 13960238080},
+      {"phi3/4-14b", 14659507200},
   };
   size_t found = 0;
   for (const auto& folder : std::filesystem::directory_iterator(test::source_dir() / "configs"))
