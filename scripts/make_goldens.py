@@ -154,8 +154,12 @@ CASES = {
     "qwen": lambda: qwen(64),
     "qwen_beyond_context": lambda: qwen(16),
 }
-SAVERS = {"qwen": save_qwen, "qwen_beyond_context": save_qwen}  # without a class of their own in transformers
-LOADERS = {"qwen": load_qwen, "qwen_beyond_context": load_qwen}
+# Without a class of their own in transformers.
+SAVERS = {"qwen": save_qwen, "qwen_beyond_context": save_qwen}
+LOADERS = {
+    "qwen": load_qwen,
+    "qwen_beyond_context": load_qwen,
+}
 # rope_theta + rope_scaling, torch_dtype
 OLD_SPELLING = {"llama_untied_gqa", "llama_biases_head_dim_yarn", "mistral_window_head_dim", "mixtral", "qwen3_moe_plain_layer"}
 FUSED = {"mixtral_fused"}  # all experts of a layer in two tensors, as transformers 5 holds them
