@@ -58,9 +58,9 @@ format:  ## clang-format every source in place
 	$(need) lint
 	@git ls-files '*.h' '*.cpp' | xargs clang-format -i
 
-reference:  ## the Python environment of the reference (.venv-reference); the goldens computed anew and compared
+reference: build  ## the Python environment of the reference (.venv-reference); goldens computed anew; every family compared, into docs/reference.md
 	$(need) reference
-	@. scripts/reference.sh && python scripts/make_goldens.py --check
+	@. scripts/reference.sh && python scripts/make_goldens.py --check && python scripts/write_reference.py --lathe $(BUILD)/lathe
 
 asan:  ## every test under the address and undefined-behaviour sanitizers
 	$(need) build test
