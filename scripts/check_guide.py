@@ -12,7 +12,7 @@ import argparse, os, pathlib, re, shutil, subprocess, sys, tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GUIDE = ROOT / "docs" / "adding_a_model.md"
-BLOCK = re.compile(r'^```(\w+)(?: ([^\s"]+))?(?: after "(.*)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r'^```(\w+)(?: ([^\s"]+))?(?: after "([^"\n]*)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
 def copy_tree(to):
