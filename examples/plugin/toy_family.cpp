@@ -27,9 +27,11 @@ WeightMapping toy_weight_mapping(const ModelConfig&, CheckpointFormat format) {
 }
 
 // config.json is spelled as Llama's.
+ConfigFamily toy_config() { return {"toy", {"ToyForCausalLM"}, llama_defaults(2048), with_llama({})}; }
+
 void register_toy() {
-  register_family({"toy", {"ToyForCausalLM"}, llama_defaults(2048), with_llama({})},
-                  {"toy", {"ToyForCausalLM"}, {"toy"}, {"Toy"}, {"completion"}, make_toy, toy_weight_mapping});
+  register_family(
+      {"toy", {"ToyForCausalLM"}, {"toy"}, {"Toy"}, {"completion"}, make_toy, toy_weight_mapping, toy_config});
 }
 
 }  // namespace

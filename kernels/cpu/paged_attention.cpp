@@ -12,7 +12,7 @@
 //   prefill of 512          81 GFLOP/s                93 GFLOP/s                92 GFLOP/s
 //   512 after 1536          108 GFLOP/s               116 GFLOP/s               114 GFLOP/s
 //   512 after 7680          109 GFLOP/s               122 GFLOP/s               119 GFLOP/s
-// A bf16 cache in AMX tiles: prefill of 8,192 tokens 1.7 times as fast as f16, decoding 0.86 (docs/log.md).
+// A bf16 cache in AMX tiles: prefill of 8,192 tokens 1.7 times as fast as f16, decoding 0.95 (docs/log.md).
 // In turns with it, tiles that read f16 pages one by one, 48 rows in a block: 76, 103 and 106 GFLOP/s.
 #include "kernels/paged_attention.h"
 

@@ -2,8 +2,9 @@
 //
 // A tile is 16 query rows of one key-value head. It meets a segment of 256 keys in products of 16 rows x 32 components
 // x 16 keys, then of 16 rows x 32 keys x 16 components. Queries and exponentials are rounded to bf16; sums, maxima and
-// merges are those of the tiles of f32 (paged_attention_tiles.h). Few rows (decoding) and many take the same steps, and
-// no row enters another's sums: so a row has the same bits in whatever company.
+// merges are those of the tiles of f32 (paged_attention_tiles.h). No row enters another's sums, and the few of a single
+// decoded token take the steps of a tile with vectors (amx.h says what they are): so a row has the same bits in
+// whatever company. That reads pages as they lie, and decodes after 4,096 tokens 1.19 times as fast as tiles do.
 //
 // What a row may not see has the weight zero, and zero is not enough where a value is not finite. Values that no row of
 // a block sees are read as zeros; where one that only some see is not finite, the rows go one by one.
@@ -24,8 +25,9 @@ struct AmxAttention {
   static constexpr int64_t kTileBytes = kRows * kDepth * 2;
   static constexpr int64_t kHeadDim = 512;  // widest head
   static constexpr int kKeyTiles = kSegmentTokens / kDepth;
-  static constexpr int kQuad = 4;   // rows whose exponentials are taken side by side
-  static constexpr int kAhead = 4;  // pages between what is read and what is fetched
+  static constexpr int kFewRows = 6;  // up to here vectors are faster
+  static constexpr int kQuad = 4;     // rows whose exponentials are taken side by side
+  static constexpr int kAhead = 4;    // pages between what is read and what is fetched
 
   static constexpr int64_t depths(int64_t head_dim) { return (head_dim + kDepth - 1) / kDepth; }
 
@@ -251,6 +253,135 @@ struct AmxAttention {
     return true;
   }
 
+  // ---- few rows that see the same keys: the steps of a tile, spelt with vectors ----
+
+  // A chain of fused multiply-adds over even components, or keys, and one over odd ones.
+  struct Chains {
+    Floats even = S::zero(), odd = S::zero();
+    LATHE_INLINE Floats added_to(Floats sum) const { return sum + (even + odd); }
+  };
+
+  // q: [row][components] rounded, in f32. Pages [page, page + kCount) of those before `end`.
+  template <int kActive, int kCount>
+  static LATHE_INLINE void score_pages(const Block& block, const float* q, int page, int end) {
+    const View view{block.source, block.pages};
+    const int64_t head_dim = block.source.head_dim;
+    const uint16_t *keys[kCount], *next[kCount], *values[kCount];
+    LATHE_FOR(p, kCount) {
+      keys[p] = view.keys(page + p);
+      next[p] = page + kCount + p < end ? view.keys(page + kCount + p) : keys[p];
+      values[p] = view.values(page + p);
+    }
+    for (int64_t begin = 0; begin < head_dim; begin += kDepth) {
+      const int64_t stop = begin + kDepth < head_dim ? begin + kDepth : head_dim;
+      Chains chains[kActive][kCount];
+      for (int64_t d = begin; d < stop; d += 2) {
+        LATHE_FOR(p, kCount) {
+          __builtin_prefetch(next[p] + d * kPageTokens);
+          __builtin_prefetch(values[p] + d * kPageTokens);
+          const Floats even = S::load_bf16(keys[p] + d * kPageTokens);
+          LATHE_FOR(m, kActive) { chains[m][p].even = S::fma(even, S::set1(q[m * kHeadDim + d]), chains[m][p].even); }
+        }
+        if (d + 1 == stop) break;
+        LATHE_FOR(p, kCount) {
+          const Floats odd = S::load_bf16(keys[p] + (d + 1) * kPageTokens);
+          LATHE_FOR(m, kActive) { chains[m][p].odd = S::fma(odd, S::set1(q[m * kHeadDim + d + 1]), chains[m][p].odd); }
+        }
+      }
+      LATHE_FOR(m, kActive) {
+        LATHE_FOR(p, kCount) {
+          float* scores = block.scores + m * kSegmentTokens + (page + p) * kPageTokens;
+          S::store(scores, chains[m][p].added_to(begin == 0 ? S::zero() : S::load(scores)));
+        }
+      }
+    }
+  }
+  // kCount vectors of components, from d on, of the weighted values.
+  template <int kActive, int kCount>
+  static LATHE_INLINE void weigh_columns(const Block& block, int64_t d, bool merge) {
+    const View view{block.source, block.pages};
+    const int64_t head_dim = block.source.head_dim, left = head_dim - d;
+    const int lanes = left < 16 ? static_cast<int>(left) : 16;
+    Floats sum[kActive][kCount];
+    LATHE_FOR(m, kActive) {
+      LATHE_FOR(c, kCount) { sum[m][c] = S::zero(); }
+    }
+    for (int begin = block.begin(); begin < block.end(); begin += kDepth) {
+      const int from = begin < block.first ? block.first : begin;
+      const int to = begin + kDepth < block.last ? begin + kDepth : block.last;
+      Chains chains[kActive][kCount];
+      const auto add = [&]<bool kOdd>(int key) __attribute__((always_inline)) {
+        const uint16_t* values = view.values(key / kPageTokens) + key % kPageTokens * head_dim + d;
+        LATHE_FOR(c, kCount) {
+          const Floats value = kCount > 1 || lanes == 16 ? S::load_bf16(values + c * 16) : load_short(values, lanes);
+          LATHE_FOR(m, kActive) {
+            Floats& chain = kOdd ? chains[m][c].odd : chains[m][c].even;
+            chain = S::fma(value, S::set1(block.scores[m * kSegmentTokens + key]), chain);
+          }
+        }
+      };
+      int key = from;
+      if (key % 2 != 0 && key < to) add.template operator()<true>(key++);
+      for (; key + 2 <= to; key += 2) {
+        add.template operator()<false>(key);
+        add.template operator()<true>(key + 1);
+      }
+      if (key < to) add.template operator()<false>(key);
+      LATHE_FOR(m, kActive) {
+        LATHE_FOR(c, kCount) { sum[m][c] = chains[m][c].added_to(sum[m][c]); }
+      }
+    }
+    LATHE_FOR(m, kActive) {
+      LATHE_FOR(c, kCount) {
+        Vector::put(block.tiles[0].out[m], d + c * 16, head_dim, block.keep[m], block.add[m], sum[m][c], merge);
+      }
+    }
+  }
+  static LATHE_INLINE Floats load_short(const uint16_t* p, int lanes) {
+    alignas(64) uint16_t all[16] = {};
+    __builtin_memcpy(all, p, static_cast<size_t>(2 * lanes));
+    return S::load_bf16(all);
+  }
+
+  template <int kActive>
+  static void attend_few(Block& block, bool merge) {
+    constexpr int kPages = kActive <= 3 ? 4 : 2;
+    alignas(64) float q[kActive * kHeadDim];
+    const int64_t head_dim = block.source.head_dim;
+    for (int m = 0; m < kActive; ++m)
+      for (int64_t d = 0; d < head_dim; d += 16) {
+        uint16_t rounded[16];
+        S::store_rounded_bf16(
+            rounded, S::load_partial(block.tiles[0].q[m] + d, head_dim - d < 16 ? static_cast<int>(head_dim - d) : 16));
+        S::store(q + m * kHeadDim + d, S::load_bf16(rounded));
+      }
+    const unsigned int before = S::ignore_subnormals();
+    const int end = (block.last + kPageTokens - 1) / kPageTokens;
+    int page = block.first / kPageTokens;
+    for (; page + kPages <= end; page += kPages) score_pages<kActive, kPages>(block, q, page, end);
+    for (; page < end; ++page) score_pages<kActive, 1>(block, q, page, end);
+    S::restore(before);
+    normalise(block, merge);
+    for (int m = 0; m < kActive; ++m)  // the weights as f32, from the last on, in place
+      for (int key = block.end() - kPageTokens; key >= block.begin(); key -= kPageTokens) {
+        float* weights = block.scores + m * kSegmentTokens;
+        S::store(weights + key, S::load_bf16(reinterpret_cast<const uint16_t*>(weights) + key));
+      }
+    S::ignore_subnormals();
+    int64_t d = 0;
+    for (; d + kDepth <= head_dim; d += kDepth) weigh_columns<kActive, 2>(block, d, merge);
+    for (; d < head_dim; d += 16) weigh_columns<kActive, 1>(block, d, merge);
+    S::restore(before);
+  }
+  template <int kActive = kFewRows>
+  static void with_few(Block& block, bool merge) {
+    if constexpr (kActive > 1)
+      if (block.rows() < kActive) return with_few<kActive - 1>(block, merge);
+    attend_few<kActive>(block, merge);
+  }
+
+  // ---- a segment ----
+
   static void attend(Block& block, int64_t segment, bool merge) {
     const int rows = block.rows();
     block.first = kSegmentTokens;
@@ -264,6 +395,10 @@ struct AmxAttention {
     if (block.first >= block.last) return;
     block.pages = block.source.pages + segment * Vector::kSegmentPages;
     block.segment_start = segment * kSegmentTokens;
+    bool alike = rows <= kFewRows;
+    for (int row = 1; alike && row < rows; ++row)
+      alike = block.from[row] == block.from[0] && block.to[row] == block.to[0];
+    if (alike) return with_few(block, merge);
 
     // The fewer rows, the sooner a product is done.
     const int tile_rows = block.count == 1 ? (rows + kQuad - 1) / kQuad * kQuad : kRows;

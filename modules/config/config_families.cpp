@@ -1,5 +1,5 @@
 // See config_families.h. Defaults and spellings are those of the configuration classes of transformers 4 and 5
-// (configuration_<model_type>.py). A new family is one entry of `config_families`.
+// (configuration_<model_type>.py). A new family hands its entry to `add_config_family`, from its own file.
 #include "config/config_families.h"
 
 #include <algorithm>

@@ -95,7 +95,7 @@ struct ConfigFamily {
 
 // A deque, because references to its entries outlive the arrival of another one.
 const std::deque<ConfigFamily>& config_families();
-// For register_family (llm/registry.h), which checks it.
+// One more: of a family whose file in llm/ or whose plugin describes it whole. Not while another thread reads one.
 void add_config_family(ConfigFamily family);
 // By architecture, by model_type where that is empty. Throws Error that lists the known ones.
 const ConfigFamily& find_config_family(const std::string& architecture, const std::string& model_type,

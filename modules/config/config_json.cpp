@@ -98,7 +98,7 @@ void read_rope_settings(ModelConfig& c, const json& settings, const std::string&
 // One object for the layers that see everything, and one for those with a window, which have a base and no scaling.
 void read_rope_by_layer_type(ModelConfig& c, const json& settings, const std::string& name) {
   const auto object = [&](const char* type) {
-    const JsonValue value(settings.at(type), c.source, name + "." + type);
+    JsonValue value(settings.at(type), c.source, name + "." + type);
     if (!value.raw().is_object()) value.fail("an object or null");
     return value;
   };

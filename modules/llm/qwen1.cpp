@@ -31,7 +31,7 @@ struct QwenAttention : GroupedQueryAttention {
   // log(position) / log(trained), positions counted from 1; 1 within the trained context.
   Tensor position_factors(const Batch& batch, DType dtype) const {
     const int64_t n = batch.tokens_count();
-    const Tensor factors = Tensor::empty({n}, dtype);  // (N)
+    Tensor factors = Tensor::empty({n}, dtype);  // (N)
     for (int64_t i = 0; i < n; ++i) {
       const double position = batch.positions.data<int32_t>()[i] + 1.0;
       const double factor = std::max(1.0, std::log(position) / std::log(static_cast<double>(trained)));

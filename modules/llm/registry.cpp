@@ -9,6 +9,14 @@
 namespace lathe {
 namespace {
 
+// config/ lies below this folder and cannot ask. What the families' own files say of configurations is handed down when
+// the library is loaded, before anything can be read.
+[[maybe_unused]] const bool handed_down = [] {
+  for (const ModelFamily& family : model_families())
+    if (family.config) add_config_family(family.config());
+  return true;
+}();
+
 bool has(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
@@ -94,6 +102,14 @@ std::deque<ModelFamily>& all_families() {
        {"completion", "chat"},
        make_qwen1,
        qwen1_weight_mapping},
+      {"phi3",
+       {"Phi3ForCausalLM"},
+       {"phi3"},
+       {"Phi-3", "Phi-3.5 mini", "Phi-4"},
+       {"completion", "chat"},
+       make_llama,
+       phi3_weight_mapping,
+       phi3_config},
   };
   return families;
 }
@@ -102,12 +118,14 @@ std::deque<ModelFamily>& all_families() {
 
 const std::deque<ModelFamily>& model_families() { return all_families(); }
 
-void register_family(ConfigFamily config, ModelFamily family) {
+void register_family(ModelFamily family) {
   const std::string where = "register: the family " + quote(family.name);
   const auto require = [&](bool condition, const std::string& fact) {
     if (!condition) throw Error(where + fact);
   };
-  require(family.make != nullptr && family.weight_mapping != nullptr, " lacks make or weight_mapping");
+  require(family.make != nullptr && family.weight_mapping != nullptr && family.config != nullptr,
+          " lacks make, weight_mapping or config");
+  ConfigFamily config = family.config();
   require(!family.architectures.empty() && config.architectures == family.architectures,
           fmt::format(" has the architectures {}, its configuration {}, expected the same, at least one",
                       fmt::join(family.architectures, ", "), fmt::join(config.architectures, ", ")));

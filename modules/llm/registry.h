@@ -22,13 +22,15 @@ struct ModelFamily {
   std::vector<std::string> capabilities;
   std::unique_ptr<CausalLM> (*make)(const ModelConfig& config);
   WeightMapping (*weight_mapping)(const ModelConfig& config, CheckpointFormat format);
+  // How its configurations are read, where the family's own file says it; null: modules/config/families does.
+  ConfigFamily (*config)() = nullptr;
 };
 
 const std::deque<ModelFamily>& model_families();
-// Adds a family to those that the library knows, from then on like any other: how its files spell its configuration,
-// and its model. Not while another thread opens a model. Throws Error, and adds nothing, where the two disagree about
-// its names, a function is missing, or a name is taken.
-void register_family(ConfigFamily config, ModelFamily family);
+// Adds a family to those that the library knows, from then on like any other; its `config` must say how its
+// configurations are read. Not while another thread opens a model. Throws Error, and adds nothing, where the two
+// disagree about its names, a function is missing, or a name is taken.
+void register_family(ModelFamily family);
 // The family of config.architecture (or model_type where that is empty). Throws Error that lists the known ones.
 const ModelFamily& family_of(const ModelConfig& config);
 

@@ -114,17 +114,17 @@ TEST_CASE("plugin: what is none is refused by name") {
 TEST_CASE("register_family: what cannot be is refused") {
   const auto make = model_families()[0].make;
   const auto mapping = model_families()[0].weight_mapping;
-  const ConfigFamily config{"new", {"NewForCausalLM"}, {}, {}};
-  const size_t before = model_families().size();
-  CHECK_THROWS_WITH(register_family(config, {"new", {"NewForCausalLM"}, {"new"}, {}, {}, nullptr, mapping}),
-                    ContainsSubstring("'new' lacks make or weight_mapping"));
-  CHECK_THROWS_WITH(register_family(config, {"new", {"OtherForCausalLM"}, {"new"}, {}, {}, make, mapping}),
+  const auto config = [] { return ConfigFamily{"new", {"NewForCausalLM"}, {}, {}}; };
+  const auto taken = [] { return ConfigFamily{"new", {"GPT2LMHeadModel"}, {}, {}}; };
+  const size_t before = model_families().size(), configs_before = config_families().size();
+  CHECK_THROWS_WITH(register_family({"new", {"NewForCausalLM"}, {"new"}, {}, {}, make, mapping, nullptr}),
+                    ContainsSubstring("'new' lacks make, weight_mapping or config"));
+  CHECK_THROWS_WITH(register_family({"new", {"OtherForCausalLM"}, {"new"}, {}, {}, make, mapping, config}),
                     ContainsSubstring("OtherForCausalLM, its configuration NewForCausalLM"));
-  CHECK_THROWS_WITH(register_family(config, {"new", {"NewForCausalLM"}, {"old"}, {}, {}, make, mapping}),
+  CHECK_THROWS_WITH(register_family({"new", {"NewForCausalLM"}, {"old"}, {}, {}, make, mapping, config}),
                     ContainsSubstring("has the model types old, its configuration 'new'"));
-  const ConfigFamily taken{"new", {"GPT2LMHeadModel"}, {}, {}};
-  CHECK_THROWS_WITH(register_family(taken, {"new", {"GPT2LMHeadModel"}, {"new"}, {}, {}, make, mapping}),
+  CHECK_THROWS_WITH(register_family({"new", {"GPT2LMHeadModel"}, {"new"}, {}, {}, make, mapping, taken}),
                     ContainsSubstring("the architecture 'GPT2LMHeadModel' is gpt2's"));
   CHECK(model_families().size() == before);
-  CHECK(config_families().size() == before);
+  CHECK(config_families().size() == configs_before);
 }

@@ -8,7 +8,8 @@ using namespace lathe;
 
 void register_second_llama() {
   ModelFamily family = model_families()[1];
-  register_family({"llama", family.architectures, llama_defaults(2048), with_llama({})}, family);
+  family.config = [] { return ConfigFamily{"llama", {"LlamaForCausalLM"}, llama_defaults(2048), with_llama({})}; };
+  register_family(family);
 }
 
 }  // namespace
