@@ -14,6 +14,7 @@
 #include "common/norm.h"
 #include "llm/decoder.h"
 #include "llm/families.h"
+#include "llm/gguf_names.h"
 #include "tensor/dtype.h"
 
 namespace lathe {
@@ -52,24 +53,6 @@ WeightMapping hugging_face_mapping(const ModelConfig& c) {
       .skip(block + "self_attention.rotary.inv_freq");
 }
 
-// GGUF calls the feed-forward net's norm attn_norm where there are two, and attention's attn_norm_2.
-WeightMapping gguf_mapping(const ModelConfig& c) {
-  const std::string block = "blk.{}.", layer = "model.layers.{}.";
-  WeightMapping m;
-  for (const std::string kind : {"weight", "bias"}) {
-    m.split(block + "attn_qkv." + kind, {layer + "self_attn.q_proj." + kind, layer + "self_attn.k_proj." + kind,
-                                         layer + "self_attn.v_proj." + kind});
-    m.rename(block + "attn_output." + kind, layer + "self_attn.o_proj." + kind);
-    m.rename(block + "ffn_up." + kind, layer + "mlp.up_proj." + kind);
-    m.rename(block + "ffn_down." + kind, layer + "mlp.down_proj." + kind);
-    m.rename(block + (c.shared_parallel_norm ? "attn_norm." : "attn_norm_2.") + kind,
-             layer + "input_layernorm." + kind);
-    m.rename(block + "attn_norm." + kind, layer + "post_attention_layernorm." + kind);
-    m.rename("output_norm." + kind, "model.norm." + kind);
-  }
-  return m.rename("token_embd.weight", "model.embed_tokens.weight").rename("output.weight", "lm_head.weight");
-}
-
 }  // namespace
 
 std::unique_ptr<CausalLM> make_falcon(const ModelConfig& c) {
@@ -80,7 +63,11 @@ std::unique_ptr<CausalLM> make_falcon(const ModelConfig& c) {
 }
 
 WeightMapping falcon_weight_mapping(const ModelConfig& config, CheckpointFormat format) {
-  return format == CheckpointFormat::gguf ? gguf_mapping(config) : hugging_face_mapping(config);
+  if (format == CheckpointFormat::hugging_face) return hugging_face_mapping(config);
+  // The feed-forward net's norm is attn_norm where there are two, and attention's attn_norm_2.
+  WeightMapping m = gguf_mapping_of_fused();
+  rename_in_layers(m, config.shared_parallel_norm ? "attn_norm" : "attn_norm_2", "input_layernorm");
+  return rename_in_layers(m, "attn_norm", "post_attention_layernorm");
 }
 
 }  // namespace lathe

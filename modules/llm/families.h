@@ -14,8 +14,6 @@ WeightMapping gpt2_weight_mapping(const ModelConfig& config, CheckpointFormat fo
 std::unique_ptr<CausalLM> make_llama(const ModelConfig& config);
 WeightMapping llama_weight_mapping(const ModelConfig& config, CheckpointFormat format);
 WeightMapping qwen_weight_mapping(const ModelConfig& config, CheckpointFormat format);
-// GGUF's names of Llama's parameters; `rotated_rows` is the order of the rows of q and k, null where it is the model's.
-WeightMapping llama_gguf_mapping(const RowPermutation& rotated_rows);
 
 std::unique_ptr<CausalLM> make_mixtral(const ModelConfig& config);
 WeightMapping mixtral_weight_mapping(const ModelConfig& config, CheckpointFormat format);

@@ -10,6 +10,7 @@
 #include "common/norm.h"
 #include "llm/decoder.h"
 #include "llm/families.h"
+#include "llm/gguf_names.h"
 
 namespace lathe {
 
@@ -19,30 +20,12 @@ std::unique_ptr<CausalLM> make_gemma3(const ModelConfig& config) {
 
 // Hugging Face names are the model's own.
 WeightMapping gemma3_weight_mapping(const ModelConfig&, CheckpointFormat format) {
-  WeightMapping m;
-  if (format == CheckpointFormat::hugging_face) {
-    m.base_prefix = "model.";
-    return m;
-  }
-  const auto block = [&](const std::string& source, const std::string& target) {
-    m.rename("blk.{}." + source + ".weight", "model.layers.{}." + target + ".weight");
-  };
-  block("attn_norm", "input_layernorm");
-  block("attn_q", "self_attn.q_proj");
-  block("attn_k", "self_attn.k_proj");
-  block("attn_v", "self_attn.v_proj");
-  block("attn_output", "self_attn.o_proj");
-  block("attn_q_norm", "self_attn.q_norm");
-  block("attn_k_norm", "self_attn.k_norm");
-  block("post_attention_norm", "post_attention_layernorm");
-  block("ffn_norm", "pre_feedforward_layernorm");
-  block("ffn_gate", "mlp.gate_proj");
-  block("ffn_up", "mlp.up_proj");
-  block("ffn_down", "mlp.down_proj");
-  block("post_ffw_norm", "post_feedforward_layernorm");
-  return m.rename("token_embd.weight", "model.embed_tokens.weight")
-      .rename("output_norm.weight", "model.norm.weight")
-      .rename("output.weight", "lm_head.weight");
+  if (format == CheckpointFormat::hugging_face) return {.base_prefix = "model."};
+  WeightMapping m = gguf_mapping();
+  rename_in_layers(m, "attn_norm", "input_layernorm");
+  rename_in_layers(m, "post_attention_norm", "post_attention_layernorm");
+  rename_in_layers(m, "ffn_norm", "pre_feedforward_layernorm");
+  return rename_in_layers(m, "post_ffw_norm", "post_feedforward_layernorm");
 }
 
 }  // namespace lathe

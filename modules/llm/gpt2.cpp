@@ -8,6 +8,7 @@
 #include "common/feed_forward_net.h"
 #include "common/norm.h"
 #include "llm/families.h"
+#include "llm/gguf_names.h"
 
 namespace lathe {
 namespace {
@@ -76,30 +77,16 @@ WeightMapping hugging_face_mapping() {
       .skip(prefix + "h.{}.attn.masked_bias");
 }
 
-WeightMapping gguf_mapping() {
-  WeightMapping m;
-  for (const std::string kind : {"weight", "bias"}) {
-    const std::string block = "blk.{}.", layer = "model.layers.{}.";
-    m.split(block + "attn_qkv." + kind, {layer + "self_attn.q_proj." + kind, layer + "self_attn.k_proj." + kind,
-                                         layer + "self_attn.v_proj." + kind});
-    m.rename(block + "attn_output." + kind, layer + "self_attn.o_proj." + kind);
-    m.rename(block + "ffn_up." + kind, layer + "mlp.up_proj." + kind);
-    m.rename(block + "ffn_down." + kind, layer + "mlp.down_proj." + kind);
-    m.rename(block + "attn_norm." + kind, layer + "input_layernorm." + kind);
-    m.rename(block + "ffn_norm." + kind, layer + "post_attention_layernorm." + kind);
-    m.rename("output_norm." + kind, "model.norm." + kind);
-  }
-  return m.rename("token_embd.weight", "model.embed_tokens.weight")
-      .rename("position_embd.weight", "model.embed_positions.weight")
-      .rename("output.weight", "lm_head.weight");
-}
-
 }  // namespace
 
 std::unique_ptr<CausalLM> make_gpt2(const ModelConfig& config) { return std::make_unique<Gpt2>(config); }
 
 WeightMapping gpt2_weight_mapping(const ModelConfig&, CheckpointFormat format) {
-  return format == CheckpointFormat::gguf ? gguf_mapping() : hugging_face_mapping();
+  if (format == CheckpointFormat::hugging_face) return hugging_face_mapping();
+  WeightMapping m = gguf_mapping_of_fused();
+  rename_in_layers(m, "attn_norm", "input_layernorm");
+  rename_in_layers(m, "ffn_norm", "post_attention_layernorm");
+  return m.rename("position_embd.weight", "model.embed_positions.weight");
 }
 
 }  // namespace lathe

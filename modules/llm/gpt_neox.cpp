@@ -9,6 +9,7 @@
 #include "common/norm.h"
 #include "llm/decoder.h"
 #include "llm/families.h"
+#include "llm/gguf_names.h"
 
 namespace lathe {
 namespace {
@@ -36,23 +37,6 @@ WeightMapping hugging_face_mapping(const ModelConfig& c) {
       .skip(block + "attention.rotary_emb.inv_freq");
 }
 
-// GGUF holds the fused rows as all of q, all of k, all of v.
-WeightMapping gguf_mapping() {
-  const std::string block = "blk.{}.", layer = "model.layers.{}.";
-  WeightMapping m;
-  for (const std::string kind : {"weight", "bias"}) {
-    m.split(block + "attn_qkv." + kind, {layer + "self_attn.q_proj." + kind, layer + "self_attn.k_proj." + kind,
-                                         layer + "self_attn.v_proj." + kind});
-    m.rename(block + "attn_output." + kind, layer + "self_attn.o_proj." + kind);
-    m.rename(block + "ffn_up." + kind, layer + "mlp.up_proj." + kind);
-    m.rename(block + "ffn_down." + kind, layer + "mlp.down_proj." + kind);
-    m.rename(block + "attn_norm." + kind, layer + "input_layernorm." + kind);
-    m.rename(block + "ffn_norm." + kind, layer + "post_attention_layernorm." + kind);
-    m.rename("output_norm." + kind, "model.norm." + kind);
-  }
-  return m.rename("token_embd.weight", "model.embed_tokens.weight").rename("output.weight", "lm_head.weight");
-}
-
 }  // namespace
 
 std::unique_ptr<CausalLM> make_gpt_neox(const ModelConfig& c) {
@@ -63,7 +47,10 @@ std::unique_ptr<CausalLM> make_gpt_neox(const ModelConfig& c) {
 }
 
 WeightMapping gpt_neox_weight_mapping(const ModelConfig& config, CheckpointFormat format) {
-  return format == CheckpointFormat::gguf ? gguf_mapping() : hugging_face_mapping(config);
+  if (format == CheckpointFormat::hugging_face) return hugging_face_mapping(config);
+  WeightMapping m = gguf_mapping_of_fused();
+  rename_in_layers(m, "attn_norm", "input_layernorm");
+  return rename_in_layers(m, "ffn_norm", "post_attention_layernorm");
 }
 
 }  // namespace lathe

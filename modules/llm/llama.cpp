@@ -12,6 +12,7 @@
 #include "common/norm.h"
 #include "llm/decoder.h"
 #include "llm/families.h"
+#include "llm/gguf_names.h"
 
 namespace lathe {
 
@@ -19,43 +20,26 @@ std::unique_ptr<CausalLM> make_llama(const ModelConfig& config) {
   return std::make_unique<Decoder<PreNormBlock<RmsNorm, GatedFeedForwardNet>, RmsNorm>>(config);
 }
 
+namespace {
+
+WeightMapping with_norms(WeightMapping gguf) {
+  rename_in_layers(gguf, "attn_norm", "input_layernorm");
+  return rename_in_layers(gguf, "ffn_norm", "post_attention_layernorm").skip("rope_freqs.weight");
+}
+
+}  // namespace
+
 // Hugging Face names are the model's own.
 WeightMapping llama_weight_mapping(const ModelConfig& config, CheckpointFormat format) {
-  if (format == CheckpointFormat::hugging_face) {
-    WeightMapping m;
-    m.base_prefix = "model.";
-    return m.skip("model.layers.{}.self_attn.rotary_emb.inv_freq");
-  }
-  return llama_gguf_mapping(interleaved_rope_rows(config.head_dim));
+  if (format == CheckpointFormat::gguf) return with_norms(gguf_mapping(interleaved_rope_rows(config.head_dim)));
+  WeightMapping m;
+  m.base_prefix = "model.";
+  return m.skip("model.layers.{}.self_attn.rotary_emb.inv_freq");
 }
 
 // GGUF keeps the half-split pairs of Qwen's q and k where it makes neighbours of Llama's.
 WeightMapping qwen_weight_mapping(const ModelConfig& config, CheckpointFormat format) {
-  return format == CheckpointFormat::gguf ? llama_gguf_mapping(nullptr) : llama_weight_mapping(config, format);
-}
-
-WeightMapping llama_gguf_mapping(const RowPermutation& rotated_rows) {
-  WeightMapping m;
-  for (const char* kind : {"weight", "bias"}) {
-    const auto block = [&](const std::string& source, const std::string& target) -> WeightMapping& {
-      return m.rename("blk.{}." + source + "." + kind, "model.layers.{}." + target + "." + kind);
-    };
-    block("attn_q", "self_attn.q_proj").rows(rotated_rows);
-    block("attn_k", "self_attn.k_proj").rows(rotated_rows);
-    block("attn_v", "self_attn.v_proj");
-    block("attn_output", "self_attn.o_proj");
-    block("ffn_gate", "mlp.gate_proj");
-    block("ffn_up", "mlp.up_proj");
-    block("ffn_down", "mlp.down_proj");
-    block("attn_norm", "input_layernorm");
-    block("attn_q_norm", "self_attn.q_norm");
-    block("attn_k_norm", "self_attn.k_norm");
-    block("ffn_norm", "post_attention_layernorm");
-  }
-  return m.rename("token_embd.weight", "model.embed_tokens.weight")
-      .rename("output_norm.weight", "model.norm.weight")
-      .rename("output.weight", "lm_head.weight")
-      .skip("rope_freqs.weight");
+  return format == CheckpointFormat::gguf ? with_norms(gguf_mapping()) : llama_weight_mapping(config, format);
 }
 
 }  // namespace lathe

@@ -7,6 +7,7 @@
 #include "common/norm.h"
 #include "llm/decoder.h"
 #include "llm/families.h"
+#include "llm/gguf_names.h"
 
 namespace lathe {
 namespace {
@@ -35,23 +36,23 @@ std::unique_ptr<CausalLM> make_mpt(const ModelConfig& config) {
 }
 
 WeightMapping mpt_weight_mapping(const ModelConfig&, CheckpointFormat format) {
-  const bool gguf = format == CheckpointFormat::gguf;
-  const std::string prefix = gguf ? "" : "transformer.", layer = "model.layers.{}.";
+  if (format == CheckpointFormat::gguf) {
+    WeightMapping m = gguf_mapping_of_fused();
+    rename_in_layers(m, "attn_norm", "input_layernorm");
+    return rename_in_layers(m, "ffn_norm", "post_attention_layernorm");
+  }
+  const std::string prefix = "transformer.", block = prefix + "blocks.{}.", layer = "model.layers.{}.";
   WeightMapping m;
   m.base_prefix = prefix;
-  const auto block = [&](const char* hugging_face, const char* in_gguf) {
-    return gguf ? std::string("blk.{}.") + in_gguf + ".weight" : prefix + "blocks.{}." + hugging_face + ".weight";
-  };
-  m.split(block("attn.Wqkv", "attn_qkv"),
+  m.split(block + "attn.Wqkv.weight",
           {layer + "self_attn.q_proj.weight", layer + "self_attn.k_proj.weight", layer + "self_attn.v_proj.weight"});
-  m.rename(block("attn.out_proj", "attn_output"), layer + "self_attn.o_proj.weight");
-  m.rename(block("ffn.up_proj", "ffn_up"), layer + "mlp.up_proj.weight");
-  m.rename(block("ffn.down_proj", "ffn_down"), layer + "mlp.down_proj.weight");
-  m.rename(block("norm_1", "attn_norm"), layer + "input_layernorm.weight");
-  m.rename(block("norm_2", "ffn_norm"), layer + "post_attention_layernorm.weight");
-  if (gguf) m.rename("output.weight", "lm_head.weight");
-  return m.rename(gguf ? "output_norm.weight" : prefix + "norm_f.weight", "model.norm.weight")
-      .rename(gguf ? "token_embd.weight" : prefix + "wte.weight", "model.embed_tokens.weight");
+  return m.rename(block + "attn.out_proj.weight", layer + "self_attn.o_proj.weight")
+      .rename(block + "ffn.up_proj.weight", layer + "mlp.up_proj.weight")
+      .rename(block + "ffn.down_proj.weight", layer + "mlp.down_proj.weight")
+      .rename(block + "norm_1.weight", layer + "input_layernorm.weight")
+      .rename(block + "norm_2.weight", layer + "post_attention_layernorm.weight")
+      .rename(prefix + "norm_f.weight", "model.norm.weight")
+      .rename(prefix + "wte.weight", "model.embed_tokens.weight");
 }
 
 }  // namespace lathe

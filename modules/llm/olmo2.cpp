@@ -7,6 +7,7 @@
 #include "common/norm.h"
 #include "llm/decoder.h"
 #include "llm/families.h"
+#include "llm/gguf_names.h"
 
 namespace lathe {
 namespace {
@@ -42,28 +43,14 @@ std::unique_ptr<CausalLM> make_olmo2(const ModelConfig& config) {
 
 // Hugging Face names are the model's own.
 WeightMapping olmo2_weight_mapping(const ModelConfig&, CheckpointFormat format) {
-  WeightMapping m;
   if (format == CheckpointFormat::hugging_face) {
+    WeightMapping m;
     m.base_prefix = "model.";
     return m.skip("model.layers.{}.self_attn.rotary_emb.inv_freq");
   }
-  const auto block = [&](const std::string& source, const std::string& target) {
-    m.rename("blk.{}." + source + ".weight", "model.layers.{}." + target + ".weight");
-  };
-  block("attn_q", "self_attn.q_proj");
-  block("attn_k", "self_attn.k_proj");
-  block("attn_v", "self_attn.v_proj");
-  block("attn_output", "self_attn.o_proj");
-  block("attn_q_norm", "self_attn.q_norm");
-  block("attn_k_norm", "self_attn.k_norm");
-  block("post_attention_norm", "post_attention_layernorm");
-  block("ffn_gate", "mlp.gate_proj");
-  block("ffn_up", "mlp.up_proj");
-  block("ffn_down", "mlp.down_proj");
-  block("post_ffw_norm", "post_feedforward_layernorm");
-  return m.rename("token_embd.weight", "model.embed_tokens.weight")
-      .rename("output_norm.weight", "model.norm.weight")
-      .rename("output.weight", "lm_head.weight");
+  WeightMapping m = gguf_mapping();
+  rename_in_layers(m, "post_attention_norm", "post_attention_layernorm");
+  return rename_in_layers(m, "post_ffw_norm", "post_feedforward_layernorm");
 }
 
 }  // namespace lathe

@@ -11,6 +11,7 @@
 #include "common/norm.h"
 #include "llm/decoder.h"
 #include "llm/families.h"
+#include "llm/gguf_names.h"
 
 namespace lathe {
 namespace {
@@ -51,28 +52,27 @@ std::unique_ptr<CausalLM> make_qwen1(const ModelConfig& config) {
 }
 
 WeightMapping qwen1_weight_mapping(const ModelConfig&, CheckpointFormat format) {
-  const bool gguf = format == CheckpointFormat::gguf;
-  const std::string prefix = gguf ? "" : "transformer.", layer = "model.layers.{}.";
+  if (format == CheckpointFormat::gguf) {
+    WeightMapping m = gguf_mapping_of_fused();
+    rename_in_layers(m, "attn_norm", "input_layernorm");
+    return rename_in_layers(m, "ffn_norm", "post_attention_layernorm");
+  }
+  const std::string prefix = "transformer.", block = prefix + "h.{}.", layer = "model.layers.{}.";
   WeightMapping m;
   m.base_prefix = prefix;
-  for (const std::string kind : {"weight", "bias"}) {
-    const auto block = [&](const char* hugging_face, const char* in_gguf) {
-      return (gguf ? std::string("blk.{}.") + in_gguf : prefix + "h.{}." + hugging_face) + "." + kind;
-    };
-    m.split(block("attn.c_attn", "attn_qkv"), {layer + "self_attn.q_proj." + kind, layer + "self_attn.k_proj." + kind,
-                                               layer + "self_attn.v_proj." + kind});
-    m.rename(block("attn.c_proj", "attn_output"), layer + "self_attn.o_proj." + kind);
-    m.rename(block("mlp.w2", "ffn_gate"), layer + "mlp.gate_proj." + kind);
-    m.rename(block("mlp.w1", "ffn_up"), layer + "mlp.up_proj." + kind);
-    m.rename(block("mlp.c_proj", "ffn_down"), layer + "mlp.down_proj." + kind);
-    m.rename(block("ln_1", "attn_norm"), layer + "input_layernorm." + kind);
-    m.rename(block("ln_2", "ffn_norm"), layer + "post_attention_layernorm." + kind);
-  }
-  if (gguf) m.rename("output.weight", "lm_head.weight");
-  return m.rename(gguf ? "output_norm.weight" : prefix + "ln_f.weight", "model.norm.weight")
-      .rename(gguf ? "token_embd.weight" : prefix + "wte.weight", "model.embed_tokens.weight")
+  for (const std::string kind : {".weight", ".bias"})
+    m.split(block + "attn.c_attn" + kind,
+            {layer + "self_attn.q_proj" + kind, layer + "self_attn.k_proj" + kind, layer + "self_attn.v_proj" + kind});
+  return m.rename(block + "attn.c_proj.weight", layer + "self_attn.o_proj.weight")
+      .rename(block + "mlp.w2.weight", layer + "mlp.gate_proj.weight")
+      .rename(block + "mlp.w1.weight", layer + "mlp.up_proj.weight")
+      .rename(block + "mlp.c_proj.weight", layer + "mlp.down_proj.weight")
+      .rename(block + "ln_1.weight", layer + "input_layernorm.weight")
+      .rename(block + "ln_2.weight", layer + "post_attention_layernorm.weight")
+      .rename(prefix + "ln_f.weight", "model.norm.weight")
+      .rename(prefix + "wte.weight", "model.embed_tokens.weight")
       .skip(prefix + "rotary_emb.inv_freq")
-      .skip(prefix + "h.{}.attn.masked_bias");
+      .skip(block + "attn.masked_bias");
 }
 
 }  // namespace lathe
