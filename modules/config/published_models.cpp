@@ -184,6 +184,17 @@ const std::vector<PublishedModels>& published_models() {
        "olmo2",
        {"32B"},
        {{"instruct", "allenai/OLMo-2-0325-{size}-Instruct"}, {"base", "allenai/OLMo-2-0325-{size}"}}},
+
+      {"phi3",
+       "phi3",
+       {"mini-4k", "mini-128k", "medium-4k", "medium-128k"},
+       {{"instruct", "microsoft/Phi-3-{size}-instruct"}}},
+      {"phi3.5", "phi3", {"mini"}, {{"instruct", "microsoft/Phi-3.5-{size}-instruct"}}},
+      {"phi4", "phi3", {"14b"}, {{"chat", "microsoft/phi-4"}, {"reasoning", "microsoft/Phi-4-reasoning"}}},
+      {"phi4",
+       "phi3",
+       {"mini"},
+       {{"instruct", "microsoft/Phi-4-{size}-instruct"}, {"reasoning", "microsoft/Phi-4-{size}-reasoning"}}},
   };
   return models;
 }
