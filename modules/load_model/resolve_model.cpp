@@ -135,7 +135,7 @@ std::string advice(const ModelName& n) {
   std::vector<std::string> names;
   for (const PublishedModels& models : published_models()) names.push_back(models.name);
   const std::string& wanted = n.family.empty() ? n.name : n.family;
-  if (const auto nearest = nearest_name(wanted, names); nearest && *nearest != wanted)
+  if (const auto nearest = nearest_name(wanted, names))
     return fmt::format("did you mean {}:{}? lathe models lists the names", *nearest,
                        n.variant.empty() ? "SIZE" : n.variant);
   const std::string folder = n.family.empty() ? n.name : n.family + "-" + n.variant;
