@@ -40,7 +40,8 @@ test: build  ## all tests that take seconds
 	$(call compile,$(BUILD),tests)
 	@scripts/run_tests.sh $(BUILD)
 
-test-model: build reference  ## models, vocabularies, templates and scores beside the reference libraries, live; MODEL=DIR: one checkpoint of yours
+test-model: build  ## models, vocabularies, templates and scores beside the reference libraries, live; MODEL=DIR: one checkpoint of yours
+	$(need) reference
 	@$(if $(MODEL),. scripts/reference.sh && scripts/test_model.py "$(MODEL)" --lathe $(BUILD)/lathe,scripts/acceptance.sh compare text scores)
 
 bench: build  ## kernels and demo model beside the machine's ceilings, into docs/performance.md: for a quiet machine
@@ -80,7 +81,7 @@ fuzz:  ## each fuzzer for SECONDS, from the kept corpus
 	$(call compile,build-fuzz,fuzzers)
 	@scripts/fuzz.sh build-fuzz $(SECONDS)
 
-check-long: test lint asan tsan fuzz test-model  ## everything, speeds too, in about an hour: for a quiet machine
+check-long: test lint asan tsan fuzz reference test-model  ## everything, speeds too, in about an hour: for a quiet machine
 	$(need) demo
 	@scripts/fetch_demo_model.py
 	@scripts/check_demo.py $(BUILD)/lathe --timed
