@@ -1,5 +1,6 @@
 # The front door: every target first installs what it lacks (apt; elsewhere it says what to install), then calls CMake.
 #   make build CXX=clang++        another compiler (BUILD=build-clang keeps both); WERROR=ON makes warnings errors
+#   make test-model MODEL=DIR     a checkpoint of yours beside transformers
 #   make demo QUESTION="..."      make fuzz SECONDS=60      make install PREFIX=/usr/local
 SHELL    := /bin/bash
 BUILD    ?= build
@@ -39,8 +40,9 @@ test: build  ## all tests that take seconds
 	$(call compile,$(BUILD),tests)
 	@scripts/run_tests.sh $(BUILD)
 
-test-model: build reference  ## models, vocabularies, templates and scores beside the reference libraries, live
-	@scripts/acceptance.sh compare text scores
+test-model: build  ## models, vocabularies, templates and scores beside the reference libraries, live; MODEL=DIR: one checkpoint of yours
+	$(need) reference
+	@$(if $(MODEL),. scripts/reference.sh && scripts/test_model.py "$(MODEL)" --lathe $(BUILD)/lathe,scripts/acceptance.sh compare text scores)
 
 bench: build  ## kernels and demo model beside the machine's ceilings, into docs/performance.md: for a quiet machine
 	$(need) demo
@@ -57,9 +59,9 @@ format:  ## clang-format every source in place
 	$(need) lint
 	@git ls-files '*.h' '*.cpp' | xargs clang-format -i
 
-reference:  ## the Python environment of the reference (.venv-reference); the goldens computed anew and compared
+reference: build  ## the Python environment of the reference (.venv-reference); goldens computed anew; every family compared, into docs/reference.md
 	$(need) reference
-	@. scripts/reference.sh && python scripts/make_goldens.py --check
+	@. scripts/reference.sh && python scripts/make_goldens.py --check && python scripts/write_reference.py --lathe $(BUILD)/lathe
 
 asan:  ## every test under the address and undefined-behaviour sanitizers
 	$(need) build test
@@ -79,13 +81,14 @@ fuzz:  ## each fuzzer for SECONDS, from the kept corpus
 	$(call compile,build-fuzz,fuzzers)
 	@scripts/fuzz.sh build-fuzz $(SECONDS)
 
-check-long: test lint asan tsan fuzz test-model  ## everything, speeds too, in about an hour: for a quiet machine
+check-long: test lint asan tsan fuzz reference test-model  ## everything, speeds too, in about an hour: for a quiet machine
 	$(need) demo
 	@scripts/fetch_demo_model.py
 	@scripts/check_demo.py $(BUILD)/lathe --timed
 	@. scripts/reference.sh && scripts/check_tokenizers.py $(BUILD)/lathe --long && scripts/check_evaluation.py $(BUILD)/lathe --long
 	@. scripts/reference.sh && scripts/check_long_context.py $(BUILD)/lathe
 	@. scripts/reference.sh && scripts/check_export.py $(BUILD)/lathe
+	@scripts/check_model.py --all && . scripts/reference.sh && scripts/check_guide.py
 
 install: build  ## bin/lathe, liblathe, headers and the CMake package into PREFIX
 	@cmake --install $(BUILD) --prefix $(PREFIX) >/dev/null

@@ -6,6 +6,7 @@ include(CMakePackageConfigHelpers)
 
 target_include_directories(lathe PUBLIC
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/modules>
+  $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/generated>
   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/lathe>)
 target_compile_features(lathe PUBLIC cxx_std_20)
 
@@ -15,6 +16,7 @@ if(TARGET lathe_cli)
   install(TARGETS lathe_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 install(DIRECTORY modules/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/lathe FILES_MATCHING PATTERN "*.h" PATTERN cli EXCLUDE)
+install(FILES ${PROJECT_BINARY_DIR}/generated/llm/headers_hash.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/lathe/llm)
 install(DIRECTORY kernels DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/lathe FILES_MATCHING PATTERN "*.h")
 
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/lathe)

@@ -2,7 +2,7 @@
 # Holds build/lathe against transformers with the scripts and the models of ../shared, and prints one closing line
 # "N passed, N failed". Each part can be run alone.
 #   usage: acceptance.sh [compare] [real] [demo] [text] [scores] [plan]      (all by default)
-# compare: logits and gradients under every LATHE_CPU there is; real: published weights; demo: what a user sees first;
+# compare: logits and gradients under every LATHE_CPU there is; real: published weights; demo: what a user sees first, and when something is wrong;
 # text: ids and prompts against tokenizers, sentencepiece, mistral-common, Jinja; scores: perplexity and evaluation; plan: planned memory against measured.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -57,6 +57,7 @@ real() {
 demo() {
   scripts/fetch_demo_model.py || { failed=$((failed + 1)); return; }
   check python scripts/check_demo.py "$program"
+  check python scripts/check_troubleshooting.py "$program"
 }
 
 text() {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs a build folder into an empty prefix, then uses what is there as a stranger would: runs bin/lathe, builds
-# tests/package (find_package(lathe)) against it and runs that.   usage: check_package.sh [BUILD_FOLDER]
+# tests/package (find_package(lathe)) and the plugin of examples/plugin against it and runs them.
+#   usage: check_package.sh [BUILD_FOLDER]
 set -uo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build}
@@ -16,5 +17,8 @@ check "the installed program finds its library" env -i "$work/prefix/bin/lathe" 
 check "configure a program of one's own" cmake -S tests/package -B "$work/build" -DCMAKE_PREFIX_PATH="$work/prefix"
 check "build it" cmake --build "$work/build"
 check "run it" "$work/build/consumer"
+check "configure a plugin" cmake -S examples/plugin -B "$work/plugin" -DCMAKE_PREFIX_PATH="$work/prefix"
+check "build it" cmake --build "$work/plugin"
+check "load it" "$work/prefix/bin/lathe" models --plugin "$work/plugin/toy_family.so"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds `lathe plan` against the memory that runs take: within 5% of the measured peak, on models of both families made on the spot.
+"""Holds `lathe plan` against the memory that runs take: within 5% of the measured peak, on Llamas and GPT-2s made on the spot.
 
     check_plan.py PROGRAM
 

@@ -150,11 +150,16 @@ CASES = {
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
         rope_parameters=dict(full_attention=dict(rope_type="linear", factor=4.0, rope_theta=1000000.0), sliding_attention=dict(rope_type="default", rope_theta=1000.0)))),
     "olmo2": lambda: T.Olmo2ForCausalLM(T.Olmo2Config(**COMMON, **SIZES, num_key_value_heads=2, rope_parameters=dict(rope_type="default", rope_theta=500000.0))),
+    "phi3": lambda: model("Phi3", rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.75)),
     "qwen": lambda: qwen(64),
     "qwen_beyond_context": lambda: qwen(16),
 }
-SAVERS = {"qwen": save_qwen, "qwen_beyond_context": save_qwen}  # without a class of their own in transformers
-LOADERS = {"qwen": load_qwen, "qwen_beyond_context": load_qwen}
+# Without a class of their own in transformers.
+SAVERS = {"qwen": save_qwen, "qwen_beyond_context": save_qwen}
+LOADERS = {
+    "qwen": load_qwen,
+    "qwen_beyond_context": load_qwen,
+}
 # rope_theta + rope_scaling, torch_dtype
 OLD_SPELLING = {"llama_untied_gqa", "llama_biases_head_dim_yarn", "mistral_window_head_dim", "mixtral", "qwen3_moe_plain_layer"}
 FUSED = {"mixtral_fused"}  # all experts of a layer in two tensors, as transformers 5 holds them
@@ -292,4 +297,5 @@ def main():
     sys.exit(failed > 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ if [ -f "$recipe" ]; then
 else
   if [ ! -f "$environment/complete" ]; then
     python3 -m venv --clear "$environment" &&
-      "$environment/bin/pip" install -q torch transformers numpy safetensors sentencepiece protobuf gguf mistral-common &&
+      "$environment/bin/pip" install -q torch transformers numpy safetensors sentencepiece protobuf gguf accelerate mistral-common &&
       touch "$environment/complete"
   fi
   . "$environment/bin/activate" &&

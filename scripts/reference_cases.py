@@ -68,6 +68,9 @@ CASES = {
                           rope_parameters=dict(full_attention=rope(1e6, "linear", factor=8.0), sliding_attention=rope(2e4))),
     "olmo2_grouped": case("Olmo2", num_key_value_heads=2, attention_bias=True, rope_parameters=rope(5e5)),
     "olmo2_tied_linear": case("Olmo2", num_key_value_heads=6, tie_word_embeddings=True, rope_parameters=rope(1e4, "linear", factor=3.0)),
+    "phi3_window": case("Phi3", num_key_value_heads=6, sliding_window=7, rope_parameters=rope()),
+    "phi3_longrope": case("Phi3", num_key_value_heads=2, original_max_position_embeddings=24, tie_word_embeddings=True, rope_parameters=rope(
+        1e4, "longrope", partial_rotary_factor=0.75, short_factor=[1.0, 1.1, 1.3], long_factor=[1.0, 2.0, 4.0])),
     # Divisors of the short and of the long texts: 37 + 24 tokens are on one side of the original context in each case.
     "longrope_short": case("Llama", num_key_value_heads=2, rope_parameters=longrope(64)),
     "longrope_long": case("Llama", num_key_value_heads=2, rope_parameters=longrope(24)),

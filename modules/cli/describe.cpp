@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "generate/inference_plan.h"
+
 namespace lathe {
 
 using Json = nlohmann::ordered_json;
@@ -48,6 +50,20 @@ Json memory_json(const ModelConfig& c) {
   return {{"cache_bytes_per_token_f32", cache(DType::f32)},
           {"cache_bytes_per_token_f16", cache(DType::f16)},
           {"activation_bytes_512_tokens", 4 * (512 * width + c.vocab_size)}};
+}
+
+Json requirements_json(const LoadedModel& opened) {
+  PlanRequest request;
+  request.context = std::min(request.step_tokens, opened.model->config.context_limit());
+  request.cache_dtype = opened.cache_dtype;
+  Json json = {{"tokens", request.context}, {"memory_bytes_as_stored", plan_inference(opened, request).peak()}};
+  for (const DType format : {DType::q8_0, DType::q6_k, DType::q4_0}) {
+    if (bytes_of(format, 256) >= bytes_of(opened.weight_dtype, 256)) continue;
+    request.load.quantize = format;
+    request.cache_dtype = cache_dtype_of(format, ComputeDtype::automatic);
+    json[fmt::format("memory_bytes_{}", name(format))] = plan_inference(opened, request).peak();
+  }
+  return json;
 }
 
 Json config_json(const ModelConfig& c) {

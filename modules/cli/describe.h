@@ -2,7 +2,7 @@
 #pragma once
 #include <nlohmann/json.hpp>
 
-#include "llm/causal_lm.h"
+#include "llm/load.h"
 
 namespace lathe {
 
@@ -12,5 +12,8 @@ nlohmann::ordered_json config_json(const ModelConfig& config);
 nlohmann::ordered_json parameters_json(CausalLM& model);
 // Bytes that running takes besides the weights.
 nlohmann::ordered_json memory_json(const ModelConfig& config);
+// Bytes that running one sequence of 512 tokens takes in all, with the weights as they are stored and in smaller
+// formats. `opened`: by open_model or describe_config.
+nlohmann::ordered_json requirements_json(const LoadedModel& opened);
 
 }  // namespace lathe

@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/describe.h"
 #include "cli/model_options.h"
+#include "generate/inference_plan.h"
 
 namespace lathe {
 namespace {
@@ -38,23 +39,29 @@ Json inspect_tensors(const Checkpoint& checkpoint, const WeightMapping& mapping)
   return list;
 }
 
-std::string unsupported(const Checkpoint& checkpoint) {
-  for (const StoredTensor& t : checkpoint.tensors)
-    if (!t.dtype) return fmt::format("no: tensor {} has type {}, which is not read", t.name, t.type_name);
-  return "yes";
+// What `open` gives takes; or, where it throws, why there is nothing to run.
+template <class Open>
+Json requirements(const Open& open) {
+  try {
+    return requirements_json(open());
+  } catch (const Error& e) {
+    return e.what();
+  }
 }
 
 Json inspect_checkpoint(const std::string& path) {
   const Checkpoint checkpoint = open_checkpoint(path);
   const ModelFamily& family = family_of(checkpoint.config);
   const auto model = family.make(checkpoint.config);
+  const Json required = requirements([&] { return open_model(path); });
   Json json = {{"source", checkpoint.path},
                {"format", checkpoint.format == CheckpointFormat::gguf ? "GGUF" : "Hugging Face"},
-               {"supported", unsupported(checkpoint)},
+               {"supported", required.is_string() ? "no: " + required.get<std::string>() : "yes"},
                {"config", config_json(checkpoint.config)},
                {"parameters", parameters_json(*model)},
                {"stored_bytes", checkpoint.stored_bytes()}};
   json["memory"] = memory_json(checkpoint.config);
+  if (required.is_object()) json["requirements"] = required;
   try {
     const auto tokenizer = load_tokenizer(checkpoint);
     json["tokenizer"] = {{"kind", tokenizer->kind()},
@@ -75,7 +82,8 @@ Json inspect_config(const std::string& path) {
           {"config", config_json(config)},
           {"parameters", parameters_json(*model)},
           {"weight_bytes", {{"f32", 4 * count}, {"bf16", 2 * count}}},
-          {"memory", memory_json(config)}};
+          {"memory", memory_json(config)},
+          {"requirements", requirements([&] { return describe_config(config, {}); })}};
 }
 
 void print_text(const Json& json) {

@@ -2,11 +2,13 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <new>
 #include <vector>
 
 #include "cli/commands.h"
+#include "llm/plugin.h"
 #include "tensor/errors.h"
 
 namespace {
@@ -42,6 +44,17 @@ void declare(CLI::App& app) {
   lathe::add_convert(app);
   lathe::add_bench(app);
   lathe::add_models(app);
+  // Families that plugins bring are there before any command runs.
+  app.parse_complete_callback([] {
+    if (const char* list = std::getenv("LATHE_PLUGINS")) lathe::load_plugins(list);
+  });
+  const auto load = [](const std::vector<std::string>& files) {
+    for (const std::string& file : files) lathe::load_plugin(file);
+  };
+  for (CLI::App* command : app.get_subcommands(nullptr))
+    command->add_option_function<std::vector<std::string>>("--plugin", load, "a shared library with families of models")
+        ->allow_extra_args(false)
+        ->type_name("F.so");
 }
 
 }  // namespace

@@ -2,15 +2,20 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <cstring>
 #include <fstream>
+#include <future>
 #include <iostream>
 #include <iterator>
 
+#include "cli/progress.h"
 #include "cli/start_line.h"
+#include "generate/inference_plan.h"
+#include "generate/kv_memory.h"
 #include "tensor/threads.h"
 
 namespace lathe {
@@ -52,6 +57,25 @@ void check_device(const std::string& device) {
   throw UsageError(fmt::format("--device: expected cpu, found \"{}\"", device));
 }
 
+// Reads the weights on a thread of their own. This one shows how far they are where that takes more than a second, and
+// after Ctrl-C ends the load at the next weight.
+LoadedModel load_in_background(LoadedModel opened, const LoadOptions& options) {
+  using namespace std::chrono_literals;
+  LoadProgress load;
+  Progress progress;
+  const std::string path = opened.checkpoint.path;
+  auto loading = std::async(std::launch::async, [&] { return load_weights(std::move(opened), options, &load); });
+  for (int tenths = 0; loading.wait_for(100ms) != std::future_status::ready; ++tenths) {
+    load.interrupted = Progress::interrupted();
+    if (tenths >= 10)
+      progress.show(fmt::format("loading {}: {:.2f} of {:.2f} GB", path, static_cast<double>(load.bytes_read) / 1e9,
+                                static_cast<double>(load.bytes_total) / 1e9));
+  }
+  LoadedModel loaded = loading.get();
+  check(!Progress::interrupted(), "load", "{}: interrupted", path);
+  return loaded;
+}
+
 }  // namespace
 
 std::optional<DType> parse_quantize(const std::string& text) {
@@ -80,7 +104,11 @@ LoadedModel ModelOptions::load(bool trainable) const {
   LoadOptions options = load_options();
   options.trainable = trainable;
   const auto start = std::chrono::steady_clock::now();
-  LoadedModel loaded = load_model(model, options);
+  LoadedModel opened = open_model(model, options);
+  // For the tokens of one step: the engine makes its cache no larger than there is room.
+  const int64_t step = PlanRequest().step_tokens, tokens = std::min(step, opened.model->config.context_limit());
+  check_memory(opened, {tokens, 1, step, cache_dtype(opened), options}, available_memory());
+  LoadedModel loaded = load_in_background(std::move(opened), options);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   for (const std::string& warning : loaded.warnings) fmt::print(stderr, "lathe: warning: {}\n", warning);
   print_start_line(loaded, dtype);

@@ -66,13 +66,8 @@ void PlanReport::suggest() {
     suggestions.push_back(fmt::format("--kv-cache-dtype {}", dtype == DType::f16 ? "float16" : name(dtype)));
     break;
   }
-  smaller = request;
-  for (const DType dtype : {DType::q8_0, DType::q6_k, DType::q5_0, DType::q4_0}) {
-    smaller.load.quantize = dtype;
-    if (bytes_of(dtype, 256) >= bytes_of(opened->weight_dtype, 256) || !fits(smaller)) continue;
-    suggestions.push_back(fmt::format("--quantize {}", name(dtype)));
-    break;
-  }
+  if (const auto format = fitting_format(*opened, request, memory > runtime ? memory - runtime : 0))
+    suggestions.push_back(fmt::format("--quantize {}", name(*format)));
 }
 
 }  // namespace lathe

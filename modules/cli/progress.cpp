@@ -14,13 +14,15 @@ volatile std::sig_atomic_t interrupts = 0;
 }  // namespace
 
 Progress::Progress() : terminal_(isatty(STDERR_FILENO) != 0) {
-  std::signal(SIGINT, [](int) {
+  interrupts = 0;
+  previous_ = std::signal(SIGINT, [](int) {
     interrupts = 1;
     std::signal(SIGINT, SIG_DFL);
   });
 }
 
 Progress::~Progress() {
+  std::signal(SIGINT, previous_);
   if (shown_) std::fputc('\n', stderr);
 }
 

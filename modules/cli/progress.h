@@ -1,4 +1,4 @@
-// What a long measurement shows on standard error while it runs, and Ctrl-C meanwhile.
+// What a long load or measurement shows on standard error while it runs, and Ctrl-C meanwhile.
 #pragma once
 #include <chrono>
 #include <string>
@@ -9,7 +9,7 @@ class Progress {
  public:
   // From here on the first Ctrl-C is remembered; the second ends the program.
   Progress();
-  // Ends the line that is shown.
+  // Ends the line that is shown; Ctrl-C is again what it was before.
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -19,6 +19,7 @@ class Progress {
   static bool interrupted();
 
  private:
+  void (*previous_)(int) = nullptr;
   bool terminal_, shown_ = false;
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };

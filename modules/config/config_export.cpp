@@ -107,8 +107,12 @@ void add_rope(Json& root, const ModelConfig& c) {
     scaling["beta_fast"] = c.rope_beta_fast;
     scaling["beta_slow"] = c.rope_beta_slow;
     scaling["truncate"] = c.rope_truncate;
-    if (c.rope_attention_factor) scaling["attention_factor"] = *c.rope_attention_factor;
   }
+  if (c.rope_scaling == RopeScaling::longrope) {
+    scaling["short_factor"] = c.rope_short_factor;
+    scaling["long_factor"] = c.rope_long_factor;
+  }
+  if (c.rope_attention_factor) scaling["attention_factor"] = *c.rope_attention_factor;
   root["rope_scaling"] = scaling;
 }
 

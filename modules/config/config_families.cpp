@@ -1,5 +1,5 @@
 // See config_families.h. Defaults and spellings are those of the configuration classes of transformers 4 and 5
-// (configuration_<model_type>.py). A new family is one entry of `config_families`.
+// (configuration_<model_type>.py). A new family hands its entry to `add_config_family`, from its own file.
 #include "config/config_families.h"
 
 #include <algorithm>
@@ -221,8 +221,10 @@ void JsonValue::fail(std::string_view expected, const std::string& hint) const {
   throw Error(fmt::format("config: {}: {} is {}, expected {}", source_, key_, quote(value_.dump()), expected), hint);
 }
 
-const std::vector<ConfigFamily>& config_families() {
-  static const std::vector<ConfigFamily> families = {
+namespace {
+
+std::deque<ConfigFamily>& all_families() {
+  static std::deque<ConfigFamily> families = {
       llama(),         gpt2(),         mistral_family(),   mixtral_family(),
       qwen2_family(),  qwen3_family(), qwen3_moe_family(), gpt_neox_family(),
       falcon_family(), mpt_family(),   gemma3_family(),    olmo2_family(),
@@ -230,6 +232,12 @@ const std::vector<ConfigFamily>& config_families() {
   };
   return families;
 }
+
+}  // namespace
+
+const std::deque<ConfigFamily>& config_families() { return all_families(); }
+
+void add_config_family(ConfigFamily family) { all_families().push_back(std::move(family)); }
 
 const ConfigFamily& find_config_family(const std::string& architecture, const std::string& model_type,
                                        const std::string& source) {

@@ -1,5 +1,6 @@
 // What the readers of configurations know of each family: names, what its files leave out, how config.json spells it.
 #pragma once
+#include <deque>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -92,7 +93,10 @@ struct ConfigFamily {
   const std::string& gguf_name() const { return gguf_architecture.empty() ? model_type : gguf_architecture; }
 };
 
-const std::vector<ConfigFamily>& config_families();
+// A deque, because references to its entries outlive the arrival of another one.
+const std::deque<ConfigFamily>& config_families();
+// One more: of a family whose file in llm/ or whose plugin describes it whole. Not while another thread reads one.
+void add_config_family(ConfigFamily family);
 // By architecture, by model_type where that is empty. Throws Error that lists the known ones.
 const ConfigFamily& find_config_family(const std::string& architecture, const std::string& model_type,
                                        const std::string& source);

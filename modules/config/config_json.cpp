@@ -1,4 +1,6 @@
 // config.json, read by the key tables of config_families.cpp.
+#include <algorithm>
+
 #include "config/config_families.h"
 #include "config/model_config.h"
 #include "formats/mapped_file.h"
@@ -149,6 +151,18 @@ std::string architecture_of(const json& root, const std::string& source) {
   return value.raw()[0].get<std::string>();
 }
 
+// The class decides; a type that is another family's means that one of the two is wrong.
+void check_names_agree(const ConfigFamily& family, const std::string& architecture, const std::string& model_type,
+                       const std::string& source) {
+  const auto& former = family.former_model_types;
+  if (model_type.empty() || model_type == family.model_type ||
+      std::find(former.begin(), former.end(), model_type) != former.end())
+    return;
+  throw Error(fmt::format("config: {}: architectures is {}, whose model_type is {}, but model_type is {}", source,
+                          quote(architecture), family.model_type, quote(model_type)),
+              "one of the two is of another model: compare the file with the published one");
+}
+
 }  // namespace
 
 ModelConfig parse_config_json(const std::string& text, const std::string& source) {
@@ -158,6 +172,7 @@ ModelConfig parse_config_json(const std::string& text, const std::string& source
   const std::string model_type =
       has(root, "model_type") ? JsonValue(root.at("model_type"), source, "model_type").text() : std::string{};
   const ConfigFamily& family = find_config_family(architecture, model_type, source);
+  check_names_agree(family, architecture, model_type, source);
 
   ModelConfig c = family.defaults;
   c.source = source;

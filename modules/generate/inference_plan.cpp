@@ -281,6 +281,31 @@ InferencePlan plan_inference(const LoadedModel& opened, const PlanRequest& r) {
   return plan;
 }
 
+std::optional<DType> fitting_format(const LoadedModel& opened, PlanRequest request, size_t memory) {
+  for (const DType format : {DType::q8_0, DType::q6_k, DType::q5_0, DType::q4_0}) {
+    request.load.quantize = format;
+    if (bytes_of(format, 256) < bytes_of(opened.weight_dtype, 256) && plan_inference(opened, request).peak() <= memory)
+      return format;
+  }
+  return std::nullopt;
+}
+
+void check_memory(const LoadedModel& opened, const PlanRequest& request, size_t available) {
+  if (available == 0) return;
+  const bool inference = !request.load.trainable;
+  const size_t needed =
+      inference ? plan_inference(opened, request).peak() : size(2 * kFloat * count_parameters(*opened.model));
+  if (needed <= available) return;
+  const auto megabytes = [](size_t bytes) { return static_cast<double>(bytes) / 1e6; };
+  const auto format = inference ? fitting_format(opened, request, available) : std::nullopt;
+  throw Error(fmt::format("load: {} needs {:.1f} MB of memory for {}, expected at most the {:.1f} MB that are free",
+                          opened.checkpoint.path, megabytes(needed),
+                          inference ? fmt::format("{} tokens", request.context) : "weights in f32 and their gradients",
+                          megabytes(available)),
+              format ? fmt::format("it would fit with --quantize {}", name(*format))
+                     : "a smaller model would fit; lathe plan shows what takes how much");
+}
+
 LoadedModel describe_config(const ModelConfig& config, const LoadOptions& options) {
   const std::map<std::string, DType> dtypes = {
       {"float32", DType::f32}, {"bfloat16", DType::bf16}, {"float16", DType::f16}};

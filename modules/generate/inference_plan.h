@@ -10,6 +10,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "llm/load.h"
 
@@ -44,6 +45,13 @@ struct InferencePlan {
 
 // `opened`: by open_model or describe_config, nothing loaded.
 InferencePlan plan_inference(const LoadedModel& opened, const PlanRequest& request);
+
+// The block format that takes the most, of q8_0 q6_k q5_0 q4_0, with which the plan's peak is at most `memory` bytes;
+// only those that are smaller than the stored weights.
+std::optional<DType> fitting_format(const LoadedModel& opened, PlanRequest request, size_t memory);
+// Throws Error where the request needs more than `available` bytes: both numbers, and what would fit. For weights that
+// the tape can follow, what counts is these in f32 and their gradients. 0 bytes: unknown, and all is well.
+void check_memory(const LoadedModel& opened, const PlanRequest& request, size_t available);
 
 // A model that has no checkpoint yet, as its published files would be: every tensor in the config's dtype. Throws Error
 // where that is none that checkpoints have.

@@ -33,14 +33,27 @@ size_t system_available() {
   return pages > 0 && page_bytes > 0 ? static_cast<size_t>(pages) * static_cast<size_t>(page_bytes) : 0;
 }
 
+// Files that the system has read ahead or keeps for later count as used, and go where memory is wanted.
+size_t reclaimable(const std::string& folder, const std::string& prefix) {
+  std::ifstream file(folder + "memory.stat");
+  size_t sum = 0, bytes = 0;
+  for (std::string name; file >> name >> bytes;)
+    if (name == prefix + "inactive_file" || name == prefix + "active_file") sum += bytes;
+  return sum;
+}
+
 // What a limit leaves, where there is one; control groups of version 2, then 1, as a container sees its own.
 size_t cgroup_available() {
-  constexpr const char* kFiles[][2] = {
-      {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
-      {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}};
-  for (const auto& [limit_file, usage_file] : kFiles)
-    if (const auto limit = number_in(limit_file), usage = number_in(usage_file); limit && usage)
-      return *limit > *usage ? *limit - *usage : 0;
+  struct Version {
+    std::string folder, limit, usage, prefix;
+  };
+  const Version versions[] = {{"/sys/fs/cgroup/", "memory.max", "memory.current", ""},
+                              {"/sys/fs/cgroup/memory/", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"}};
+  for (const Version& v : versions)
+    if (const auto limit = number_in(v.folder + v.limit), usage = number_in(v.folder + v.usage); limit && usage) {
+      const size_t used = *usage - std::min(*usage, reclaimable(v.folder, v.prefix));
+      return *limit > used ? *limit - used : 0;
+    }
   return std::numeric_limits<size_t>::max();
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 
+#include "config/config_families.h"
 #include "llm/causal_lm.h"
 #include "load_model/weight_mapping.h"
 
@@ -39,5 +40,9 @@ WeightMapping olmo2_weight_mapping(const ModelConfig& config, CheckpointFormat f
 
 std::unique_ptr<CausalLM> make_qwen1(const ModelConfig& config);
 WeightMapping qwen1_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+
+// Llama's arithmetic: make_llama.
+WeightMapping phi3_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+ConfigFamily phi3_config();
 
 }  // namespace lathe

@@ -20,7 +20,11 @@ std::unique_ptr<CausalLM> make_gemma3(const ModelConfig& config) {
 
 // Hugging Face names are the model's own.
 WeightMapping gemma3_weight_mapping(const ModelConfig&, CheckpointFormat format) {
-  if (format == CheckpointFormat::hugging_face) return {.base_prefix = "model."};
+  if (format == CheckpointFormat::hugging_face) {
+    WeightMapping m;
+    m.base_prefix = "model.";
+    return m;
+  }
   WeightMapping m = gguf_mapping();
   rename_in_layers(m, "attn_norm", "input_layernorm");
   rename_in_layers(m, "post_attention_norm", "post_attention_layernorm");

@@ -154,19 +154,31 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
   loaded.cache_dtype = cache_dtype_of(loaded.weight_dtype, options.dtype);
 
   loaded.model = family.make(checkpoint.config);
+  // For its report: what comes next may take long, or ask whether the weights fit.
+  const ParameterReader report(named_parameters(*loaded.model), checkpoint.tensors, loaded.mapping, checkpoint.path);
+  return loaded;
+}
+
+LoadedModel load_weights(LoadedModel loaded, const LoadOptions& options, LoadProgress* progress) {
+  Checkpoint& checkpoint = loaded.checkpoint;
+  LoadProgress unseen;
+  LoadProgress& p = progress != nullptr ? *progress : unseen;
+  p.bytes_total = checkpoint.stored_bytes();
+  checkpoint.unpack();
+  const Parameter* head = loaded.model->head().weight;
+  load_parameters(named_parameters(*loaded.model), checkpoint.tensors, loaded.mapping, checkpoint.path,
+                  [&](Parameter& parameter) {
+                    check(!p.interrupted, "load", "{}: interrupted", checkpoint.path);
+                    p.bytes_read += parameter.value.bytes();
+                    prepare(parameter, options, &parameter == head);
+                  });
+  checkpoint.tensors.clear();
+  StoragePool::trim();  // the copies that weights were prepared by, of sizes that running has no use for
   return loaded;
 }
 
 LoadedModel load_model(const std::string& model, const LoadOptions& options) {
-  LoadedModel loaded = open_model(model, options);
-  Checkpoint& checkpoint = loaded.checkpoint;
-  checkpoint.unpack();
-  const Parameter* head = loaded.model->head().weight;
-  load_parameters(named_parameters(*loaded.model), checkpoint.tensors, loaded.mapping, checkpoint.path,
-                  [&](Parameter& p) { prepare(p, options, &p == head); });
-  checkpoint.tensors.clear();
-  StoragePool::trim();  // the copies that weights were prepared by, of sizes that running has no use for
-  return loaded;
+  return load_weights(open_model(model, options), options);
 }
 
 NamedTensors as_stored(const LoadedModel& loaded, const NamedTensors& by_parameter) {

@@ -1,5 +1,6 @@
 // Loading a model whole: checkpoint, family, weights, preparation.
 #pragma once
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -52,12 +53,21 @@ struct WeightPlacement {
 // Of a parameter that the file has as `stored`; `is_head`: whether the output head multiplies by it.
 WeightPlacement placement_of(const Parameter& parameter, DType stored, const LoadOptions& options, bool is_head);
 
+// What other threads see of a load, and how they end it.
+struct LoadProgress {
+  std::atomic<size_t> bytes_read = 0;     // of bytes_total, the checkpoint's
+  std::atomic<size_t> bytes_total = 0;    // 0: not begun
+  std::atomic<bool> interrupted = false;  // set from outside: load_weights throws Error before the next weight
+};
+
 // Everything that loading decides before it reads a weight: the checkpoint with its tensors, the mapping, the head, the
-// model, whose parameters have no value yet.
+// model, whose parameters have no value yet. `model` as on the command line. Throws Error with the one report of
+// missing, unexpected and misshapen tensors. A head that the file lacks is the embedding table; one that a tied config
+// has besides an equal table is skipped, and one that differs from it is used.
 LoadedModel open_model(const std::string& model, const LoadOptions& options = {});
-// `model` as on the command line. Throws Error with the one report of missing, unexpected and misshapen tensors.
-// A head that the file lacks is the embedding table; one that a tied config has besides an equal table is skipped,
-// and one that differs from it is used.
+// Reads and prepares the weights of what open_model returned, with the same options.
+LoadedModel load_weights(LoadedModel opened, const LoadOptions& options, LoadProgress* progress = nullptr);
+// One after the other.
 LoadedModel load_model(const std::string& model, const LoadOptions& options = {});
 
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;

@@ -2,13 +2,28 @@
 
 #include <algorithm>
 
+#include "config/config_families.h"
+#include "formats/quote.h"
 #include "llm/families.h"
 
 namespace lathe {
+namespace {
 
-const std::vector<ModelFamily>& model_families() {
-  static const std::vector<ModelFamily> families = {
-      {"gpt2", {"GPT2LMHeadModel"}, {"gpt2"}, {"GPT-2"}, {"completion"}, make_gpt2, gpt2_weight_mapping},
+// config/ lies below this folder and cannot ask. What the families' own files say of configurations is handed down when
+// the library is loaded, before anything can be read.
+[[maybe_unused]] const bool handed_down = [] {
+  for (const ModelFamily& family : model_families())
+    if (family.config) add_config_family(family.config());
+  return true;
+}();
+
+bool has(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+std::deque<ModelFamily>& all_families() {
+  static std::deque<ModelFamily> families = {
+      {"gpt2", {"GPT2LMHeadModel", "GPT2Model"}, {"gpt2"}, {"GPT-2"}, {"completion"}, make_gpt2, gpt2_weight_mapping},
       {"llama",
        {"LlamaForCausalLM"},
        {"llama"},
@@ -44,12 +59,18 @@ const std::vector<ModelFamily>& model_families() {
        {"completion", "chat"},
        make_qwen3_moe,
        qwen3_moe_weight_mapping},
-      {"qwen3", {"Qwen3ForCausalLM"}, {"qwen3"}, {"Qwen3"}, {"completion", "chat"}, make_llama, qwen_weight_mapping},
+      {"qwen3",
+       {"Qwen3ForCausalLM"},
+       {"qwen3"},
+       {"Qwen3", "Qwen3-Embedding"},
+       {"completion", "chat", "embeddings"},
+       make_llama,
+       qwen_weight_mapping},
       {"gpt_neox",
        {"GPTNeoXForCausalLM"},
        {"gpt_neox", "gptneox"},
-       {"GPT-NeoX", "Pythia"},
-       {"completion"},
+       {"GPT-NeoX", "Pythia", "RedPajama-INCITE"},
+       {"completion", "chat"},
        make_gpt_neox,
        gpt_neox_weight_mapping},
       {"falcon",
@@ -81,14 +102,49 @@ const std::vector<ModelFamily>& model_families() {
        {"completion", "chat"},
        make_qwen1,
        qwen1_weight_mapping},
+      {"phi3",
+       {"Phi3ForCausalLM"},
+       {"phi3"},
+       {"Phi-3", "Phi-3.5 mini", "Phi-4"},
+       {"completion", "chat"},
+       make_llama,
+       phi3_weight_mapping,
+       phi3_config},
   };
   return families;
 }
 
-const ModelFamily& family_of(const ModelConfig& config) {
-  const auto has = [](const std::vector<std::string>& names, const std::string& name) {
-    return std::find(names.begin(), names.end(), name) != names.end();
+}  // namespace
+
+const std::deque<ModelFamily>& model_families() { return all_families(); }
+
+void register_family(ModelFamily family) {
+  const std::string where = "register: the family " + quote(family.name);
+  const auto require = [&](bool condition, const std::string& fact) {
+    if (!condition) throw Error(where + fact);
   };
+  require(family.make != nullptr && family.weight_mapping != nullptr && family.config != nullptr,
+          " lacks make, weight_mapping or config");
+  ConfigFamily config = family.config();
+  require(!family.architectures.empty() && config.architectures == family.architectures,
+          fmt::format(" has the architectures {}, its configuration {}, expected the same, at least one",
+                      fmt::join(family.architectures, ", "), fmt::join(config.architectures, ", ")));
+  require(has(family.model_types, config.model_type),
+          fmt::format(" has the model types {}, its configuration {}", fmt::join(family.model_types, ", "),
+                      quote(config.model_type)));
+  for (const ModelFamily& other : model_families()) {
+    require(other.name != family.name, " is known already");
+    for (const std::string& architecture : family.architectures)
+      require(!has(other.architectures, architecture),
+              fmt::format(": the architecture {} is {}'s", quote(architecture), other.name));
+    for (const std::string& type : family.model_types)
+      require(!has(other.model_types, type), fmt::format(": the model type {} is {}'s", quote(type), other.name));
+  }
+  add_config_family(std::move(config));
+  all_families().push_back(std::move(family));
+}
+
+const ModelFamily& family_of(const ModelConfig& config) {
   std::string known;
   for (const ModelFamily& family : model_families()) {
     if (config.architecture.empty() ? has(family.model_types, config.model_type)

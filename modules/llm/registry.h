@@ -1,5 +1,6 @@
 // The families of models that the library knows; one line each in registry.cpp.
 #pragma once
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,17 +10,27 @@
 
 namespace lathe {
 
+struct ConfigFamily;  // config/config_families.h
+
 struct ModelFamily {
   std::string name;                        // "llama"
   std::vector<std::string> architectures;  // class names in config.json
   std::vector<std::string> model_types;    // `model_type` in config.json, `general.architecture` in GGUF
   std::vector<std::string> variants;       // what users know it by: "Llama 2", "Code Llama"
-  std::vector<std::string> capabilities;   // "completion", "chat"
+  // What its published checkpoints are made for: "completion", "chat", "embeddings" (the hidden state of the last
+  // token).
+  std::vector<std::string> capabilities;
   std::unique_ptr<CausalLM> (*make)(const ModelConfig& config);
   WeightMapping (*weight_mapping)(const ModelConfig& config, CheckpointFormat format);
+  // How its configurations are read, where the family's own file says it; null: modules/config/families does.
+  ConfigFamily (*config)() = nullptr;
 };
 
-const std::vector<ModelFamily>& model_families();
+const std::deque<ModelFamily>& model_families();
+// Adds a family to those that the library knows, from then on like any other; its `config` must say how its
+// configurations are read. Not while another thread opens a model. Throws Error, and adds nothing, where the two
+// disagree about its names, a function is missing, or a name is taken.
+void register_family(ModelFamily family);
 // The family of config.architecture (or model_type where that is empty). Throws Error that lists the known ones.
 const ModelFamily& family_of(const ModelConfig& config);
 

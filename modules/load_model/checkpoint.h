@@ -35,9 +35,10 @@ struct Checkpoint {
 // missing.
 Checkpoint open_checkpoint(const std::string& model);
 
-// Turns `org/name[@revision]` or `family:size-variant` into a path: looked up in models/, $LATHE_MODELS and the Hugging
-// Face cache ($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub); an existing path is returned as it is. Throws
-// Error that says where it looked and how to get the model.
+// Turns `org/name[@revision]` or `family:size-variant[@revision]` into a path: looked up in models/, $LATHE_MODELS and
+// the Hugging Face cache ($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub), the latter form also by the
+// repository that config/published_models.h knows for it; an existing path is returned as it is. Throws Error that says
+// where it looked and how to get the model.
 std::string resolve_model(const std::string& model);
 
 // Settings of generation_config.json, or of GGUF metadata; absent ones are empty.

@@ -34,6 +34,9 @@ TEST_CASE("config export: config.json says every field again") {
           "high_freq_factor": 4.0, "original_max_position_embeddings": 64}})",
         "{" + llama + R"(, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.1,
           "original_max_position_embeddings": 64, "truncate": false}})",
+        "{" + llama + R"(, "rope_scaling": {"rope_type": "longrope", "factor": 4.0, "attention_factor": 1.2,
+          "original_max_position_embeddings": 64, "short_factor": [1, 1, 1, 1, 1, 1.1, 1.2, 1.3],
+          "long_factor": [1, 1, 2, 2, 3, 3, 4, 4]}})",
         std::string(R"({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": 64, "n_embd": 64,
           "n_layer": 2, "n_head": 4, "n_positions": 32, "eos_token_id": null})")}) {
     INFO(text);

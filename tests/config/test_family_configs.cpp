@@ -240,6 +240,55 @@ TEST_CASE("config.json: OLMo 2") {
                        {{{"vocab_size", "(absent)"}}, "the key vocab_size is missing"}});
 }
 
+TEST_CASE("config.json: Phi-3") {
+  const json root = json::parse(R"({"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "vocab_size": 100,
+    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 512, "original_max_position_embeddings": 64,
+    "sliding_window": 48, "rope_theta": 10000.0, "rope_scaling": null})");
+  const ModelConfig c = parse(root);
+  CHECK(c.layer_window == std::vector<int64_t>{48, 48});
+  CHECK(c.rope_original_max_position == 0);  // nothing is scaled
+  CHECK(c.rotary_dim == 16);
+  CHECK(c.context_limit() == 512);
+  CHECK(parse(root, {{"sliding_window", nullptr}}).layer_window.empty());
+  CHECK(parse(root, {{"partial_rotary_factor", 0.75}}).rotary_dim == 12);
+  const json ones(8, 1.0), six(6, 1.0);
+  for (const char* name : {"longrope", "su", "yarn"}) {
+    const ModelConfig scaled =
+        parse(root, {{"rope_scaling", {{"type", name}, {"short_factor", ones}, {"long_factor", ones}, {"factor", 8}}}});
+    CHECK(scaled.rope_scaling == RopeScaling::longrope);
+    CHECK(scaled.rope_original_max_position == 64);
+    CHECK(scaled.rope_factor == 8.0);
+  }
+  check_refused(root, {{{{"num_key_value_heads", 3}}, "num_attention_heads 4 is no multiple of num_key_value_heads 3"},
+                       {{{"sliding_window", -1}}, "sliding_window is '-1', expected a number of tokens, or null"},
+                       {{{"rope_scaling", {{"type", "longrope"}, {"short_factor", ones}, {"long_factor", six}}}},
+                        "rope_long_factor holds 6 values, expected rotary_dim / 2 = 8"},
+                       {{{"partial_rotary_factor", 2}}, "partial_rotary_factor is '2', expected a number above 0"},
+                       {{{"hidden_size", 66}}, "hidden_size 66 is no multiple of num_attention_heads 4"}});
+}
+
+TEST_CASE("gguf: Phi-3 has the divisors of longrope as tensors") {
+  const auto file = [](uint32_t original) {
+    return gguf("phi3", 2)
+        .entry("phi3.rope.dimension_count", 12u)
+        .entry("phi3.rope.scaling.original_context_length", original)
+        .entry("phi3.attention.sliding_window", 48u)
+        .tensor("rope_factors_long.weight", {6}, 0, counting_floats(7).substr(4))
+        .tensor("rope_factors_short.weight", {6}, 0, counting_floats(7).substr(4));
+  };
+  const ModelConfig c = read(file(32));
+  CHECK(c.rope_scaling == RopeScaling::longrope);
+  CHECK(c.rope_long_factor == std::vector<double>{1, 2, 3, 4, 5, 6});
+  CHECK(c.rope_short_factor.size() == 6);
+  CHECK(c.rope_factor == 4.0);
+  CHECK(c.layer_window == std::vector<int64_t>{48, 48});
+  CHECK(read(gguf("phi3", 2)).rope_scaling == RopeScaling::none);
+  CHECK_THROWS_WITH(read(file(0)), ContainsSubstring("phi3.rope.scaling.original_context_length' is 0"));
+  CHECK_THROWS_WITH(read(gguf("phi3", 2).tensor("rope_factors_long.weight", {3, 2}, 0, counting_floats(6))),
+                    ContainsSubstring("rope_factors_long.weight' is of type F32 and rank 2, expected F32 and 1"));
+}
+
 TEST_CASE("config.json: Qwen, the first generation") {
   const ModelConfig c = parse(kQwen);
   CHECK(c.intermediate_size == 128);

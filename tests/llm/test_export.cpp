@@ -31,7 +31,8 @@ const char* const kGoldens[] = {"gpt2",
                                 "falcon_7b",
                                 "falcon_40b",
                                 "mpt",
-                                "olmo2"};
+                                "olmo2",
+                                "phi3"};
 
 std::string golden(const std::string& name) { return (source_dir() / "tests/goldens" / name).string(); }
 

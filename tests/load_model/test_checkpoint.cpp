@@ -123,7 +123,30 @@ TEST_CASE("checkpoint: names are looked up in the model folders and in the cache
   CHECK_THROWS_WITH(resolve_model("acme/three@old"), ContainsSubstring("snapshots/old"));
   CHECK_THROWS_WITH(resolve_model("acme/one@v2"), ContainsSubstring("is not here"));  // a plain folder has no revisions
   CHECK_THROWS_WITH(resolve_model("qwen3:0.6b"), ContainsSubstring("models/qwen3/0.6b"));
-  for (const char* path : {"/no/such/folder", "none.gguf", "../../x", "", "a/b/c", "acme/..", "acme/three@../x"}) {
+
+  // A published name is also its repository's.
+  CHECK_THROWS_WITH(resolve_model("qwen3:0.6b"), ContainsSubstring("hub/models--Qwen--Qwen3-0.6B/snapshots/main"));
+  write_model(models / "Qwen/Qwen3-0.6B");
+  CHECK(resolve_model("qwen3:0.6b") == (models / "Qwen/Qwen3-0.6B").string());
+  const fs::path smol = cache / "models--HuggingFaceTB--SmolLM2-135M-Instruct";
+  write_model(smol / "snapshots/fedcba");
+  CHECK(resolve_model("smollm2:135m@fedcba") == (smol / "snapshots/fedcba").string());
+  CHECK_THROWS_WITH(resolve_model("smollm2:135m-instruct"), ContainsSubstring("snapshots/main (there are fedcba)"));
+  CHECK_THROWS_WITH(resolve_model("smollm2:135m-poet"), ContainsSubstring("expected one of smollm2:135m-instruct"));
+  try {
+    resolve_model("smollm2:360m@v1");
+    FAIL("a model that is not there was found");
+  } catch (const Error& e) {
+    CHECK_THAT(e.hint(), ContainsSubstring("hf download HuggingFaceTB/SmolLM2-360M-Instruct --revision v1"));
+  }
+  try {
+    resolve_model("smolm2:360m");
+    FAIL("a model that is not there was found");
+  } catch (const Error& e) {
+    CHECK_THAT(e.hint(), ContainsSubstring("did you mean smollm2:360m?"));
+  }
+  for (const char* path :
+       {"/no/such/folder", "none.gguf", "../../x", "", "a/b/c", "acme/..", "acme/three@../x", "acme/three@/x"}) {
     INFO(path);
     CHECK_THROWS_WITH(resolve_model(path), ContainsSubstring("does not exist"));
   }

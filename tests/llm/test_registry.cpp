@@ -1,0 +1,78 @@
+// The registry and what lies beside it agree: names of classes and types, capabilities, published names and sizes.
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "config/config_families.h"
+#include "config/published_models.h"
+#include "llm/registry.h"
+#include "tests/catch.h"
+#include "tests/support.h"
+
+using namespace lathe;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+bool holds(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+}  // namespace
+
+TEST_CASE("registry: a family has the names that its configuration is read by") {
+  REQUIRE(model_families().size() == config_families().size());
+  for (const ConfigFamily& read : config_families()) {
+    INFO(read.model_type);
+    ModelConfig config = read.defaults;
+    config.architecture = read.architectures.front();
+    const ModelFamily& family = family_of(config);
+    CHECK(std::set(family.architectures.begin(), family.architectures.end()) ==
+          std::set(read.architectures.begin(), read.architectures.end()));
+    CHECK(holds(family.model_types, read.model_type));
+    for (const std::string& former : read.former_model_types) CHECK(holds(family.model_types, former));
+  }
+}
+
+TEST_CASE("registry: a name of a class or a type is one family's") {
+  std::set<std::string> names;
+  for (const ModelFamily& family : model_families()) {
+    CHECK_FALSE(family.variants.empty());
+    CHECK(holds(family.capabilities, "completion"));
+    for (const std::string& capability : family.capabilities)
+      CHECK((capability == "completion" || capability == "chat" || capability == "embeddings"));
+    for (const std::string& name : family.architectures) CHECK(names.insert(name).second);
+    for (const std::string& name : family.model_types) CHECK(names.insert(name).second);
+  }
+}
+
+TEST_CASE("published names: each is one repository of a registered family, for a thing that the family can do") {
+  std::set<std::string> names, sizes;
+  for (const PublishedModels& models : published_models()) {
+    INFO(models.name);
+    const ConfigFamily& read = find_config_family("", models.model_type, "");
+    ModelConfig config;
+    config.architecture = read.architectures.front();
+    const ModelFamily& family = family_of(config);
+    for (const PublishedName& named : names_of(models)) {
+      CHECK(names.insert(named.name).second);
+      CHECK(named.repository.find('{') == std::string::npos);
+      CHECK(std::count(named.repository.begin(), named.repository.end(), '/') == 1);
+      CHECK(find_repository(models.name, named.name.substr(models.name.size() + 1)) == named.repository);
+    }
+    for (const PublishedVariant& variant : models.variants) {
+      if (variant.name == "chat" || variant.name == "instruct" || variant.name == "reasoning")
+        CHECK(holds(family.capabilities, "chat"));
+      if (variant.name == "embedding") CHECK(holds(family.capabilities, "embeddings"));
+    }
+  }
+  CHECK(find_repository("llama3.2", "1b") == "meta-llama/Llama-3.2-1B-Instruct");
+  CHECK(find_repository("Llama3.2", "1B-base") == "meta-llama/Llama-3.2-1B");
+  CHECK(find_repository("qwen3", "30b-a3b-reasoning") == "Qwen/Qwen3-30B-A3B-Thinking-2507");
+  CHECK(find_repository("mpt", "7b-8k-base") == "mosaicml/mpt-7b-8k");
+  CHECK_FALSE(find_repository("yoda", "1b"));
+  CHECK_THROWS_WITH(find_repository("llama3.2", "2b"),
+                    ContainsSubstring("'llama3.2:2b' is no published model, expected one of llama3.2:1b-instruct"));
+  CHECK_THROWS_WITH(find_repository("llama3.3", "70b-base"),
+                    ContainsSubstring("expected one of llama3.3:70b-instruct"));
+}
