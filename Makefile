@@ -47,7 +47,7 @@ test-model: build  ## models, vocabularies, templates and scores beside the refe
 bench: build  ## kernels and demo model beside the machine's ceilings, into docs/performance.md: for a quiet machine
 	$(need) demo
 	$(call compile,$(BUILD),bench_kernels)
-	@scripts/fetch_demo_model.py
+	@scripts/fetch_model.py
 	@$(reference_python) scripts/write_performance.py --build $(BUILD)
 
 lint:  ## include table, banned conditionals, clang-format, clang-tidy
@@ -83,7 +83,7 @@ fuzz:  ## each fuzzer for SECONDS, from the kept corpus
 
 check-long: test lint asan tsan fuzz reference test-model  ## everything, speeds too, in about an hour: for a quiet machine
 	$(need) demo
-	@scripts/fetch_demo_model.py
+	@scripts/fetch_model.py
 	@scripts/check_demo.py $(BUILD)/lathe --timed
 	@. scripts/reference.sh && scripts/check_tokenizers.py $(BUILD)/lathe --long && scripts/check_evaluation.py $(BUILD)/lathe --long
 	@. scripts/reference.sh && scripts/check_long_context.py $(BUILD)/lathe

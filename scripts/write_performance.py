@@ -320,7 +320,7 @@ def main():
     parser.add_argument("--models", type=pathlib.Path)
     o = parser.parse_args()
     if not o.models and not DEMO.exists():
-        sys.exit("the demo model is not there: scripts/fetch_demo_model.py fetches it")
+        sys.exit("the demo model is not there: scripts/fetch_model.py fetches it")
     for program in [o.build / "lathe"] * (not o.models) + [o.build / "bench_kernels"] * (not o.kernels):
         if not program.exists():
             sys.exit(f"{program} is not there: make bench builds it")
