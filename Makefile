@@ -45,7 +45,7 @@ test-model: build  ## models, vocabularies, templates and scores beside the refe
 	@$(if $(MODEL),. scripts/reference.sh && scripts/test_model.py "$(MODEL)" --lathe $(BUILD)/lathe,scripts/acceptance.sh compare text scores)
 
 test-python:  ## the Python package as a stranger installs it: README's example, tests/python
-	$(need) build demo python
+	$(need) build demo reference python
 	@scripts/fetch_demo_model.py
 	@WERROR=$(WERROR) scripts/test_python.sh
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The Python package in a fresh virtual environment: README's example, then tests/python.
+# The Python package in a fresh virtual environment: README's example, then tests/python, those beside transformers with
+# the packages of .venv-reference, which stays as it is.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 fresh=${BUILD_PYTHON:-build-python}/venv
@@ -25,6 +26,8 @@ check "pip install . in a fresh environment" scripts/python_environment.sh "$fre
 check "README's example" "$fresh/bin/python" -c '
 import pathlib, re
 exec(next(block for block in re.findall(r"```python\n(.*?)```", pathlib.Path("README.md").read_text(), re.S) if "import lathe" in block))'
-tests tests/python
+tests tests/python --ignore=tests/python/test_reference.py
+. scripts/reference.sh
+PYTHONPATH=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') tests tests/python/test_reference.py
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

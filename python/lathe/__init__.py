@@ -6,7 +6,8 @@
     print(model.generate([{"role": "user", "content": "What is the capital of France?"}]))
 
 Arrays share memory with the library where their layout allows it, the interpreter is free while the library computes,
-and what goes wrong is a `lathe.Error` whose `hint` says what to do.
+and what goes wrong is a `lathe.Error` whose `hint` says what to do. `python -m lathe.reference MODEL_DIR` holds a
+checkpoint against transformers, operation by operation.
 """
 import os as _os
 
