@@ -19,7 +19,7 @@ debug     = -DCMAKE_BUILD_TYPE=Debug $(warnings)
 reference_python = $(or $(wildcard .venv-reference/bin/python),python3)
 compile   = @cmake --build $(1) -j $(JOBS) --target $(2)
 
-.PHONY: help deps build demo test test-model test-python bench lint format reference asan tsan fuzz check-long install clean
+.PHONY: help deps build demo test test-model test-python notebooks bench lint format reference asan tsan fuzz check-long install clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -48,6 +48,11 @@ test-python:  ## the Python package as a stranger installs it: README's example,
 	$(need) build demo reference python
 	@scripts/fetch_demo_model.py
 	@WERROR=$(WERROR) scripts/test_python.sh
+
+notebooks:  ## notebooks/ executed anew, their claims checked, their output kept
+	$(need) build demo reference python
+	@scripts/fetch_demo_model.py
+	@scripts/run_notebooks.sh
 
 bench: build  ## kernels and demo model beside the machine's ceilings, into docs/performance.md: for a quiet machine
 	$(need) demo
@@ -94,6 +99,8 @@ check-long: test lint asan tsan fuzz reference test-model test-python  ## everyt
 	@. scripts/reference.sh && scripts/check_long_context.py $(BUILD)/lathe
 	@. scripts/reference.sh && scripts/check_export.py $(BUILD)/lathe
 	@scripts/check_model.py --all && . scripts/reference.sh && scripts/check_guide.py
+	$(need) python
+	@scripts/run_notebooks.sh --check
 
 install: build  ## bin/lathe, liblathe, headers and the CMake package into PREFIX
 	@cmake --install $(BUILD) --prefix $(PREFIX) >/dev/null
