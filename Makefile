@@ -19,13 +19,13 @@ debug     = -DCMAKE_BUILD_TYPE=Debug $(warnings)
 reference_python = $(or $(wildcard .venv-reference/bin/python),python3)
 compile   = @cmake --build $(1) -j $(JOBS) --target $(2)
 
-.PHONY: help deps build demo test test-model bench lint format reference asan tsan fuzz check-long install clean
+.PHONY: help deps build demo test test-model test-python notebooks bench lint format reference asan tsan fuzz check-long install clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 deps:  ## install every tool and library that any target needs
-	$(need) build test lint fuzz demo reference
+	$(need) build test lint fuzz demo reference python
 
 build:  ## build/lathe and liblathe
 	$(need) build test
@@ -43,6 +43,16 @@ test: build  ## all tests that take seconds
 test-model: build  ## models, vocabularies, templates and scores beside the reference libraries, live; MODEL=DIR: one checkpoint of yours
 	$(need) reference
 	@$(if $(MODEL),. scripts/reference.sh && scripts/test_model.py "$(MODEL)" --lathe $(BUILD)/lathe,scripts/acceptance.sh compare text scores)
+
+test-python:  ## the Python package as a stranger installs it: README's example, tests/python
+	$(need) build demo reference python
+	@scripts/fetch_demo_model.py
+	@WERROR=$(WERROR) scripts/test_python.sh
+
+notebooks:  ## notebooks/ executed anew, their claims checked, their output kept
+	$(need) build demo reference python
+	@scripts/fetch_demo_model.py
+	@scripts/run_notebooks.sh
 
 bench: build  ## kernels and demo model beside the machine's ceilings, into docs/performance.md: for a quiet machine
 	$(need) demo
@@ -81,7 +91,7 @@ fuzz:  ## each fuzzer for SECONDS, from the kept corpus
 	$(call compile,build-fuzz,fuzzers)
 	@scripts/fuzz.sh build-fuzz $(SECONDS)
 
-check-long: test lint asan tsan fuzz reference test-model  ## everything, speeds too, in about an hour: for a quiet machine
+check-long: test lint asan tsan fuzz reference test-model test-python  ## everything, speeds too, in about an hour: for a quiet machine
 	$(need) demo
 	@scripts/fetch_model.py
 	@scripts/check_demo.py $(BUILD)/lathe --timed
@@ -89,10 +99,12 @@ check-long: test lint asan tsan fuzz reference test-model  ## everything, speeds
 	@. scripts/reference.sh && scripts/check_long_context.py $(BUILD)/lathe
 	@. scripts/reference.sh && scripts/check_export.py $(BUILD)/lathe
 	@scripts/check_model.py --all && . scripts/reference.sh && scripts/check_guide.py
+	$(need) python
+	@scripts/run_notebooks.sh --check
 
 install: build  ## bin/lathe, liblathe, headers and the CMake package into PREFIX
 	@cmake --install $(BUILD) --prefix $(PREFIX) >/dev/null
 	@echo "Installed into $(PREFIX). A program of yours: find_package(lathe), target_link_libraries(... lathe::lathe)"
 
 clean:  ## remove the build folders (models and environments stay)
-	rm -rf build build-asan build-tsan build-fuzz
+	rm -rf build build-asan build-tsan build-fuzz build-python

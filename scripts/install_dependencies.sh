@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a target of the Makefile needs and this machine lacks, with apt (Debian, Ubuntu); at once done where
 # nothing is missing. On other systems it names the missing tools and libraries.
-#   usage: install_dependencies.sh build [test] [lint] [fuzz] [demo] [reference]
+#   usage: install_dependencies.sh build [test] [lint] [fuzz] [demo] [reference] [python]
 set -euo pipefail
 
 declare -A packages=(
@@ -12,12 +12,14 @@ declare -A packages=(
   [fuzz]="python3 clang libclang-rt-dev"
   [demo]="python3 python3-venv"
   [reference]="python3 python3-venv"
+  [python]="python3-dev python3-venv ccache"
 )
 # Libraries by the name that pkg-config knows, for systems without dpkg: package=library.
 declare -A libraries=([libfmt-dev]=fmt [nlohmann-json3-dev]=nlohmann_json [libyaml-cpp-dev]=yaml-cpp
   [libcli11-dev]=CLI11 [libeigen3-dev]=eigen3 [libpcre2-dev]=libpcre2-8 [libutf8proc-dev]=libutf8proc
   [libsentencepiece-dev]=sentencepiece [libedit-dev]=libedit [catch2]=catch2)
-declare -A programs=([ninja-build]=ninja [libclang-rt-dev]=clang++ [clang]=clang++ [python3-venv]=python3)
+declare -A programs=([ninja-build]=ninja [libclang-rt-dev]=clang++ [clang]=clang++ [python3-venv]=python3 [python3-dev]=python3-config
+  [ccache]=true)  # without it the package only takes longer to compile
 
 wanted=()
 for group in "$@"; do

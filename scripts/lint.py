@@ -32,7 +32,7 @@ MAY_INCLUDE = {
 }
 MAY_INCLUDE["train"] = MAY_INCLUDE["generate"]
 MAY_INCLUDE["evaluate"] = MAY_INCLUDE["generate"] + ["generate"]
-FOLDERS = set(MAY_INCLUDE) | {"serve", "cli", "tests"}
+FOLDERS = set(MAY_INCLUDE) | {"serve", "cli", "python", "tests"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 CONDITIONAL = re.compile(r"\bif\s*(?:constexpr\s*)?(?=\()")

@@ -230,6 +230,13 @@ class Reconciliation {
 
 }  // namespace
 
+ChatTemplate::Inputs chat_inputs(const Tokenizer& tokenizer) {
+  ChatTemplate::Inputs inputs;
+  if (const auto id = tokenizer.bos()) inputs.variables["bos_token"] = tokenizer.token_text(*id);
+  if (const auto id = tokenizer.eos()) inputs.variables["eos_token"] = tokenizer.token_text(*id);
+  return inputs;
+}
+
 ChatRendering render_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
                           const ChatTemplate::Inputs& inputs) {
   ChatRendering rendering{chat_template.render(inputs), {}};

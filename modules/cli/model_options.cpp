@@ -15,7 +15,6 @@
 #include "cli/progress.h"
 #include "cli/start_line.h"
 #include "generate/inference_plan.h"
-#include "generate/kv_memory.h"
 #include "tensor/threads.h"
 
 namespace lathe {
@@ -78,15 +77,6 @@ LoadedModel load_in_background(LoadedModel opened, const LoadOptions& options) {
 
 }  // namespace
 
-std::optional<DType> parse_quantize(const std::string& text) {
-  if (text.empty()) return std::nullopt;
-  for (const DType t :
-       {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k})
-    if (name(t) == text) return t;
-  throw UsageError(
-      fmt::format("--quantize: expected q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k, found \"{}\"", text));
-}
-
 LoadOptions ModelOptions::load_options() const {
   LoadOptions options;
   options.dtype = parse_compute_dtype(dtype);
@@ -105,9 +95,7 @@ LoadedModel ModelOptions::load(bool trainable) const {
   options.trainable = trainable;
   const auto start = std::chrono::steady_clock::now();
   LoadedModel opened = open_model(model, options);
-  // For the tokens of one step: the engine makes its cache no larger than there is room.
-  const int64_t step = PlanRequest().step_tokens, tokens = std::min(step, opened.model->config.context_limit());
-  check_memory(opened, {tokens, 1, step, cache_dtype(opened), options}, available_memory());
+  check_memory(opened, cache_dtype(opened), options);
   LoadedModel loaded = load_in_background(std::move(opened), options);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   for (const std::string& warning : loaded.warnings) fmt::print(stderr, "lathe: warning: {}\n", warning);

@@ -47,8 +47,6 @@ void check_tokens(const std::vector<int32_t>& tokens, int64_t vocab_size);
 void check_context(int64_t tokens, int64_t limit);
 // "512MiB", "2GB", "1073741824"; throws UsageError.
 size_t parse_size(const std::string& text, const char* option);
-// A block format that weights can be made into; empty for an empty text. Throws UsageError naming --quantize.
-std::optional<DType> parse_quantize(const std::string& text);
 // The whole of a file, or of standard input for "-". Throws Error naming the file.
 std::string read_text(const std::string& path);
 // A tokenizer from its file or folder, its warnings printed on standard error; `pattern` as Tokenizer::load takes it.
@@ -59,7 +57,5 @@ std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint);
 std::shared_ptr<const Tokenizer> load_tokenizer_of(const std::string& model, const std::string& pattern = {});
 // The template of the model; throws Error when it has none.
 std::string chat_template_of(const Tokenizer& tokenizer, const std::string& model);
-// A template's variables that the tokenizer gives: bos_token and eos_token where it has them.
-ChatTemplate::Inputs chat_inputs(const Tokenizer& tokenizer);
 
 }  // namespace lathe

@@ -29,11 +29,4 @@ std::string chat_template_of(const Tokenizer& tokenizer, const std::string& mode
               "a base model completes text: give it a --prompt without --chat");
 }
 
-ChatTemplate::Inputs chat_inputs(const Tokenizer& tokenizer) {
-  ChatTemplate::Inputs inputs;
-  if (const auto id = tokenizer.bos()) inputs.variables["bos_token"] = tokenizer.token_text(*id);
-  if (const auto id = tokenizer.eos()) inputs.variables["eos_token"] = tokenizer.token_text(*id);
-  return inputs;
-}
-
 }  // namespace lathe

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "chat_template/encode_chat.h"
 #include "chat_template/lint.h"
 #include "cli/commands.h"
 #include "cli/json_file.h"

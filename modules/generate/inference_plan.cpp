@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "generate/block_manager.h"
+#include "generate/kv_memory.h"
 #include "tensor/storage.h"
 
 namespace lathe {
@@ -304,6 +305,11 @@ void check_memory(const LoadedModel& opened, const PlanRequest& request, size_t 
                           megabytes(available)),
               format ? fmt::format("it would fit with --quantize {}", name(*format))
                      : "a smaller model would fit; lathe plan shows what takes how much");
+}
+
+void check_memory(const LoadedModel& opened, DType cache_dtype, const LoadOptions& options) {
+  const int64_t step = PlanRequest().step_tokens, tokens = std::min(step, opened.model->config.context_limit());
+  check_memory(opened, {tokens, 1, step, cache_dtype, options}, available_memory());
 }
 
 LoadedModel describe_config(const ModelConfig& config, const LoadOptions& options) {

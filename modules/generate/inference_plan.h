@@ -52,6 +52,9 @@ std::optional<DType> fitting_format(const LoadedModel& opened, PlanRequest reque
 // Throws Error where the request needs more than `available` bytes: both numbers, and what would fit. For weights that
 // the tape can follow, what counts is these in f32 and their gradients. 0 bytes: unknown, and all is well.
 void check_memory(const LoadedModel& opened, const PlanRequest& request, size_t available);
+// The same for the tokens of one step and what this process may still take: the engine makes its cache no larger than
+// there is room.
+void check_memory(const LoadedModel& opened, DType cache_dtype, const LoadOptions& options);
 
 // A model that has no checkpoint yet, as its published files would be: every tensor in the config's dtype. Throws Error
 // where that is none that checkpoints have.

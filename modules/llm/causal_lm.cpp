@@ -18,6 +18,7 @@ Tensor loss(const CausalLM& model, const Batch& batch, const Tensor& targets) {
 Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType cache_dtype) {
   constexpr int64_t kChunk = 512;  // bounds the activations, not the result: a chunk's bits are those of the whole
   const auto n = static_cast<int64_t>(tokens.size());
+  check(n > 0, "logits", "expected at least one token, found none");
   const int64_t pages = (n + kPageTokens - 1) / kPageTokens;
   const size_t groups = layer_groups(model.config).size();
   KVCache cache(model.config, cache_dtype, std::vector<int64_t>(groups, pages));

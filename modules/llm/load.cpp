@@ -83,7 +83,7 @@ Tensor quantise(const Tensor& value, DType dtype) {
 
 void prepare(Parameter& p, const LoadOptions& options, bool is_head) {
   if (options.trainable) {
-    p.value = convert(p.value, DType::f32);
+    p.value = p.value.dtype() == DType::f32 ? p.value.clone() : convert(p.value, DType::f32);
     return;
   }
   const auto [place, dtype] = placement_of(p, p.value.dtype(), options, is_head);
@@ -114,7 +114,16 @@ ComputeDtype parse_compute_dtype(const std::string& name) {
   if (name == "float32") return ComputeDtype::float32;
   if (name == "bfloat16") return ComputeDtype::bfloat16;
   if (name == "float16") return ComputeDtype::float16;
-  throw UsageError(fmt::format("--dtype: expected auto, float32, bfloat16 or float16, found \"{}\"", name));
+  throw UsageError(fmt::format("dtype: expected auto, float32, bfloat16 or float16, found \"{}\"", name));
+}
+
+std::optional<DType> parse_quantize(const std::string& text) {
+  if (text.empty()) return std::nullopt;
+  for (const DType t :
+       {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k})
+    if (name(t) == text) return t;
+  throw UsageError(
+      fmt::format("quantize: expected q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k, found \"{}\"", text));
 }
 
 Arithmetic arithmetic_of(DType weight, ComputeDtype dtype) {

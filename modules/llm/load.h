@@ -15,10 +15,12 @@ namespace lathe {
 // What `--dtype` asks for; the arithmetic and the cache follow from it and from the file.
 enum class ComputeDtype : uint8_t { automatic, float32, bfloat16, float16 };
 ComputeDtype parse_compute_dtype(const std::string& name);
+// A block format that weights can be made into; empty for an empty text. Throws UsageError naming the known ones.
+std::optional<DType> parse_quantize(const std::string& text);
 
 struct LoadOptions {
   ComputeDtype dtype = ComputeDtype::automatic;
-  // Unpacked f32 weights that the tape can follow, instead of packed ones for inference.
+  // Unpacked f32 weights that the tape can follow, in memory of their own, instead of packed ones for inference.
   bool trainable = false;
   // Matrices are quantised to this block format on load. Rows that are no multiple of 256 take the next larger format
   // of 32 columns in place of a K format (q4_k: q5_0, q5_k: q5_1, q6_k: q8_0, as llama.cpp does); rows that are no
