@@ -46,12 +46,12 @@ test-model: build  ## models, vocabularies, templates and scores beside the refe
 
 test-python:  ## the Python package as a stranger installs it: README's example, tests/python
 	$(need) build demo reference python
-	@scripts/fetch_demo_model.py
+	@scripts/fetch_model.py
 	@WERROR=$(WERROR) scripts/test_python.sh
 
 notebooks:  ## notebooks/ executed anew, their claims checked, their output kept
 	$(need) build demo reference python
-	@scripts/fetch_demo_model.py
+	@scripts/fetch_model.py
 	@scripts/run_notebooks.sh
 
 bench: build  ## kernels and demo model beside the machine's ceilings, into docs/performance.md: for a quiet machine
