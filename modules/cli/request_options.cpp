@@ -72,16 +72,7 @@ Request RequestOptions::request(std::vector<int32_t> prompt, const SamplingParam
   r.prompt = std::move(prompt);
   r.max_new_tokens = max_new_tokens;
   r.num_sequences = num_sequences;
-  r.sampling = defaults;
-  SamplingParameters& s = r.sampling;
-  s.temperature = greedy ? 0.0 : temperature.value_or(s.temperature);
-  s.top_k = top_k.value_or(s.top_k);
-  s.top_p = top_p.value_or(s.top_p);
-  s.min_p = min_p.value_or(s.min_p);
-  s.repetition_penalty = repetition_penalty.value_or(greedy ? 1.0 : s.repetition_penalty);
-  s.presence_penalty = presence_penalty.value_or(s.presence_penalty);
-  s.frequency_penalty = frequency_penalty.value_or(s.frequency_penalty);
-  s.seed = seed;
+  r.sampling = over(defaults);
   r.stop_tokens = std::move(stop_tokens);
   r.ignore_eos = ignore_eos;
   r.stop_strings = stop;

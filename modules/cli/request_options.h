@@ -17,12 +17,10 @@ struct Prompt {
   nlohmann::ordered_json messages;  // null, or a list of {role, content}
 };
 
-struct RequestOptions {
+struct RequestOptions : SamplingChoices {
   int64_t max_new_tokens = 128, num_sequences = 1;
-  bool greedy = false, ignore_eos = false;
-  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
-  std::optional<int64_t> top_k, logprobs;
-  std::optional<uint64_t> seed;
+  bool ignore_eos = false;
+  std::optional<int64_t> logprobs;
   std::vector<std::string> stop;
 
   void declare(CLI::App& command);

@@ -69,6 +69,18 @@ void check_range(const char* field, double value, double low, double high) {
 
 }  // namespace
 
+SamplingParameters SamplingChoices::over(SamplingParameters s) const {
+  s.temperature = greedy ? 0.0 : temperature.value_or(s.temperature);
+  s.top_k = top_k.value_or(s.top_k);
+  s.top_p = top_p.value_or(s.top_p);
+  s.min_p = min_p.value_or(s.min_p);
+  s.repetition_penalty = repetition_penalty.value_or(greedy ? 1.0 : s.repetition_penalty);
+  s.presence_penalty = presence_penalty.value_or(s.presence_penalty);
+  s.frequency_penalty = frequency_penalty.value_or(s.frequency_penalty);
+  s.seed = seed;
+  return s;
+}
+
 void validate(const SamplingParameters& p) {
   constexpr double kMost = std::numeric_limits<double>::max();
   check_range("temperature", p.temperature, 0.0, kMost);

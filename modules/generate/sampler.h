@@ -41,6 +41,17 @@ struct SamplingParameters {
   bool penalises() const { return repetition_penalty != 1.0 || presence_penalty != 0.0 || frequency_penalty != 0.0; }
 };
 
+// What a caller chooses of them.
+struct SamplingChoices {
+  bool greedy = false;  // temperature 0, and no repetition penalty but one that is chosen here
+  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<int64_t> top_k;
+  std::optional<uint64_t> seed;
+
+  // What is not chosen is the model's own.
+  SamplingParameters over(SamplingParameters defaults) const;
+};
+
 // Throws Error naming the field, its range and the value found.
 void validate(const SamplingParameters& parameters);
 

@@ -74,15 +74,16 @@ std::unique_ptr<Stream> stream(Model& model, const Prompt& prompt, int64_t max_n
                                const std::vector<std::string>& stop, bool ignore_eos, Count logprobs) {
   Request r = model.request(prompt_tokens(model, prompt));
   r.max_new_tokens = max_new_tokens;
-  SamplingParameters& s = r.sampling;
-  s.temperature = greedy ? 0.0 : temperature.value_or(s.temperature);
-  s.top_k = top_k.value_or(s.top_k);
-  s.top_p = top_p.value_or(s.top_p);
-  s.min_p = min_p.value_or(s.min_p);
-  s.repetition_penalty = repetition_penalty.value_or(greedy ? 1.0 : s.repetition_penalty);
-  s.presence_penalty = presence_penalty.value_or(s.presence_penalty);
-  s.frequency_penalty = frequency_penalty.value_or(s.frequency_penalty);
-  s.seed = seed;
+  const SamplingChoices chosen{.greedy = greedy,
+                               .temperature = temperature,
+                               .top_p = top_p,
+                               .min_p = min_p,
+                               .repetition_penalty = repetition_penalty,
+                               .presence_penalty = presence_penalty,
+                               .frequency_penalty = frequency_penalty,
+                               .top_k = top_k,
+                               .seed = seed};
+  r.sampling = chosen.over(r.sampling);
   r.stop_strings = stop;
   r.ignore_eos = ignore_eos;
   r.logprobs = logprobs;
