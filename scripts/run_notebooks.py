@@ -19,7 +19,7 @@ def execute(path, write):
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     local = Config({"KernelManager": {"transport": "ipc"}})  # nothing listens on a port
-    nbclient.NotebookClient(notebook, config=local, timeout=300, kernel_name="python3", record_timing=False,
+    nbclient.NotebookClient(notebook, config=local, timeout=300, kernel_name="python3", record_timing=False, coalesce_streams=True,
                             resources={"metadata": {"path": str(ROOT)}}).execute()
     # What is committed does not name the machine: no versions, no times.
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

@@ -5,6 +5,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
 
+#include <chrono>
+#include <future>
+
 #include "llm/trace.h"
 #include "python/src/arrays.h"
 #include "python/src/bindings.h"
@@ -23,10 +26,19 @@ std::unique_ptr<Model> load(const std::filesystem::path& path, const std::string
   options.dtype = parse_compute_dtype(dtype);
   options.quantize = parse_quantize(quantize);
   options.trainable = trainable;
+  LoadProgress progress;
   std::unique_ptr<Model> model;
   {
     const nb::gil_scoped_release released;
-    model = std::make_unique<Model>(path.string(), options);
+    auto loading =
+        std::async(std::launch::async, [&] { return std::make_unique<Model>(path.string(), options, progress); });
+    try {
+      while (loading.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready) check_signals();
+    } catch (...) {  // Ctrl-C: the load ends at its next weight
+      progress.interrupted = true;
+      throw;
+    }
+    model = loading.get();
   }
   for (const std::string& warning : model->loaded().warnings)
     if (PyErr_WarnEx(PyExc_UserWarning, warning.c_str(), 1) != 0) throw nb::python_error();

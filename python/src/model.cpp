@@ -8,15 +8,16 @@
 namespace lathe::python {
 namespace {
 
-LoadedModel load_what_fits(const std::string& path, const LoadOptions& options) {
+LoadedModel load_what_fits(const std::string& path, const LoadOptions& options, LoadProgress& progress) {
   LoadedModel opened = open_model(path, options);
   check_memory(opened, opened.cache_dtype, options);
-  return load_weights(std::move(opened), options);
+  return load_weights(std::move(opened), options, &progress);
 }
 
 }  // namespace
 
-Model::Model(const std::string& path, const LoadOptions& options) : loaded_(load_what_fits(path, options)) {
+Model::Model(const std::string& path, const LoadOptions& options, LoadProgress& progress)
+    : loaded_(load_what_fits(path, options, progress)) {
   const Checkpoint& c = loaded_.checkpoint;
   try {
     tokenizer_ = Tokenizer::load(c.format == CheckpointFormat::gguf ? c.path : c.folder);

@@ -21,7 +21,7 @@ class Model {
  public:
   // As load_model and Tokenizer::load, and as the program refuses what does not fit into memory. A model without a
   // tokenizer takes and gives ids.
-  Model(const std::string& path, const LoadOptions& options);
+  Model(const std::string& path, const LoadOptions& options, LoadProgress& progress);
 
   const LoadedModel& loaded() const { return loaded_; }
   // Throws Error where the model has none.

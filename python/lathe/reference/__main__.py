@@ -14,6 +14,13 @@ def ids(text):
     return [int(token) for token in text.split(",")]
 
 
+def encode(text, folder, candidate):
+    try:
+        return lathe.Tokenizer.load(folder).encode(text)
+    except lathe.Error:  # a folder made from GGUF has no vocabulary
+        return lathe.Tokenizer.load(candidate).encode(text)
+
+
 def fail(problem, hint):
     print(f"lathe.reference: {str(problem).splitlines()[0]}" + (f"\n  hint: {hint}" if hint else ""), file=sys.stderr)
     return 2
@@ -35,7 +42,7 @@ def main():
         return fail(problem, "pip install 'lathe[reference]' brings torch and transformers")
     candidate = arguments.candidate or arguments.folder
     try:
-        tokens = lathe.Tokenizer.load(arguments.folder).encode(arguments.text) if arguments.text else arguments.tokens
+        tokens = encode(arguments.text, arguments.folder, candidate) if arguments.text else arguments.tokens
         report = compare_folders(arguments.folder, candidate, arguments.dtype, tokens, arguments.new_tokens)
     except (lathe.Error, ValueError, OSError) as problem:
         return fail(problem, getattr(problem, "hint", ""))
