@@ -63,6 +63,9 @@ Json decided_together(const ModelConfig& c, const std::string& key) {
   if (key == "parallel_attn") return c.use_parallel_residual;
   if (key == "num_ln_in_parallel_attn") return c.shared_parallel_norm ? 1 : 2;
   if (key == "bias") return c.mlp_bias;
+  // Qwen, the first generation
+  if (key == "use_dynamic_ntk") return c.rope_scaling == RopeScaling::qwen;
+  if (key == "no_bias") return !c.mlp_bias;
   // MPT
   if (key == "expansion_ratio") return c.intermediate_size / c.hidden_size;
   if (key == "attn_config") {
@@ -84,6 +87,7 @@ Json value_of(const ModelConfig& c, const std::string& key) {
     if (c.eos_token_ids.size() == 1) return c.eos_token_ids[0];
     return c.eos_token_ids.empty() ? Json() : Json(c.eos_token_ids);
   }
+  if (key == "intermediate_size" && c.model_type == "qwen") return 2 * c.intermediate_size;
   for (const NamedField& field : config_fields())
     if (field.name == key) return value_of(c, field.field);
   return decided_together(c, key);

@@ -38,7 +38,10 @@ TEST_CASE("config export: config.json says every field again") {
           "original_max_position_embeddings": 64, "short_factor": [1, 1, 1, 1, 1, 1.1, 1.2, 1.3],
           "long_factor": [1, 1, 2, 2, 3, 3, 4, 4]}})",
         std::string(R"({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": 64, "n_embd": 64,
-          "n_layer": 2, "n_head": 4, "n_positions": 32, "eos_token_id": null})")}) {
+          "n_layer": 2, "n_head": 4, "n_positions": 32, "eos_token_id": null})"),
+        std::string(R"({"architectures": ["QWenLMHeadModel"], "model_type": "qwen", "vocab_size": 64, "hidden_size": 64,
+          "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4, "kv_channels": 16,
+          "seq_length": 128, "use_logn_attn": false, "no_bias": true})")}) {
     INFO(text);
     const ModelConfig c = parse_config_json(text, "source");
     CHECK_NOTHROW(to_config_json(c));
