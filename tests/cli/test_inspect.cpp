@@ -50,7 +50,8 @@ TEST_CASE("inspect: a checkpoint is supported, or it says why not") {
 }
 
 TEST_CASE("models: names of published models and their repositories") {
-  for (const json& family : output_of({"models"})["models"]) {
+  const json output = output_of({"models"});
+  for (const json& family : output["models"]) {
     const json& names = family["names"];
     if (family["family"] == "llama") CHECK(names["llama3.2:1b-instruct"] == "meta-llama/Llama-3.2-1B-Instruct");
     if (family["family"] == "gpt_neox") CHECK(names["pythia:70m-base"] == "EleutherAI/pythia-70m");
