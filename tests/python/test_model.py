@@ -4,6 +4,8 @@ import json
 import math
 import os
 import pathlib
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -177,3 +179,11 @@ def test_what_does_not_fit_is_refused_before_it_is_read(tmp_path):
         file.truncate(8 + len(text) + end)
     with pytest.raises(lathe.Error, match="needs .* MB of memory"):
         lathe.load(tmp_path)
+
+
+def test_without_torch_the_comparison_says_what_is_missing():
+    hidden = "import runpy, sys; sys.modules['torch'] = None; sys.argv = ['lathe.reference', 'DIR']; "
+    result = subprocess.run([sys.executable, "-c", hidden + "runpy.run_module('lathe.reference', run_name='__main__')"],
+                            capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "torch" in result.stderr and "hint: pip install" in result.stderr and "Traceback" not in result.stderr

@@ -4,7 +4,11 @@
 
 from Python: `compare_folders`, or `compare` for models that are loaded already. Needs torch and transformers.
 """
-from .compare import Greedy, Operation, Report, compare, compare_folders, load_reference
-from .taps import Reference
-
 __all__ = ["Greedy", "Operation", "Reference", "Report", "compare", "compare_folders", "load_reference"]
+
+
+def __getattr__(name):  # torch is imported when it is used, so that the command can say what is missing
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import comparison
+    return getattr(comparison, name)

@@ -39,7 +39,7 @@ def main():
     try:
         from . import compare_folders
     except ImportError as problem:
-        return fail(problem, "pip install 'lathe[reference]' brings torch and transformers")
+        return fail(problem, "pip install '.[reference]' in the source tree brings torch and transformers")
     candidate = arguments.candidate or arguments.folder
     try:
         tokens = encode(arguments.text, arguments.folder, candidate) if arguments.text else arguments.tokens
