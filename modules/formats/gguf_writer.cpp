@@ -15,7 +15,7 @@ constexpr size_t kAlignment = 32;  // of each tensor's data, the format's own
 size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 // The numbers of the value types.
-enum ValueType : uint32_t { u32 = 4, i32 = 5, f32 = 6, boolean = 7, string = 8, array = 9, i64 = 11 };
+enum WrittenType : uint32_t { u32 = 4, i32 = 5, f32 = 6, boolean = 7, string = 8, array = 9, i64 = 11 };
 
 template <class T>
 void put(std::string& out, T value) {
@@ -72,7 +72,7 @@ struct ValueWriter {
     begin_array(string, values.size());
     for (const std::string& v : values) put_text(out, v);
   }
-  void begin_array(ValueType type, size_t count) const {
+  void begin_array(WrittenType type, size_t count) const {
     put<uint32_t>(out, array);
     put<uint32_t>(out, type);
     put<uint64_t>(out, count);

@@ -138,17 +138,17 @@ bool is_contiguous(const std::vector<int64_t>& shape, const std::vector<int64_t>
 }
 
 // One tensor, and where in its storage it begins; its place in the file is not known yet.
-struct TensorEntry {
+struct PickledTensor {
   StoredTensor tensor;
   Storage storage;
   int64_t offset = 0;
 };
 
-TensorEntry read_tensor(const Graph& g, const PickleValue& value, std::string_view name) {
+PickledTensor read_tensor(const Graph& g, const PickleValue& value, std::string_view name) {
   g.require(g.is_call(value, rebuild_tensor) || g.is_call(value, rebuild_tensor_v2), name,
             "the value is no tensor; expected a dictionary of tensors alone, a state_dict");
   const std::vector<uint32_t>& arguments = g.arguments(value, 4, name);
-  TensorEntry entry;
+  PickledTensor entry;
   entry.storage = g.storage(arguments[0], name);
   entry.offset = g.size(arguments[1], name, "its offset");
   StoredTensor& tensor = entry.tensor;
@@ -175,11 +175,11 @@ TensorEntry read_tensor(const Graph& g, const PickleValue& value, std::string_vi
   return entry;
 }
 
-std::vector<TensorEntry> read_entries(const Pickle& pickle, const std::string& path) {
+std::vector<PickledTensor> read_entries(const Pickle& pickle, const std::string& path) {
   const Graph g(pickle, path);
   const auto root = g.entries(pickle.root());
   check(root.has_value(), "pytorch", "{}: the file holds no dictionary of tensors (a state_dict)", path);
-  std::vector<TensorEntry> entries;
+  std::vector<PickledTensor> entries;
   std::unordered_set<std::string_view> names;
   for (const auto& [key, number] : *root) {
     check(g.at(key).kind == Kind::text, "pytorch", "{}: a key of the dictionary is no text", path);
@@ -193,11 +193,11 @@ std::vector<TensorEntry> read_entries(const Pickle& pickle, const std::string& p
 }
 
 // Puts the tensors where their storages lie in the file.
-std::vector<StoredTensor> place(std::vector<TensorEntry> entries,
+std::vector<StoredTensor> place(std::vector<PickledTensor> entries,
                                 const std::unordered_map<std::string_view, Bytes>& storages,
                                 const std::shared_ptr<const MappedFile>& file) {
   std::vector<StoredTensor> tensors;
-  for (TensorEntry& e : entries) {
+  for (PickledTensor& e : entries) {
     const auto found = storages.find(e.storage.key);
     check(found != storages.end(), "pytorch", "{}: {}: its storage {} is missing", file->path(), quote(e.tensor.name),
           quote(e.storage.key));
@@ -266,10 +266,10 @@ std::vector<StoredTensor> read_stream_form(const std::shared_ptr<const MappedFil
         version.root().integer);
   check_machine(next(), path);
   const Pickle object = next();  // texts of the entries lie in the file, not in the pickle
-  const std::vector<TensorEntry> entries = read_entries(object, path);
+  const std::vector<PickledTensor> entries = read_entries(object, path);
 
   std::unordered_map<std::string_view, int64_t> element_bytes;
-  for (const TensorEntry& entry : entries) element_bytes.emplace(entry.storage.key, entry.storage.type->bytes);
+  for (const PickledTensor& entry : entries) element_bytes.emplace(entry.storage.key, entry.storage.type->bytes);
   std::unordered_map<std::string_view, Bytes> storages;
   const Pickle keys = next();
   for (const uint32_t number : keys.root().items) {
