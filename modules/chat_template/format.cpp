@@ -1,6 +1,8 @@
 // Formatting: printf-style, str.format, JSON and dates; see the header.
 #include "chat_template/format.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 

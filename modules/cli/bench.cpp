@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/engine_options.h"
 #include "cli/profile_report.h"
@@ -122,26 +123,21 @@ void run(const Options& o) {
 
 }  // namespace
 
-void add_bench(CLI::App& app) {
+void add_bench(CommandLine& app) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("bench", "measure prefill and decode speed");
-  o->model.declare(*command);
-  const CLI::Range positive(int64_t{1}, int64_t{1} << 30);
-  command->add_option("--prompt-tokens", o->prompt_tokens, "length of the prompt")
-      ->capture_default_str()
-      ->check(positive);
-  command->add_option("--new-tokens", o->new_tokens, "tokens decoded after it")->capture_default_str()->check(positive);
-  command->add_option("--batch", o->batch, "sequences side by side")->capture_default_str()->check(positive);
-  command->add_option("--repetitions", o->repetitions, "timed rounds after an untimed one")
-      ->capture_default_str()
-      ->check(positive);
-  command->add_option("--requests", o->requests, "instead: a workload of this many random requests")->check(positive);
-  command->add_option("--seed", o->seed, "of the fixed pseudo-random ids")->capture_default_str();
-  command->add_option("--input-length", o->input_length, "of the workload's prompts")->capture_default_str();
-  command->add_option("--output-length", o->output_length, "of the workload's answers")->capture_default_str();
-  command->add_flag("--json", o->json, "one JSON object");
-  command->footer("Example: lathe bench --model models/SmolLM2-135M-Instruct.Q4_1.gguf --prompt-tokens 512");
-  command->callback([o] { run(*o); });
+  const Command command = app.add("bench", "measure prefill and decode speed");
+  o->model.declare(command);
+  command.option("--prompt-tokens", o->prompt_tokens, "length of the prompt").shows_default().positive();
+  command.option("--new-tokens", o->new_tokens, "tokens decoded after it").shows_default().positive();
+  command.option("--batch", o->batch, "sequences side by side").shows_default().positive();
+  command.option("--repetitions", o->repetitions, "timed rounds after an untimed one").shows_default().positive();
+  command.option("--requests", o->requests, "instead: a workload of this many random requests").positive();
+  command.option("--seed", o->seed, "of the fixed pseudo-random ids").shows_default();
+  command.option("--input-length", o->input_length, "of the workload's prompts").shows_default();
+  command.option("--output-length", o->output_length, "of the workload's answers").shows_default();
+  command.flag("--json", o->json, "one JSON object");
+  command.example("Example: lathe bench --model models/SmolLM2-135M-Instruct.Q4_1.gguf --prompt-tokens 512");
+  command.run([o] { run(*o); });
 }
 
 }  // namespace lathe

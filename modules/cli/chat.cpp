@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include "cli/chat_session.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/line_reader.h"
 #include "cli/profile_report.h"
@@ -48,18 +49,18 @@ void run(const Options& o) {
 
 }  // namespace
 
-void add_chat(CLI::App& app) {
+void add_chat(CommandLine& app) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("chat", "a conversation with an instruct model");
-  o->model.declare(*command);
-  command->add_option("--system", o->system, "the system message");
+  const Command command = app.add("chat", "a conversation with an instruct model");
+  o->model.declare(command);
+  command.option("--system", o->system, "the system message");
   o->request.max_new_tokens = 1024;
-  o->request.declare(*command);
-  command->remove_option(command->get_option("--num-sequences"));
-  command->remove_option(command->get_option("--logprobs"));
-  command->footer(
+  o->request.declare(command);
+  command.remove("--num-sequences");
+  command.remove("--logprobs");
+  command.example(
       "Example: lathe chat --model models/SmolLM2-135M-Instruct.Q4_1.gguf --system 'Answer in one sentence.'");
-  command->callback([o] { run(*o); });
+  command.run([o] { run(*o); });
 }
 
 }  // namespace lathe

@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "chat_template/encode_chat.h"
 #include "cli/engine_options.h"

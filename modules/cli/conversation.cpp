@@ -1,5 +1,7 @@
 #include "cli/conversation.h"
 
+#include <nlohmann/json.hpp>
+
 #include "cli/json_file.h"
 #include "formats/atomic_file.h"
 #include "tensor/errors.h"

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/model_options.h"
 #include "llm/export.h"
@@ -28,20 +29,18 @@ std::optional<DType> stored_dtype(const std::string& name) {
 
 }  // namespace
 
-void add_convert(CLI::App& app) {
+void add_convert(CommandLine& app) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("convert", "write a model as a Hugging Face folder or as GGUF");
-  command->add_option("--model", o->model, "folder, file, or name of a model")->required();
-  command->add_option("--output", o->output, "F.gguf, F.safetensors, or a folder that is new or empty")->required();
-  command->add_option("--dtype", o->dtype, "of the weights: auto (as stored), float32, bfloat16 or float16")
-      ->capture_default_str();
-  command->add_option("--quantize", o->quantize,
-                      "matrices of a .gguf file: q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k");
-  command->add_option("--shard-size", o->shard_size, "most bytes of one file of a folder")->capture_default_str();
-  command->add_option("--threads", o->threads, "default: the physical cores that the process may use")
-      ->check(CLI::Range(1, 1024));
-  command->footer("Example: lathe convert --model models/SmolLM2-135M --output SmolLM2-135M-Q8_0.gguf --quantize q8_0");
-  command->callback([o] {
+  const Command command = app.add("convert", "write a model as a Hugging Face folder or as GGUF");
+  command.option("--model", o->model, "folder, file, or name of a model").required();
+  command.option("--output", o->output, "F.gguf, F.safetensors, or a folder that is new or empty").required();
+  command.option("--dtype", o->dtype, "of the weights: auto (as stored), float32, bfloat16 or float16").shows_default();
+  command.option("--quantize", o->quantize,
+                 "matrices of a .gguf file: q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k");
+  command.option("--shard-size", o->shard_size, "most bytes of one file of a folder").shows_default();
+  command.option("--threads", o->threads, "default: the physical cores that the process may use").between(1, 1024);
+  command.example("Example: lathe convert --model models/SmolLM2-135M --output SmolLM2-135M-Q8_0.gguf --quantize q8_0");
+  command.run([o] {
     if (o->threads > 0) set_threads(o->threads);
     ExportOptions options;
     options.dtype = stored_dtype(o->dtype);

@@ -1,6 +1,6 @@
 // What a model's configuration amounts to, as JSON: for `lathe inspect`.
 #pragma once
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "llm/load.h"
 

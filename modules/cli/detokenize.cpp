@@ -4,7 +4,9 @@
 
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/model_options.h"
 #include "cli/tokenizer_options.h"
@@ -19,26 +21,25 @@ void write_bytes(const std::string& bytes) {
 
 }  // namespace
 
-void add_detokenize(CLI::App& app) {
+void add_detokenize(CommandLine& app) {
   struct Options {
     TokenizerOptions source;
     std::string tokens;
     bool bytes = false, json = false;
   };
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("detokenize", "ids to text");
-  o->source.declare(*command);
-  auto* tokens = command->add_option("--tokens", o->tokens, "ids separated by commas");
-  auto* batch = command->add_option("--batch", o->source.batch, "JSON arrays in, one JSON string out a line");
-  tokens->excludes(batch);
-  command->add_flag("--bytes", o->bytes,
-                    "the raw bytes of the tokens, also where they are no UTF-8; without it such bytes show as U+FFFD, "
-                    "and so they do in JSON");
-  command->add_flag("--json", o->json, "one JSON object");
-  command->footer("Example: lathe detokenize --model models/SmolLM2-135M --tokens 19556,28,905");
-  command->callback([o, tokens] {
-    if (tokens->count() == 0 && o->source.batch.empty())
-      throw UsageError("expected --tokens or --batch, found neither");
+  const Command command = app.add("detokenize", "ids to text");
+  o->source.declare(command);
+  const Option tokens = command.option("--tokens", o->tokens, "ids separated by commas");
+  const Option batch = command.option("--batch", o->source.batch, "JSON arrays in, one JSON string out a line");
+  tokens.excludes(batch);
+  command.flag("--bytes", o->bytes,
+               "the raw bytes of the tokens, also where they are no UTF-8; without it such bytes show as U+FFFD, "
+               "and so they do in JSON");
+  command.flag("--json", o->json, "one JSON object");
+  command.example("Example: lathe detokenize --model models/SmolLM2-135M --tokens 19556,28,905");
+  command.run([o, tokens] {
+    if (!tokens.given() && o->source.batch.empty()) throw UsageError("expected --tokens or --batch, found neither");
     const auto tokenizer = o->source.load();
     const auto decode = [&](const std::vector<int32_t>& ids) {
       for (size_t i = 0; i < ids.size(); ++i)

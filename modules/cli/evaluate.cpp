@@ -3,7 +3,9 @@
 
 #include <cmath>
 #include <memory>
+#include <nlohmann/json.hpp>
 
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/figures.h"
 #include "cli/model_options.h"
@@ -103,22 +105,20 @@ void run(const Options& o) {
 
 }  // namespace
 
-void add_evaluate(CLI::App& app) {
+void add_evaluate(CommandLine& app) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("evaluate", "the share of multiple-choice tasks that a model gets right");
-  o->model.declare(*command);
-  command->add_option("--task", o->task, "hellaswag or mmlu: the form of the file")
-      ->required()
-      ->check(CLI::IsMember({"hellaswag", "mmlu"}));
-  command->add_option("--file", o->file, "hellaswag: six lines a task; mmlu: SUBJECT_test.csv")->required();
-  command->add_option("--shots", o->shots, "mmlu: solved examples, from SUBJECT_dev.csv; default: 5 where it is there")
-      ->check(CLI::Range(int64_t{0}, int64_t{1000}));
-  command->add_option("--limit", o->limit, "only the first N tasks")->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  command->add_flag("--json", o->json, "one JSON object, with every task's choice and log-probabilities");
-  command->footer(
+  const Command command = app.add("evaluate", "the share of multiple-choice tasks that a model gets right");
+  o->model.declare(command);
+  command.option("--task", o->task, "hellaswag or mmlu: the form of the file").required().one_of({"hellaswag", "mmlu"});
+  command.option("--file", o->file, "hellaswag: six lines a task; mmlu: SUBJECT_test.csv").required();
+  command.option("--shots", o->shots, "mmlu: solved examples, from SUBJECT_dev.csv; default: 5 where it is there")
+      .between(int64_t{0}, int64_t{1000});
+  command.option("--limit", o->limit, "only the first N tasks").between(int64_t{1}, int64_t{1} << 40);
+  command.flag("--json", o->json, "one JSON object, with every task's choice and log-probabilities");
+  command.example(
       "Example: lathe evaluate --model models/SmolLM2-135M-Instruct.Q4_1.gguf --task hellaswag "
       "--file hellaswag_val_0_2000.txt --limit 200");
-  command->callback([o] { run(*o); });
+  command.run([o] { run(*o); });
 }
 
 }  // namespace lathe

@@ -1,6 +1,6 @@
 // Measured figures for people: what --json writes as one object, as lines.
 #pragma once
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "evaluate/perplexity.h"

@@ -7,7 +7,9 @@
 #include <csignal>
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/engine_options.h"
 #include "cli/profile_report.h"
@@ -124,28 +126,28 @@ void run(const Options& o, bool prompt_given) {
 
 }  // namespace
 
-void add_generate(CLI::App& app) {
+void add_generate(CommandLine& app) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("generate", "continue a prompt or answer a message");
-  o->model.declare(*command);
-  auto* prompt = command->add_option("--prompt", o->prompt, "the text; without any prompt, standard input is read");
-  auto* file = command->add_option("--prompt-file", o->prompt_file, "a file with the text");
-  auto* tokens = command->add_option("--tokens", o->tokens, "ids separated by commas");
-  auto* batch = command->add_option("--batch", o->batch,
-                                    "JSON Lines: prompt, messages or tokens, and options; one answer a line");
-  prompt->excludes(file)->excludes(tokens)->excludes(batch);
-  file->excludes(tokens)->excludes(batch);
-  tokens->excludes(batch);
-  command->add_flag("--chat", o->chat, "the prompt is a user's message, through the model's template");
-  command->add_option("--system", o->system, "the system message, with --chat");
-  o->request.declare(*command);
-  command->add_option("--speculate", o->speculate,
-                      "guess tokens ahead and verify them, which changes no answer: ngram, or a smaller model");
-  command->add_flag("--stream,!--no-stream", o->stream, "print the text as it comes (default)");
-  command->add_flag("--json", o->json, "one JSON object");
-  command->footer(
+  const Command command = app.add("generate", "continue a prompt or answer a message");
+  o->model.declare(command);
+  const Option prompt = command.option("--prompt", o->prompt, "the text; without any prompt, standard input is read");
+  const Option file = command.option("--prompt-file", o->prompt_file, "a file with the text");
+  const Option tokens = command.option("--tokens", o->tokens, "ids separated by commas");
+  const Option batch =
+      command.option("--batch", o->batch, "JSON Lines: prompt, messages or tokens, and options; one answer a line");
+  prompt.excludes(file).excludes(tokens).excludes(batch);
+  file.excludes(tokens).excludes(batch);
+  tokens.excludes(batch);
+  command.flag("--chat", o->chat, "the prompt is a user's message, through the model's template");
+  command.option("--system", o->system, "the system message, with --chat");
+  o->request.declare(command);
+  command.option("--speculate", o->speculate,
+                 "guess tokens ahead and verify them, which changes no answer: ngram, or a smaller model");
+  command.flag("--stream,!--no-stream", o->stream, "print the text as it comes (default)");
+  command.flag("--json", o->json, "one JSON object");
+  command.example(
       "Example: lathe generate --model models/SmolLM2-135M-Instruct.Q4_1.gguf --chat --prompt 'Name a colour.'");
-  command->callback([o, prompt] { run(*o, prompt->count() > 0); });
+  command.run([o, prompt] { run(*o, prompt.given()); });
 }
 
 }  // namespace lathe

@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/describe.h"
 #include "cli/model_options.h"
@@ -105,19 +106,19 @@ void print_text(const Json& json) {
 
 }  // namespace
 
-void add_inspect(CLI::App& app) {
+void add_inspect(CommandLine& app) {
   struct Options {
     std::string model, config;
     bool json = false;
   };
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("inspect", "what a model or a config is made of");
-  auto* model = command->add_option("--model", o->model, "folder, file, or name of a model");
-  auto* config = command->add_option("--config", o->config, "a YAML file under configs/, or a config.json");
-  model->excludes(config);
-  command->add_flag("--json", o->json, "one JSON object");
-  command->footer("Example: lathe inspect --config configs/llama/3.2-1b.yaml");
-  command->callback([o] {
+  const Command command = app.add("inspect", "what a model or a config is made of");
+  const Option model = command.option("--model", o->model, "folder, file, or name of a model");
+  const Option config = command.option("--config", o->config, "a YAML file under configs/, or a config.json");
+  model.excludes(config);
+  command.flag("--json", o->json, "one JSON object");
+  command.example("Example: lathe inspect --config configs/llama/3.2-1b.yaml");
+  command.run([o] {
     if (o->model.empty() && o->config.empty()) throw UsageError("expected --model or --config, found neither");
     const Json json = o->config.empty() ? inspect_checkpoint(o->model) : inspect_config(o->config);
     if (o->json)

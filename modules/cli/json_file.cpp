@@ -1,5 +1,7 @@
 #include "cli/json_file.h"
 
+#include <nlohmann/json.hpp>
+
 #include "cli/model_options.h"
 #include "tensor/errors.h"
 

@@ -1,6 +1,6 @@
 // JSON that a user names on the command line.
 #pragma once
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 namespace lathe {

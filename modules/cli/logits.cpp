@@ -1,6 +1,7 @@
 // lathe logits: the logits of given tokens as a NumPy file.
 #include <memory>
 
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/model_options.h"
 #include "cli/profile_report.h"
@@ -8,18 +9,18 @@
 
 namespace lathe {
 
-void add_logits(CLI::App& app) {
+void add_logits(CommandLine& app) {
   struct Options {
     ModelOptions model;
     std::string tokens, output;
   };
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("logits", "write the logits of given tokens");
-  o->model.declare(*command);
-  command->add_option("--tokens", o->tokens, "ids separated by commas; - reads them from standard input")->required();
-  command->add_option("--output", o->output, "float32 [tokens, vocab_size] as .npy")->required();
-  command->footer("Example: lathe logits --model models/SmolLM2-135M --tokens 504,3575,282 --output logits.npy");
-  command->callback([o] {
+  const Command command = app.add("logits", "write the logits of given tokens");
+  o->model.declare(command);
+  command.option("--tokens", o->tokens, "ids separated by commas; - reads them from standard input").required();
+  command.option("--output", o->output, "float32 [tokens, vocab_size] as .npy").required();
+  command.example("Example: lathe logits --model models/SmolLM2-135M --tokens 504,3575,282 --output logits.npy");
+  command.run([o] {
     const std::vector<int32_t> tokens = parse_tokens(o->tokens == "-" ? read_text("-") : o->tokens);
     const LoadedModel loaded = o->model.load();
     check_tokens(tokens, loaded.model->config.vocab_size);

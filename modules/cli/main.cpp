@@ -5,8 +5,8 @@
 #include <cstdlib>
 #include <exception>
 #include <new>
-#include <vector>
 
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "llm/plugin.h"
 #include "tensor/errors.h"
@@ -26,10 +26,7 @@ void print_error(const std::string& message, const std::string& hint) {
   if (!hint.empty()) fmt::print(stderr, "  hint: {}\n", one_line(hint));
 }
 
-void declare(CLI::App& app) {
-  app.require_subcommand(1);
-  app.failure_message([](const CLI::App*, const CLI::Error&) { return std::string(); });
-  app.footer("lathe help COMMAND shows a command's options, their defaults and an example.");
+void declare(lathe::CommandLine& app) {
   lathe::add_generate(app);
   lathe::add_chat(app);
   lathe::add_logits(app);
@@ -45,37 +42,20 @@ void declare(CLI::App& app) {
   lathe::add_bench(app);
   lathe::add_models(app);
   // Families that plugins bring are there before any command runs.
-  app.parse_complete_callback([] {
+  app.before_run([] {
     if (const char* list = std::getenv("LATHE_PLUGINS")) lathe::load_plugins(list);
   });
-  const auto load = [](const std::vector<std::string>& files) {
-    for (const std::string& file : files) lathe::load_plugin(file);
-  };
-  for (CLI::App* command : app.get_subcommands(nullptr))
-    command->add_option_function<std::vector<std::string>>("--plugin", load, "a shared library with families of models")
-        ->allow_extra_args(false)
-        ->type_name("F.so");
+  app.add_plugin_option([](const std::string& file) { lathe::load_plugin(file); });
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::vector<std::string> arguments(argv + 1, argv + argc);
-  if (!arguments.empty() && arguments[0] == "help") {
-    arguments.erase(arguments.begin());
-    arguments.push_back("--help");
-  }
-  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
-  CLI::App app("Lathe: define a language model once; train it, run it, hold it against its reference.", "lathe");
   try {
+    lathe::CommandLine app;
     declare(app);
-    app.parse(arguments);
+    app.run({argv + 1, argv + argc});
     return 0;
-  } catch (const CLI::Success& e) {  // --help
-    return app.exit(e);
-  } catch (const CLI::ParseError& e) {
-    print_error(e.what(), "lathe help lists the commands, lathe help COMMAND its options");
-    return kUsage;
   } catch (const lathe::UsageError& e) {
     print_error(e.what(), e.hint());
     return kUsage;

@@ -12,6 +12,7 @@
 #include <iostream>
 #include <iterator>
 
+#include "cli/command_line.h"
 #include "cli/progress.h"
 #include "cli/start_line.h"
 #include "generate/inference_plan.h"
@@ -19,32 +20,26 @@
 
 namespace lathe {
 
-void ModelOptions::declare(CLI::App& command) {
-  command.add_option("--model", model, "folder, file, or name of a model")->required();
-  command.add_option("--dtype", dtype, "auto, float32, bfloat16 or float16")->capture_default_str();
-  command.add_option("--quantize", quantize, "quantise on load: q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k");
-  command.add_option("--kv-cache-dtype", kv_cache_dtype,
-                     "float32, float16, bfloat16 or q8_0; default: as --dtype suggests");
-  command.add_option("--kv-memory", kv_memory, "memory for the key-value cache, such as 512MiB");
-  command.add_option("--device", device, "cpu")->capture_default_str();
-  command.add_option("--threads", threads, "default: the physical cores that the process may use")
-      ->check(CLI::Range(1, 1024));
-  command.add_option("--context", context, "longest sequence; default: the model's limit")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
-  command
-      .add_option_function<std::string>(
-          "--profile",
-          [this](const std::string& file) {
-            profile = true;
-            profile_trace = file;
-          },
-          "time, bytes and share of the ceiling by operation; a file: a trace of every "
-          "call, for the browser's viewer")
-      ->expected(0, 1)
-      ->type_name("[F.json]");
-  command.add_flag("--deterministic", deterministic,
-                   "the same bits whatever else is in the batch: always so on the CPU");
-  command.add_flag("--verbose", verbose, "say more on standard error");
+void ModelOptions::declare(const Command& command) {
+  command.option("--model", model, "folder, file, or name of a model").required();
+  command.option("--dtype", dtype, "auto, float32, bfloat16 or float16").shows_default();
+  command.option("--quantize", quantize, "quantise on load: q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k");
+  command.option("--kv-cache-dtype", kv_cache_dtype,
+                 "float32, float16, bfloat16 or q8_0; default: as --dtype suggests");
+  command.option("--kv-memory", kv_memory, "memory for the key-value cache, such as 512MiB");
+  command.option("--device", device, "cpu").shows_default();
+  command.option("--threads", threads, "default: the physical cores that the process may use").between(1, 1024);
+  command.option("--context", context, "longest sequence; default: the model's limit")
+      .between(int64_t{1}, int64_t{1} << 31);
+  command.option_or_flag("--profile", "[F.json]",
+                         "time, bytes and share of the ceiling by operation; a file: a trace of every call, for the "
+                         "browser's viewer",
+                         [this](const std::string& file) {
+                           profile = true;
+                           profile_trace = file;
+                         });
+  command.flag("--deterministic", deterministic, "the same bits whatever else is in the batch: always so on the CPU");
+  command.flag("--verbose", verbose, "say more on standard error");
 }
 
 namespace {

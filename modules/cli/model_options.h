@@ -1,6 +1,5 @@
 // The options that every command with a model shares, and what follows from them.
 #pragma once
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -13,6 +12,8 @@
 
 namespace lathe {
 
+class Command;
+
 struct ModelOptions {
   std::string model, dtype = "auto", kv_cache_dtype, kv_memory, quantize, device = "cpu";
   int threads = 0;
@@ -22,7 +23,7 @@ struct ModelOptions {
   bool verbose = false;
   bool deterministic = false;  // the CPU computes so in any case
 
-  void declare(CLI::App& command);
+  void declare(const Command& command);
   // Loads the model, prints warnings and the start line on standard error: threads, instruction set, dtype, weights,
   // how fast this machine reads them just now, and the tokens per second that this allows.
   LoadedModel load(bool trainable = false) const;

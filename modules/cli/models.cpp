@@ -6,6 +6,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "config/published_models.h"
 #include "llm/registry.h"
@@ -24,12 +25,12 @@ nlohmann::ordered_json names_json(const ModelFamily& family) {
 
 }  // namespace
 
-void add_models(CLI::App& app) {
+void add_models(CommandLine& app) {
   const auto json = std::make_shared<bool>(false);
-  CLI::App* command = app.add_subcommand("models", "list the registered architectures");
-  command->add_flag("--json", *json, "one JSON object");
-  command->footer("Example: lathe models");
-  command->callback([json] {
+  const Command command = app.add("models", "list the registered architectures");
+  command.flag("--json", *json, "one JSON object");
+  command.example("Example: lathe models");
+  command.run([json] {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (const ModelFamily& f : model_families()) {
       list.push_back({{"family", f.name},

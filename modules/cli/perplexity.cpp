@@ -4,7 +4,9 @@
 #include <fmt/core.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
 
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/figures.h"
 #include "cli/model_options.h"
@@ -125,26 +127,23 @@ void run(const Options& o) {
 
 }  // namespace
 
-void add_perplexity(CLI::App& app) {
+void add_perplexity(CommandLine& app) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("perplexity", "how well a model predicts a text; how far it is from another");
-  o->model.declare(*command);
-  command->get_option("--context")
-      ->description("tokens of a window; default: 512, or the model's limit if that is less");
-  command->add_option("--text-file", o->text_file, "the text, UTF-8; - is standard input")->required();
-  command->add_option("--protocol", o->protocol, "transformers or llama.cpp: which tokens are counted")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"transformers", "llama.cpp"}));
-  const CLI::Range positive(int64_t{1}, int64_t{1} << 40);
-  command->add_option("--stride", o->stride, "tokens from one window to the next; default: the window")
-      ->check(positive);
-  command->add_option("--limit", o->limit, "only the first N windows")->check(positive);
-  command->add_option("--compare-with", o->compare_with, "also the divergence of the model from this one");
-  command->add_option("--compare-dtype", o->compare_dtype, "--dtype of that one; default: the same");
-  command->add_flag("--json", o->json, "one JSON object");
-  command->footer(
+  const Command command = app.add("perplexity", "how well a model predicts a text; how far it is from another");
+  o->model.declare(command);
+  command.find("--context").description("tokens of a window; default: 512, or the model's limit if that is less");
+  command.option("--text-file", o->text_file, "the text, UTF-8; - is standard input").required();
+  command.option("--protocol", o->protocol, "transformers or llama.cpp: which tokens are counted")
+      .shows_default()
+      .one_of({"transformers", "llama.cpp"});
+  command.option("--stride", o->stride, "tokens from one window to the next; default: the window").positive();
+  command.option("--limit", o->limit, "only the first N windows").positive();
+  command.option("--compare-with", o->compare_with, "also the divergence of the model from this one");
+  command.option("--compare-dtype", o->compare_dtype, "--dtype of that one; default: the same");
+  command.flag("--json", o->json, "one JSON object");
+  command.example(
       "Example: lathe perplexity --model models/SmolLM2-135M-Instruct.Q4_1.gguf --text-file wiki.test.raw --limit 32");
-  command->callback([o] { run(*o); });
+  command.run([o] { run(*o); });
 }
 
 }  // namespace lathe

@@ -1,6 +1,7 @@
 // lathe plan: what running a model takes, with the equations, before it is downloaded, loaded or run.
 #include <memory>
 
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/plan_report.h"
 #include "tensor/process_memory.h"
@@ -55,24 +56,20 @@ void run(const Options& o) {
 
 }  // namespace
 
-void add_plan(CLI::App& app) {
+void add_plan(CommandLine& app) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("plan", "memory, operations and speed of running a model, before it is loaded");
-  o->model.declare(*command);
-  command->get_option("--model")->required(false)->description("folder, file, or name of a model");
-  for (const char* unused : {"--kv-memory", "--profile", "--verbose", "--deterministic"})
-    command->remove_option(command->get_option(unused));
-  command->add_option("--config", o->config, "instead: a YAML file under configs/, or a config.json");
-  command->get_option("--context")->description("tokens of a sequence; default: the model's limit");
-  command->add_option("--batch", o->batch, "sequences at once")
-      ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  command->add_option("--memory", o->memory, "what there is, such as 16GiB: whether it fits, and what would");
-  command->add_flag("--json", o->json, "one JSON object");
-  command->footer(
+  const Command command = app.add("plan", "memory, operations and speed of running a model, before it is loaded");
+  o->model.declare(command);
+  command.find("--model").required(false).description("folder, file, or name of a model");
+  for (const char* unused : {"--kv-memory", "--profile", "--verbose", "--deterministic"}) command.remove(unused);
+  command.option("--config", o->config, "instead: a YAML file under configs/, or a config.json");
+  command.find("--context").description("tokens of a sequence; default: the model's limit");
+  command.option("--batch", o->batch, "sequences at once").shows_default().between(int64_t{1}, int64_t{1} << 20);
+  command.option("--memory", o->memory, "what there is, such as 16GiB: whether it fits, and what would");
+  command.flag("--json", o->json, "one JSON object");
+  command.example(
       "Example: lathe plan --config configs/llama/3.2-1b.yaml --context 8192 --quantize q4_0 --memory 2GiB");
-  command->callback([o] { run(*o); });
+  command.run([o] { run(*o); });
 }
 
 }  // namespace lathe

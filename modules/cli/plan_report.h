@@ -1,6 +1,6 @@
 // The plan of inference for people and as JSON, and what would fit where it does not.
 #pragma once
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 

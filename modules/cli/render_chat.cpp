@@ -6,6 +6,7 @@
 
 #include "chat_template/encode_chat.h"
 #include "chat_template/lint.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/json_file.h"
 #include "cli/model_options.h"
@@ -20,25 +21,25 @@ void print_warnings(const std::vector<std::string>& warnings) {
 
 }  // namespace
 
-void add_render_chat(CLI::App& app) {
+void add_render_chat(CommandLine& app) {
   struct Options {
     std::string model, template_file, messages, tools, now;
     std::vector<std::string> variables;
     bool no_generation_prompt = false, lint = false;
   };
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("render-chat", "render messages through a chat template");
-  auto* by_model = command->add_option("--model", o->model, "the model whose template to use");
-  auto* by_file = command->add_option("--template", o->template_file, "a template file");
-  by_model->excludes(by_file);
-  command->add_option("--messages", o->messages, "JSON file: a list of {role, content}")->required();
-  command->add_option("--tools", o->tools, "JSON file: a list of tools");
-  command->add_flag("--no-generation-prompt", o->no_generation_prompt, "do not begin the assistant's answer");
-  command->add_option("--var", o->variables, "name=value, a variable of the template; may be repeated");
-  command->add_option("--now", o->now, "ISO time that strftime_now sees");
-  command->add_flag("--lint", o->lint, "warn of what is probably wrong, on standard error");
-  command->footer("Example: lathe render-chat --model models/SmolLM2-135M --messages messages.json");
-  command->callback([o] {
+  const Command command = app.add("render-chat", "render messages through a chat template");
+  const Option by_model = command.option("--model", o->model, "the model whose template to use");
+  const Option by_file = command.option("--template", o->template_file, "a template file");
+  by_model.excludes(by_file);
+  command.option("--messages", o->messages, "JSON file: a list of {role, content}").required();
+  command.option("--tools", o->tools, "JSON file: a list of tools");
+  command.flag("--no-generation-prompt", o->no_generation_prompt, "do not begin the assistant's answer");
+  command.option("--var", o->variables, "name=value, a variable of the template; may be repeated");
+  command.option("--now", o->now, "ISO time that strftime_now sees");
+  command.flag("--lint", o->lint, "warn of what is probably wrong, on standard error");
+  command.example("Example: lathe render-chat --model models/SmolLM2-135M --messages messages.json");
+  command.run([o] {
     if (o->model.empty() && o->template_file.empty()) throw UsageError("expected --model or --template, found neither");
     ChatTemplate::Inputs inputs;
     std::string source = o->template_file;

@@ -1,5 +1,6 @@
 #include "cli/request_file.h"
 
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "cli/model_options.h"

@@ -1,30 +1,29 @@
 #include "cli/request_options.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "chat_template/encode_chat.h"
+#include "cli/command_line.h"
 #include "cli/model_options.h"
 
 namespace lathe {
 
-void RequestOptions::declare(CLI::App& command) {
-  const CLI::Range positive(int64_t{1}, int64_t{1} << 40);
-  command.add_option("--max-new-tokens", max_new_tokens, "longest answer")->capture_default_str()->check(positive);
-  command.add_flag("--greedy", greedy, "always the most probable token");
-  command.add_option("--temperature", temperature, "0: greedy");
-  command.add_option("--top-k", top_k, "only the k most probable tokens; 0: all");
-  command.add_option("--top-p", top_p, "only the most probable tokens that reach p together");
-  command.add_option("--min-p", min_p, "only tokens of at least this share of the highest probability");
-  command.add_option("--repetition-penalty", repetition_penalty, "divides the logits of tokens seen; 1: none");
-  command.add_option("--presence-penalty", presence_penalty, "subtracted once from tokens of the answer");
-  command.add_option("--frequency-penalty", frequency_penalty, "subtracted for every occurrence in the answer");
-  command.add_option("--seed", seed, "of the random numbers; default: chosen and reported");
-  command.add_option("--stop", stop, "a text that ends the answer; may be repeated");
-  command.add_flag("--ignore-eos", ignore_eos, "go on past end tokens");
-  command.add_option("--num-sequences", num_sequences, "answers to each prompt")
-      ->capture_default_str()
-      ->check(positive);
-  command.add_option("--logprobs", logprobs, "log-probabilities of the k most probable tokens at each step");
+void RequestOptions::declare(const Command& command) {
+  command.option("--max-new-tokens", max_new_tokens, "longest answer").shows_default().positive();
+  command.flag("--greedy", greedy, "always the most probable token");
+  command.option("--temperature", temperature, "0: greedy");
+  command.option("--top-k", top_k, "only the k most probable tokens; 0: all");
+  command.option("--top-p", top_p, "only the most probable tokens that reach p together");
+  command.option("--min-p", min_p, "only tokens of at least this share of the highest probability");
+  command.option("--repetition-penalty", repetition_penalty, "divides the logits of tokens seen; 1: none");
+  command.option("--presence-penalty", presence_penalty, "subtracted once from tokens of the answer");
+  command.option("--frequency-penalty", frequency_penalty, "subtracted for every occurrence in the answer");
+  command.option("--seed", seed, "of the random numbers; default: chosen and reported");
+  command.option("--stop", stop, "a text that ends the answer; may be repeated");
+  command.flag("--ignore-eos", ignore_eos, "go on past end tokens");
+  command.option("--num-sequences", num_sequences, "answers to each prompt").shows_default().positive();
+  command.option("--logprobs", logprobs, "log-probabilities of the k most probable tokens at each step");
 }
 
 void RequestOptions::read(const nlohmann::ordered_json& json) {

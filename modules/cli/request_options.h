@@ -1,6 +1,5 @@
 // What `lathe generate` asks for: one prompt with its options from the command line, or many from a JSON Lines file.
 #pragma once
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -9,6 +8,8 @@
 #include "generate/request.h"
 
 namespace lathe {
+
+class Command;
 
 // What an answer continues: ids, text, or the messages of a conversation.
 struct Prompt {
@@ -23,7 +24,7 @@ struct RequestOptions : SamplingChoices {
   std::optional<int64_t> logprobs;
   std::vector<std::string> stop;
 
-  void declare(CLI::App& command);
+  void declare(const Command& command);
   // Overrides what `json` names, in the spelling of the options with _ or -; other keys are an Error naming the key.
   void read(const nlohmann::ordered_json& json);
   // `defaults` are the model's; greedy and what is given here come first.

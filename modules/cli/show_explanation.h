@@ -1,6 +1,6 @@
 // An Explanation for a person to read, or as JSON.
 #pragma once
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 

@@ -3,7 +3,9 @@
 #include <fmt/ranges.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
 
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/model_options.h"
 #include "cli/show_explanation.h"
@@ -56,33 +58,32 @@ void run(const Options& o, bool text_given) {
 
 }  // namespace
 
-void add_tokenize(CLI::App& app) {
+void add_tokenize(CommandLine& app) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("tokenize", "text to ids");
-  o->source.declare(*command);
-  auto* text = command->add_option("--text", o->text, "the text; without any, standard input is read");
-  auto* file = command->add_option("--text-file", o->text_file,
-                                   "a file with the text; bytes that are not UTF-8 are an error that names the first");
-  auto* batch = command->add_option("--batch", o->source.batch, "JSON strings in, one JSON array of ids out a line");
-  text->excludes(file)->excludes(batch);
-  file->excludes(batch);
-  command->add_flag("--no-special-tokens", o->no_special_tokens, "add no BOS, EOS and the like");
+  const Command command = app.add("tokenize", "text to ids");
+  o->source.declare(command);
+  const Option text = command.option("--text", o->text, "the text; without any, standard input is read");
+  const Option file = command.option(
+      "--text-file", o->text_file, "a file with the text; bytes that are not UTF-8 are an error that names the first");
+  const Option batch = command.option("--batch", o->source.batch, "JSON strings in, one JSON array of ids out a line");
+  text.excludes(file).excludes(batch);
+  file.excludes(batch);
+  command.flag("--no-special-tokens", o->no_special_tokens, "add no BOS, EOS and the like");
   command
-      ->add_option("--parse-special", o->parse_special,
-                   "auto, yes or no: whether the text of a special token is read as that token (auto: as the reference "
-                   "library of the file's kind does)")
-      ->capture_default_str();
+      .option("--parse-special", o->parse_special,
+              "auto, yes or no: whether the text of a special token is read as that token (auto: as the reference "
+              "library of the file's kind does)")
+      .shows_default();
   command
-      ->add_flag(
-          "--explain", o->explain,
-          "step by step: the normalised text, the pieces it is cut into, what merges in which order, the ids and "
-          "their bytes")
-      ->excludes(batch);
-  command->add_flag("--json", o->json, "one JSON object");
-  command->footer(
+      .flag("--explain", o->explain,
+            "step by step: the normalised text, the pieces it is cut into, what merges in which order, the ids and "
+            "their bytes")
+      .excludes(batch);
+  command.flag("--json", o->json, "one JSON object");
+  command.example(
       "Examples: lathe tokenize --model models/SmolLM2-135M --text 'Hello, world'\n"
       "          lathe tokenize --tokenizer original/tokenizer.model --pattern llama3 --text Hello --explain");
-  command->callback([o, text] { run(*o, text->count() > 0); });
+  command.run([o, text] { run(*o, text.given()); });
 }
 
 }  // namespace lathe

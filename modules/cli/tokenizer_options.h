@@ -1,19 +1,20 @@
 // What `lathe tokenize` and `lathe detokenize` share: which tokenizer, and JSON Lines in and out.
 #pragma once
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "tokenizer/tokenizer.h"
 
 namespace lathe {
 
+class Command;
+
 struct TokenizerOptions {
   std::string model, tokenizer, pattern, batch;
 
-  void declare(CLI::App& command);
+  void declare(const Command& command);
   std::shared_ptr<const Tokenizer> load() const;
 };
 

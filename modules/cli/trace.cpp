@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/model_options.h"
 #include "cli/profile_report.h"
@@ -12,23 +13,22 @@
 
 namespace lathe {
 
-void add_trace(CLI::App& app) {
+void add_trace(CommandLine& app) {
   struct Options {
     ModelOptions model;
     std::string tokens, output, filter = "*";
     bool gradients = false;
   };
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("trace", "write every named activation, and gradients on request");
-  o->model.declare(*command);
-  command->add_option("--tokens", o->tokens, "ids separated by commas")->required();
-  command->add_option("--output", o->output, "safetensors file")->required();
-  command->add_option("--filter", o->filter, "only taps whose name matches, such as 'model.layers.0.*'")
-      ->capture_default_str();
-  command->add_flag("--gradients", o->gradients,
-                    "also loss (mean next-token cross-entropy) and grad.<checkpoint tensor name>");
-  command->footer("Example: lathe trace --model models/SmolLM2-135M --tokens 504,3575,282 --output trace.safetensors");
-  command->callback([o] {
+  const Command command = app.add("trace", "write every named activation, and gradients on request");
+  o->model.declare(command);
+  command.option("--tokens", o->tokens, "ids separated by commas").required();
+  command.option("--output", o->output, "safetensors file").required();
+  command.option("--filter", o->filter, "only taps whose name matches, such as 'model.layers.0.*'").shows_default();
+  command.flag("--gradients", o->gradients,
+               "also loss (mean next-token cross-entropy) and grad.<checkpoint tensor name>");
+  command.example("Example: lathe trace --model models/SmolLM2-135M --tokens 504,3575,282 --output trace.safetensors");
+  command.run([o] {
     const std::vector<int32_t> tokens = parse_tokens(o->tokens);
     const LoadedModel loaded = o->model.load(o->gradients);
     const CausalLM& model = *loaded.model;

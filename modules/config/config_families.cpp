@@ -2,7 +2,10 @@
 // (configuration_<model_type>.py). A new family hands its entry to `add_config_family`, from its own file.
 #include "config/config_families.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "config/family_tables.h"
 #include "formats/quote.h"

@@ -1,5 +1,6 @@
 // config.json, read by the key tables of config_families.cpp.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "config/config_families.h"
 #include "config/model_config.h"

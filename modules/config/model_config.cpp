@@ -1,6 +1,8 @@
 // What a ModelConfig computes, and what makes one valid.
 #include "config/model_config.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>

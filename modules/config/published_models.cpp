@@ -1,6 +1,8 @@
 // See published_models.h. Facts of the publishers' pages; only repositories whose class is registered are named.
 #include "config/published_models.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "config/nearest_name.h"

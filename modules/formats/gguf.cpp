@@ -6,6 +6,8 @@
 // is allocated on the word of a damaged file.
 #include "formats/gguf.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>

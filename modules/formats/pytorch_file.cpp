@@ -7,6 +7,8 @@
 // identifier ("storage", type, key, device, elements).
 #include "formats/pytorch_file.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>

@@ -1,6 +1,8 @@
 // See shards.h.
 #include "formats/shards.h"
 
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>

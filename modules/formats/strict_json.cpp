@@ -2,6 +2,7 @@
 // both in time.
 #include "formats/strict_json.h"
 
+#include <nlohmann/json.hpp>
 #include <set>
 #include <vector>
 

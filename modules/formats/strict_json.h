@@ -1,6 +1,6 @@
 // JSON from files of strangers.
 #pragma once
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 

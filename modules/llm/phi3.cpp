@@ -4,6 +4,7 @@
 // another. The models for 128,000 tokens divide the rotary frequencies by a table for short texts and one for long ones
 // (longrope, Ding et al. 2024), Phi-4-mini rotates three quarters of each head, and the 4k models see a window of keys.
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 #include "config/family_tables.h"
 #include "formats/gguf.h"

@@ -1,5 +1,7 @@
 #include "llm/registry.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "config/config_families.h"

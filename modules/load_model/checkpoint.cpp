@@ -1,6 +1,8 @@
 // See checkpoint.h.
 #include "load_model/checkpoint.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>

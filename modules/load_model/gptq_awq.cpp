@@ -5,6 +5,8 @@
 // rows in a word in the order 0 2 4 6 1 3 5 7; qzeros (K/G, N/8) likewise.
 #include "load_model/gptq_awq.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>

@@ -2,6 +2,8 @@
 // another, against the targets' rows, one target after another. Loading reads it one way, to_checkpoint the other.
 #include "load_model/load_parameters.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 #include <functional>

@@ -2,6 +2,8 @@
 //
 // The Hugging Face cache: <cache>/models--<org>--<name>/snapshots/<commit>/, and refs/<branch or tag>, a file that
 // holds the commit (huggingface_hub documentation, "Understand caching").
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>

@@ -3,7 +3,7 @@
 // Every message says: operation, the fact that is wrong, what was expected, what was found; a hint where the cause is
 // known. The program prints them on one line (`lathe: error: ...`), the hint on a second.
 #pragma once
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <stdexcept>
 #include <string>

@@ -114,17 +114,19 @@ class Tensor {
 
 // `check` formats its arguments only when it throws, so shapes and tensors are passed as they are.
 template <>
-struct fmt::formatter<lathe::Shape> : fmt::formatter<fmt::string_view> {
+struct fmt::formatter<lathe::Shape> {
+  constexpr auto parse(format_parse_context& context) { return context.begin(); }
   template <class Context>
   auto format(const lathe::Shape& shape, Context& context) const {
-    return fmt::formatter<fmt::string_view>::format(lathe::to_string(shape), context);
+    return fmt::format_to(context.out(), "{}", lathe::to_string(shape));
   }
 };
 template <>
-struct fmt::formatter<lathe::Tensor> : fmt::formatter<fmt::string_view> {
+struct fmt::formatter<lathe::Tensor> {
+  constexpr auto parse(format_parse_context& context) { return context.begin(); }
   template <class Context>
   auto format(const lathe::Tensor& tensor, Context& context) const {
-    return fmt::formatter<fmt::string_view>::format(tensor.describe(), context);
+    return fmt::format_to(context.out(), "{}", tensor.describe());
   }
 };
 

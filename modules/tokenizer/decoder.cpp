@@ -1,6 +1,7 @@
 #include "tokenizer/decoder.h"
 
 #include <functional>
+#include <nlohmann/json.hpp>
 
 #include "formats/quote.h"
 #include "tokenizer/byte_alphabet.h"

@@ -1,5 +1,6 @@
 #include "tokenizer/normalizer.h"
 
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "formats/base64.h"

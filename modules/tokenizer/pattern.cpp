@@ -1,5 +1,7 @@
 #include "tokenizer/pattern.h"
 
+#include <nlohmann/json.hpp>
+
 #include "tokenizer/unicode.h"
 
 namespace lathe {

@@ -1,5 +1,7 @@
 #include "tokenizer/post_processor.h"
 
+#include <nlohmann/json.hpp>
+
 #include "formats/quote.h"
 
 namespace lathe {

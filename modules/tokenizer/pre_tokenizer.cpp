@@ -1,5 +1,7 @@
 #include "tokenizer/pre_tokenizer.h"
 
+#include <nlohmann/json.hpp>
+
 #include "formats/quote.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/pattern.h"

@@ -7,6 +7,7 @@
 // keeps in the file, transformers takes them away with every call that does not ask for them, and a prompt cut without
 // a word is no prompt.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <utility>
 

@@ -5,6 +5,7 @@
 // --pattern. Without either it is GPT-2's, whose form this is; a warning says so.
 #include <array>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "formats/mapped_file.h"
 #include "formats/quote.h"

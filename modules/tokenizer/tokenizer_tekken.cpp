@@ -4,6 +4,7 @@
 // more ranks than `default_vocab_size` leaves room for, and those beyond are not used. Files up to version 7 may leave
 // the special tokens to the program. As in the reference no special token is read from text unless it is asked for.
 #include <array>
+#include <nlohmann/json.hpp>
 
 #include "formats/base64.h"
 #include "formats/mapped_file.h"

@@ -7,6 +7,7 @@
 // either it is refused. Meta's program cuts runs of more than 25,000 letters before it encodes them, because tiktoken
 // is slow on them; nothing is cut here.
 #include <charconv>
+#include <nlohmann/json.hpp>
 
 #include "formats/base64.h"
 #include "formats/mapped_file.h"

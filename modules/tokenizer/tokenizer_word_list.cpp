@@ -2,6 +2,7 @@
 // tokenization.py). Whether letters lose case and accents is in tokenizer_config.json: without it they do, as in
 // transformers, and where the list itself has capital letters a warning says so.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "formats/mapped_file.h"
 #include "formats/quote.h"

@@ -1,6 +1,7 @@
 // Whole chat templates: two written in the manner of published ones, inputs, and all of ../shared/chat_templates.
 #include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "chat_template/chat_template.h"

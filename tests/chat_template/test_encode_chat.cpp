@@ -1,5 +1,6 @@
 // What a user writes stays text, whatever it spells; what the template writes is read.
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
 

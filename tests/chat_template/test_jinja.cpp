@@ -1,5 +1,6 @@
 // The template language: what expressions and statements give, white space, errors with their lines, and the bounds.
 // Expected values were checked against Jinja2 3.1.6 (ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks).
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 

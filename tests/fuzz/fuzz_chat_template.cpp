@@ -1,5 +1,7 @@
 // libFuzzer target: any text as a chat template over a fixed conversation with tools. It renders valid UTF-8 within its
 // budget, or is refused with lathe::Error.
+#include <nlohmann/json.hpp>
+
 #include "chat_template/chat_template.h"
 #include "tensor/errors.h"
 #include "tokenizer/unicode.h"

@@ -1,4 +1,5 @@
 // UTF-8 checking and repair, normal forms, and the translation of regular expressions.
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "tensor/errors.h"

@@ -1,5 +1,6 @@
 // Unigram models and compiled normalisation rules: what they give, and hostile files.
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "tensor/errors.h"
 #include "tests/catch.h"

@@ -1,6 +1,7 @@
 // Falcon: configuration_falcon.py of transformers 4 and 5, and the older files of the RWForCausalLM class, which call
 // the 40B decoder "RefinedWeb" and know it by its n_head_kv.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "config/family_tables.h"
 #include "formats/gguf.h"

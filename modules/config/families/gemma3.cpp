@@ -1,5 +1,6 @@
 // Gemma 3, the text model: configuration_gemma3.py of transformers 4 and 5.
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "config/family_tables.h"
 #include "formats/gguf.h"

@@ -1,4 +1,6 @@
 // GPT-NeoX and Pythia: configuration_gpt_neox.py of transformers 4 and 5.
+#include <nlohmann/json.hpp>
+
 #include "config/family_tables.h"
 #include "formats/gguf.h"
 

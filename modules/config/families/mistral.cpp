@@ -1,5 +1,7 @@
 // Mistral and Mixtral: Llama's keys, a sliding window and experts. Defaults are those of transformers'
 // configuration_mistral.py and configuration_mixtral.py: a window where the file does not mention one.
+#include <nlohmann/json.hpp>
+
 #include "config/family_tables.h"
 
 namespace lathe {

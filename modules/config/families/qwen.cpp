@@ -1,6 +1,7 @@
 // Qwen2, Qwen3 and Qwen3-MoE: Llama's keys, sliding windows in some layers, experts in some. Defaults are those of
 // transformers' configuration_qwen2.py, configuration_qwen3.py and configuration_qwen3_moe.py.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "config/family_tables.h"

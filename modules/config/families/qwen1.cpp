@@ -1,4 +1,6 @@
 // Qwen, the first generation: configuration_qwen.py of its published repositories.
+#include <nlohmann/json.hpp>
+
 #include "config/family_tables.h"
 
 namespace lathe {

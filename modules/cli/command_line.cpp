@@ -1,0 +1,117 @@
+#include "cli/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "tensor/errors.h"
+
+namespace lathe {
+
+const Option& Option::required(bool value) const {
+  option_->required(value);
+  return *this;
+}
+
+const Option& Option::description(const std::string& text) const {
+  option_->description(text);
+  return *this;
+}
+
+const Option& Option::shows_default() const {
+  option_->capture_default_str();
+  return *this;
+}
+
+const Option& Option::between(int64_t lowest, int64_t highest) const {
+  option_->check(CLI::Range(lowest, highest));
+  return *this;
+}
+
+const Option& Option::positive() const { return between(1, int64_t{1} << 40); }
+
+const Option& Option::one_of(const std::vector<std::string>& values) const {
+  option_->check(CLI::IsMember(values));
+  return *this;
+}
+
+const Option& Option::excludes(const Option& other) const {
+  option_->excludes(other.option_);
+  return *this;
+}
+
+bool Option::given() const { return option_->count() > 0; }
+
+template <class T>
+Option Command::option(const std::string& name, T& value, const std::string& description) const {
+  return Option(command_->add_option(name, value, description));
+}
+
+template Option Command::option(const std::string&, std::string&, const std::string&) const;
+template Option Command::option(const std::string&, int&, const std::string&) const;
+template Option Command::option(const std::string&, int64_t&, const std::string&) const;
+template Option Command::option(const std::string&, uint64_t&, const std::string&) const;
+template Option Command::option(const std::string&, double&, const std::string&) const;
+template Option Command::option(const std::string&, std::optional<int64_t>&, const std::string&) const;
+template Option Command::option(const std::string&, std::optional<uint64_t>&, const std::string&) const;
+template Option Command::option(const std::string&, std::optional<double>&, const std::string&) const;
+template Option Command::option(const std::string&, std::vector<std::string>&, const std::string&) const;
+
+Option Command::option_or_flag(const std::string& name, const std::string& value_name, const std::string& description,
+                               std::function<void(const std::string&)> f) const {
+  CLI::Option* option = command_->add_option_function<std::string>(name, std::move(f), description);
+  return Option(option->expected(0, 1)->type_name(value_name));
+}
+
+Option Command::flag(const std::string& name, bool& value, const std::string& description) const {
+  return Option(command_->add_flag(name, value, description));
+}
+
+Option Command::find(const std::string& name) const { return Option(command_->get_option(name)); }
+
+void Command::remove(const std::string& name) const { command_->remove_option(command_->get_option(name)); }
+
+void Command::example(const std::string& text) const { command_->footer(text); }
+
+void Command::run(std::function<void()> f) const { command_->callback(std::move(f)); }
+
+CommandLine::CommandLine()
+    : app_(std::make_unique<CLI::App>(
+          "Lathe: define a language model once; train it, run it, hold it against its reference.", "lathe")) {
+  app_->require_subcommand(1);
+  app_->footer("lathe help COMMAND shows a command's options, their defaults and an example.");
+}
+
+CommandLine::~CommandLine() = default;
+
+Command CommandLine::add(const std::string& name, const std::string& description) {
+  return Command(app_->add_subcommand(name, description));
+}
+
+void CommandLine::add_plugin_option(std::function<void(const std::string&)> f) {
+  const auto load = [f](const std::vector<std::string>& files) { std::for_each(files.begin(), files.end(), f); };
+  for (CLI::App* command : app_->get_subcommands(nullptr))
+    command->add_option_function<std::vector<std::string>>("--plugin", load, "a shared library with families of models")
+        ->allow_extra_args(false)
+        ->type_name("F.so");
+}
+
+void CommandLine::before_run(std::function<void()> f) { app_->parse_complete_callback(std::move(f)); }
+
+void CommandLine::run(std::vector<std::string> arguments) {
+  if (!arguments.empty() && arguments[0] == "help") {
+    arguments.erase(arguments.begin());
+    arguments.emplace_back("--help");
+  }
+  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
+  try {
+    app_->parse(arguments);
+  } catch (const CLI::Success& e) {  // --help
+    app_->exit(e);
+  } catch (const CLI::ParseError& e) {
+    throw UsageError(e.what(), "lathe help lists the commands, lathe help COMMAND its options");
+  }
+}
+
+}  // namespace lathe

@@ -1,0 +1,80 @@
+// The command line as the commands declare it. Only command_line.cpp knows the library behind it, whose header takes
+// seconds to compile.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace CLI {
+class App;
+class Option;
+}  // namespace CLI
+
+namespace lathe {
+
+// One option or flag of a command; a copy means the same one.
+class Option {
+ public:
+  explicit Option(CLI::Option* option) : option_(option) {}
+
+  const Option& required(bool value = true) const;
+  const Option& description(const std::string& text) const;
+  // The help names the value that the variable has now.
+  const Option& shows_default() const;
+  const Option& between(int64_t lowest, int64_t highest) const;
+  const Option& positive() const;  // and at most 2^40
+  const Option& one_of(const std::vector<std::string>& values) const;
+  const Option& excludes(const Option& other) const;
+  // Whether the command line names it; known when the command runs.
+  bool given() const;
+
+ private:
+  CLI::Option* option_;
+};
+
+class Command {
+ public:
+  explicit Command(CLI::App* command) : command_(command) {}
+
+  // `value` is set where the command line names the option. T is std::string, int, int64_t, uint64_t, double, an
+  // optional of one of the last three, or a vector of std::string (the option may be repeated).
+  template <class T>
+  Option option(const std::string& name, T& value, const std::string& description) const;
+  // An option that may stand alone: f is called with its value, or with "".
+  Option option_or_flag(const std::string& name, const std::string& value_name, const std::string& description,
+                        std::function<void(const std::string&)> f) const;
+  // "--stream,!--no-stream" sets `value` to true or false.
+  Option flag(const std::string& name, bool& value, const std::string& description) const;
+
+  Option find(const std::string& name) const;
+  void remove(const std::string& name) const;
+  void example(const std::string& text) const;
+  void run(std::function<void()> f) const;
+
+ private:
+  CLI::App* command_;
+};
+
+class CommandLine {
+ public:
+  CommandLine();
+  ~CommandLine();
+  CommandLine(const CommandLine&) = delete;
+  CommandLine& operator=(const CommandLine&) = delete;
+
+  Command add(const std::string& name, const std::string& description);
+  // Adds --plugin to every command; f is called with each file before the command runs.
+  void add_plugin_option(std::function<void(const std::string&)> f);
+  // Called when the command line is found right, before the command runs.
+  void before_run(std::function<void()> f);
+  // Runs the command that the arguments name, or prints the help that they ask for. Throws UsageError where they are
+  // wrong, and what the command throws.
+  void run(std::vector<std::string> arguments);
+
+ private:
+  std::unique_ptr<CLI::App> app_;
+};
+
+}  // namespace lathe
