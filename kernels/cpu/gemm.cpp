@@ -4,6 +4,7 @@
 #include "kernels/gemm.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/cpu/gemm_eigen.h"
 #include "tensor/cpu_features.h"
@@ -16,9 +17,11 @@ namespace {
 template <class T>
 void tile(const GemmArguments<T>& g) {
 #if defined(__x86_64__)
-  const CpuIsa isa = cpu_isa();
-  if (isa >= CpuIsa::avx512) return gemm_tile_avx512(g);
-  if (isa == CpuIsa::avx2) return gemm_tile_avx2(g);
+  if constexpr (std::is_same_v<T, float>) {
+    const CpuIsa isa = cpu_isa();
+    if (isa >= CpuIsa::avx512) return gemm_tile_avx512(g);
+    if (isa == CpuIsa::avx2) return gemm_tile_avx2(g);
+  }
 #endif
   eigen_tile(g);
 }

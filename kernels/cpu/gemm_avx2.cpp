@@ -6,7 +6,6 @@
 namespace lathe::cpu {
 
 void gemm_tile_avx2(const GemmArguments<float>& g) { eigen_tile(g); }
-void gemm_tile_avx2(const GemmArguments<double>& g) { eigen_tile(g); }
 
 }  // namespace lathe::cpu
 #endif

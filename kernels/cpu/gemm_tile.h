@@ -1,4 +1,5 @@
-// One tile of a product, and the functions that compute it on each instruction set. Internal to gemm.
+// One tile of a product, and the functions that compute it on each instruction set: doubles are for oracles alone and
+// have one form. Internal to gemm.
 #pragma once
 #include <cstdint>
 
@@ -21,9 +22,7 @@ struct GemmArguments {
 
 #if defined(__x86_64__)
 void gemm_tile_avx2(const GemmArguments<float>& g);
-void gemm_tile_avx2(const GemmArguments<double>& g);
 void gemm_tile_avx512(const GemmArguments<float>& g);
-void gemm_tile_avx512(const GemmArguments<double>& g);
 #endif
 
 }  // namespace lathe::cpu

@@ -18,7 +18,7 @@ Kernels with_amx(Kernels table) {
   linear.few_tokens[bf16] = Tiles::kFewTokensBf16;
   linear.many[int8] = Tiles::kInt8;
   linear.few_tokens[int8] = Tiles::kFewTokensInt8;
-  table.attention.bf16 = AmxAttention<Avx512Amx>::kKernels;
+  table.attention.bf16 = AmxAttention<Avx512Amx>::kernels(table.attention.floats);
   table.attention.bf16_head_dim = AmxAttention<Avx512Amx>::kHeadDim;
   table.peaks.bf16 = table.peaks.integers = Tiles::peak;
   return table;

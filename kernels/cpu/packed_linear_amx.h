@@ -47,13 +47,16 @@ struct AmxTiles {
 
   // ---- int8 ----
 
-  // Weights as the tiles want them: whole numbers as pairs of bf16, scales and minima in f32. Of four columns the tile
-  // holds 0, 2, 1, 3: so the 16-bit halves of a word become pairs without a shuffle. pack_int8 orders tokens alike.
-  template <class W>
+  // Weights of some form (Quantised) as the tiles want them: whole numbers as pairs of bf16, scales and minima in f32.
+  // Of four columns the tile holds 0, 2, 1, 3: so the 16-bit halves of a word become pairs without a shuffle. pack_int8
+  // orders tokens alike.
+  template <int kRunsOf32, bool kMinimum>
   struct Panel {
-    static constexpr int kScaleAt = kTileBytes, kMinimumAt = kScaleAt + W::kRuns * 4 * kGroupRows;
-    static constexpr int kBytes = kMinimumAt + (W::kHasMinimum ? W::kRuns * 4 * kGroupRows : 0);
+    static constexpr int kRuns = kRunsOf32, kScaleAt = kTileBytes, kMinimumAt = kScaleAt + kRuns * 4 * kGroupRows;
+    static constexpr bool kHasMinimum = kMinimum;
+    static constexpr int kBytes = kMinimumAt + (kHasMinimum ? kRuns * 4 * kGroupRows : 0);
 
+    template <class W>
     static void fill(uint8_t* panel, const uint8_t* group, int64_t column0, int64_t column1) {
       const typename S::template WholeNumbers<W::kBits, W::kOffset> numbers;
       for (int64_t b = column0 / kBlockColumns; b < column1 / kBlockColumns; ++b, panel += kBytes) {
@@ -71,11 +74,10 @@ struct AmxTiles {
   };
 
   // One group times 16 tokens over the columns of a panel. x: [block][16 tokens][32 columns] bf16.
-  template <class W>
-  static void int8_tile(const uint8_t* panel, const uint8_t* x, const AmxTokenBlock* xb, int64_t blocks,
-                        const Output& out, int tokens) {
-    constexpr int kRuns = W::kRuns;
-    using P = Panel<W>;
+  template <class P>
+  LATHE_NOINLINE static void int8_tile(const uint8_t* panel, const uint8_t* x, const AmxTokenBlock* xb, int64_t blocks,
+                                       const Output& out, int tokens) {
+    constexpr int kRuns = P::kRuns;
     alignas(64) float sums[2][kTokens * kGroupRows];
     Floats y[kTokens];
     LATHE_FOR(t, kTokens) { y[t] = t < tokens ? out.start(0, t) : S::zero(); }
@@ -94,7 +96,7 @@ struct AmxTiles {
       LATHE_FOR(t, kTokens) {
         y[t] = S::fused(S::load(sums[r % 2] + t * kGroupRows) * scales, S::set1(xr.scale[t]), y[t]);
       }
-      if constexpr (W::kHasMinimum) {
+      if constexpr (P::kHasMinimum) {
         const Floats minima = S::load(block + P::kMinimumAt);
         const float* totals = kRuns == 1 ? xr.scaled_sum : xr.scaled_half_sum[r % kRuns];
         LATHE_FOR(t, kTokens) { y[t] = S::fused(minima, S::set1(totals[t]), y[t]); }
@@ -125,7 +127,7 @@ struct AmxTiles {
   template <DType kType>
   static void int8_groups(const LinearTask& task, int64_t group0, int64_t group1, int64_t token0, int64_t token1) {
     using W = typename Vector::template Quantised<kType>;
-    using P = Panel<W>;
+    using P = Panel<W::kRuns, W::kHasMinimum>;
     constexpr int64_t kColumns = 768;  // of a panel, which stays in the first-level cache
     alignas(64) uint8_t panel[kColumns / kBlockColumns * P::kBytes];
     const int64_t columns = task.weight.columns, count = columns / kBlockColumns;
@@ -135,11 +137,11 @@ struct AmxTiles {
     for (int64_t group = group0; group < group1; ++group)
       for (int64_t column = 0; column < columns; column += kColumns) {
         const int64_t end = column + kColumns < columns ? column + kColumns : columns;
-        P::fill(panel, task.weight.data + group * stride, column, end);
+        P::template fill<W>(panel, task.weight.data + group * stride, column, end);
         for (int64_t t = token0; t < token1; t += kTokens) {
           const Output out = Vector::output_of(task, group, t, column == 0);
           const int64_t tile = t / kTokens * count + column / kBlockColumns;
-          int8_tile<W>(panel, tiles + tile * kTileBytes, blocks + tile, (end - column) / kBlockColumns, out,
+          int8_tile<P>(panel, tiles + tile * kTileBytes, blocks + tile, (end - column) / kBlockColumns, out,
                        static_cast<int>(token1 - t < kTokens ? token1 - t : kTokens));
         }
       }
@@ -161,8 +163,8 @@ struct AmxTiles {
   // where `rest` is not null, one more of them that is filled up with zeros. x: [set][chunk][16 tokens][32 columns]
   // bf16.
   template <int kGroups, int kSets>
-  static void bf16_tile(const uint8_t* w, int64_t stride, const uint8_t* rest, const uint8_t* x, int64_t set_bytes,
-                        int64_t whole, const Output* out, int tokens) {
+  LATHE_NOINLINE static void bf16_tile(const uint8_t* w, int64_t stride, const uint8_t* rest, const uint8_t* x,
+                                       int64_t set_bytes, int64_t whole, const Output* out, int tokens) {
     alignas(64) float sums[kTokens * kGroupRows];
     each_tile<kGroups, kSets>([&](auto tile, int group, int set) __attribute__((always_inline)) {
       start(sums, out[set], group, set + 1 < kSets ? kTokens : tokens);
@@ -244,8 +246,8 @@ struct AmxTiles {
 
   // x: [pair][2][kTokens], rounded to bf16
   template <class Stored, int kGroups, int kFew>
-  __attribute__((noinline)) static void chains(const uint8_t* w, int64_t stride, const float* x, int64_t pairs,
-                                               const Output& out) {
+  LATHE_NOINLINE static void chains(const uint8_t* w, int64_t stride, const float* x, int64_t pairs,
+                                    const Output& out) {
     Floats sum[kGroups][kFew];
     LATHE_FOR(g, kGroups) {
       LATHE_FOR(t, kFew) { sum[g][t] = out.start(g, t); }

@@ -115,6 +115,22 @@ struct LinearTiles {
   template <DType kType>
   static constexpr bool kExpands = kType != DType::q8_0&& kType != DType::q4_0&& kType != DType::q4_1;
 
+  // Blocks of columns [column0, column1) in that form.
+  template <class W>
+  LATHE_NOINLINE static void expand(uint8_t* to, const uint8_t* group, int64_t column0, int64_t column1) {
+    using E = Expanded<W::kRun, W::kHasMinimum>;
+    for (int64_t b = column0 / kBlockColumns; b < column1 / kBlockColumns; ++b, to += E::kBytes) {
+      const uint8_t* section = group + b / W::kBlocks * W::kSectionBytes;
+      const uint8_t* block = section + W::kHeadBytes + b % W::kBlocks * W::kBytes;
+      const Head head = W::head(section);
+      LATHE_FOR(i, 8) { S::store_ints(to + i * kWordBytes, W::word(block, i)); }
+      LATHE_FOR(run, W::kRuns) {
+        S::store(to + E::kScaleAt + run * 4 * kGroupRows, W::scale(head, block, run));
+        if constexpr (W::kHasMinimum) S::store(to + E::kMinimumAt + run * 4 * kGroupRows, W::minimum(head, block, run));
+      }
+    }
+  }
+
   // ---- panels: 16 rows x some columns of any dtype, as f32, exactly or rounded to bf16 ----
 
   enum class Panel { exact, rounded };
@@ -161,7 +177,7 @@ struct LinearTiles {
     }
   }
   template <Panel kPanel>
-  static void fill(uint8_t* panel, DType dtype, const uint8_t* group, int64_t column0, int64_t column1) {
+  LATHE_NOINLINE static void fill(uint8_t* panel, DType dtype, const uint8_t* group, int64_t column0, int64_t column1) {
     if (dtype == DType::f32) return fill_from_plain<kPanel, StoredF32>(panel, group, column0, column1);
     if (dtype == DType::f16) return fill_from_plain<kPanel, StoredF16>(panel, group, column0, column1);
     with_quantised(dtype, [&](auto type) {  // bf16 needs no panel
@@ -170,7 +186,8 @@ struct LinearTiles {
   }
 
   // The same rounded, in pairs as bf16 weights are packed.
-  static void fill_pairs(uint8_t* panel, DType dtype, const uint8_t* group, int64_t column0, int64_t column1) {
+  LATHE_NOINLINE static void fill_pairs(uint8_t* panel, DType dtype, const uint8_t* group, int64_t column0,
+                                        int64_t column1) {
     alignas(64) uint8_t wide[kPanelColumns * kGroupRows * 4];
     fill<Panel::rounded>(wide, dtype, group, column0, column1);
     for (int64_t p = 0; p < even(column1 - column0) / 2; ++p)
@@ -217,7 +234,8 @@ struct LinearTiles {
 
   // x: [pair][2][kTokens]
   template <class Stored, int kGroups, int kTokens>
-  static void float_tile(const uint8_t* w, int64_t stride, const float* x, int64_t pairs, const Output& out) {
+  LATHE_NOINLINE static void float_tile(const uint8_t* w, int64_t stride, const float* x, int64_t pairs,
+                                        const Output& out) {
     Floats sum[kGroups][kTokens];
     LATHE_FOR(g, kGroups) {
       LATHE_FOR(t, kTokens) { sum[g][t] = out.start(g, t); }
@@ -249,6 +267,17 @@ struct LinearTiles {
     float_tile<Stored, kGroups, kTokens>(w, stride, x, pairs, out);
   }
 
+  // How far a tile's groups are apart. Where only one is left the tile takes it twice, and the second ends nowhere.
+  static int64_t tile_stride(const LinearTask& task, int64_t group, int64_t stride) {
+    return (group + 1) * kGroupRows < task.weight.rows ? stride : 0;
+  }
+  // f(g) for the groups of a tile that are there.
+  template <int kGroups, class F>
+  static LATHE_INLINE void over_groups(const LinearTask& task, int64_t group, F f) {
+    f(0);
+    if (kGroups > 1 && (group + 1) * kGroupRows < task.weight.rows) f(1);
+  }
+
   // Tokens [token0, token1), which start at a tile border, through columns [column0, column1) of some groups.
   template <class Stored, int kGroups>
   static void float_strip(const LinearTask& task, const uint8_t* w, int64_t stride, int64_t group, int64_t column0,
@@ -265,8 +294,8 @@ struct LinearTiles {
   template <class Stored, int kGroups>
   static void stored_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
     const int64_t stride = group_bytes(task.weight.dtype, task.weight.columns);
-    float_strip<Stored, kGroups>(task, task.weight.data + group * stride, stride, group, 0, task.weight.columns, token0,
-                                 token1);
+    float_strip<Stored, kGroups>(task, task.weight.data + group * stride, tile_stride(task, group, stride), group, 0,
+                                 task.weight.columns, token0, token1);
   }
 
   // Weights that must be widened or rounded go through a panel on the stack, some columns at a time.
@@ -277,9 +306,11 @@ struct LinearTiles {
     const int64_t stride = group_bytes(task.weight.dtype, task.weight.columns);
     for (int64_t column = 0; column < task.weight.columns; column += kColumns) {
       const int64_t end = column + kColumns < task.weight.columns ? column + kColumns : task.weight.columns;
-      for (int g = 0; g < kGroups; ++g)
+      over_groups<kGroups>(task, group, [&](int g) {
         fill<kPanel>(panel + g * kStride, task.weight.dtype, task.weight.data + (group + g) * stride, column, end);
-      float_strip<StoredF32, kGroups>(task, panel, kStride, group, column, end, token0, token1);
+      });
+      float_strip<StoredF32, kGroups>(task, panel, tile_stride(task, group, kStride), group, column, end, token0,
+                                      token1);
     }
   }
 
@@ -300,7 +331,8 @@ struct LinearTiles {
 
   // x: [pair][kTokens]
   template <int kGroups, int kTokens>
-  static void pair_tile(const uint8_t* w, int64_t stride, const int32_t* x, int64_t pairs, const Output& out) {
+  LATHE_NOINLINE static void pair_tile(const uint8_t* w, int64_t stride, const int32_t* x, int64_t pairs,
+                                       const Output& out) {
     Floats sum[kGroups][kTokens];
     LATHE_FOR(g, kGroups) {
       LATHE_FOR(t, kTokens) { sum[g][t] = out.start(g, t); }
@@ -341,13 +373,14 @@ struct LinearTiles {
     const int64_t columns = task.weight.columns, stride = group_bytes(task.weight.dtype, columns);
     const uint8_t* w = task.weight.data + group * stride;
     if (task.weight.dtype == DType::bf16)
-      return pair_strip<kGroups>(task, w, stride, group, 0, columns, token0, token1);
+      return pair_strip<kGroups>(task, w, tile_stride(task, group, stride), group, 0, columns, token0, token1);
     constexpr int64_t kStride = kPanelColumns / 2 * kWordBytes;
     alignas(64) uint8_t panel[kGroups * kStride];
     for (int64_t column = 0; column < columns; column += kPanelColumns) {
       const int64_t end = column + kPanelColumns < columns ? column + kPanelColumns : columns;
-      for (int g = 0; g < kGroups; ++g) fill_pairs(panel + g * kStride, task.weight.dtype, w + g * stride, column, end);
-      pair_strip<kGroups>(task, panel, kStride, group, column, end, token0, token1);
+      over_groups<kGroups>(
+          task, group, [&](int g) { fill_pairs(panel + g * kStride, task.weight.dtype, w + g * stride, column, end); });
+      pair_strip<kGroups>(task, panel, tile_stride(task, group, kStride), group, column, end, token0, token1);
     }
   }
   // Repacks tokens [token0, token1), which start at a tile border.
@@ -369,8 +402,8 @@ struct LinearTiles {
   // ---- integer tiles ----
 
   template <class W, int kGroups, int kTokens>
-  static void integer_tile(const uint8_t* w, int64_t stride, int32_t offset, const int32_t* x, const TokenBlock* xb,
-                           int64_t sections, const Output& out) {
+  LATHE_NOINLINE static void integer_tile(const uint8_t* w, int64_t stride, int32_t offset, const int32_t* x,
+                                          const TokenBlock* xb, int64_t sections, const Output& out) {
     using Sum = typename S::template IntegerSum<W::kBits>;
     constexpr int kWords = 8 / W::kRuns;  // of a run
     Floats y[kGroups][kTokens];
@@ -441,21 +474,6 @@ struct LinearTiles {
     }
   }
 
-  template <class W, class E>
-  static void expand(uint8_t* panel, const uint8_t* group, int64_t column0, int64_t column1) {
-    for (int64_t b = column0 / kBlockColumns; b < column1 / kBlockColumns; ++b, panel += E::kBytes) {
-      const uint8_t* section = group + b / W::kBlocks * W::kSectionBytes;
-      const uint8_t* block = section + W::kHeadBytes + b % W::kBlocks * W::kBytes;
-      const Head head = W::head(section);
-      LATHE_FOR(i, 8) { S::store_ints(panel + i * kWordBytes, W::word(block, i)); }
-      LATHE_FOR(run, W::kRuns) {
-        S::store(panel + E::kScaleAt + run * 4 * kGroupRows, W::scale(head, block, run));
-        if constexpr (W::kHasMinimum)
-          S::store(panel + E::kMinimumAt + run * 4 * kGroupRows, W::minimum(head, block, run));
-      }
-    }
-  }
-
   template <DType kType, int kGroups>
   static void expanded_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
     using W = Quantised<kType>;
@@ -465,45 +483,55 @@ struct LinearTiles {
     const int64_t stride = quantised_group_bytes<kType>(task.weight.columns);
     for (int64_t column = 0; column < task.weight.columns; column += kColumns) {
       const int64_t end = column + kColumns < task.weight.columns ? column + kColumns : task.weight.columns;
-      for (int g = 0; g < kGroups; ++g)
-        expand<W, E>(panel + g * kStride, task.weight.data + (group + g) * stride, column, end);
-      integer_strip<E, kGroups, S::kIntegerTokens>(task, panel, kStride, W::kOffset, group, column, end, token0,
-                                                   token1);
+      over_groups<kGroups>(task, group, [&](int g) {
+        expand<W>(panel + g * kStride, task.weight.data + (group + g) * stride, column, end);
+      });
+      integer_strip<E, kGroups, S::kIntegerTokens>(task, panel, tile_stride(task, group, kStride), W::kOffset, group,
+                                                   column, end, token0, token1);
     }
   }
 
-  template <DType kType, int kGroups>
+  // kGroups groups, or those that are left, of some tokens, or kGroups = 1 and a single token.
+  template <DType kType, int kGroups, bool kSingle>
   static void integer_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
-    if constexpr (kExpands<kType>)
-      if (kGroups > 1 || token1 - token0 > 1) return expanded_groups<kType, kGroups>(task, group, token0, token1);
-    if constexpr (!kExpands<kType> || kGroups == 1) {
+    if constexpr (kExpands<kType> && !kSingle) {
+      expanded_groups<kType, kGroups>(task, group, token0, token1);
+    } else {
       const int64_t stride = quantised_group_bytes<kType>(task.weight.columns);
-      integer_strip<Quantised<kType>, kGroups, kExpands<kType> ? 1 : S::kIntegerTokens>(
-          task, task.weight.data + group * stride, stride, 0, group, 0, task.weight.columns, token0, token1);
+      integer_strip<Quantised<kType>, kGroups, kSingle ? 1 : S::kIntegerTokens>(
+          task, task.weight.data + group * stride, tile_stride(task, group, stride), 0, group, 0, task.weight.columns,
+          token0, token1);
     }
   }
 
-  template <int kGroups, Arithmetic kArithmetic>
+  template <int kGroups, Arithmetic kArithmetic, bool kSingle>
   static void groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
-    if constexpr (kArithmetic == Arithmetic::bf16 && S::kMultipliesBf16)
-      return pair_groups<kGroups>(task, group, token0, token1);
-    if constexpr (kArithmetic != Arithmetic::int8)
-      return float_groups<kGroups, kArithmetic>(task, group, token0, token1);
-    with_quantised(task.weight.dtype,
-                   [&](auto type) { integer_groups<decltype(type)::value, kGroups>(task, group, token0, token1); });
+    if constexpr (kArithmetic == Arithmetic::int8)
+      with_quantised(task.weight.dtype, [&](auto type) {
+        integer_groups<decltype(type)::value, kGroups, kSingle>(task, group, token0, token1);
+      });
+    else if constexpr (kArithmetic == Arithmetic::bf16 && S::kMultipliesBf16)
+      pair_groups<kGroups>(task, group, token0, token1);
+    else
+      float_groups<kGroups, kArithmetic>(task, group, token0, token1);
   }
 
   // ---- what the table offers ----
 
   template <Arithmetic kArithmetic>
-  static void multiply(const LinearTask& task, int64_t group0, int64_t group1, int64_t token0, int64_t token1) {
-    constexpr int kMost = S::kFloatGroups > S::kIntegerGroups ? S::kFloatGroups : S::kIntegerGroups;
-    int64_t group = group0;
+  static void multiply(const LinearTask& whole, int64_t group0, int64_t group1, int64_t token0, int64_t token1) {
+    LinearTask task = whole;
+    if (group1 * kGroupRows < task.weight.rows) task.weight.rows = group1 * kGroupRows;
     // A single token reads one group at a time where the bytes are the limit, so that it walks one linear stream.
-    if constexpr (kMost > 1)
-      if (token1 - token0 > 1 || kArithmetic != Arithmetic::int8)
-        for (; group + kMost <= group1; group += kMost) groups<kMost, kArithmetic>(task, group, token0, token1);
-    for (; group < group1; ++group) groups<1, kArithmetic>(task, group, token0, token1);
+    if constexpr (kArithmetic == Arithmetic::int8)
+      if (token1 - token0 == 1) {
+        for (int64_t group = group0; group < group1; ++group) groups<1, kArithmetic, true>(task, group, token0, token1);
+        return;
+      }
+    constexpr int kMost = kArithmetic == Arithmetic::int8 ? S::kIntegerGroups : S::kFloatGroups;
+    static_assert(kMost <= 2);
+    for (int64_t group = group0; group < group1; group += kMost)
+      groups<kMost, kArithmetic, false>(task, group, token0, token1);
   }
 
   // Repacks tokens [token0, token1), which start at a tile border, for the float tiles.

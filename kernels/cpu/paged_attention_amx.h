@@ -437,8 +437,10 @@ struct AmxAttention {
     attend(block, segment, true);
   }
 
-  static constexpr AttentionKernels kKernels{
-      kRows, attend_tile, block_floats, attend_block, Vector::kKernels.merge, Vector::kKernels.write_token};
+  // What merges and writes is the same beside these tiles.
+  static AttentionKernels kernels(const AttentionKernels& vectors) {
+    return {kRows, attend_tile, block_floats, attend_block, vectors.merge, vectors.write_token};
+  }
 };
 
 }  // namespace lathe::cpu

@@ -235,36 +235,40 @@ struct AttentionTiles {
 
   // ---- outputs ----
 
-  // Adds the values of keys [from, to), weighted, to kCount vectors of components of rows [kFirst, kEnd).
-  template <int kFirst, int kEnd, class View, int kActive, int kCount>
-  static LATHE_INLINE void add_values(Floats (&sum)[kActive][kCount], const Rows<kActive>& rows, const View& view,
-                                      int64_t d, int from, int to) {
+  // Adds the values of keys [from, to), weighted, to the sums of kCount vectors of components of kCounted rows;
+  // `weights` is the first row's, and the rows' sums are `stride` apart.
+  template <int kCounted, int kCount, class View>
+  static LATHE_INLINE void add_values(float* sums, int64_t stride, const float* weights, const View& view, int64_t d,
+                                      int from, int to) {
+    Floats sum[kCounted][kCount];
+    LATHE_FOR(m, kCounted) {
+      LATHE_FOR(c, kCount) { sum[m][c] = S::load(sums + m * stride + c * 16); }
+    }
     while (from < to) {
       const int page = from / kPageTokens, page_end = (page + 1) * kPageTokens, end = to < page_end ? to : page_end;
       const typename Forms::template Values<View, kCount> values(view, page, d);
-      const float* weights = rows.scores + kFirst * kSegmentTokens;
       const auto* p = values.elements + (from - page * kPageTokens) * values.stride;
       for (; from < end; ++from, p += values.stride) {
         Floats value[kCount];
         LATHE_FOR(c, kCount) { value[c] = values.load(p, from - page * kPageTokens, c); }
-        LATHE_FOR(m, kEnd - kFirst) {
+        LATHE_FOR(m, kCounted) {
           const Floats weight = S::set1(weights[m * kSegmentTokens + from]);
-          LATHE_FOR(c, kCount) { sum[kFirst + m][c] = S::fma(value[c], weight, sum[kFirst + m][c]); }
+          LATHE_FOR(c, kCount) { sum[m][c] = S::fma(value[c], weight, sum[m][c]); }
         }
       }
     }
+    LATHE_FOR(m, kCounted) {
+      LATHE_FOR(c, kCount) { S::store(sums + m * stride + c * 16, sum[m][c]); }
+    }
   }
-  // One row's keys [from, to) for each row in turn.
-  template <int kRow = 0, class View, int kActive, int kCount, class From, class To>
-  static LATHE_INLINE void add_by_row(Floats (&sum)[kActive][kCount], const Rows<kActive>& rows, const View& view,
-                                      int64_t d, From from, To to) {
-    add_values<kRow, kRow + 1>(sum, rows, view, d, from(kRow), to(kRow));
-    if constexpr (kRow + 1 < kActive) add_by_row<kRow + 1>(sum, rows, view, d, from, to);
+  template <int kCount, class View>
+  LATHE_NOINLINE static void add_row(float* sums, const float* weights, const View& view, int64_t d, int from, int to) {
+    add_values<1, kCount>(sums, 0, weights, view, d, from, to);
   }
   // The keys [begin, end) of a segment: what all rows see together, what only some see one by one, keys ascending. A
   // row that sees nothing of the segment may get anything.
-  template <class View, int kActive, int kCount>
-  static LATHE_INLINE void weigh(Floats (&sum)[kActive][kCount], const Rows<kActive>& rows, const View& view, int64_t d,
+  template <int kCount, class View, int kActive>
+  static LATHE_INLINE void weigh(float* sums, int64_t stride, const Rows<kActive>& rows, const View& view, int64_t d,
                                  int begin, int end) {
     int common_from = begin, common_to = end;
     for (int m = 0; m < kActive; ++m) {
@@ -273,13 +277,15 @@ struct AttentionTiles {
       common_to = rows.to[m] < common_to ? rows.to[m] : common_to;
     }
     if (common_from > common_to) common_from = common_to = end;  // nothing in common: all of it one by one
-    const auto from = [&](int m) { return rows.from[m] > begin ? rows.from[m] : begin; };
-    const auto to = [&](int m) { return rows.to[m] < end ? rows.to[m] : end; };
-    const auto before = [&](int m) { return to(m) < common_from ? to(m) : common_from; };
-    const auto after = [&](int m) { return from(m) > common_to ? from(m) : common_to; };
-    add_by_row(sum, rows, view, d, from, before);
-    add_values<0, kActive>(sum, rows, view, d, common_from, common_to);
-    add_by_row(sum, rows, view, d, after, to);
+    const auto one_by_one = [&](int first, int last) {
+      for (int m = 0; m < kActive; ++m) {
+        const int from = rows.from[m] > first ? rows.from[m] : first, to = rows.to[m] < last ? rows.to[m] : last;
+        if (from < to) add_row<kCount>(sums + m * stride, rows.scores + m * kSegmentTokens, view, d, from, to);
+      }
+    };
+    one_by_one(begin, common_from);
+    add_values<kActive, kCount>(sums, stride, rows.scores, view, d, common_from, common_to);
+    one_by_one(common_to, end);
   }
 
   // f(d, count of vectors as a constant) over the components of a head.
@@ -312,14 +318,11 @@ struct AttentionTiles {
     normalise(rows, merge);
     over_columns(
         rows.source->head_dim, [&]<int kCount>(int64_t d) __attribute__((always_inline)) {
-          Floats sum[kActive][kCount];
-          LATHE_FOR(m, kActive) {
-            LATHE_FOR(c, kCount) { sum[m][c] = S::zero(); }
-          }
-          weigh(sum, rows, view, d, rows.first, rows.last);
-          LATHE_FOR(m, kActive) {
-            LATHE_FOR(c, kCount) { put(rows, m, d + c * 16, sum[m][c], merge); }
-          }
+          alignas(64) float sums[kActive][kCount * 16] = {};
+          weigh<kCount>(sums[0], kCount * 16, rows, view, d, rows.first, rows.last);
+          for (int m = 0; m < kActive; ++m) LATHE_FOR(c, kCount) {
+              put(rows, m, d + c * 16, S::load(sums[m] + c * 16), merge);
+            }
         });
   }
 
@@ -407,14 +410,7 @@ struct AttentionTiles {
   static void add_panel(float* sums, const Rows<kRows>& rows, const Panel& panel, int begin, int end) {
     over_columns(
         panel.head_dim, [&]<int kCount>(int64_t d) __attribute__((always_inline)) {
-          Floats sum[kRows][kCount];
-          LATHE_FOR(m, kRows) {
-            LATHE_FOR(c, kCount) { sum[m][c] = S::load(sums + m * panel.stride + d + c * 16); }
-          }
-          weigh(sum, rows, panel, d, begin, end);
-          LATHE_FOR(m, kRows) {
-            LATHE_FOR(c, kCount) { S::store(sums + m * panel.stride + d + c * 16, sum[m][c]); }
-          }
+          weigh<kCount>(sums + d, panel.stride, rows, panel, d, begin, end);
         });
   }
 

@@ -29,5 +29,7 @@
 #include "tensor/dtype.h"
 
 #define LATHE_INLINE inline __attribute__((always_inline))
+// What is called once a tile: compiled once, however many callers it has.
+#define LATHE_NOINLINE __attribute__((noinline))
 // A loop over [0, n) that is unrolled in full: what it indexes lives in registers.
 #define LATHE_FOR(i, n) _Pragma("GCC unroll 32") for (int i = 0; i < (n); ++i)

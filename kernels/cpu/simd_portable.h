@@ -8,6 +8,7 @@ namespace lathe::cpu {
 struct Portable {
   typedef float Quarter __attribute__((vector_size(16)));
   typedef int32_t IntQuarter __attribute__((vector_size(16)));
+  typedef uint32_t WordQuarter __attribute__((vector_size(16)));
   struct Floats {
     Quarter v[4];
     friend LATHE_INLINE Floats operator+(Floats x, const Floats& y) {
@@ -177,7 +178,12 @@ struct Portable {
     }
   }
   static LATHE_INLINE Floats round_to_bf16(Floats x) {
-    for (int i = 0; i < 16; ++i) x.v[i / 4][i % 4] = bf16_to_f32(f32_to_bf16(x.v[i / 4][i % 4]));
+    for (Quarter& q : x.v) {  // as f32_to_bf16, NaN made quiet
+      const WordQuarter bits = reinterpret_cast<WordQuarter>(q), up = bits + (0x7fff + ((bits >> 16) & 1));
+      const IntQuarter quiet = as_int(q) | 0x400000;
+      q = as_float(as_int(select(q != q, as_float(quiet), reinterpret_cast<Quarter>(up))) &
+                   static_cast<int32_t>(0xffff0000u));
+    }
     return x;
   }
 
