@@ -130,7 +130,7 @@ def test_a_rotation_of_the_other_kind(monkeypatch):
     monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", adjacent)
     report = find("llama_untied_gqa", None)
     assert report.first.tap == "model.layers.0.self_attn.q_rope"
-    assert report.cause == "rope layout: Lathe rotates halves, the reference adjacent pairs", str(report)
+    assert report.cause.startswith("rope layout: Lathe rotates halves, the reference adjacent pairs: add .rows(interleaved_rope_rows"), str(report)
 
 
 def test_an_unknown_fault_is_said_to_be_unknown(candidate):

@@ -7,7 +7,7 @@ import lathe
 EPILOG = """\
 The table shows by layer the error so far, and the operation that errs most by itself: the reference's operation is given Lathe's
 inputs. The first one that errs by more than rounding is tried with the known causes: rope layout, eps, norm + 1, a weight that is
-off or transposed, scales, biases, activations. Exit code: 0 where the two agree, 1 where they do not, 2 where they could not be compared."""
+off, exchanged or transposed, windows, softcaps, scales, biases, activations. Exit code: 0 where the two agree, 1 where they do not, 2 where they could not be compared."""
 
 
 def ids(text):
@@ -22,7 +22,7 @@ def encode(text, folder, candidate):
 
 
 def fail(problem, hint):
-    print(f"lathe.reference: {str(problem).splitlines()[0]}" + (f"\n  hint: {hint}" if hint else ""), file=sys.stderr)
+    print(f"lathe.reference: {' '.join(str(problem).split())}" + (f"\n  hint: {hint}" if hint else ""), file=sys.stderr)
     return 2
 
 

@@ -4,9 +4,13 @@ The operation is that of transformers, its input Lathe's: so a cause is tried by
 gives what Lathe gave. Each trial yields (what Lathe does in that case, the changed operation's value).
 """
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 import torch
+
+from . import attention as attend
+from .attention import relative_error
 
 
 @contextlib.contextmanager
@@ -23,13 +27,6 @@ def changed(module, **attributes):
 
 def flat(x, tokens):
     return x.detach().float().reshape(tokens, -1).numpy()
-
-
-def relative_error(found, expected):
-    """Root mean square of the difference over that of what was expected."""
-    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    scale = np.sqrt(np.mean(expected**2))
-    return float(np.sqrt(np.mean((found - expected) ** 2)) / scale) if scale > 0 else float(np.abs(found - expected).max())
 
 
 def best_scale(found, expected):
@@ -61,7 +58,39 @@ def solved_eps(module, name, record, found):
     return float(f"{eps:.1e}") if eps > 0 else 0.0
 
 
-def norm_causes(record, found):
+def same_kind(record, others):
+    """[(tap, record)] of the other operations with a weight of this one's shape, those of its own layer first."""
+    def weight(r):
+        return getattr(r.module, "weight", None)
+
+    def layer(tap):
+        return tap.rsplit(".layers.", 1)[-1].split(".")[0]
+
+    own = next(tap for tap, r in others.items() if r is record)
+    alike = [(tap, r) for tap, r in others.items() if r.module is not record.module and type(r.module) is type(record.module)
+             and weight(r) is not None and weight(r).shape == weight(record).shape]
+    return sorted(alike, key=lambda pair: layer(pair[0]) != layer(own))
+
+
+def with_weight(record, weight):
+    with changed(record.module, weight=weight), torch.no_grad():
+        y = flat(record.module(record.input), len(record.value))
+    return y if record.columns is None else y[:, record.columns]
+
+
+def exchanged(record, found, records, lathe, what):
+    """The weight of another operation in place of this one's."""
+    for tap, other in same_kind(record, records):
+        value = with_weight(record, other.module.weight)
+        back = ""
+        if relative_error(found, value) < 1e-3 and tap in lathe and other.input is not None:
+            theirs = with_weight(other, record.module.weight)
+            if relative_error(lathe[tap].reshape(theirs.shape), theirs) < 1e-3:
+                back = ", and the other way round: the two are exchanged"
+        yield f"{what}: Lathe's is that of the reference's {tap}{back}", value
+
+
+def norm_causes(record, found, records, lathe):
     module, tokens = record.module, len(found)
 
     def value(**attributes):
@@ -81,6 +110,7 @@ def norm_causes(record, found):
     yield "norm + 1: the reference adds 1 to the weight, Lathe does not", value(weight=parameter(weight - 1))
     if getattr(module, "bias", None) is not None:
         yield "bias: Lathe leaves the norm's bias out", value(bias=None)
+    yield from exchanged(record, found, records, lathe, "norm weight")
     # The output is linear in the weight: what Lathe's must be follows by least squares, channel by channel.
     rest = value(weight=parameter(torch.zeros_like(weight)))
     shape = (-1, len(weight))
@@ -107,14 +137,18 @@ def rope_permutation(heads, width, rotary):
     return (np.arange(heads)[:, None] * width + order).reshape(-1)
 
 
-def linear_causes(tap, record, found, heads):
+# What turns rows is named `interleaved_rope_rows` in a family's mapping of weights; it belongs to files that pair adjacent rows.
+TURN = ".rows(interleaved_rope_rows(head_dim)) of q and k in the family's mapping for this kind of file"
+
+
+def linear_causes(tap, record, found, records, lathe, heads):
     module, tokens, expected = record.module, len(found), record.value
     part = tap.rsplit(".", 1)[-1]
     if part in ("q", "k"):
         count = heads.query if part == "q" else heads.key_value
         order = rope_permutation(count, heads.width, heads.rotary)
-        yield "rope layout: Lathe's rows stand in halves, the reference's in adjacent pairs", expected[:, order]
-        yield "rope layout: Lathe's rows stand in adjacent pairs, the reference's in halves", expected[:, np.argsort(order)]
+        yield f"rope layout: Lathe turns rows that stand in halves already: take away {TURN}", expected[:, order]
+        yield f"rope layout: Lathe's rows stand in adjacent pairs, the reference's in halves: add {TURN}", expected[:, np.argsort(order)]
     weight, bias = module.weight.detach(), getattr(module, "bias", None)
     columns = slice(None) if record.columns is None else record.columns
     if weight.dim() == 2 and weight.shape[0] == weight.shape[1]:
@@ -123,6 +157,8 @@ def linear_causes(tap, record, found, heads):
     if bias is not None:
         own = bias.detach().float().numpy()[columns]
         yield "bias: Lathe leaves the reference's bias out", expected - own
+    if weight.dim() == 2 and record.columns is None and tap != "logits":
+        yield from exchanged(record, found, records, lathe, "weight")
     constant = np.median(found - expected, axis=0)
     if np.abs(constant).max() > 0:
         yield "bias: Lathe's bias is another, or one that the reference lacks", expected + constant
@@ -136,7 +172,7 @@ def linear_causes(tap, record, found, heads):
 # --- the rest
 
 
-def rotation_causes(record, found, heads):
+def rotation_causes(record, found, records, heads):
     x, (cos, sin) = record.input, record.angles
     width = x.shape[3]
     order = torch.from_numpy(rope_permutation(1, width, heads.rotary))
@@ -145,8 +181,11 @@ def rotation_causes(record, found, heads):
     def tapped(y):
         return flat(y.transpose(1, 2), len(found))
 
-    yield "rope layout: Lathe rotates adjacent pairs, the reference halves", tapped(record.rotate(x[..., order], cos, sin)[..., back])
-    yield "rope layout: Lathe rotates halves, the reference adjacent pairs", tapped(record.rotate(x[..., back], cos, sin)[..., order])
+    yield "rope layout: Lathe rotates adjacent pairs, the reference halves: change Lathe's RopeStyle to half_split", tapped(record.rotate(x[..., order], cos, sin)[..., back])
+    yield "rope layout: Lathe rotates halves, the reference adjacent pairs: add " + TURN, tapped(record.rotate(x[..., back], cos, sin)[..., order])
+    others = {tap: r.angles for tap, r in records.items() if r.angles is not None and not all(map(torch.equal, r.angles, record.angles))}
+    for tap, angles in list(others.items())[:1]:
+        yield f"rope: Lathe's angles are those of the reference's {tap}, another kind of layer", tapped(record.rotate(x, *angles))
     yield "rope: Lathe does not rotate", tapped(x)
     yield "rope: Lathe rotates the other way round", tapped(record.rotate(x, cos, -sin))
     yield "rope: Lathe's positions begin one later", tapped(record.rotate(x, *later(cos, sin)))
@@ -158,25 +197,48 @@ def later(cos, sin):
     return cos * c - sin * s, sin * c + cos * s
 
 
-def attention_causes(prefix, lathe, found, heads):
+def attention_of(prefix, lathe, heads):
     def tapped(*names):
-        name = next(n for n in names if prefix + n in lathe)
-        return lathe[prefix + name].reshape(len(found), -1, heads.width).astype(np.float64)
+        x = lathe[prefix + next(n for n in names if prefix + n in lathe)]
+        return x.reshape(len(x), -1, heads.width)
 
-    q, k, v = tapped("q_rope", "q_norm", "q"), tapped("k_rope", "k_norm", "k"), tapped("v")
-    k, v = (np.repeat(x, heads.query // heads.key_value, axis=1) for x in (k, v))
-    scores = np.einsum("nhd,mhd->hnm", q, k)
-    future = np.triu(np.ones(scores.shape[1:], bool), 1)
+    return attend.Attention(tapped("q_rope", "q_norm", "q"), tapped("k_rope", "k_norm", "k"), tapped("v"))
 
-    def attended(scale, mask):
-        s = np.where(mask, -np.inf, scores * scale)
-        p = np.exp(s - s.max(-1, keepdims=True))
-        return np.einsum("hnm,mhd->nhd", p / p.sum(-1, keepdims=True), v).reshape(len(found), -1)
 
-    own = heads.width**-0.5
-    for scale, text in ((own, "1 / sqrt(D), over all keys before"), (1.0, "1: the factor 1 / sqrt(D) is missing"), (own * own, "1 / D")):
-        yield f"scale of attention: Lathe's is {text}", attended(scale, future)
-    yield "mask of attention: Lathe sees the keys that follow", attended(own, np.zeros_like(future))
+def attention_causes(tap, records, found, lathe, reference):
+    def own_settings(prefix):
+        module = next((m for m, p in reference.attentions.items() if p + "self_attn." == prefix), None)
+        attention = attention_of(prefix, lathe, reference.heads)
+        candidates = attend.declared(module, reference.config, reference.heads.width)
+        return attention, *attend.best_of(attention, records[prefix + "heads"].value, candidates)
+
+    def phase(window):
+        """Where Lathe has the reference's windows, but in other layers."""
+        if window == own.window:
+            return ""
+        mine, theirs = [], []
+        for prefix in [t[: -len("heads")] for t in lathe if t.endswith("self_attn.heads")]:
+            its, settings, _ = own_settings(prefix)
+            value = lathe[prefix + "heads"].reshape(len(found), -1)
+            windows = dict.fromkeys([settings.window, window, own.window, 0])
+            best, _ = attend.best_of(its, value, [replace(settings, window=w) for w in windows])
+            mine.append(best.window), theirs.append(settings.window)
+        if set(mine) != set(theirs) or len(set(mine)) == 1:
+            return ""
+        return f"; another phase of the layers: Lathe's windows are {listed(mine)}, the reference's {listed(theirs)}"
+
+    attention, own, error = own_settings(tap[: -len("heads")])
+    if error < 1e-3:  # otherwise the reference's attention does what `Attention` does not, ALiBi for one
+        yield from attend.attention_causes(attention, own, found, reference.config, phase)
+
+
+def logits_causes(record, found, config):
+    cap = getattr(config, "final_logit_softcapping", None)
+    raw = flat(record.module(record.input), len(found)).astype(np.float64)
+    if cap:
+        yield f"softcap of the logits: Lathe leaves it out, the reference's is {cap:g}", raw
+    other = attend.searched_cap(raw, found)
+    yield f"softcap of the logits: Lathe's is {other:.4g}, " + (f"the reference's is {cap:g}" if cap else "the reference has none"), other * np.tanh(raw / other)
 
 
 def activation_causes(prefix, lathe, found):
@@ -191,19 +253,22 @@ def activation_causes(prefix, lathe, found):
             yield f"gate and up are exchanged ({name})", flat(activation(up) * gate, len(found))
 
 
-def causes(tap, record, found, lathe, heads):
+def causes(tap, records, found, lathe, reference):
     """All that might be the matter with `tap`, most telling first: (text, value)."""
+    record, heads = records[tap], reference.heads
     module, kind = record.module, type(record.module).__name__
     prefix = tap.rsplit(".", 1)[0] + "."
     if record.rotate is not None:
-        yield from rotation_causes(record, found, heads)
+        yield from rotation_causes(record, found, records, heads)
     elif module is not None and "norm" in kind.lower():
-        yield from norm_causes(record, found)
+        yield from norm_causes(record, found, records, lathe)
     elif tap.endswith("self_attn.heads"):
-        yield from attention_causes(prefix, lathe, found, heads)
+        yield from attention_causes(tap, records, found, lathe, reference)
     elif tap.endswith("mlp.hidden"):
         yield from activation_causes(prefix, lathe, found)
     elif module is not None and getattr(getattr(module, "weight", None), "ndim", 0) == 2 and "Embedding" not in kind:
-        yield from linear_causes(tap, record, found, heads)
+        if tap == "logits":
+            yield from logits_causes(record, found, reference.config)
+        yield from linear_causes(tap, record, found, records, lathe, heads)
     scale = best_scale(found, record.value)
     yield f"missing scale: Lathe's value is {scale:.6g} times the reference's", record.value * scale

@@ -9,6 +9,7 @@ import torch
 import lathe
 
 from . import causes as known
+from .causes import listed
 from .taps import Reference
 
 UNIT = {"float32": 2.0**-24, "bfloat16": 2.0**-9}  # half the distance of two neighbours at 1
@@ -104,11 +105,11 @@ def explained(tap, dtype, config, tokens):
     return 8 * single * (2 + math.sqrt(width)) + (8 * UNIT[dtype] if dtype != "float32" else 0.0)
 
 
-def find_cause(report, records, traced, heads):
+def find_cause(report, records, traced, reference):
     tap = report.first.tap
-    record, found = records[tap], traced[tap].reshape(records[tap].value.shape)
+    found = traced[tap].reshape(records[tap].value.shape)
     best = (math.inf, "")
-    for text, value in known.causes(tap, record, found, traced, heads):
+    for text, value in known.causes(tap, records, found, traced, reference):
         error = known.relative_error(found, value)
         if error <= report.first.explained:
             report.cause, report.mended = text, error
@@ -139,6 +140,11 @@ def compare(model, reference, tokens, dtype="float32", new_tokens=0):
     went wrong before it counts. The first one that errs by more than `dtype` explains is then tried with all known causes.
     """
     reference = reference if isinstance(reference, Reference) else Reference(reference)
+    rows = reference.model.get_input_embeddings().weight.shape[0]
+    if rows != model.config.vocab_size:
+        raise ValueError(f"the vocabularies differ: {model.config.vocab_size} tokens in Lathe's model, {rows} in the reference's")
+    if len(tokens) == 0 or not 0 <= min(tokens) <= max(tokens) < rows:
+        raise ValueError(f"tokens: expected some from 0 to {rows - 1}, found {listed(tokens)}")
     traced = {name: np.asarray(x).reshape(len(tokens), -1) for name, x in model.trace(tokens).items() if not name.endswith("probabilities")}
     free = reference.run(tokens)
     for tap, value in traced.items():
@@ -154,7 +160,7 @@ def compare(model, reference, tokens, dtype="float32", new_tokens=0):
                 explained(tap, dtype, reference.config, len(tokens))))
     report.first = next((o for o in report.operations if not o.ok), None)
     if report.first is not None:
-        find_cause(report, local, traced, reference.heads)
+        find_cause(report, local, traced, reference)
     if new_tokens > 0:
         report.greedy = greedy(model, reference, list(map(int, tokens)), new_tokens, report.first is None)
     return report
@@ -166,7 +172,13 @@ def load_reference(path):
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    return transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    try:
+        config = transformers.AutoConfig.from_pretrained(path)
+        # The fast forms of attention know no softcap.
+        form = {"attn_implementation": "eager"} if getattr(config.get_text_config(), "attn_logit_softcapping", None) else {}
+        return transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **form).eval()
+    except Exception as problem:  # every family of transformers has its own
+        raise ValueError(f"{path}: transformers cannot read it: {type(problem).__name__}: {' '.join(str(problem).split())}") from problem
 
 
 def compare_folders(reference, candidate=None, dtype="float32", tokens=None, new_tokens=24):
