@@ -29,7 +29,9 @@ ValueAndSlope<T> evaluate(Activation f, T x) {
   }
   constexpr T k = T(0.79788456080286535588), c = T(0.044715);  // sqrt(2 / pi)
   const T t = std::tanh(k * (x + c * x * x * x));
-  return {T(0.5) * x * (1 + t), T(0.5) * (1 + t) + T(0.5) * x * (1 - t * t) * k * (1 + 3 * c * x * x)};
+  const T bend = 1 - t * t;  // 0 far out, where the polynomial beside it overflows
+  const T slope = bend > 0 ? T(0.5) * x * bend * k * (1 + 3 * c * x * x) : T(0);
+  return {T(0.5) * x * (1 + t), T(0.5) * (1 + t) + slope};
 }
 
 }  // namespace

@@ -163,13 +163,20 @@ struct AttentionTiles {
       S::store_rounded_bf16(reinterpret_cast<uint16_t*>(row) + key, e);
     }
   };
+  // The products less the largest, where those are so far from zero that the rounding of `largest * factor` would be an
+  // exponent of its own: up to 2^-15 of it is left to the fused multiply-add, beyond that the difference is exact.
+  static constexpr float kFar = 1024.0f;
+  LATHE_NOINLINE static void take_off(float* scores, int first_page, int last_page, float largest) {
+    for (int key = first_page * kPageTokens; key < last_page * kPageTokens; key += kPageTokens)
+      S::store(scores + key, S::load(scores + key) - S::set1(largest));
+  }
   // Turns the products of all rows into exponentials, zero where a row sees nothing, and gives their maxima and sums
   // from lane `lane` on. The rows go through a page side by side, so that one's latencies are filled by the others;
   // none sees another. What scales a score and the exponential's base is one factor, of scores that nothing else is
   // done to.
   template <class Kept, int kActive>
   static void exponentials(const Rows<kActive>& rows, States& states, int lane) {
-    constexpr float kLeast = -3.0e38f, kLog2E = 1.44269504f;
+    constexpr float kLeast = -3.40282347e38f, kLog2E = 1.44269504f;
     const AttentionOptions& options = rows.source->options;
     const bool plain = options.softcap == 0.0f && options.alibi_slopes == nullptr && options.scale > 0.0f;
     const float factor = plain ? options.scale * kLog2E : kLog2E;
@@ -203,6 +210,10 @@ struct AttentionTiles {
       const float largest = S::largest(most[m]);
       offset[m] = -largest * factor;
       states.segment_maximum[lane + m] = plain ? largest * options.scale : largest;
+      if ((offset[m] < -kFar || offset[m] > kFar) && rows.sees(m)) {
+        take_off(rows.scores + m * kSegmentTokens, first_page, last_page, largest);
+        offset[m] = 0.0f;
+      }
     }
     for (int page = first_page; page < last_page; ++page) {
       const int key = page * kPageTokens;

@@ -27,8 +27,8 @@ struct VectorMath {
     return S::scale_by_power(S::fma(p, r * r, r) + S::set1(1.0f), n);
   }
 
-  // 2^x for x <= 0, within 2 ulp; vanishes to zero, and NaN stays NaN. 2^n p(x - n): p has the smallest relative error
-  // of its degree with p(0) = 1 (Remez exchange; 1.1e-7).
+  // 2^x for x <= 0, or above by no more than rounding, within 2 ulp; vanishes to zero, and NaN stays NaN. 2^n p(x - n):
+  // p has the smallest relative error of its degree with p(0) = 1 (Remez exchange; 1.1e-7).
   static LATHE_INLINE Floats exp2(Floats x) {
     x = S::maximum(S::set1(-150.0f), x);
     const Floats n = S::round(x), r = x - n;
