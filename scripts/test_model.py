@@ -31,6 +31,10 @@ def say(ok, what, text):
     print(f"{'ok  ' if ok else 'FAIL'} {what:30} {text}", flush=True)
 
 
+def one_line(error):
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 class Lathe:
     def __init__(self, program, model):
         self.program, self.model = program, model
@@ -135,9 +139,11 @@ def main():
     model, skipped = None, 0
     try:
         model = reference(arguments.model)
-    except (ValueError, OSError, KeyError, ImportError) as error:  # it lacks the family, or what it needs to read the form
+    except (ImportError, OSError, KeyError, ValueError) as error:  # it lacks the family, or what it needs to read the form
         skipped = 1
-        print(f"SKIP transformers: {str(error).splitlines()[0]}")
+        print(f"SKIP transformers: {one_line(error)}")
+    except Exception as error:  # it has the family, and this model is wrong for it
+        say(False, "transformers reads it", one_line(error))
     try:
         config = json.loads(lathe.run("inspect", "--json"))["config"]
         tokens, what = prompt(lathe, arguments.text, config["vocab_size"])

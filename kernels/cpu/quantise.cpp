@@ -9,6 +9,7 @@
 #include "kernels/cpu/block_formats.h"
 #include "kernels/cpu/quantise_k.h"
 #include "kernels/packed_linear.h"
+#include "kernels/value_range.h"
 #include "tensor/errors.h"
 
 namespace lathe::cpu {
@@ -22,6 +23,26 @@ uint16_t half_at(const uint8_t* p) {
   return h;
 }
 void put_half(uint8_t* p, uint16_t h) { std::memcpy(p, &h, 2); }
+
+// Whether a half's exponent, the bits of `exponent`, is that of infinity and of NaN.
+bool not_finite(uint16_t half, uint16_t exponent) { return (half & exponent) == exponent; }
+constexpr uint16_t kExponentOfF16 = 0x7c00, kExponentOfBf16 = 0x7f80;
+
+bool blocks_hold(const uint8_t* p, const float* x, DType dtype, int64_t columns) {
+  // What reaches furthest: the largest scale, times 127 and 32 (Q6_K). NaN compares false.
+  constexpr float kFurthest = 65504.0f * 127 * 32;
+  bool held = true;
+  for (int64_t i = 0; i < columns; ++i) held &= std::fabs(x[i]) <= kFurthest;
+  with_quantised(dtype, [&](auto type) {
+    using B = Block<decltype(type)::value>;
+    for (int64_t i = 0; i < columns; i += B::kSize, p += B::kBytes) {
+      B block;
+      read_block(block, p);
+      held &= !not_finite(block.factor, kExponentOfF16) && !not_finite(block.base, kExponentOfF16);
+    }
+  });
+  return held;
+}
 
 // To a quant in [0, most]; NaN becomes 0. Truncation after adding a half is ggml's rounding.
 uint8_t clamp_quant(float v, int most) {
@@ -120,6 +141,16 @@ void quantise_row(void* row, const float* x, DType dtype, int64_t columns) {
   }();
   check(quantise_block != nullptr, "quantise_row", "f32 rows are not rounded to {}", name(dtype));
   for (int64_t i = 0; i < columns; i += info(dtype).block_size, p += info(dtype).block_bytes) quantise_block(p, x + i);
+}
+
+bool row_holds(const void* row, const float* x, DType dtype, int64_t columns) {
+  const uint8_t* p = static_cast<const uint8_t*>(row);
+  if (is_quantised(dtype)) return blocks_hold(p, x, dtype, columns);
+  if (dtype != DType::f16 && dtype != DType::bf16) return true;
+  const uint16_t exponent = dtype == DType::f16 ? kExponentOfF16 : kExponentOfBf16;
+  bool held = true;
+  for (int64_t i = 0; i < columns; ++i) held &= !not_finite(half_at(p + 2 * i), exponent) || !std::isfinite(x[i]);
+  return held;
 }
 
 }  // namespace lathe::cpu

@@ -2,8 +2,12 @@
 #include "autograd/convert.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
 
 #include "kernels/packed_linear.h"
+#include "kernels/value_range.h"
 #include "tensor/threads.h"
 
 namespace lathe {
@@ -26,36 +30,79 @@ char* row_of(const Tensor& x, int64_t row) {
   return static_cast<char*>(x.raw()) + static_cast<size_t>(row) * bytes_of(x.dtype(), columns(x));
 }
 
-Tensor to_f32(const Tensor& x) {
+// Gathers the rows that hold what the new dtype cannot, from any thread, and tells of the first.
+class RangeCheck {
+ public:
+  void out_of_range(int64_t row) {
+    for (int64_t first = first_; row < first && !first_.compare_exchange_weak(first, row);) continue;
+  }
+  // `values` as f32 or f64.
+  void throw_if_any(const Tensor& values, DType dtype, const std::string& tensor) const {
+    if (first_ == kNone) return;
+    double worst = 0;
+    for (int64_t i = 0; i < columns(values); ++i) {
+      const int64_t at = first_ * columns(values) + i;
+      const double v =
+          values.dtype() == DType::f64 ? values.data<double>()[at] : static_cast<double>(values.data<float>()[at]);
+      if (!(std::abs(v) <= std::abs(worst)) && !std::isnan(worst)) worst = v;
+    }
+    throw Error(fmt::format("convert: {}row {} holds {}, which {} cannot hold", tensor.empty() ? "" : tensor + ": ",
+                            first_.load(), worst, name(dtype)),
+                std::isfinite(worst) ? "f16 ends at 65504, and so do the scales of block formats: bfloat16 and float32 "
+                                       "reach further"
+                                     : "a weight that is no number comes from a damaged checkpoint");
+  }
+
+ private:
+  static constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
+  std::atomic<int64_t> first_ = kNone;
+};
+
+bool narrow(const double* x, float* y, int64_t count) {
+  bool held = true;
+  for (int64_t i = 0; i < count; ++i) {
+    y[i] = static_cast<float>(x[i]);
+    held &= !std::isinf(y[i]) || std::isinf(x[i]);
+  }
+  return held;
+}
+
+Tensor to_f32(const Tensor& x, const std::string& tensor) {
   Tensor y = Tensor::empty(x.shape(), DType::f32);
+  RangeCheck range;
   for_rows(x, [&](int64_t row) {
     float* out = reinterpret_cast<float*>(row_of(y, row));
-    if (x.dtype() == DType::f64)
-      std::copy_n(reinterpret_cast<const double*>(row_of(x, row)), columns(x), out);
-    else
+    if (x.dtype() != DType::f64)
       cpu::dequantise_row(out, row_of(x, row), x.dtype(), columns(x));
+    else if (!narrow(reinterpret_cast<const double*>(row_of(x, row)), out, columns(x)))
+      range.out_of_range(row);
   });
+  range.throw_if_any(x, DType::f32, tensor);
   return y;
 }
 
 }  // namespace
 
-Tensor convert(const Tensor& source, DType dtype) {
+Tensor convert(const Tensor& source, DType dtype, const std::string& tensor) {
   check(source.defined(), "convert", "the tensor holds nothing, asked for {}", name(dtype));
   Tensor x = source.contiguous() ? source : source.clone();
   x.tape_id = 0;
   if (x.dtype() == dtype) return x;
   check(x.dtype() != DType::i32 && dtype != DType::i32, "convert", "no conversion of {} to {}", x, name(dtype));
-  if (dtype == DType::f32) return to_f32(x);
-  const Tensor values = x.dtype() == DType::f32 ? x : to_f32(x);
+  if (dtype == DType::f32) return to_f32(x, tensor);
+  const Tensor values = x.dtype() == DType::f32 ? x : to_f32(x, tensor);
   Tensor y = Tensor::empty(x.shape(), dtype);
+  RangeCheck range;
   for_rows(x, [&](int64_t row) {
     const float* in = reinterpret_cast<const float*>(row_of(values, row));
-    if (dtype == DType::f64)
+    if (dtype == DType::f64) {
       std::copy_n(in, columns(x), reinterpret_cast<double*>(row_of(y, row)));
-    else
-      cpu::quantise_row(row_of(y, row), in, dtype, columns(x));
+      return;
+    }
+    cpu::quantise_row(row_of(y, row), in, dtype, columns(x));
+    if (!cpu::row_holds(row_of(y, row), in, dtype, columns(x))) range.out_of_range(row);
   });
+  range.throw_if_any(values, dtype, tensor);
   return y;
 }
 

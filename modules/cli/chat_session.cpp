@@ -8,6 +8,7 @@
 
 #include "chat_template/encode_chat.h"
 #include "cli/engine_options.h"
+#include "formats/atomic_file.h"
 #include "generate/generate.h"
 
 namespace lathe {
@@ -124,6 +125,7 @@ bool ChatSession::command(const std::string& line) {
     if (!conversation_.drop_answer()) throw Error("there is no question to answer again");
     answer(before);
   } else if ((name == "/save" || name == "/load") && !argument.empty()) {
+    if (name == "/save") check_not_input(argument, loaded_.checkpoint.files);
     name == "/save" ? conversation_.save(argument) : conversation_.load(argument);
     fmt::print(stderr, "lathe: {} messages in {}\n", conversation_.messages().size(), argument);
   } else if (const size_t space = argument.find(' '); name == "/set" && space != std::string::npos) {

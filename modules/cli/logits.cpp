@@ -12,13 +12,13 @@ namespace lathe {
 void add_logits(CommandLine& app) {
   struct Options {
     ModelOptions model;
-    std::string tokens, output;
+    std::string tokens;
   };
   const auto o = std::make_shared<Options>();
   const Command command = app.add("logits", "write the logits of given tokens");
   o->model.declare(command);
   command.option("--tokens", o->tokens, "ids separated by commas; - reads them from standard input").required();
-  command.option("--output", o->output, "float32 [tokens, vocab_size] as .npy").required();
+  command.option("--output", o->model.output, "float32 [tokens, vocab_size] as .npy").required();
   command.example("Example: lathe logits --model models/SmolLM2-135M --tokens 504,3575,282 --output logits.npy");
   command.run([o] {
     const std::vector<int32_t> tokens = parse_tokens(o->tokens == "-" ? read_text("-") : o->tokens);
@@ -28,7 +28,7 @@ void add_logits(CommandLine& app) {
     ProfileReport profile(o->model);
     const Tensor logits = all_logits(*loaded.model, tokens, o->model.cache_dtype(loaded));
     profile.finish();
-    write_npy(o->output, logits);
+    write_npy(o->model.output, logits);
   });
 }
 

@@ -6,6 +6,7 @@
 #include <exception>
 #include <new>
 
+#include "cli/check_outputs.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "llm/plugin.h"
@@ -54,6 +55,7 @@ int main(int argc, char** argv) {
   try {
     lathe::CommandLine app;
     declare(app);
+    lathe::check_outputs({argv + 1, argv + argc});
     app.run({argv + 1, argv + argc});
     return 0;
   } catch (const lathe::UsageError& e) {

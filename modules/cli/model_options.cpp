@@ -15,6 +15,8 @@
 #include "cli/command_line.h"
 #include "cli/progress.h"
 #include "cli/start_line.h"
+#include "formats/atomic_file.h"
+#include "formats/git_lfs.h"
 #include "generate/inference_plan.h"
 #include "tensor/threads.h"
 
@@ -90,6 +92,7 @@ LoadedModel ModelOptions::load(bool trainable) const {
   options.trainable = trainable;
   const auto start = std::chrono::steady_clock::now();
   LoadedModel opened = open_model(model, options);
+  for (const std::string& written : {output, profile_trace}) check_not_input(written, opened.checkpoint.files);
   check_memory(opened, cache_dtype(opened), options);
   LoadedModel loaded = load_in_background(std::move(opened), options);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
@@ -174,6 +177,7 @@ std::string read_text(const std::string& path) {
   if (!file) throw Error(fmt::format("{}: cannot be read: {}", path, std::strerror(errno)));
   std::string text{std::istreambuf_iterator<char>(file), {}};
   if (file.bad()) throw Error(fmt::format("{}: cannot be read", path));
+  refuse_git_lfs_pointer(text, path);
   return text;
 }
 

@@ -20,12 +20,14 @@ struct ModelOptions {
   int64_t context = 0;
   bool profile = false;
   std::string profile_trace;  // --profile's file; empty: the table alone
+  std::string output;         // a file that the command writes, where it does
   bool verbose = false;
   bool deterministic = false;  // the CPU computes so in any case
 
   void declare(const Command& command);
-  // Loads the model, prints warnings and the start line on standard error: threads, instruction set, dtype, weights,
-  // how fast this machine reads them just now, and the tokens per second that this allows.
+  // Loads the model, refuses an output that is one of its files before it reads the weights, prints warnings and the
+  // start line on standard error: threads, instruction set, dtype, weights, how fast this machine reads them just now,
+  // and the tokens per second that this allows.
   LoadedModel load(bool trainable = false) const;
   // --dtype and --quantize.
   LoadOptions load_options() const;

@@ -16,14 +16,14 @@ namespace lathe {
 void add_trace(CommandLine& app) {
   struct Options {
     ModelOptions model;
-    std::string tokens, output, filter = "*";
+    std::string tokens, filter = "*";
     bool gradients = false;
   };
   const auto o = std::make_shared<Options>();
   const Command command = app.add("trace", "write every named activation, and gradients on request");
   o->model.declare(command);
   command.option("--tokens", o->tokens, "ids separated by commas").required();
-  command.option("--output", o->output, "safetensors file").required();
+  command.option("--output", o->model.output, "safetensors file").required();
   command.option("--filter", o->filter, "only taps whose name matches, such as 'model.layers.0.*'").shows_default();
   command.flag("--gradients", o->gradients,
                "also loss (mean next-token cross-entropy) and grad.<checkpoint tensor name>");
@@ -39,8 +39,8 @@ void add_trace(CommandLine& app) {
     if (o->gradients)
       for (auto& entry : loss_and_gradients(loaded, tokens)) all.push_back(std::move(entry));
     profile.finish();
-    write_safetensors(o->output, all, {{"format", "pt"}});
-    fmt::print(stderr, "lathe: wrote {} tensors to {}\n", all.size(), o->output);
+    write_safetensors(o->model.output, all, {{"format", "pt"}});
+    fmt::print(stderr, "lathe: wrote {} tensors to {}\n", all.size(), o->model.output);
   });
 }
 

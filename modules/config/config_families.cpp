@@ -179,6 +179,22 @@ void set_windows(ModelConfig& c, int64_t window, const std::function<bool(int64_
     c.layer_window.push_back(has_window(layer) ? window : 0);
 }
 
+int64_t largest_window(const ModelConfig& c) {
+  return c.layer_window.empty() ? 0 : *std::max_element(c.layer_window.begin(), c.layer_window.end());
+}
+
+void write_window(const ModelConfig& c, nlohmann::ordered_json& root) {
+  root["sliding_window"] = nullptr;  // where the key is missing, some families assume a window
+  if (const int64_t window = largest_window(c); window > 0) root["sliding_window"] = window;
+}
+
+void write_layer_types(const ModelConfig& c, nlohmann::ordered_json& root) {
+  if (largest_window(c) == 0) return;
+  auto types = nlohmann::ordered_json::array();
+  for (const int64_t window : c.layer_window) types.push_back(window > 0 ? "sliding_attention" : "full_attention");
+  root["layer_types"] = types;
+}
+
 int64_t read_window(const ModelConfig& c, const nlohmann::json& root, const char* key, int64_t fallback) {
   const auto found = root.find(key);
   if (found == root.end() || found->is_null()) return found == root.end() ? fallback : 0;
@@ -263,13 +279,18 @@ const ConfigFamily& find_config_family(const std::string& architecture, const st
                           quote(architecture.empty() ? model_type : architecture), fmt::join(known, ", ")));
 }
 
-const ConfigFamily& find_gguf_family(const std::string& architecture, bool has_experts, const std::string& source) {
+const ConfigFamily& find_gguf_family(const std::string& architecture, bool has_experts, bool all_windows,
+                                     const std::string& source) {
   std::vector<std::string> known;
+  const ConfigFamily* first = nullptr;
   for (const ConfigFamily& family : config_families()) {
     const bool experts = family.defaults.num_experts > 0;
-    if (family.gguf_name() == architecture && experts == has_experts) return family;
     known.push_back(family.gguf_name() + (experts ? " with experts" : ""));
+    if (family.gguf_name() != architecture || experts != has_experts) continue;
+    if (family.gguf_all_windows == all_windows) return family;
+    if (first == nullptr) first = &family;
   }
+  if (first != nullptr) return *first;
   throw Error(fmt::format("config: {}: the architecture {}{} is not known, expected one of {}", source,
                           quote(architecture), has_experts ? " with experts" : "", fmt::join(known, ", ")));
 }

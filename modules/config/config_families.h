@@ -13,6 +13,8 @@
 
 namespace lathe {
 
+class GgufKeys;  // config_export.h
+
 // A value of config.json and where it stands, for messages.
 class JsonValue {
  public:
@@ -84,11 +86,21 @@ struct ConfigFamily {
   ModelConfig defaults;                    // what its files leave out; rotary_dim -1: all of the head
   std::vector<JsonKey> json_keys;          // in order: of two that set the same field the later one wins
   std::string gguf_architecture = {};      // `general.architecture` in GGUF where it is not the model type
+  bool gguf_all_windows = false;  // of those that share the name, this one is meant where all layers have a window
   // Sets what several keys of config.json decide together, after all of them have been read; null: nothing.
   void (*read_together)(ModelConfig& config, const nlohmann::json& root) = nullptr;
   // Sets what only this family's GGUF files say, after what all of them say; null: nothing.
   void (*read_gguf)(ModelConfig& config, const GgufFile& file) = nullptr;
   std::vector<std::string> former_model_types = {};  // of older files
+  // The ways back, for exports; null: nothing. What they leave out is found when the result is read again.
+  // Adds to config.json, or replaces, what read_together and the keys' own functions read; what fields and common keys
+  // say (config_export.cpp) is there already.
+  void (*write_together)(const ModelConfig& config, nlohmann::ordered_json& root) = nullptr;
+  // Adds to the metadata, or replaces or removes, what read_gguf reads; what all families' files say is there already.
+  void (*write_gguf)(const ModelConfig& config, GgufKeys& keys) = nullptr;
+  // Fields that decide only what lies beyond the trained context and that GGUF of the family leaves out: lost with a
+  // warning.
+  std::vector<std::string> lost_beyond_context = {};
 
   const std::string& gguf_name() const { return gguf_architecture.empty() ? model_type : gguf_architecture; }
 };
@@ -101,9 +113,10 @@ void add_config_family(ConfigFamily family);
 const ConfigFamily& find_config_family(const std::string& architecture, const std::string& model_type,
                                        const std::string& source);
 
-// By `general.architecture` of a GGUF file, which several families may share: the one with experts or without. Throws
-// Error that lists the known ones.
-const ConfigFamily& find_gguf_family(const std::string& architecture, bool has_experts, const std::string& source);
+// By `general.architecture` of a GGUF file, which several families may share: the one with experts or without, and of
+// several the one with windows in all layers or without. Throws Error that lists the known ones.
+const ConfigFamily& find_gguf_family(const std::string& architecture, bool has_experts, bool all_windows,
+                                     const std::string& source);
 
 // Fields by name, as YAML has them.
 struct NamedField {

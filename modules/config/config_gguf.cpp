@@ -4,11 +4,11 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
-#include <map>
 #include <unordered_set>
 
 #include "config/config_families.h"
 #include "config/model_config.h"
+#include "formats/byte_count.h"
 #include "formats/gguf.h"
 #include "formats/quote.h"
 
@@ -99,10 +99,18 @@ void read_windows(ModelConfig& c, const Reader& r) {
   c.layer_window.assign(static_cast<size_t>(c.num_hidden_layers), window);
   const auto found = r.file().metadata().find(r.name("attention.sliding_window_pattern"));
   if (found == r.file().metadata().end()) return;
+  // A period n: every n-th layer sees everything.
+  if (const auto* period = std::get_if<int64_t>(&found->second)) {
+    check(*period >= 1, "config", "{}: metadata {} is {}, expected 1 or more", r.file().path(), quote(found->first),
+          *period);
+    for (int64_t layer = *period - 1; layer < c.num_hidden_layers; layer += *period)
+      c.layer_window[static_cast<size_t>(layer)] = 0;
+    return;
+  }
   const auto* windowed = std::get_if<std::vector<bool>>(&found->second);
   check(windowed && windowed->size() == c.layer_window.size(), "config",
-        "{}: metadata {} must hold one boolean for each of {} layers", r.file().path(), quote(found->first),
-        c.num_hidden_layers);
+        "{}: metadata {} must hold one boolean for each of {} layers, or a period", r.file().path(),
+        quote(found->first), c.num_hidden_layers);
   for (size_t i = 0; i < c.layer_window.size(); ++i)
     if (!(*windowed)[i]) c.layer_window[i] = 0;
 }
@@ -163,11 +171,9 @@ void read_token_ids(ModelConfig& c, const GgufFile& file) {
 
 // The type that most of the weights' bytes have, in config.json's spelling where it has one.
 std::string weight_type(const GgufFile& file) {
-  std::map<std::string, size_t> bytes;
-  for (const StoredTensor& tensor : file.tensors()) bytes[tensor.type_name] += tensor.bytes;
-  if (bytes.empty()) return "float32";
-  const auto most = std::max_element(bytes.begin(), bytes.end(), [](auto& a, auto& b) { return a.second < b.second; });
-  std::string name = most->first;
+  ByteCount<std::string> types;
+  for (const StoredTensor& tensor : file.tensors()) types.add(tensor.type_name, tensor.bytes);
+  std::string name = types.most("F32");
   if (name == "F32") return "float32";
   if (name == "F16") return "float16";
   if (name == "BF16") return "bfloat16";
@@ -181,7 +187,9 @@ std::string weight_type(const GgufFile& file) {
 ModelConfig read_config_gguf(const GgufFile& file) {
   const auto name = file.require<std::string>("general.architecture");
   const bool has_experts = file.get<int64_t>(name + ".expert_count").value_or(0) > 0;
-  const ConfigFamily& family = find_gguf_family(name, has_experts, file.path());
+  const bool all_windows = file.get<int64_t>(name + ".attention.sliding_window").value_or(0) > 0 &&
+                           !file.metadata().contains(name + ".attention.sliding_window_pattern");
+  const ConfigFamily& family = find_gguf_family(name, has_experts, all_windows, file.path());
   const Reader r(file, name);
   ModelConfig c = family.defaults;
   c.source = file.path();

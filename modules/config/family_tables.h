@@ -20,6 +20,11 @@ int64_t read_window(const ModelConfig& config, const nlohmann::json& root, const
 // The layers that `has_window` names see `window` tokens, the others all; all of them where the window is 0.
 void set_windows(ModelConfig& config, int64_t window, const std::function<bool(int64_t layer)>& has_window);
 
+// The way back: `sliding_window`, null where no layer has one, and `layer_types`, left out where none has.
+void write_window(const ModelConfig& config, nlohmann::ordered_json& root);
+void write_layer_types(const ModelConfig& config, nlohmann::ordered_json& root);
+int64_t largest_window(const ModelConfig& config);  // 0: none
+
 ConfigFamily mistral_family();
 ConfigFamily mixtral_family();
 ConfigFamily qwen2_family();

@@ -26,6 +26,17 @@ std::string temporary_name(const std::string& target) {
 
 }  // namespace
 
+void check_not_input(const std::string& output, const std::vector<std::string>& inputs) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(output, ignored)) return;
+  for (const std::string& input : inputs)
+    if (fs::equivalent(output, input, ignored))  // the same inode of the same device
+      throw Error(
+          fmt::format("write: {} is {}", output,
+                      output == input ? "a file that is read" : "the same file as " + input + ", which is read"),
+          "give the output another name");
+}
+
 AtomicFile::AtomicFile(const std::string& path) : path_(path), target_(path) {
   std::error_code ignored;
   const fs::file_status status = fs::status(path, ignored);
@@ -57,9 +68,12 @@ void AtomicFile::write(const void* data, size_t bytes) {
   if (bytes > 0 && std::fwrite(data, 1, bytes, file_) != bytes) fail("write", errno);
 }
 
-void AtomicFile::commit() {
-  // What is buffered may only now meet the full disk, and a network file system may report it at the close.
+void AtomicFile::flush() {
   if (std::fflush(file_) != 0) fail("write", errno);
+}
+
+void AtomicFile::commit() {
+  flush();  // what is buffered may only now meet the full disk, and a network file system may report it at the close
   if (std::fclose(std::exchange(file_, nullptr)) != 0) fail("write", errno);
   if (temporary_.empty()) return;
   if (std::rename(temporary_.c_str(), target_.c_str()) != 0) fail("write", errno);

@@ -4,8 +4,13 @@
 #include <cstdio>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace lathe {
+
+// Throws Error where `output` is one of the files `inputs`, under the same name or another one, links included: what is
+// read would be lost. Called before the work is begun; an output that does not exist is none of them.
+void check_not_input(const std::string& output, const std::vector<std::string>& inputs);
 
 // Writes to a temporary name beside the target; `commit` renames it. Without a commit the destructor removes it, so an
 // exception on the way leaves nothing behind and an older file untouched. A target that exists and is no regular file
@@ -21,6 +26,10 @@ class AtomicFile {
   // Each throws Error naming the path and the system's reason (a full disk, for one).
   void write(const void* data, size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
+  // Hands on what is buffered, so that the file under its temporary name is whole.
+  void flush();
+  // Empty where the target is written directly.
+  const std::string& temporary() const { return temporary_; }
   void commit();
 
  private:

@@ -318,10 +318,11 @@ std::optional<uint32_t> ggml_type_of(DType dtype) {
   return found == kGgmlTypes.end() ? std::nullopt : std::optional(found->id);
 }
 
-std::shared_ptr<const GgufFile> GgufFile::open(const std::string& path) {
+std::shared_ptr<GgufFile> GgufFile::open_part(const std::string& path) {
   std::shared_ptr<GgufFile> gguf(new GgufFile);
-  gguf->file_ = MappedFile::open(path);
-  Cursor cursor(*gguf->file_);
+  const auto file = MappedFile::open(path);
+  gguf->files_ = {file};
+  Cursor cursor(*file);
   check(std::memcmp(cursor.take(4, "the magic"), "GGUF", 4) == 0, "gguf",
         "{}: the file does not begin with the magic 'GGUF'", path);
   const auto version = cursor.number<uint32_t>("the header");
@@ -346,7 +347,7 @@ std::shared_ptr<const GgufFile> GgufFile::open(const std::string& path) {
     check(names.insert(table.back().tensor.name).second, "gguf", "{}: tensor {} appears twice", path,
           quote(table.back().tensor.name));
   }
-  place_tensors(table, gguf->file_, data_begin(*gguf, cursor));
+  place_tensors(table, file, data_begin(*gguf, cursor));
   gguf->tensors_.reserve(tensors);
   for (TensorEntry& entry : table) gguf->tensors_.push_back(std::move(entry.tensor));
   return gguf;

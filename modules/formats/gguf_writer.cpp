@@ -1,5 +1,6 @@
 // Writing GGUF version 3 (declared in gguf.h, where the layout's reader says how a file is built).
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <unordered_set>
 
@@ -26,9 +27,17 @@ void put_text(std::string& out, std::string_view text) {
   out += text;
 }
 
-// Appends the type and the value.
+// Appends the type and the value of `key` of the file `path`.
 struct ValueWriter {
   std::string& out;
+  const std::string &path, &key;
+
+  // The format's numbers are f32 here: what is finite must stay so.
+  float narrow(double value) const {
+    check(!std::isfinite(value) || std::isfinite(static_cast<float>(value)), "gguf",
+          "{}: metadata {} is {}, beyond the range of f32", path, quote(key), value);
+    return static_cast<float>(value);
+  }
 
   void operator()(int64_t value) const {
     if (value >= 0 && value <= std::numeric_limits<uint32_t>::max()) {
@@ -44,7 +53,7 @@ struct ValueWriter {
   }
   void operator()(double value) const {
     put<uint32_t>(out, f32);
-    put(out, static_cast<float>(value));
+    put(out, narrow(value));
   }
   void operator()(bool value) const {
     put<uint32_t>(out, boolean);
@@ -55,14 +64,13 @@ struct ValueWriter {
     put_text(out, value);
   }
   void operator()(const std::vector<int64_t>& values) const {
-    const auto narrow = [](int64_t v) { return v == static_cast<int32_t>(v); };
-    const bool fits = std::all_of(values.begin(), values.end(), narrow);
+    const bool fits = std::all_of(values.begin(), values.end(), [](int64_t v) { return v == static_cast<int32_t>(v); });
     begin_array(fits ? i32 : i64, values.size());
     for (const int64_t v : values) fits ? put(out, static_cast<int32_t>(v)) : put(out, v);
   }
   void operator()(const std::vector<double>& values) const {
     begin_array(f32, values.size());
-    for (const double v : values) put(out, static_cast<float>(v));
+    for (const double v : values) put(out, narrow(v));
   }
   void operator()(const std::vector<bool>& values) const {
     begin_array(boolean, values.size());
@@ -102,7 +110,7 @@ std::string header_of(const GgufMetadata& metadata, const std::vector<OutgoingTe
   for (const auto& [key, value] : metadata) {
     check(keys.insert(key).second, "gguf", "{}: the metadata key {} is written twice", path, quote(key));
     put_text(out, key);
-    std::visit(ValueWriter{out}, value);
+    std::visit(ValueWriter{out, path, key}, value);
   }
   size_t offset = 0;
   for (const OutgoingTensor& tensor : tensors) {
@@ -116,14 +124,21 @@ std::string header_of(const GgufMetadata& metadata, const std::vector<OutgoingTe
 
 }  // namespace
 
-void write_gguf(const std::string& path, const GgufMetadata& metadata, const std::vector<OutgoingTensor>& tensors) {
+void write_gguf(const std::string& path, const GgufMetadata& metadata, const std::vector<OutgoingTensor>& tensors,
+                const std::function<void(const std::string& written)>& verify) {
   const std::string header = header_of(metadata, tensors, path);
   AtomicFile file(path);
+  check(!verify || !file.temporary().empty(), "gguf", "{} is no regular file, so what is written cannot be read again",
+        path);
   file.write(header);
   for (const OutgoingTensor& tensor : tensors) {
     const Tensor value = tensor.value();
     file.write(value.raw(), value.bytes());
     file.write(std::string(aligned(value.bytes()) - value.bytes(), '\0'));
+  }
+  if (verify) {
+    file.flush();
+    verify(file.temporary());
   }
   file.commit();
 }

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "formats/git_lfs.h"
 #include "tensor/errors.h"
 
 namespace lathe {
@@ -34,6 +35,7 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   file->path_ = path;
   file->data_ = static_cast<const uint8_t*>(data);
   file->size_ = static_cast<size_t>(status.st_size);
+  refuse_git_lfs_pointer({reinterpret_cast<const char*>(file->data_), file->size_}, path);
   return file;
 }
 

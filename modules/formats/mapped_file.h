@@ -11,7 +11,7 @@ namespace lathe {
 
 class MappedFile {
  public:
-  // Throws Error naming the path when it cannot be opened, is no regular file, or is empty.
+  // Throws Error naming the path when it cannot be opened, is no regular file, is empty, or is a git-lfs pointer.
   static std::shared_ptr<const MappedFile> open(const std::string& path);
   // Memory of its own in the place of a file, zeros until it is written, for what is made out of the file `path`: pages
   // take memory once they are touched, and `release` gives them back with their content.

@@ -185,6 +185,7 @@ std::vector<StoredTensor> read_safetensors(const std::string& path, std::map<std
       tensors.push_back(read_entry(name, entry, file, data_begin));
       continue;
     }
+    if (entry.is_null()) continue;  // the reference's reader takes it for none
     check(entry.is_object(), "safetensors", "{}: '__metadata__' is {}, expected an object", path, entry.type_name());
     for (const auto& [key, value] : entry.items()) {
       check(value.is_string(), "safetensors", "{}: '__metadata__' {} is {}, expected a string", path, quote(key),

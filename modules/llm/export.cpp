@@ -13,6 +13,7 @@
 #include "config/config_export.h"
 #include "config/config_families.h"
 #include "formats/atomic_file.h"
+#include "formats/byte_count.h"
 #include "formats/quote.h"
 #include "formats/safetensors.h"
 #include "llm/load.h"
@@ -71,12 +72,13 @@ class Source {
   }
 
   Tensor value(size_t i, DType dtype) const {
+    const std::string& name = parameters_[i].name;
     Tensor stored = reader_.read(i);
     if (norm_difference_ == 0.0f || parameters_[i].parameter->kind != Parameter::Kind::norm)
-      return convert(stored, dtype);
-    stored = convert(stored, DType::f32).clone();
+      return convert(stored, dtype, name);
+    stored = convert(stored, DType::f32, name).clone();
     for (int64_t n = 0; n < stored.elements(); ++n) stored.data<float>()[n] += norm_difference_;
-    return convert(stored, dtype);
+    return convert(stored, dtype, name);
   }
 
   LoadedModel loaded_;
@@ -90,15 +92,17 @@ class Source {
 };
 
 std::string dtype_name(DType dtype) {
-  return dtype == DType::bf16 ? "bfloat16" : dtype == DType::f16 ? "float16" : "float32";
+  return dtype == DType::bf16  ? "bfloat16"
+         : dtype == DType::f16 ? "float16"
+         : dtype == DType::f64 ? "float64"
+                               : "float32";
 }
 
 // The type of most of the bytes.
 DType most_common(const std::vector<OutgoingTensor>& tensors) {
-  std::unordered_map<int, size_t> bytes;
-  for (const OutgoingTensor& t : tensors) bytes[static_cast<int>(t.dtype)] += t.bytes();
-  const auto most = std::max_element(bytes.begin(), bytes.end(), [](auto& a, auto& b) { return a.second < b.second; });
-  return static_cast<DType>(most->first);
+  ByteCount<DType> types;
+  for (const OutgoingTensor& t : tensors) types.add(t.dtype, t.bytes());
+  return types.most(DType::f32);
 }
 
 // --- Hugging Face
@@ -139,15 +143,6 @@ std::string config_text(const Source& source, DType dtype) {
   root.erase("quantization_config");
   root["tie_word_embeddings"] = config.tie_word_embeddings;
   return root.dump(2) + "\n";
-}
-
-// What lies beside the weights of a Hugging Face folder and belongs to the model.
-bool is_companion(const std::string& name) {
-  for (const char* file : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-                           "tokenizer.model", "tekken.json", "vocab.json", "merges.txt", "vocab.bpe", "encoder.json",
-                           "vocab.txt", "chat_template.jinja", "chat_template.json", "generation_config.json"})
-    if (name == file) return true;
-  return name.ends_with(".tiktoken") || name.starts_with("LICENSE") || name.starts_with("NOTICE");
 }
 
 std::vector<std::string> copy_companions(const Source& source, const std::string& folder) {
@@ -217,13 +212,14 @@ std::vector<std::string> write_folder(Source& source, const std::string& output,
 std::vector<std::string> write_file(Source& source, const std::string& output, const ExportOptions& options) {
   std::vector<OutgoingTensor> tensors = hugging_face_tensors(source, options);
   const fs::path config = fs::path(output).parent_path() / "config.json";
-  std::vector<std::string> remarks;
-  if (fs::exists(config))
-    remarks.push_back(fmt::format("{} is left as it is", config.string()));
-  else
-    write_text(config.string(), config_text(source, most_common(tensors)));
+  if (fs::exists(config)) {
+    write_safetensors(output, std::move(tensors), {{"format", "pt"}});
+    return {fmt::format("{} is left as it is", config.string())};
+  }
+  const std::string text = config_text(source, most_common(tensors));  // what it cannot say, before anything is written
   write_safetensors(output, std::move(tensors), {{"format", "pt"}});
-  return remarks;
+  write_text(config.string(), text);
+  return {};
 }
 
 // --- GGUF
@@ -277,11 +273,13 @@ GgufMetadata gguf_metadata(const Source& source, DType dtype, std::vector<std::s
   metadata.emplace_back("general.file_type", file_type(dtype));
   if (is_quantised(dtype)) metadata.emplace_back("general.quantization_version", int64_t{2});
   if (source.checkpoint().gguf) {
-    // All that the file says besides: its vocabulary, its licence, keys that nobody here knows.
+    // All that the file says besides: its vocabulary, its licence, keys that nobody here knows. What is written is one
+    // file, whatever it came from.
     std::unordered_map<std::string, bool> written;
     for (const auto& [key, value] : metadata) written[key] = true;
     for (const auto& [key, value] : source.checkpoint().gguf->metadata())
-      if (!written.contains(key) && key != "general.alignment") metadata.emplace_back(key, value);
+      if (!written.contains(key) && key != "general.alignment" && !key.starts_with("split."))
+        metadata.emplace_back(key, value);
     return metadata;
   }
   metadata.emplace_back("general.name", fs::weakly_canonical(folder).filename().string());
@@ -300,26 +298,14 @@ GgufMetadata gguf_metadata(const Source& source, DType dtype, std::vector<std::s
   return metadata;
 }
 
-// A file under another name beside `output`, which is renamed by `commit` or removed.
-class Draft {
- public:
-  explicit Draft(const std::string& output) : output_(output), path_(output + ".draft.gguf") {}
-  ~Draft() {
-    std::error_code ignored;
-    fs::remove(path_, ignored);
-  }
-  Draft(const Draft&) = delete;
-  Draft& operator=(const Draft&) = delete;
-  const std::string& path() const { return path_; }
-  void commit() const {
-    std::error_code error;
-    fs::rename(path_, output_, error);
-    check(!error, "write", "cannot rename {} to {}: {}", path_, output_, error.message());
-  }
-
- private:
-  std::string output_, path_;
-};
+// What the written file does not say as the source did, one line each. Throws Error for what changes the model.
+std::vector<std::string> read_back(const Source& source, const std::string& written, bool vocabulary) {
+  std::vector<std::string> remarks = check_config_gguf(source.config(), read_config_gguf(*GgufFile::open(written)));
+  if (!vocabulary) return remarks;
+  const std::string text = vocabulary_difference(source.checkpoint().folder, written);
+  if (!text.empty()) remarks.push_back("the vocabulary as GGUF has it reads this text as other ids: " + quote(text));
+  return remarks;
+}
 
 std::vector<std::string> write_gguf_file(Source& source, const std::string& output, const ExportOptions& options) {
   std::vector<OutgoingTensor> tensors = source.tensors(
@@ -330,17 +316,14 @@ std::vector<std::string> write_gguf_file(Source& source, const std::string& outp
   add_rope_factors(tensors, source.config());
   std::vector<std::string> remarks;
   const GgufMetadata metadata = gguf_metadata(source, dtype, remarks);
-  // Read again before it has its name: what the format cannot say must not be lost in silence.
-  const Draft draft(output);
-  write_gguf(draft.path(), metadata, tensors);
-  const auto more = check_config_gguf(source.config(), read_config_gguf(*GgufFile::open(draft.path())));
-  remarks.insert(remarks.end(), more.begin(), more.end());
   const auto none = std::pair<std::string, GgufValue>("tokenizer.ggml.model", std::string("none"));
-  if (!source.checkpoint().gguf && std::find(metadata.begin(), metadata.end(), none) == metadata.end()) {
-    const std::string text = vocabulary_difference(source.checkpoint().folder, draft.path());
-    if (!text.empty()) remarks.push_back("the vocabulary as GGUF has it reads this text as other ids: " + quote(text));
-  }
-  draft.commit();
+  const bool vocabulary =
+      !source.checkpoint().gguf && std::find(metadata.begin(), metadata.end(), none) == metadata.end();
+  // Read again before it has its name: what the format cannot say must not be lost in silence.
+  write_gguf(output, metadata, tensors, [&](const std::string& written) {
+    const auto more = read_back(source, written, vocabulary);
+    remarks.insert(remarks.end(), more.begin(), more.end());
+  });
   return remarks;
 }
 
@@ -349,6 +332,7 @@ std::vector<std::string> write_gguf_file(Source& source, const std::string& outp
 std::vector<std::string> export_model(const std::string& model, const std::string& output,
                                       const ExportOptions& options) {
   Source source(model);
+  check_not_input(output, source.checkpoint().files);
   std::vector<std::string> remarks = source.loaded().warnings;
   const std::vector<std::string> more = output.ends_with(".gguf")          ? write_gguf_file(source, output, options)
                                         : output.ends_with(".safetensors") ? write_file(source, output, options)

@@ -23,7 +23,8 @@ struct ExportOptions {
 
 // `model` as on the command line; `output`: a file that ends in .gguf or .safetensors (config.json is written beside it
 // unless there is one), else a folder, new or empty. Nothing appears under the output's name before it is whole.
-// Returns what a user should know of the result, one line each. Throws Error for what the form cannot hold.
+// Returns what a user should know of the result, one line each. Throws Error for what the form cannot hold, a value
+// beyond the range of its type among it, and for an output that is one of the model's files.
 std::vector<std::string> export_model(const std::string& model, const std::string& output,
                                       const ExportOptions& options = {});
 

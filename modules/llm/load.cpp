@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 
 #include "autograd/convert.h"
+#include "formats/byte_count.h"
 #include "tensor/cpu_features.h"
 #include "tensor/storage.h"
-#include "tensor/threads.h"
 
 namespace lathe {
 namespace {
@@ -57,38 +56,27 @@ void decide_head(LoadedModel& loaded, WeightMapping& mapping) {
   }
 }
 
+// What weights of a stored type are computed with: no kernel multiplies f64.
+DType used_dtype(DType stored) { return stored == DType::f64 ? DType::f32 : stored; }
+
 DType most_common_dtype(const Checkpoint& checkpoint) {
-  std::map<DType, size_t> bytes;
+  ByteCount<DType> types;
   for (const StoredTensor& t : checkpoint.tensors)
-    if (t.dtype) bytes[*t.dtype] += t.bytes;
-  DType best = DType::f32;
-  size_t most = 0;
-  for (const auto& [dtype, count] : bytes)
-    if (count > most) best = dtype, most = count;
-  return best;
+    if (t.dtype) types.add(used_dtype(*t.dtype), t.bytes);
+  return types.most(DType::f32);
 }
 
-Tensor quantise(const Tensor& value, DType dtype) {
-  const Tensor wide = convert(value, DType::f32);
-  const int64_t rows = wide.rows(), columns = wide.dim(-1);
-  Tensor out = Tensor::empty(value.shape(), dtype);
-  const size_t row_bytes = bytes_of(dtype, columns);
-  parallel_for(rows, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r)
-      cpu::quantise_row(static_cast<uint8_t*>(out.raw()) + static_cast<size_t>(r) * row_bytes,
-                        wide.data<float>() + r * columns, dtype, columns);
-  });
-  return out;
-}
-
-void prepare(Parameter& p, const LoadOptions& options, bool is_head) {
+void prepare(const NamedParameter& named, const LoadOptions& options, bool is_head) {
+  Parameter& p = *named.parameter;
   if (options.trainable) {
-    p.value = p.value.dtype() == DType::f32 ? p.value.clone() : convert(p.value, DType::f32);
+    p.value = p.value.dtype() == DType::f32 ? p.value.clone() : convert(p.value, DType::f32, named.name);
     return;
   }
+  const bool wide = p.value.dtype() == DType::f64;
   const auto [place, dtype] = placement_of(p, p.value.dtype(), options, is_head);
   if (place == WeightPlacement::Place::file) return;
-  if (place == WeightPlacement::Place::packed && dtype != p.value.dtype()) p.value = quantise(p.value, dtype);
+  if (wide || (place == WeightPlacement::Place::packed && dtype != p.value.dtype()))
+    p.value = convert(p.value, dtype, named.name);
   p.prepare_for_inference(arithmetic_of(p.value.dtype(), options.dtype));
 }
 
@@ -103,7 +91,9 @@ std::optional<DType> block_format_for(DType wanted, int64_t columns) {
 WeightPlacement placement_of(const Parameter& p, DType stored, const LoadOptions& options, bool is_head) {
   using Place = WeightPlacement::Place;
   if (p.kind == Parameter::Kind::norm || p.kind == Parameter::Kind::bias) return {Place::plain, DType::f32};
-  if (p.kind == Parameter::Kind::embedding && !is_head) return {Place::file, stored};
+  if (p.kind == Parameter::Kind::embedding && !is_head && stored != DType::f64) return {Place::file, stored};
+  stored = used_dtype(stored);
+  if (p.kind == Parameter::Kind::embedding && !is_head) return {Place::packed, stored};
   if (p.kind == Parameter::Kind::router) return {Place::packed, stored};
   const auto format = options.quantize ? block_format_for(*options.quantize, p.shape[-1]) : std::nullopt;
   return {Place::packed, format.value_or(stored)};
@@ -176,10 +166,10 @@ LoadedModel load_weights(LoadedModel loaded, const LoadOptions& options, LoadPro
   checkpoint.unpack();
   const Parameter* head = loaded.model->head().weight;
   load_parameters(named_parameters(*loaded.model), checkpoint.tensors, loaded.mapping, checkpoint.path,
-                  [&](Parameter& parameter) {
+                  [&](const NamedParameter& named) {
                     check(!p.interrupted, "load", "{}: interrupted", checkpoint.path);
-                    p.bytes_read += parameter.value.bytes();
-                    prepare(parameter, options, &parameter == head);
+                    p.bytes_read += named.parameter->value.bytes();
+                    prepare(named, options, named.parameter == head);
                   });
   checkpoint.tensors.clear();
   StoragePool::trim();  // the copies that weights were prepared by, of sizes that running has no use for

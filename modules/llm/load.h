@@ -52,7 +52,8 @@ struct WeightPlacement {
   Place place;
   DType dtype;
 };
-// Of a parameter that the file has as `stored`; `is_head`: whether the output head multiplies by it.
+// Of a parameter that the file has as `stored` (f64 is used as f32); `is_head`: whether the output head multiplies by
+// it.
 WeightPlacement placement_of(const Parameter& parameter, DType stored, const LoadOptions& options, bool is_head);
 
 // What other threads see of a load, and how they end it.

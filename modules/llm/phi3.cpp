@@ -53,6 +53,7 @@ ConfigFamily phi3_config() {
   family.json_keys = with_llama({{"sliding_window", ReadElsewhere{}}});
   family.read_together = read_together;
   family.read_gguf = read_gguf;
+  family.write_together = write_window;
   return family;
 }
 

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <set>
 
+#include "formats/git_lfs.h"
 #include "formats/quote.h"
 
 namespace lathe {
@@ -23,7 +24,7 @@ void check_whole(const std::string& path) {
   Elf64_Ehdr head{};
   std::ifstream file(path, std::ios::binary);
   if (!file.read(reinterpret_cast<char*>(&head), sizeof head) || std::memcmp(head.e_ident, ELFMAG, SELFMAG) != 0)
-    return;
+    return refuse_git_lfs_pointer({reinterpret_cast<const char*>(&head), sizeof head}, path);
   const uint64_t end = head.e_shoff + uint64_t{head.e_shentsize} * head.e_shnum;
   const uint64_t bytes = std::filesystem::file_size(path);
   check(end <= bytes, "plugin", "{} is cut off: it has {} bytes, expected {}", quote(path), bytes, end);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "formats/pytorch_file.h"
 #include "formats/quote.h"
@@ -19,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The forms of weights beside a config.json, in the order of preference.
+// The forms of weights beside a config.json, in the order of preference; behind each form that of its index.
 struct WeightForm {
   const char* name;    // of the file in a folder
   const char* ending;  // of any such file
@@ -45,17 +46,34 @@ Checkpoint open_gguf(const std::string& path) {
   c.gguf = GgufFile::open(path);
   c.config = read_config_gguf(*c.gguf);
   c.tensors = c.gguf->tensors();
+  c.files = c.gguf->paths();
   return c;
 }
 
-// The .gguf files of a folder, sorted.
+// The .gguf files of a folder, sorted, and of each that is in parts the first one.
 std::vector<std::string> gguf_files(const fs::path& folder) {
-  std::vector<std::string> found;
+  std::vector<std::string> all, found;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder, ignored))
-    if (entry.path().extension() == ".gguf") found.push_back(entry.path().string());
-  std::sort(found.begin(), found.end());
+    if (entry.path().extension() == ".gguf") all.push_back(entry.path().string());
+  std::sort(all.begin(), all.end());
+  std::set<std::string> split;
+  for (const std::string& path : all) {
+    const auto part = parse_gguf_part_name(path);
+    if (!part || split.insert(part->of(1)).second) found.push_back(path);
+  }
   return found;
+}
+
+// The files of an open folder: those that its tensors lie in, `weights` (an index, perhaps), and what is beside them.
+std::vector<std::string> files_of(const Checkpoint& c, const fs::path& weights) {
+  const fs::path folder = c.folder;
+  std::set<std::string> files = {weights.string(), (folder / "config.json").string()};
+  for (const StoredTensor& tensor : c.tensors) files.insert(tensor.file->path());
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder.empty() ? "." : folder, ignored))
+    if (is_companion(entry.path().filename().string())) files.insert(entry.path().string());
+  return {files.begin(), files.end()};
 }
 
 Checkpoint open_hugging_face(const fs::path& path, const fs::path& folder, const fs::path& weights,
@@ -65,6 +83,7 @@ Checkpoint open_hugging_face(const fs::path& path, const fs::path& folder, const
   c.folder = folder.string();
   c.config = read_config_json((folder / "config.json").string());
   c.tensors = form.read(weights.string());
+  c.files = files_of(c, weights);
   unpack_gptq_awq(c);
   return c;
 }
@@ -89,13 +108,22 @@ Checkpoint open_folder(const fs::path& folder) {
   throw Error(fmt::format("load: {} lacks {}", folder.string(), fmt::join(missing, " and ")));
 }
 
+// Whether a file is named like one of several: model-00001-of-00002.safetensors.
+bool is_shard(const std::string& name, const std::string& ending) {
+  return parse_gguf_part_name(name.substr(0, name.size() - ending.size()) + ".gguf").has_value();
+}
+
 Checkpoint open_file(const fs::path& path) {
   const std::string name = path.filename().string();
-  for (const WeightForm& form : kWeightForms) {
-    if (!name.ends_with(form.ending)) continue;
-    check(is_file(path.parent_path() / "config.json"), "load", "{} needs config.json beside it, which is missing",
-          path.string());
-    return open_hugging_face(path, path.parent_path(), path, form);
+  for (const WeightForm* form = std::begin(kWeightForms); form != std::end(kWeightForms); ++form) {
+    if (!name.ends_with(form->ending)) continue;
+    const fs::path folder = path.parent_path();
+    check(is_file(folder / "config.json"), "load", "{} needs config.json beside it, which is missing", path.string());
+    // Of a shard the model is all of them, where the form's index, the next in the list, is there.
+    const bool is_index = name.ends_with(".index.json");
+    if (!is_index && is_shard(name, form->ending) && is_file(folder / form[1].name))
+      return open_hugging_face(path, folder, folder / form[1].name, form[1]);
+    return open_hugging_face(path, folder, path, *form);
   }
   throw Error(
       fmt::format("load: {} is no folder and ends neither in .gguf nor in .safetensors nor in .bin", path.string()));
@@ -137,6 +165,14 @@ GenerationDefaults generation_json(const std::string& path) {
 }
 
 }  // namespace
+
+bool is_companion(const std::string& name) {
+  for (const char* file : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                           "tokenizer.model", "tekken.json", "vocab.json", "merges.txt", "vocab.bpe", "encoder.json",
+                           "vocab.txt", "chat_template.jinja", "chat_template.json", "generation_config.json"})
+    if (name == file) return true;
+  return name.ends_with(".tiktoken") || name.starts_with("LICENSE") || name.starts_with("NOTICE");
+}
 
 void Checkpoint::unpack() {
   for (const auto& make_values : unpacking) make_values();

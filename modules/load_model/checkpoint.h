@@ -19,6 +19,8 @@ struct Checkpoint {
   ModelConfig config;
   std::vector<StoredTensor> tensors;     // of all shards
   std::shared_ptr<const GgufFile> gguf;  // for GGUF only: its metadata
+  // The model's files, read or beside those that were: weights, config.json, companions. None may be an output.
+  std::vector<std::string> files;
   // What makes the values of tensors that are not stored as the library has them (gptq_awq.h); called by `unpack`
   // before any of them is read.
   std::vector<std::function<void()>> unpacking;
@@ -29,10 +31,14 @@ struct Checkpoint {
   size_t stored_bytes() const;
 };
 
+// Whether a file of this name, in the folder of a Hugging Face model, belongs to the model beside its weights and its
+// config.json: the tokenizer's files, templates, licences.
+bool is_companion(const std::string& name);
+
 // `model`: a Hugging Face folder (config.json; model.safetensors or pytorch_model.bin, whole or in shards with an
-// index; the first of these where there are several), a .safetensors or .bin file with config.json beside it, or a
-// .gguf file. Anything else is looked up by resolve_model first. Throws Error naming each required file that is
-// missing.
+// index; the first of these where there are several), a .safetensors or .bin file, or a shard, with config.json beside
+// it, or a .gguf file, any one where they are the parts of one. Anything else is looked up by resolve_model first.
+// Throws Error naming each required file that is missing.
 Checkpoint open_checkpoint(const std::string& model);
 
 // Turns `org/name[@revision]` or `family:size-variant[@revision]` into a path: looked up in models/, $LATHE_MODELS and

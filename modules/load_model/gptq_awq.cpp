@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
@@ -56,32 +57,39 @@ struct PackedMatrixSource {
   }
 };
 
-// The block of columns [32 block, 32 block + 32) of a row.
-void write_block(const PackedMatrixSource& m, DType dtype, int64_t row, int64_t block, uint8_t* out) {
+bool finite_f16(uint16_t half) { return (half & 0x7c00) != 0x7c00; }
+
+// The block of columns [32 block, 32 block + 32) of a row; false where f16 does not hold its scale or its minimum.
+bool write_block(const PackedMatrixSource& m, DType dtype, int64_t row, int64_t block, uint8_t* out) {
   const int64_t first = block * kBlock, group_number = first / m.group;
   const uint16_t scale = m.scale(row, group_number);
+  bool held = finite_f16(scale);
   std::memcpy(out, &scale, 2);
   out += 2;
   if (dtype == DType::q4_1) {
     const uint16_t least = f32_to_f16(-f16_to_f32(scale) * static_cast<float>(m.zero(row, group_number)));
+    held &= finite_f16(least);
     std::memcpy(out, &least, 2);
     out += 2;
   }
   for (int64_t i = 0; i < kBlock / 2; ++i)
     out[i] = static_cast<uint8_t>(m.quant(row, first + i) | m.quant(row, first + kBlock / 2 + i) << 4);
+  return held;
 }
 
-// Sixteen rows at a time: their words are neighbours in GPTQ's layout.
-void fill(const PackedMatrixSource& m, DType dtype, uint8_t* out) {
+// Sixteen rows at a time: their words are neighbours in GPTQ's layout. False where a block is out of range.
+bool fill(const PackedMatrixSource& m, DType dtype, uint8_t* out) {
   constexpr int64_t kRows = 16;
   const int64_t blocks = m.columns / kBlock;
   const auto block_bytes = static_cast<int64_t>(info(dtype).block_bytes);
+  std::atomic<bool> held = true;
   parallel_for((m.rows + kRows - 1) / kRows, 1, [&](int64_t begin, int64_t end) {
     for (int64_t chunk = begin; chunk < end; ++chunk)
       for (int64_t block = 0; block < blocks; ++block)
         for (int64_t row = chunk * kRows; row < std::min(m.rows, (chunk + 1) * kRows); ++row)
-          write_block(m, dtype, row, block, out + (row * blocks + block) * block_bytes);
+          if (!write_block(m, dtype, row, block, out + (row * blocks + block) * block_bytes)) held = false;
   });
+  return held;
 }
 
 using Shape2 = std::vector<int64_t>;
@@ -184,7 +192,11 @@ class Unpacker {
     const auto [memory, begin] = MappedFile::scratch(checkpoint_.path, weight.bytes);
     weight.file = memory;
     weight.data = begin;
-    checkpoint_.unpacking.push_back([m, dtype = *weight.dtype, out = begin, keep = memory] { fill(m, dtype, out); });
+    checkpoint_.unpacking.push_back([m, name = weight.name, dtype = *weight.dtype, out = begin, keep = memory] {
+      check(fill(m, dtype, out), "load",
+            "{}: {}: a scale, or a scale times its zero, is beyond the range of f16, which {} has", keep->path(),
+            quote(name), lathe::name(dtype));
+    });
     return weight;
   }
 

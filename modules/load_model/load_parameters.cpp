@@ -341,13 +341,13 @@ void ParameterReader::release(size_t i, const Parameter& parameter) const {
 
 void load_parameters(const std::vector<NamedParameter>& parameters, const std::vector<StoredTensor>& tensors,
                      const WeightMapping& mapping, const std::string& source,
-                     const std::function<void(Parameter&)>& loaded) {
+                     const std::function<void(const NamedParameter&)>& loaded) {
   const ParameterReader reader(parameters, tensors, mapping, source);
   for (size_t i = 0; i < parameters.size(); ++i) {
     Parameter& parameter = *parameters[i].parameter;
     parameter.value = reader.read(i);
     if (!loaded) continue;
-    loaded(parameter);
+    loaded(parameters[i]);
     reader.release(i, parameter);
   }
 }

@@ -24,7 +24,7 @@ struct NamedParameter {
 // unexpected tensor and every misshapen one (expected, found), and every tensor of a type that the library lacks.
 void load_parameters(const std::vector<NamedParameter>& parameters, const std::vector<StoredTensor>& tensors,
                      const WeightMapping& mapping, const std::string& source,
-                     const std::function<void(Parameter&)>& loaded = {});
+                     const std::function<void(const NamedParameter&)>& loaded = {});
 
 // The parameters of a checkpoint, read one at a time. What it is made of must outlive it.
 class ParameterReader {

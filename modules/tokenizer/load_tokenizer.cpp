@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "formats/git_lfs.h"
 #include "tensor/errors.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/tokenizer_config.h"
@@ -74,6 +75,7 @@ TokenizerParts load_by_form(const fs::path& path, bool merges, bool ranks, const
 }
 
 TokenizerParts load_parts(const fs::path& path, const std::string& pattern) {
+  refuse_git_lfs_pointer(first_bytes(path, 1025), path.string());
   const std::string name = path.filename().string(), extension = path.extension().string();
   const bool merges = name == "vocab.json" || name == "encoder.json" || name == "merges.txt" || name == "vocab.bpe";
   const bool gguf = first_bytes(path, 4) == "GGUF" || extension == ".gguf";

@@ -1,4 +1,7 @@
 // A config written from its fields is read back with the same ones.
+#include <cmath>
+#include <nlohmann/json.hpp>
+
 #include "config/config_export.h"
 #include "config/config_families.h"
 #include "tensor/errors.h"
@@ -51,8 +54,61 @@ TEST_CASE("config export: config.json says every field again") {
   CHECK_THROWS_WITH(to_config_json(c), ContainsSubstring("a divisor each"));
   c.rope_frequency_factors.clear();
   c.layer_window = {0, 16};
+  c.qk_norm = true;
   CHECK_THROWS_WITH(to_config_json(c),
-                    ContainsSubstring("layer_window is [0,16], which config.json of a llama cannot"));
+                    ContainsSubstring("config.json of a llama cannot say 2 fields: qk_norm is true and "
+                                      "would be read as false; layer_window is [0,16] and"));
+}
+
+TEST_CASE("config export: Gemma 3 as its reference wants it") {
+  // The reference's class takes an integer for query_pre_attn_scalar alone, and divides by any cap but null. Scales
+  // come from GGUF as 0 (1 / sqrt(D)) or, of 27B, as sqrt(Hq / C) = 1 / sqrt(168), whose inverse square is
+  // 167.99999999999997.
+  const std::string gemma = R"("architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "vocab_size": 64,
+    "hidden_size": 5376, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 32, "head_dim": 128,
+    "num_key_value_heads": 16, "sliding_window": 32, "layer_types": ["sliding_attention", "full_attention",
+    "sliding_attention", "full_attention"])";
+  ModelConfig c = parse_config_json("{" + gemma + "}", "source");
+  const auto written = [&] { return nlohmann::json::parse(to_config_json(c)); };
+  c.attention_scale = 0.0;
+  CHECK(written()["query_pre_attn_scalar"].is_number_integer());
+  CHECK(written()["query_pre_attn_scalar"] == 128);
+  c.attention_scale = std::sqrt(32.0 / 5376.0);
+  CHECK(written()["query_pre_attn_scalar"].is_number_integer());
+  CHECK(written()["query_pre_attn_scalar"] == 168);
+  CHECK(written()["final_logit_softcapping"].is_null());
+  CHECK(written()["sliding_window"] == 32);
+  CHECK(written()["layer_types"][1] == "full_attention");
+  c.final_logit_softcap = 30.0;
+  CHECK(written()["final_logit_softcapping"] == 30.0);
+
+  GgufMetadata metadata = to_config_gguf(c);
+  CHECK(*find(metadata, "gemma3.attention.sliding_window_pattern") == GgufValue(int64_t{2}));
+  CHECK(*find(metadata, "gemma3.final_logit_softcapping") == GgufValue(30.0));
+  c.layer_window = {32, 32, 32, 32};  // the first four of a period of six, which is what a file without one means
+  metadata = to_config_gguf(c);
+  CHECK(find(metadata, "gemma3.attention.sliding_window_pattern") == nullptr);
+}
+
+TEST_CASE("config export: a window that is none is written as null") {
+  // Without the key, the reference's Mistral has one of 4096 tokens.
+  const std::string mistral = R"("architectures": ["MistralForCausalLM"], "vocab_size": 64, "hidden_size": 64,
+    "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2)";
+  for (const char* window : {"null", "7"}) {
+    const ModelConfig c = parse_config_json("{" + mistral + ", \"sliding_window\": " + window + "}", "source");
+    CHECK(nlohmann::json::parse(to_config_json(c))["sliding_window"] == nlohmann::json::parse(window));
+  }
+}
+
+TEST_CASE("config export: GGUF keys are set, replaced and taken out") {
+  GgufMetadata metadata = {{"a.x", int64_t{1}}};
+  GgufKeys keys(metadata, "a");
+  keys.set("y", true);
+  keys.set("x", 2.5);
+  CHECK(metadata == GgufMetadata{{"a.x", 2.5}, {"a.y", true}});
+  keys.erase("x");
+  keys.erase("z");
+  CHECK(metadata == GgufMetadata{{"a.y", true}});
 }
 
 TEST_CASE("config export: GGUF metadata") {

@@ -133,6 +133,20 @@ TEST_CASE("gguf: sliding windows, in all layers or in some") {
   CHECK(read(b).layer_window == std::vector<int64_t>{32, 32});
   b.list("llama.attention.sliding_window_pattern", B::boolean, {B::bytes_of(uint8_t{0}), B::bytes_of(uint8_t{1})});
   CHECK(read(b).layer_window == std::vector<int64_t>{0, 32});
+  CHECK(read(b).model_type == "llama");
+  for (const uint32_t period : {1u, 2u, 3u, 4000000000u}) {
+    B p = llama_gguf();
+    p.entry("llama.attention.sliding_window", 32u).entry("llama.attention.sliding_window_pattern", period);
+    CHECK(read(p).layer_window == std::vector<int64_t>{period == 1 ? 0 : 32, period <= 2 ? 0 : 32});
+  }
+}
+
+TEST_CASE("gguf: of the families that share an architecture, Mistral is the one with a window everywhere") {
+  CHECK(read(llama_gguf()).model_type == "llama");
+  B b = llama_gguf();
+  b.entry("llama.attention.sliding_window", 32u);
+  CHECK(read(b).model_type == "mistral");
+  CHECK(read(b).architecture == "MistralForCausalLM");
 }
 
 TEST_CASE("gguf: rope scaling") {
@@ -161,7 +175,10 @@ TEST_CASE("gguf: what is missing or not supported is named") {
   experts.entry("llama.expert_count", 8u);
   CHECK_THROWS_WITH(read(experts), ContainsSubstring("'llama.expert_used_count' is missing"));
   B wrong_pattern = llama_gguf();
-  wrong_pattern.entry("llama.attention.sliding_window", 32u).entry("llama.attention.sliding_window_pattern", 6u);
+  wrong_pattern.entry("llama.attention.sliding_window", 32u).entry("llama.attention.sliding_window_pattern", "all");
+  B no_period = llama_gguf();
+  no_period.entry("llama.attention.sliding_window", 32u).entry("llama.attention.sliding_window_pattern", 0u);
+  CHECK_THROWS_WITH(read(no_period), ContainsSubstring("sliding_window_pattern' is 0, expected 1 or more"));
   CHECK_THROWS_WITH(read(wrong_pattern), ContainsSubstring("must hold one boolean for each of 2 layers"));
   B values = llama_gguf();
   values.entry("llama.attention.key_length", 32u).entry("llama.attention.value_length", 16u);

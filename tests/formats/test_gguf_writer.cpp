@@ -67,5 +67,27 @@ TEST_CASE("gguf writer: what the format cannot hold is refused, and no file is l
   OutgoingTensor failing = a;
   failing.value = []() -> Tensor { throw Error("the source broke"); };
   CHECK_THROWS_WITH(write_gguf(path, {}, {failing}), ContainsSubstring("the source broke"));
+  CHECK_THROWS_WITH(write_gguf(path, {{"wide", 1e39}}, {a}),
+                    ContainsSubstring("metadata 'wide' is 1e+39, beyond the range of f32"));
+  CHECK_THROWS_WITH(write_gguf(path, {{"list", std::vector<double>{0, -1e39}}}, {a}), ContainsSubstring("'list'"));
   CHECK(std::filesystem::is_empty(folder.path()));
+}
+
+TEST_CASE("gguf writer: what is written is read before it has its name") {
+  const TemporaryDirectory folder;
+  const std::string path = (folder.path() / "a.gguf").string();
+  const OutgoingTensor a = outgoing("a", Tensor::zeros({2}));
+  write_file(path, "older");
+  CHECK_THROWS_WITH(write_gguf(path, {}, {a}, [](const std::string&) { throw Error("not so"); }),
+                    ContainsSubstring("not so"));
+  CHECK(read_file(path) == "older");
+  size_t tensors = 0;
+  write_gguf(path, {}, {a}, [&](const std::string& written) {
+    CHECK(written != path);
+    tensors = GgufFile::open(written)->tensors().size();
+  });
+  CHECK(tensors == 1);
+  CHECK(GgufFile::open(path)->tensors().size() == 1);
+  CHECK_THROWS_WITH(write_gguf("/dev/null", {}, {a}, [](const std::string&) {}),
+                    ContainsSubstring("is no regular file"));
 }

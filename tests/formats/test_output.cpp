@@ -58,6 +58,26 @@ TEST_CASE("atomic file: a link's target is replaced, a device is written directl
   CHECK(std::filesystem::is_character_file("/dev/null"));
 }
 
+TEST_CASE("an output that is an input is refused, whatever it is called") {
+  const TemporaryDirectory folder;
+  const std::string model = (folder.path() / "model").string(), other = (folder.path() / "other").string();
+  const auto refused = [&](const std::string& output, const std::string& text) {
+    CHECK_THROWS_WITH(check_not_input(output, {other, model}), ContainsSubstring(text));
+  };
+  write_file(model, "weights");
+  write_file(other, "weights");
+  refused(model, "write: " + model + " is a file that is read");
+  std::filesystem::create_hard_link(model, folder.path() / "hard");
+  std::filesystem::create_symlink("hard", folder.path() / "soft");
+  for (const char* link : {"hard", "soft"})
+    refused((folder.path() / link).string(), "is the same file as " + model + ", which is read");
+  refused((folder.path() / "." / "model").string(), "is the same file");
+  CHECK_NOTHROW(check_not_input((folder.path() / "new").string(), {model}));
+  CHECK_NOTHROW(check_not_input(other, {model}));  // the same bytes, another file
+  CHECK_NOTHROW(check_not_input("/dev/null", {"/dev/null"}));
+  CHECK_NOTHROW(check_not_input("", {model, ""}));
+}
+
 TEST_CASE("atomic file: what cannot be written is an error with its reason") {
   const TemporaryDirectory folder;
   CHECK_THROWS_WITH(AtomicFile((folder.path() / "no/out").string()), ContainsSubstring("No such file or directory"));

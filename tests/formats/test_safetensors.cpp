@@ -82,6 +82,18 @@ TEST_CASE("safetensors: scalars, empty tensors and types without arithmetic are 
   CHECK(tensors[3].bytes == 3);
 }
 
+TEST_CASE("safetensors: metadata that is null is none, and null inside it is refused") {
+  const auto with = [](const std::string& metadata) {
+    return file_of("{\"__metadata__\":" + metadata + R"(,"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+                   "abcd");
+  };
+  CHECK(refusal(with("null")).empty());
+  CHECK(refusal(with("{}")).empty());
+  CHECK_THAT(refusal(with(R"({"format":null})")),
+             ContainsSubstring("'__metadata__' 'format' is null, expected a string"));
+  CHECK_THAT(refusal(with("[]")), ContainsSubstring("'__metadata__' is array, expected an object"));
+}
+
 TEST_CASE("safetensors: a file cut at any length is refused") {
   const std::string whole = file_of(header_of_two(), std::string(28, 'x'));
   REQUIRE(refusal(whole).empty());

@@ -22,14 +22,19 @@ const char* const kGoldens[] = {"gpt2",
                                 "llama_untied_gqa",
                                 "llama_tied_llama3_rope",
                                 "llama_biases_head_dim_yarn",
+                                "mistral_window_head_dim",
                                 "mixtral",
                                 "mixtral_fused",
                                 "qwen2_windowed_layers",
+                                "qwen",
                                 "qwen3_untied",
+                                "qwen3_moe_plain_layer",
+                                "qwen3_moe_sparse_step",
                                 "gpt_neox",
                                 "gpt_neox_serial",
                                 "falcon_7b",
                                 "falcon_40b",
+                                "falcon_one_norm",
                                 "mpt",
                                 "olmo2",
                                 "phi3"};
@@ -104,6 +109,75 @@ TEST_CASE("export: folder, shards, one file and GGUF give the logits back") {
   }
 }
 
+// The golden Gemma 3 with `changes` of its config.json.
+std::string gemma3(const fs::path& folder, const nlohmann::json& changes) {
+  fs::copy(golden("gemma3"), folder);
+  auto config = nlohmann::ordered_json::parse(read_file(folder / "config.json"));
+  config.update(changes);
+  write_file(folder / "config.json", config.dump());
+  return folder.string();
+}
+
+TEST_CASE("export: a Gemma 3 that GGUF can say comes back from it") {
+  for (const nlohmann::json& cap : {nlohmann::json(), nlohmann::json(4.0)}) {
+    const TemporaryDirectory root;
+    const std::string out = root.path().string();
+    // Scores divided by sqrt(D), as llama.cpp does it; the layers have windows by a period of two.
+    const std::string source =
+        gemma3(root.path() / "source", {{"query_pre_attn_scalar", 12}, {"final_logit_softcapping", cap}});
+    const std::vector<float> want = logits_of(source);
+    export_model(source, out + "/g.gguf");
+    CHECK(logits_of(out + "/g.gguf") == want);
+    export_model(out + "/g.gguf", out + "/back");
+    CHECK(logits_of(out + "/back") == want);
+    const auto config = nlohmann::json::parse(read_file(out + "/back/config.json"));
+    CHECK(config["query_pre_attn_scalar"].is_number_integer());
+    CHECK(config["final_logit_softcapping"] == cap);
+  }
+}
+
+TEST_CASE("export: every field that GGUF cannot say is in one message, with the place to mend it") {
+  const TemporaryDirectory root;
+  const std::string source =
+      gemma3(root.path() / "source", {{"layer_types", {"full_attention", "full_attention", "sliding_attention"}}});
+  try {
+    export_model(source, (root.path() / "x.gguf").string());
+    FAIL("expected an Error");
+  } catch (const Error& e) {
+    CHECK_THAT(e.what(), ContainsSubstring("GGUF of a gemma3_text cannot say 2 fields"));
+    CHECK_THAT(e.what(), ContainsSubstring("layer_window is [0,0,8]"));
+    CHECK_THAT(e.what(), ContainsSubstring("attention_scale is 0.223"));
+    CHECK_THAT(e.hint(), ContainsSubstring("write_gguf"));
+  }
+  CHECK_THAT(refusal(golden("gemma3"), (root.path() / "x.gguf").string()),
+             ContainsSubstring("cannot say a field: attention_scale is 0.223"));
+  CHECK(files_in(root.path()) == std::vector<std::string>{"source"});
+}
+
+TEST_CASE("export: values beyond the range of the new type are refused by the tensor's name") {
+  const TemporaryDirectory root;
+  const fs::path source = root.path() / "source";
+  fs::create_directory(source);
+  fs::copy(golden("llama_untied_gqa") + "/config.json", source);
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const StoredTensor& t : read_safetensors(golden("llama_untied_gqa") + "/model.safetensors"))
+    tensors.emplace_back(t.name, Tensor::wrap(t.data, Shape(t.shape.begin(), t.shape.end()), *t.dtype, t.file).clone());
+  for (auto& [name, tensor] : tensors)
+    if (name.ends_with("layers.1.self_attn.o_proj.weight")) tensor.data<float>()[5] = 3e6f;
+  write_safetensors((source / "model.safetensors").string(), tensors);
+  ExportOptions half, blocks, wide;
+  half.dtype = DType::f16;
+  blocks.quantize = DType::q4_0;
+  wide.dtype = DType::bf16;
+  const auto named = ContainsSubstring("model.layers.1.self_attn.o_proj.weight: row 0 holds 3000000, which ");
+  CHECK_THAT(refusal(source.string(), (root.path() / "x").string(), half), named);
+  CHECK_THAT(refusal(source.string(), (root.path() / "x.gguf").string(), half), named);
+  CHECK_THAT(refusal(source.string(), (root.path() / "x.safetensors").string(), half), named);
+  CHECK_THAT(refusal(source.string(), (root.path() / "x.gguf").string(), blocks), named);
+  CHECK(files_in(root.path()) == std::vector<std::string>{"source"});
+  CHECK(refusal(source.string(), (root.path() / "x.gguf").string(), wide).empty());
+}
+
 TEST_CASE("export: narrower types stay within what they round") {
   for (const char* name : std::span(kGoldens).first<4>()) {
     INFO(name);
@@ -176,7 +250,7 @@ TEST_CASE("export: what cannot be written is refused, and nothing is left behind
   quantised.quantize = DType::q8_0;
   CHECK_THAT(refusal(golden("gpt2"), out + "/x", quantised), ContainsSubstring("safetensors has no type q8_0"));
   CHECK_THAT(refusal(golden("llama_dynamic"), out + "/x.gguf"),
-             ContainsSubstring("GGUF has no rope scaling \"dynamic\""));
+             ContainsSubstring("rope_scaling is \"dynamic\" and would be read as \"default\""));
   CHECK_THAT(refusal(golden("gpt2"), out + "/no/such/x.gguf"), ContainsSubstring("cannot create"));
   CHECK_THAT(refusal(golden("gpt2"), out + "/no/such/x"), ContainsSubstring("cannot create the folder"));
   CHECK(files_in(root.path()).empty());

@@ -1,6 +1,9 @@
 // Loading a model whole: the four cases of a tied head, quantisation on load, unknown architectures.
 #include <cstring>
+#include <functional>
+#include <limits>
 
+#include "autograd/convert.h"
 #include "formats/safetensors.h"
 #include "llm/load.h"
 #include "tests/catch.h"
@@ -110,6 +113,65 @@ TEST_CASE("an unknown architecture is refused with the known ones") {
     CHECK_THAT(std::string(error.what()) + error.hint(), Catch::Matchers::ContainsSubstring("YodaForCausalLM"));
     CHECK_THAT(std::string(error.what()) + error.hint(), Catch::Matchers::ContainsSubstring("LlamaForCausalLM"));
   }
+}
+
+// Writes a checkpoint whose weights are `change`d, by name.
+std::string write_changed(const test::TemporaryDirectory& folder,
+                          const std::function<Tensor(const std::string&, const Tensor&)>& change) {
+  const std::string path = write_checkpoint(folder, false, 2), file = path + "/model.safetensors";
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const StoredTensor& t : read_safetensors(file))
+    tensors.emplace_back(
+        t.name, change(t.name, Tensor::wrap(t.data, Shape(t.shape.begin(), t.shape.end()), *t.dtype, t.file).clone()));
+  write_safetensors(file, tensors);
+  return path;
+}
+
+TEST_CASE("weights in f64 are those rounded to f32, in every place") {
+  const test::TemporaryDirectory plain;
+  LoadOptions options, trainable;
+  options.dtype = trainable.dtype = ComputeDtype::float32;
+  trainable.trainable = true;
+  const std::string single = write_checkpoint(plain, false, 2);
+  const std::vector<float> want = logits_of(load_model(single, options));
+  const std::vector<float> want_unpacked = logits_of(load_model(single, trainable));
+  for (const char* part : {"", "norm", "embed_tokens", "q_proj", "lm_head"}) {
+    INFO(part);
+    const test::TemporaryDirectory folder;
+    const std::string path = write_changed(folder, [&](const std::string& name, const Tensor& value) {
+      return name.find(part) == std::string::npos ? value : convert(value, DType::f64);
+    });
+    CHECK(logits_of(load_model(path, options)) == want);
+    CHECK(logits_of(load_model(path, trainable)) == want_unpacked);
+  }
+}
+
+TEST_CASE("a weight beyond the range of what it is loaded as is named") {
+  const auto refusal = [](DType stored, double value, std::optional<DType> quantize) {
+    const test::TemporaryDirectory folder;
+    LoadOptions options;
+    options.quantize = quantize;
+    const std::string path = write_changed(folder, [&](const std::string& name, const Tensor& tensor) {
+      if (!name.ends_with("v_proj.weight")) return tensor;
+      Tensor changed = convert(tensor, stored).clone();
+      stored == DType::f64 ? changed.data<double>()[70] = value : changed.data<float>()[70] = static_cast<float>(value);
+      return changed;
+    });
+    try {
+      load_model(path, options);
+      return std::string();
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+  };
+  using Catch::Matchers::ContainsSubstring;
+  CHECK_THAT(refusal(DType::f64, -1e300, std::nullopt),
+             ContainsSubstring("model.layers.0.self_attn.v_proj.weight: row 2 holds -1e+300, which f32 cannot hold"));
+  CHECK_THAT(refusal(DType::f32, 2e6, DType::q5_0),
+             ContainsSubstring("v_proj.weight: row 2 holds 2000000, which q5_0 cannot hold"));
+  CHECK_THAT(refusal(DType::f32, std::numeric_limits<double>::quiet_NaN(), DType::q6_k),
+             ContainsSubstring("v_proj.weight: row 2 holds nan, which q8_0 cannot hold"));  // rows of 32 take q8_0
+  CHECK(refusal(DType::f32, 2e6, std::nullopt).empty());
 }
 
 TEST_CASE("weights quantised on load stay near the float ones") {

@@ -58,6 +58,58 @@ TEST_CASE("checkpoint: a folder, its file, its shards") {
   CHECK(open_checkpoint(root.path().string()).tensors.size() == 1);
   fs::remove(root.path() / "one.safetensors");
   CHECK_THROWS_WITH(open_checkpoint(root.path().string()), ContainsSubstring("are missing: one.safetensors"));
+
+  // Whichever shard is named, the model is all of them.
+  const auto shard = [&](int number) { return root.path() / fmt::format("model-{:05}-of-00002.safetensors", number); };
+  write_safetensors(shard(1).string(), {{"a", Tensor::zeros({2})}});
+  write_safetensors(shard(2).string(), {{"b", Tensor::zeros({3})}});
+  CHECK(open_checkpoint(shard(2).string()).tensors.size() == 1);  // no index says that it is one of several
+  write_file(root.path() / "model.safetensors.index.json",
+             R"({"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}})");
+  for (const int named : {1, 2}) CHECK(open_checkpoint(shard(named).string()).tensors.size() == 2);
+}
+
+TEST_CASE("checkpoint: the model's files are known, and what else lies there is not among them") {
+  const TemporaryDirectory root;
+  write_model(root.path());
+  fs::rename(root.path() / "model.safetensors", root.path() / "one.safetensors");
+  write_file(root.path() / "model.safetensors.index.json", R"({"weight_map":{"w":"one.safetensors"}})");
+  for (const char* name : {"tokenizer.json", "LICENSE.md", "notes.txt"}) write_file(root.path() / name, "x");
+  std::vector<std::string> names;
+  for (const std::string& file : open_checkpoint(root.path().string()).files)
+    names.push_back(fs::path(file).filename().string());
+  CHECK(names == std::vector<std::string>{"LICENSE.md", "config.json", "model.safetensors.index.json",
+                                          "one.safetensors", "tokenizer.json"});
+}
+
+TEST_CASE("checkpoint: a folder of the parts of one GGUF file, and one of several files") {
+  const TemporaryDirectory root;
+  const auto write = [&](const std::string& name, int64_t part, int64_t count) {
+    GgufMetadata metadata;
+    if (part == 0)
+      metadata = {{"general.architecture", std::string("llama")}, {"llama.vocab_size", int64_t{8}},
+                  {"llama.embedding_length", int64_t{4}},         {"llama.block_count", int64_t{1}},
+                  {"llama.feed_forward_length", int64_t{4}},      {"llama.attention.head_count", int64_t{1}},
+                  {"llama.context_length", int64_t{16}}};
+    metadata.emplace_back("split.no", part);
+    metadata.emplace_back("split.count", count);
+    write_gguf((root.path() / name).string(), metadata,
+               {{"t" + std::to_string(part), DType::f32, {2}, [] { return Tensor::zeros({2}); }}});
+  };
+  write("a-00001-of-00002.gguf", 0, 2);
+  write("a-00002-of-00002.gguf", 1, 2);
+  const Checkpoint c = open_checkpoint(root.path().string());
+  CHECK(c.tensors.size() == 2);
+  CHECK(c.files.size() == 2);
+  CHECK(open_checkpoint((root.path() / "a-00002-of-00002.gguf").string()).config.vocab_size == 8);
+  write("b.gguf", 0, 1);
+  CHECK_THROWS_WITH(open_checkpoint(root.path().string()), ContainsSubstring("several .gguf files, name one") &&
+                                                               ContainsSubstring("a-00001-of-00002.gguf, ") &&
+                                                               !ContainsSubstring("a-00002"));
+  fs::remove(root.path() / "b.gguf");
+  fs::remove(root.path() / "a-00001-of-00002.gguf");
+  CHECK_THROWS_WITH(open_checkpoint(root.path().string()),
+                    ContainsSubstring("missing: ") && ContainsSubstring("a-00001-of-00002.gguf"));
 }
 
 TEST_CASE("checkpoint: every file that is missing is named") {

@@ -114,6 +114,28 @@ TEST_CASE("gptq and awq: the values of the published formula") {
   check_values(settings("awq"), true, eight, 0, DType::q4_0);
 }
 
+TEST_CASE("gptq and awq: a scale or a minimum beyond f16 is named") {
+  const TemporaryDirectory folder;
+  NamedTensors tensors = packed(true, zero, 0);
+  Tensor wide = Tensor::empty({kColumns / kGroup, kRows});
+  for (int64_t i = 0; i < wide.elements(); ++i) wide.data<float>()[i] = 1.0f;
+  const auto message = [&] {
+    tensors[2].second = convert(wide, DType::bf16);
+    try {
+      open(folder, tensors, settings("awq")).unpack();
+      return std::string();
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+  };
+  CHECK(message().empty());
+  wide.data<float>()[3] = 60000.0f;  // times the zero of row 3, 10
+  CHECK_THAT(message(),
+             ContainsSubstring("'w.weight': a scale, or a scale times its zero, is beyond the range of f16"));
+  wide.data<float>()[3] = 1e6f;
+  CHECK_THAT(message(), ContainsSubstring("'w.weight'"));
+}
+
 TEST_CASE("gptq and awq: other methods and forms are refused by name") {
   const NamedTensors good = packed(false, zero, 1);
   CHECK(refusal(good, settings("gptq")).empty());

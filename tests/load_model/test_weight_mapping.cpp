@@ -278,9 +278,10 @@ TEST_CASE("load: each parameter is handed over as soon as it is set") {
   const MemoryCheckpoint checkpoint({{"a", counting({64, 64})}, {"b", counting({64, 64}, 7)}});
   Model model{{{"a", {kMatrix, {64, 64}}}, {"b", {kMatrix, {64, 64}}}}};
   std::vector<float> first;
-  load_parameters(model.named(), checkpoint.stored, {}, "test", [&](Parameter& p) {
-    first.push_back(p.value.data<float>()[0]);
-    p.value = p.value.clone();  // so that the pages behind it can go
+  load_parameters(model.named(), checkpoint.stored, {}, "test", [&](const NamedParameter& named) {
+    Tensor& value = named.parameter->value;
+    first.push_back(value.data<float>()[0]);
+    value = value.clone();  // so that the pages behind it can go
   });
   CHECK(first == std::vector<float>{0, 7});
   CHECK(equal(model.parameters[1].second.value, checkpoint.tensors[1].second));

@@ -29,6 +29,15 @@ void read_together(ModelConfig& c, const nlohmann::json& root) {
   if (c.intermediate_size == 0 && plausible) c.intermediate_size = 4 * c.hidden_size;
 }
 
+void write_together(const ModelConfig& c, nlohmann::ordered_json& root) {
+  const bool one = c.num_key_value_heads == 1, all = c.num_key_value_heads == c.num_attention_heads;
+  root["new_decoder_architecture"] = (!one && !all) || (c.use_parallel_residual && !c.shared_parallel_norm);
+  root["multi_query"] = one;
+  root["parallel_attn"] = c.use_parallel_residual;
+  root["num_ln_in_parallel_attn"] = c.shared_parallel_norm ? 1 : 2;
+  root["bias"] = c.mlp_bias;
+}
+
 void read_gguf(ModelConfig& c, const GgufFile& file) {
   const auto& all = file.tensors();
   c.shared_parallel_norm =
@@ -70,6 +79,7 @@ ConfigFamily falcon_family() {
   }));
   family.read_together = read_together;
   family.read_gguf = read_gguf;
+  family.write_together = write_together;
   return family;
 }
 

@@ -1,7 +1,9 @@
 // Gemma 3, the text model: configuration_gemma3.py of transformers 4 and 5.
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "config/config_export.h"
 #include "config/family_tables.h"
 #include "formats/gguf.h"
 
@@ -38,10 +40,24 @@ void read_together(ModelConfig& c, const nlohmann::json& root) {
   c.embedding_scale = std::sqrt(static_cast<double>(c.hidden_size));
 }
 
-// The format's weights are whole; the window of the layers and, for 27B alone, what scores are divided by follow from
-// the number of layers.
+// The inverse of the scale's square is an integer in the reference's configuration class; so it is here but for
+// rounding.
+void write_together(const ModelConfig& c, nlohmann::ordered_json& root) {
+  const double scalar = c.attention_scale > 0.0 ? std::pow(c.attention_scale, -2.0) : static_cast<double>(c.head_dim);
+  const double whole = std::round(scalar);
+  root["query_pre_attn_scalar"] = scalar;
+  if (std::abs(scalar - whole) <= 1e-6 * whole) root["query_pre_attn_scalar"] = static_cast<int64_t>(whole);
+  if (c.final_logit_softcap == 0.0) root["final_logit_softcapping"] = nullptr;  // the reference divides by a number
+  write_window(c, root);
+  write_layer_types(c, root);
+}
+
+constexpr int64_t kPeriod = 6;  // of the layers without a window, where a GGUF file does not say
+
+// The format's weights are whole; for 27B alone, what scores are divided by follows from the number of layers.
 void read_gguf(ModelConfig& c, const GgufFile& file) {
-  set_windows_but(c, file.get<int64_t>("gemma3.attention.sliding_window").value_or(0), 6);
+  const bool says_period = file.metadata().contains("gemma3.attention.sliding_window_pattern");
+  if (!says_period) set_windows_but(c, file.get<int64_t>("gemma3.attention.sliding_window").value_or(0), kPeriod);
   if (const auto theta = file.get<double>("gemma3.rope.freq_base_swa")) c.rope_local_theta = *theta;
   if (const auto cap = file.get<double>("gemma3.final_logit_softcapping")) c.final_logit_softcap = *cap;
   constexpr int64_t kLayersOf27B = 62;
@@ -49,6 +65,16 @@ void read_gguf(ModelConfig& c, const GgufFile& file) {
   c.attention_scale = c.num_hidden_layers == kLayersOf27B ? std::sqrt(heads / width) : 0.0;
   c.norm_offset = 0.0;
   c.embedding_scale = std::sqrt(width);
+}
+
+// llama.cpp asks for a period where the files of other families have a list. Another order of layers cannot be said.
+void write_gguf(const ModelConfig& c, GgufKeys& keys) {
+  keys.set("rope.freq_base_swa", c.rope_local_theta);
+  if (c.final_logit_softcap > 0) keys.set("final_logit_softcapping", c.final_logit_softcap);
+  keys.erase("attention.sliding_window_pattern");
+  const auto full = std::find(c.layer_window.begin(), c.layer_window.end(), 0);
+  const int64_t period = full - c.layer_window.begin() + 1;
+  if (full != c.layer_window.end() && period != kPeriod) keys.set("attention.sliding_window_pattern", period);
 }
 
 }  // namespace
@@ -85,6 +111,8 @@ ConfigFamily gemma3_family() {
   });
   family.read_together = read_together;
   family.read_gguf = read_gguf;
+  family.write_together = write_together;
+  family.write_gguf = write_gguf;
   return family;
 }
 

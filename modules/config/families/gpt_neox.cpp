@@ -1,6 +1,7 @@
 // GPT-NeoX and Pythia: configuration_gpt_neox.py of transformers 4 and 5.
 #include <nlohmann/json.hpp>
 
+#include "config/config_export.h"
 #include "config/family_tables.h"
 #include "formats/gguf.h"
 
@@ -19,6 +20,12 @@ void read_together(ModelConfig& c, const nlohmann::json& root) {
 void read_gguf(ModelConfig& c, const GgufFile& file) {
   if (const auto parallel = file.get<bool>("gptneox.use_parallel_residual")) c.use_parallel_residual = *parallel;
 }
+
+void write_together(const ModelConfig& c, nlohmann::ordered_json& root) {
+  root["rotary_pct"] = static_cast<double>(c.rotary_dim) / static_cast<double>(c.head_dim);
+}
+
+void write_gguf(const ModelConfig& c, GgufKeys& keys) { keys.set("use_parallel_residual", c.use_parallel_residual); }
 
 }  // namespace
 
@@ -47,6 +54,8 @@ ConfigFamily gpt_neox_family() {
   }));
   family.read_together = read_together;
   family.read_gguf = read_gguf;
+  family.write_together = write_together;
+  family.write_gguf = write_gguf;
   return family;
 }
 

@@ -10,6 +10,7 @@ using M = ModelConfig;
 
 ConfigFamily mistral_family() {
   ConfigFamily family{"mistral", {"MistralForCausalLM"}, llama_defaults(131072), {}, "llama"};
+  family.gguf_all_windows = true;
   family.defaults.num_key_value_heads = 8;
   family.defaults.bos_token_id = 1;
   family.defaults.eos_token_ids = {2};
@@ -17,6 +18,7 @@ ConfigFamily mistral_family() {
   family.read_together = [](ModelConfig& c, const nlohmann::json& root) {
     set_windows(c, read_window(c, root, "sliding_window", 4096), [](int64_t) { return true; });
   };
+  family.write_together = write_window;
   return family;
 }
 
@@ -37,6 +39,7 @@ ConfigFamily mixtral_family() {
   family.read_together = [](ModelConfig& c, const nlohmann::json& root) {
     set_windows(c, read_window(c, root, "sliding_window", 0), [](int64_t) { return true; });
   };
+  family.write_together = write_window;
   return family;
 }
 

@@ -1,6 +1,7 @@
 // MPT: configuration_mpt.py of transformers 4 and 5.
 #include <nlohmann/json.hpp>
 
+#include "config/config_export.h"
 #include "config/family_tables.h"
 #include "formats/gguf.h"
 
@@ -43,9 +44,22 @@ void read_together(ModelConfig& c, const nlohmann::json& root) {
   if (plausible) c.intermediate_size = ratio * c.hidden_size;
 }
 
+void write_together(const ModelConfig& c, nlohmann::ordered_json& root) {
+  root["expansion_ratio"] = c.intermediate_size / c.hidden_size;
+  nlohmann::ordered_json attention = {{"alibi", c.alibi}, {"alibi_bias_max", c.alibi_bias_max}};
+  if (c.qkv_clip > 0) attention["clip_qkv"] = c.qkv_clip;
+  if (c.attention_scale > 0) attention["softmax_scale"] = c.attention_scale;
+  root["attn_config"] = attention;
+}
+
 void read_gguf(ModelConfig& c, const GgufFile& file) {
   if (const auto bias = file.get<double>("mpt.attention.max_alibi_bias")) c.alibi_bias_max = *bias;
   if (const auto clip = file.get<double>("mpt.attention.clamp_kqv")) c.qkv_clip = *clip;
+}
+
+void write_gguf(const ModelConfig& c, GgufKeys& keys) {
+  keys.set("attention.max_alibi_bias", c.alibi_bias_max);
+  if (c.qkv_clip > 0) keys.set("attention.clamp_kqv", c.qkv_clip);
 }
 
 }  // namespace
@@ -69,6 +83,8 @@ ConfigFamily mpt_family() {
   });
   family.read_together = read_together;
   family.read_gguf = read_gguf;
+  family.write_together = write_together;
+  family.write_gguf = write_gguf;
   return family;
 }
 

@@ -32,6 +32,12 @@ void read_qwen_windows(ModelConfig& c, const nlohmann::json& root) {
   set_windows(c, window, [&](int64_t layer) { return is(static_cast<size_t>(layer), "sliding_attention"); });
 }
 
+void write_qwen_windows(const ModelConfig& c, nlohmann::ordered_json& root) {
+  root["use_sliding_window"] = largest_window(c) > 0;
+  write_window(c, root);
+  if (c.model_type != "qwen3_moe") write_layer_types(c, root);
+}
+
 std::vector<JsonKey> with_qwen(std::vector<JsonKey> more) {
   for (const char* name : {"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"})
     more.push_back({name, ReadElsewhere{}});
@@ -45,6 +51,7 @@ ConfigFamily qwen2_family() {
   family.defaults.num_key_value_heads = 32;
   family.defaults.attention_bias = true;  // on q, k and v always: the file does not say
   family.read_together = read_qwen_windows;
+  family.write_together = write_qwen_windows;
   return family;
 }
 
@@ -54,6 +61,7 @@ ConfigFamily qwen3_family() {
   family.defaults.head_dim = 128;
   family.defaults.qk_norm = true;
   family.read_together = read_qwen_windows;
+  family.write_together = write_qwen_windows;
   return family;
 }
 
@@ -86,6 +94,7 @@ ConfigFamily qwen3_moe_family() {
       if ((layer + 1) % step.integer() != 0) plain.insert(layer);
     c.mlp_only_layers.assign(plain.begin(), plain.end());
   };
+  family.write_together = write_qwen_windows;
   return family;
 }
 

@@ -1,6 +1,7 @@
 // Qwen, the first generation: configuration_qwen.py of its published repositories.
 #include <nlohmann/json.hpp>
 
+#include "config/config_export.h"
 #include "config/family_tables.h"
 
 namespace lathe {
@@ -47,6 +48,15 @@ ConfigFamily qwen1_family() {
     c.rope_scaling = RopeScaling::none;
     c.use_logn_attention = false;
   };
+  family.write_together = [](const ModelConfig& c, nlohmann::ordered_json& root) {
+    root["intermediate_size"] = 2 * c.intermediate_size;
+    root["use_dynamic_ntk"] = c.rope_scaling == RopeScaling::qwen;
+    root["no_bias"] = !c.mlp_bias;
+  };
+  family.write_gguf = [](const ModelConfig& c, GgufKeys& keys) {
+    keys.set("feed_forward_length", 2 * c.intermediate_size);
+  };
+  family.lost_beyond_context = {"rope_scaling", "rope_original_max_position", "use_logn_attention"};
   return family;
 }
 
