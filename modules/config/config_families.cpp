@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "config/family_tables.h"
@@ -181,6 +182,12 @@ void set_windows(ModelConfig& c, int64_t window, const std::function<bool(int64_
 
 int64_t largest_window(const ModelConfig& c) {
   return c.layer_window.empty() ? 0 : *std::max_element(c.layer_window.begin(), c.layer_window.end());
+}
+
+nlohmann::ordered_json whole_number(double value) {
+  const double whole = std::round(value);
+  if (std::abs(value - whole) > 1e-6 * std::abs(whole) || std::abs(whole) > 0x1p53) return value;
+  return static_cast<int64_t>(whole);
 }
 
 void write_window(const ModelConfig& c, nlohmann::ordered_json& root) {

@@ -24,6 +24,9 @@ void set_windows(ModelConfig& config, int64_t window, const std::function<bool(i
 void write_window(const ModelConfig& config, nlohmann::ordered_json& root);
 void write_layer_types(const ModelConfig& config, nlohmann::ordered_json& root);
 int64_t largest_window(const ModelConfig& config);  // 0: none
+// An integer where the value is one but for rounding: some numbers are integers in the reference's classes, which take
+// no other.
+nlohmann::ordered_json whole_number(double value);
 
 ConfigFamily mistral_family();
 ConfigFamily mixtral_family();

@@ -90,6 +90,15 @@ TEST_CASE("config export: Gemma 3 as its reference wants it") {
   CHECK(find(metadata, "gemma3.attention.sliding_window_pattern") == nullptr);
 }
 
+TEST_CASE("config export: MPT's slope of ALiBi is the integer that its reference asks for") {
+  ModelConfig c = parse_config_json(R"({"architectures": ["MptForCausalLM"], "vocab_size": 64, "d_model": 64,
+    "n_layers": 2, "n_heads": 4, "attn_config": {"alibi": true, "alibi_bias_max": 6}})",
+                                    "source");
+  CHECK(nlohmann::json::parse(to_config_json(c))["attn_config"]["alibi_bias_max"].is_number_integer());
+  c.alibi_bias_max = 6.5;
+  CHECK(nlohmann::json::parse(to_config_json(c))["attn_config"]["alibi_bias_max"] == 6.5);
+}
+
 TEST_CASE("config export: a window that is none is written as null") {
   // Without the key, the reference's Mistral has one of 4096 tokens.
   const std::string mistral = R"("architectures": ["MistralForCausalLM"], "vocab_size": 64, "hidden_size": 64,

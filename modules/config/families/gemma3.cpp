@@ -40,13 +40,9 @@ void read_together(ModelConfig& c, const nlohmann::json& root) {
   c.embedding_scale = std::sqrt(static_cast<double>(c.hidden_size));
 }
 
-// The inverse of the scale's square is an integer in the reference's configuration class; so it is here but for
-// rounding.
 void write_together(const ModelConfig& c, nlohmann::ordered_json& root) {
   const double scalar = c.attention_scale > 0.0 ? std::pow(c.attention_scale, -2.0) : static_cast<double>(c.head_dim);
-  const double whole = std::round(scalar);
-  root["query_pre_attn_scalar"] = scalar;
-  if (std::abs(scalar - whole) <= 1e-6 * whole) root["query_pre_attn_scalar"] = static_cast<int64_t>(whole);
+  root["query_pre_attn_scalar"] = whole_number(scalar);
   if (c.final_logit_softcap == 0.0) root["final_logit_softcapping"] = nullptr;  // the reference divides by a number
   write_window(c, root);
   write_layer_types(c, root);

@@ -46,7 +46,7 @@ void read_together(ModelConfig& c, const nlohmann::json& root) {
 
 void write_together(const ModelConfig& c, nlohmann::ordered_json& root) {
   root["expansion_ratio"] = c.intermediate_size / c.hidden_size;
-  nlohmann::ordered_json attention = {{"alibi", c.alibi}, {"alibi_bias_max", c.alibi_bias_max}};
+  nlohmann::ordered_json attention = {{"alibi", c.alibi}, {"alibi_bias_max", whole_number(c.alibi_bias_max)}};
   if (c.qkv_clip > 0) attention["clip_qkv"] = c.qkv_clip;
   if (c.attention_scale > 0) attention["softmax_scale"] = c.attention_scale;
   root["attn_config"] = attention;
