@@ -51,7 +51,7 @@ ChatSession::ChatSession(const ModelOptions& model, const RequestOptions& reques
       tokenizer_(load_tokenizer(loaded_.checkpoint)),
       template_(ChatTemplate::parse(chat_template_of(*tokenizer_, model.model), model.model)),
       engine_(*loaded_.model, tokenizer_, for_one_sequence(engine_options(model, loaded_))),
-      defaults_(sampling_defaults(read_generation_defaults(loaded_.checkpoint))),
+      defaults_(sampling_defaults(loaded_.checkpoint.generation)),
       stops_(stop_tokens(loaded_, tokenizer_.get())),
       conversation_(system) {}
 

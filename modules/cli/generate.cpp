@@ -93,7 +93,7 @@ void run(const Options& o, bool prompt_given) {
   const auto start = std::chrono::steady_clock::now();
   const LoadedModel loaded = o.model.load();
   const auto tokenizer = tokenizer_for(sources, loaded);
-  const SamplingParameters defaults = sampling_defaults(read_generation_defaults(loaded.checkpoint));
+  const SamplingParameters defaults = sampling_defaults(loaded.checkpoint.generation);
   const std::vector<int32_t> stops = stop_tokens(loaded, tokenizer.get());
   Engine engine(*loaded.model, tokenizer, engine_options(o.model, loaded, o.speculate));
   const std::chrono::duration<double> load_time = std::chrono::steady_clock::now() - start;

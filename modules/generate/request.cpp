@@ -2,6 +2,8 @@
 
 #include <set>
 
+#include "tensor/errors.h"
+
 namespace lathe {
 
 std::string_view name(FinishReason reason) {
@@ -16,9 +18,12 @@ std::string_view name(FinishReason reason) {
 
 std::vector<int32_t> stop_tokens(const LoadedModel& loaded, const Tokenizer* tokenizer) {
   std::set<int32_t> ids;
-  for (const int64_t id : read_generation_defaults(loaded.checkpoint).eos_token_ids)
-    ids.insert(static_cast<int32_t>(id));
-  for (const int64_t id : loaded.model->config.eos_token_ids) ids.insert(static_cast<int32_t>(id));
+  for (const auto* named : {&loaded.checkpoint.generation.eos_token_ids, &loaded.model->config.eos_token_ids}) {
+    for (const int64_t id : *named) {
+      check(id == static_cast<int32_t>(id), "config", "eos_token_id is {}, expected an integer of 32 bits", id);
+      ids.insert(static_cast<int32_t>(id));
+    }
+  }
   if (tokenizer != nullptr)
     for (const int32_t id : tokenizer->end_of_turn_tokens()) ids.insert(id);
   return {ids.begin(), ids.end()};

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -38,6 +39,58 @@ bool is_file(const fs::path& path) {
   return fs::is_regular_file(path, ignored);
 }
 
+// No more than 63 bits and a sign: larger numbers would be cut.
+bool integer_fits(const nlohmann::json& value) {
+  return value.is_number_integer() && !(value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX);
+}
+
+template <class T>
+void read_setting(const nlohmann::json& root, const char* key, const std::string& path, std::optional<T>& setting) {
+  const auto found = root.find(key);
+  if (found == root.end() || found->is_null()) return;
+  const bool fits = std::is_same_v<T, bool>      ? found->is_boolean()
+                    : std::is_same_v<T, int64_t> ? integer_fits(*found)
+                                                 : found->is_number();
+  check(fits, "load", "{}: {} is {}, expected {}", path, key, quote(found->dump()),
+        std::is_same_v<T, bool>      ? "true or false"
+        : std::is_same_v<T, int64_t> ? "an integer"
+                                     : "a number");
+  setting = found->get<T>();
+}
+
+GenerationDefaults generation_json(const fs::path& folder) {
+  const std::string path = (folder / "generation_config.json").string();
+  if (!is_file(path)) return {};
+  const nlohmann::json root = read_strict_json(path);
+  check(root.is_object(), "load", "{}: expected an object, found {}", path, root.type_name());
+  GenerationDefaults d;
+  read_setting(root, "temperature", path, d.temperature);
+  read_setting(root, "top_p", path, d.top_p);
+  read_setting(root, "min_p", path, d.min_p);
+  read_setting(root, "repetition_penalty", path, d.repetition_penalty);
+  read_setting(root, "top_k", path, d.top_k);
+  read_setting(root, "do_sample", path, d.do_sample);
+  const auto eos = root.find("eos_token_id");
+  if (eos == root.end() || eos->is_null()) return d;
+  for (const nlohmann::json& id : eos->is_array() ? *eos : nlohmann::json::array({*eos})) {
+    check(integer_fits(id) && id.get<int64_t>() == id.get<int32_t>(), "load",
+          "{}: eos_token_id is {}, expected an integer of 32 bits, a list of them or null", path, quote(eos->dump()));
+    d.eos_token_ids.push_back(id.get<int64_t>());
+  }
+  return d;
+}
+
+GenerationDefaults generation_gguf(const GgufFile& file, const ModelConfig& config) {
+  GenerationDefaults d;
+  d.temperature = file.get<double>("general.sampling.temp");
+  d.top_k = file.get<int64_t>("general.sampling.top_k");
+  d.top_p = file.get<double>("general.sampling.top_p");
+  d.min_p = file.get<double>("general.sampling.min_p");
+  d.repetition_penalty = file.get<double>("general.sampling.penalty_repeat");
+  d.eos_token_ids = config.eos_token_ids;
+  return d;
+}
+
 Checkpoint open_gguf(const std::string& path) {
   Checkpoint c;
   c.format = CheckpointFormat::gguf;
@@ -45,6 +98,7 @@ Checkpoint open_gguf(const std::string& path) {
   c.folder = fs::path(path).parent_path().string();
   c.gguf = GgufFile::open(path);
   c.config = read_config_gguf(*c.gguf);
+  c.generation = generation_gguf(*c.gguf, c.config);
   c.tensors = c.gguf->tensors();
   c.files = c.gguf->paths();
   return c;
@@ -82,6 +136,7 @@ Checkpoint open_hugging_face(const fs::path& path, const fs::path& folder, const
   c.path = path.string();
   c.folder = folder.string();
   c.config = read_config_json((folder / "config.json").string());
+  c.generation = generation_json(folder);
   c.tensors = form.read(weights.string());
   c.files = files_of(c, weights);
   unpack_gptq_awq(c);
@@ -129,41 +184,6 @@ Checkpoint open_file(const fs::path& path) {
       fmt::format("load: {} is no folder and ends neither in .gguf nor in .safetensors nor in .bin", path.string()));
 }
 
-// A non-null member as `read` has it.
-template <class T>
-void read_setting(const nlohmann::json& root, const char* key, const std::string& path, std::optional<T>& setting) {
-  const auto found = root.find(key);
-  if (found == root.end() || found->is_null()) return;
-  const bool fits = std::is_same_v<T, bool>      ? found->is_boolean()
-                    : std::is_same_v<T, int64_t> ? found->is_number_integer()
-                                                 : found->is_number();
-  check(fits, "load", "{}: {} is {}, expected {}", path, key, quote(found->dump()),
-        std::is_same_v<T, bool>      ? "true or false"
-        : std::is_same_v<T, int64_t> ? "an integer"
-                                     : "a number");
-  setting = found->get<T>();
-}
-
-GenerationDefaults generation_json(const std::string& path) {
-  const nlohmann::json root = read_strict_json(path);
-  check(root.is_object(), "load", "{}: expected an object, found {}", path, root.type_name());
-  GenerationDefaults d;
-  read_setting(root, "temperature", path, d.temperature);
-  read_setting(root, "top_p", path, d.top_p);
-  read_setting(root, "min_p", path, d.min_p);
-  read_setting(root, "repetition_penalty", path, d.repetition_penalty);
-  read_setting(root, "top_k", path, d.top_k);
-  read_setting(root, "do_sample", path, d.do_sample);
-  const auto eos = root.find("eos_token_id");
-  if (eos == root.end() || eos->is_null()) return d;
-  for (const nlohmann::json& id : eos->is_array() ? *eos : nlohmann::json::array({*eos})) {
-    check(id.is_number_integer(), "load", "{}: eos_token_id is {}, expected an integer, a list of integers or null",
-          path, quote(eos->dump()));
-    d.eos_token_ids.push_back(id.get<int64_t>());
-  }
-  return d;
-}
-
 }  // namespace
 
 bool is_companion(const std::string& name) {
@@ -191,22 +211,6 @@ Checkpoint open_checkpoint(const std::string& model) {
   if (fs::is_directory(path, ignored)) return open_folder(path);
   if (path.extension() == ".gguf") return open_gguf(path.string());
   return open_file(path);
-}
-
-GenerationDefaults read_generation_defaults(const Checkpoint& checkpoint) {
-  GenerationDefaults d;
-  if (!checkpoint.gguf) {
-    const fs::path path = fs::path(checkpoint.folder) / "generation_config.json";
-    return is_file(path) ? generation_json(path.string()) : d;
-  }
-  const GgufFile& file = *checkpoint.gguf;
-  d.temperature = file.get<double>("general.sampling.temp");
-  d.top_k = file.get<int64_t>("general.sampling.top_k");
-  d.top_p = file.get<double>("general.sampling.top_p");
-  d.min_p = file.get<double>("general.sampling.min_p");
-  d.repetition_penalty = file.get<double>("general.sampling.penalty_repeat");
-  d.eos_token_ids = checkpoint.config.eos_token_ids;
-  return d;
 }
 
 }  // namespace lathe

@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,11 +13,20 @@
 
 namespace lathe {
 
+// Settings of generation_config.json, or of GGUF metadata; absent ones are empty.
+struct GenerationDefaults {
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  std::optional<int64_t> top_k;
+  std::optional<bool> do_sample;
+  std::vector<int64_t> eos_token_ids;  // each fits in 32 bits
+};
+
 struct Checkpoint {
   CheckpointFormat format = CheckpointFormat::hugging_face;
   std::string path;    // what was opened: the folder, or the file
-  std::string folder;  // where companions lie (tokenizer.json, generation_config.json)
+  std::string folder;  // where companions lie (tokenizer.json)
   ModelConfig config;
+  GenerationDefaults generation;         // read once, when the checkpoint is opened
   std::vector<StoredTensor> tensors;     // of all shards
   std::shared_ptr<const GgufFile> gguf;  // for GGUF only: its metadata
   // The model's files, read or beside those that were: weights, config.json, companions. None may be an output.
@@ -46,14 +56,5 @@ Checkpoint open_checkpoint(const std::string& model);
 // repository that config/published_models.h knows for it; an existing path is returned as it is. Throws Error that says
 // where it looked and how to get the model.
 std::string resolve_model(const std::string& model);
-
-// Settings of generation_config.json, or of GGUF metadata; absent ones are empty.
-struct GenerationDefaults {
-  std::optional<double> temperature, top_p, min_p, repetition_penalty;
-  std::optional<int64_t> top_k;
-  std::optional<bool> do_sample;
-  std::vector<int64_t> eos_token_ids;
-};
-GenerationDefaults read_generation_defaults(const Checkpoint& checkpoint);
 
 }  // namespace lathe

@@ -46,7 +46,7 @@ std::vector<int32_t> Model::encode_messages(const std::string& json) const {
 Request Model::request(std::vector<int32_t> prompt) const {
   Request r;
   r.prompt = std::move(prompt);
-  r.sampling = sampling_defaults(read_generation_defaults(loaded_.checkpoint));
+  r.sampling = sampling_defaults(loaded_.checkpoint.generation);
   r.stop_tokens = stop_tokens(loaded_, tokenizer_.get());
   return r;
 }

@@ -310,10 +310,8 @@ TEST_CASE("the stop set is the union of what every file names") {
   ModelConfig config = tiny_llama();
   config.eos_token_ids = {9, 5};
   loaded.model = family_of(config).make(config);
-  const TemporaryDirectory folder;
-  loaded.checkpoint.path = loaded.checkpoint.folder = folder.path().string();
   CHECK(stop_tokens(loaded, nullptr) == std::vector<int32_t>{5, 9});
-  write_file(folder.path() / "generation_config.json", R"({"eos_token_id": [3, 5]})");
+  loaded.checkpoint.generation.eos_token_ids = {3, 5};
   CHECK(stop_tokens(loaded, nullptr) == std::vector<int32_t>{3, 5, 9});
   CHECK(stop_tokens(loaded, byte_tokenizer().get()) == std::vector<int32_t>{3, 5, 9, kEndToken});
 }

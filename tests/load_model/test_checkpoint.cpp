@@ -1,4 +1,6 @@
 // Finding and opening what --model names.
+#include <fmt/core.h>
+
 #include <cstdlib>
 #include <filesystem>
 
@@ -208,23 +210,34 @@ TEST_CASE("checkpoint: names are looked up in the model folders and in the cache
 TEST_CASE("checkpoint: generation defaults") {
   const TemporaryDirectory root;
   write_model(root.path());
-  const Checkpoint c = open_checkpoint(root.path().string());
-  CHECK_FALSE(read_generation_defaults(c).temperature);
+  const auto defaults = [&] { return open_checkpoint(root.path().string()).generation; };
+  CHECK_FALSE(defaults().temperature);
   const auto file = root.path() / "generation_config.json";
   write_file(file,
              R"({"temperature": 0.6, "top_k": 40, "top_p": null, "do_sample": true, "eos_token_id": [3, 4], "x": {}})");
-  const GenerationDefaults d = read_generation_defaults(c);
+  const GenerationDefaults d = defaults();
   CHECK(d.temperature == 0.6);
   CHECK(d.top_k == 40);
   CHECK_FALSE(d.top_p);
   CHECK(d.do_sample == true);
   CHECK(d.eos_token_ids == std::vector<int64_t>{3, 4});
   write_file(file, R"({"eos_token_id": 7})");
-  CHECK(read_generation_defaults(c).eos_token_ids == std::vector<int64_t>{7});
+  const Checkpoint opened = open_checkpoint(root.path().string());
+  write_file(file, R"({"eos_token_id": 8})");  // what is opened stays as it was
+  CHECK(opened.generation.eos_token_ids == std::vector<int64_t>{7});
   write_file(file, R"({"top_k": "x"})");
-  CHECK_THROWS_WITH(read_generation_defaults(c), ContainsSubstring(R"(top_k is '"x"', expected an integer)"));
+  CHECK_THROWS_WITH(defaults(), ContainsSubstring(R"(top_k is '"x"', expected an integer)"));
+  write_file(file, R"({"top_k": 9223372036854775808})");
+  CHECK_THROWS_WITH(defaults(), ContainsSubstring("top_k is '9223372036854775808', expected an integer"));
+  write_file(file, R"({"temperature": true})");
+  CHECK_THROWS_WITH(defaults(), ContainsSubstring("temperature is 'true', expected a number"));
+  for (const char* id : {"4294967299", "-4294967293", "3.0", "true", "[3, 1e3]", "18446744073709551615"}) {
+    INFO(id);
+    write_file(file, fmt::format(R"({{"eos_token_id": {}}})", id));
+    CHECK_THROWS_WITH(defaults(), ContainsSubstring("generation_config.json: eos_token_id is"));
+  }
   write_file(file, "[");
-  CHECK_THROWS_WITH(read_generation_defaults(c), ContainsSubstring("generation_config.json"));
+  CHECK_THROWS_WITH(defaults(), ContainsSubstring("generation_config.json"));
 }
 
 TEST_CASE("checkpoint: real files") {
@@ -236,5 +249,5 @@ TEST_CASE("checkpoint: real files") {
   const Checkpoint gguf = open_checkpoint((folder / "gguf/stories260K-q4_0.gguf").string());
   CHECK(gguf.format == CheckpointFormat::gguf);
   CHECK(gguf.gguf);
-  CHECK(read_generation_defaults(gguf).eos_token_ids == std::vector<int64_t>{2});
+  CHECK(gguf.generation.eos_token_ids == std::vector<int64_t>{2});
 }
