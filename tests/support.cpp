@@ -86,10 +86,15 @@ TemporaryDirectory::~TemporaryDirectory() {
   std::filesystem::remove_all(path_, error);
 }
 
-CommandResult run_lathe(const std::vector<std::string>& arguments, std::string_view standard_input,
-                        const std::vector<std::string>& environment) {
+namespace {
+
+std::string lathe_program() {
   const char* variable = std::getenv("LATHE_PROGRAM");
-  std::string program = variable ? variable : LATHE_PROGRAM;
+  return variable ? variable : LATHE_PROGRAM;
+}
+
+CommandResult run_program(std::string program, const std::vector<std::string>& arguments,
+                          std::string_view standard_input, const std::vector<std::string>& environment) {
   std::vector<char*> argv{program.data()};
   std::vector<std::string> copy = arguments;
   for (std::string& argument : copy) argv.push_back(argument.data());
@@ -117,6 +122,17 @@ CommandResult run_lathe(const std::vector<std::string>& arguments, std::string_v
                        static_cast<size_t>(usage.ru_maxrss) * 1024};
   if (result.exit_code == 127) throw std::runtime_error("cannot start " + program);
   return result;
+}
+
+}  // namespace
+
+CommandResult run_lathe(const std::vector<std::string>& arguments, std::string_view standard_input,
+                        const std::vector<std::string>& environment) {
+  return run_program(lathe_program(), arguments, standard_input, environment);
+}
+
+CommandResult run_shell(const std::string& script) {
+  return run_program("/bin/sh", {"-c", script}, {}, {"LATHE=" + lathe_program()});
 }
 
 std::string read_file(const std::filesystem::path& path) {

@@ -66,6 +66,9 @@ struct CommandResult {
 CommandResult run_lathe(const std::vector<std::string>& arguments, std::string_view standard_input = {},
                         const std::vector<std::string>& environment = {});
 
+// Runs a script of sh in which "$LATHE" is the program: for what is done to its standard streams.
+CommandResult run_shell(const std::string& script);
+
 // Reads or writes a whole file; throws std::runtime_error that names it.
 std::string read_file(const std::filesystem::path& path);
 void write_file(const std::filesystem::path& path, std::string_view bytes);

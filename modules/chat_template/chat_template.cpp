@@ -4,6 +4,7 @@
 #include <ctime>
 
 #include "chat_template/interpreter.h"
+#include "chat_template/messages.h"
 #include "chat_template/parser.h"
 #include "tensor/errors.h"
 
@@ -81,7 +82,7 @@ std::string ChatTemplate::render(const Inputs& inputs, std::vector<std::string>&
   jinja::Interpreter interpreter(program_->body, now, jinja::Limits{});
   try {
     for (const auto& [variable, value] : inputs.variables) interpreter.set(variable, value);
-    interpreter.set("messages", jinja::from_json(inputs.messages));
+    interpreter.set("messages", jinja::from_json(prepare_messages(inputs.messages)));
     interpreter.set("tools", jinja::from_json(inputs.tools));
     interpreter.set("documents", jinja::from_json(inputs.documents));
     interpreter.set("add_generation_prompt", inputs.add_generation_prompt);

@@ -23,8 +23,9 @@ class ChatTemplate {
   static ChatTemplate parse(std::string_view source, std::string name = "chat template");
 
   struct Inputs {
-    nlohmann::ordered_json messages = nlohmann::ordered_json::array();  // [{"role": ..., "content": ...}, ...]
-    nlohmann::ordered_json tools = nullptr;                             // null is None, not undefined
+    // [{"role": ..., "content": ...}, ...]; the template sees what prepare_messages (messages.h) makes of them.
+    nlohmann::ordered_json messages = nlohmann::ordered_json::array();
+    nlohmann::ordered_json tools = nullptr;  // null is None, not undefined
     nlohmann::ordered_json documents = nullptr;
     bool add_generation_prompt = true;
     std::map<std::string, std::string> variables;  // bos_token, eos_token, the user's own; all others are undefined

@@ -232,8 +232,7 @@ class Reconciliation {
 
 ChatTemplate::Inputs chat_inputs(const Tokenizer& tokenizer) {
   ChatTemplate::Inputs inputs;
-  if (const auto id = tokenizer.bos()) inputs.variables["bos_token"] = tokenizer.token_text(*id);
-  if (const auto id = tokenizer.eos()) inputs.variables["eos_token"] = tokenizer.token_text(*id);
+  inputs.variables = tokenizer.named_tokens();
   return inputs;
 }
 

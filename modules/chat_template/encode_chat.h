@@ -25,7 +25,7 @@ namespace lathe {
 std::vector<int32_t> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
                                  const ChatTemplate::Inputs& inputs);
 
-// A template's variables that the tokenizer gives: bos_token and eos_token where it has them.
+// A template's variables that the tokenizer gives: the special tokens that have a name (bos_token, eos_token, ...).
 ChatTemplate::Inputs chat_inputs(const Tokenizer& tokenizer);
 
 // The rendering alone, with the bytes of it (offsets, ascending) that no special token may cover: one in each place

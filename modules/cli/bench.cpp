@@ -8,6 +8,7 @@
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/engine_options.h"
+#include "cli/json_file.h"
 #include "cli/profile_report.h"
 #include "generate/generate.h"
 #include "llm/weight_reads.h"
@@ -114,7 +115,7 @@ void run(const Options& o) {
   result["device"] = "cpu";
   result["cpu_isa"] = name(cpu_isa());
   if (o.json) {
-    fmt::print("{}\n", result.dump());
+    fmt::print("{}\n", dump_line(result));
   } else {
     for (const auto& [key, value] : result.items())
       fmt::print("{:28} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());

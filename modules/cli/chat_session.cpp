@@ -8,6 +8,7 @@
 
 #include "chat_template/encode_chat.h"
 #include "cli/engine_options.h"
+#include "cli/standard_streams.h"
 #include "formats/atomic_file.h"
 #include "generate/generate.h"
 
@@ -72,15 +73,11 @@ void ChatSession::answer(const Conversation& otherwise) try {
                 "/clear or /undo makes room, a larger --context may too");
   GenerateCallbacks callbacks;
   callbacks.interrupted = [] { return interrupted != 0; };
-  callbacks.on_event = [](size_t, const GenerationEvent& event) {
-    std::fwrite(event.text.data(), 1, event.text.size(), stdout);
-    std::fflush(stdout);
-  };
+  callbacks.on_event = [](size_t, const GenerationEvent& event) { write_output(event.text); };
   const Interruptible interruptible;
   const auto result = generate(engine_, {request_.request(prompt, defaults_, stops_)}, callbacks);
   const Completion& completion = result.completions.at(0).at(0);
-  std::fputc('\n', stdout);
-  std::fflush(stdout);
+  write_output("\n");
   if (completion.finish_reason == FinishReason::error) throw Error(completion.error);
   if (completion.finish_reason == FinishReason::length)
     fmt::print(stderr, "lathe: the answer was cut at {} tokens; /set max-new-tokens N allows more\n",
@@ -99,11 +96,8 @@ void ChatSession::set(const std::string& name, const std::string& value) {
   nlohmann::ordered_json parsed = nlohmann::ordered_json::parse(value, nullptr, false);
   if (parsed.is_discarded()) parsed = value;
   RequestOptions changed = request_;
-  try {
-    changed.read({{name, parsed}});
-  } catch (const nlohmann::json::exception&) {
-    throw Error(fmt::format("/set {}: \"{}\" is no value for it", name, value));
-  }
+  const nlohmann::ordered_json setting = {{name, parsed}};
+  changed.read({setting, "/set", " "});
   if (name == "temperature") changed.greedy = false;
   if (changed.num_sequences != 1) throw Error("/set num-sequences: a chat has one answer");
   request_ = std::move(changed);

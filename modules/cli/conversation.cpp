@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "chat_template/messages.h"
 #include "cli/json_file.h"
 #include "formats/atomic_file.h"
 #include "tensor/errors.h"
@@ -46,16 +47,7 @@ void Conversation::save(const std::string& path) const {
 
 void Conversation::load(const std::string& path) {
   Json messages = read_json_file(path);
-  const auto require = [&](bool condition, const std::string& what, const Json& found) {
-    if (!condition) throw Error(fmt::format("{}: expected {}, found {}", path, what, found.dump().substr(0, 80)));
-  };
-  require(messages.is_array(), "a list of messages", messages);
-  for (std::size_t i = 0; i < messages.size(); ++i) {
-    const Json& message = messages[i];
-    require(message.is_object() && message.contains("role") && message["role"].is_string() &&
-                (message.contains("content") || message.contains("tool_calls")),
-            fmt::format("message {} to be an object with a role and a content", i), message);
-  }
+  check_messages(messages, path + ": messages");
   messages_ = std::move(messages);
 }
 

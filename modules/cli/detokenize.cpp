@@ -2,21 +2,30 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
-#include <cstdio>
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/model_options.h"
+#include "cli/request_options.h"
+#include "cli/standard_streams.h"
 #include "cli/tokenizer_options.h"
 #include "tensor/errors.h"
 
 namespace lathe {
 namespace {
 
-void write_bytes(const std::string& bytes) {
-  check(std::fwrite(bytes.data(), 1, bytes.size(), stdout) == bytes.size(), "standard output", "cannot be written");
+// The ids that a model gives: all its rows, of which some may be no token. Of the tokenizer alone where there is no
+// model beside it.
+int64_t id_limit(const TokenizerOptions& source, const Tokenizer& tokenizer) {
+  if (source.model.empty()) return tokenizer.vocab_size();
+  try {
+    return std::max(open_checkpoint(source.model).config.vocab_size, tokenizer.vocab_size());
+  } catch (const Error&) {
+    return tokenizer.vocab_size();
+  }
 }
 
 }  // namespace
@@ -41,27 +50,27 @@ void add_detokenize(CommandLine& app) {
   command.run([o, tokens] {
     if (!tokens.given() && o->source.batch.empty()) throw UsageError("expected --tokens or --batch, found neither");
     const auto tokenizer = o->source.load();
+    const int64_t limit = id_limit(o->source, *tokenizer);
     const auto decode = [&](const std::vector<int32_t>& ids) {
       for (size_t i = 0; i < ids.size(); ++i)
-        check(ids[i] >= 0 && ids[i] < tokenizer->vocab_size(), "tokens",
-              "id {} at position {} is outside the vocabulary [0, {})", ids[i], i, tokenizer->vocab_size());
+        check(ids[i] >= 0 && ids[i] < limit, "tokens", "id {} at position {} is outside the vocabulary [0, {})", ids[i],
+              i, limit);
       if (!o->bytes) return tokenizer->decode(ids);
       std::string bytes;
       for (const int32_t id : ids) bytes += tokenizer->token_bytes(id);
       return bytes;
     };
     if (!o->source.batch.empty()) {
-      for_each_line(o->source.batch, [&](const nlohmann::json& line) {
-        fmt::print("{}\n", dump_line(decode(line.get<std::vector<int32_t>>())));
-      });
+      for_each_line(o->source.batch,
+                    [&](const OrderedJsonNode& line) { fmt::print("{}\n", dump_line(decode(token_ids(line)))); });
       return;
     }
     const std::string decoded = decode(parse_tokens(o->tokens));
     if (o->json) {
       fmt::print("{}\n", dump_line({{"text", decoded}}));
     } else {
-      write_bytes(decoded);
-      if (isatty(STDOUT_FILENO) != 0) write_bytes("\n");
+      write_output(decoded);
+      if (isatty(STDOUT_FILENO) != 0) write_output("\n");
     }
   });
 }

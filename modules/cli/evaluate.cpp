@@ -8,6 +8,7 @@
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/figures.h"
+#include "cli/json_file.h"
 #include "cli/model_options.h"
 #include "cli/profile_report.h"
 #include "cli/progress.h"
@@ -94,7 +95,7 @@ void run(const Options& o) {
                  {"acc_norm_by", "characters of the choice"}};
   if (o.json) {
     result["tasks"] = tasks_json(file, scores);
-    fmt::print("{}\n", result.dump());
+    fmt::print("{}\n", dump_line(result));
   } else {
     print_figures(result);
   }

@@ -12,8 +12,10 @@
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/engine_options.h"
+#include "cli/json_file.h"
 #include "cli/profile_report.h"
 #include "cli/request_file.h"
+#include "cli/standard_streams.h"
 #include "tensor/process_memory.h"
 
 namespace lathe {
@@ -29,8 +31,6 @@ struct Options {
   std::string prompt, prompt_file, tokens, system, batch, speculate;
   bool chat = false, json = false, stream = true;
 };
-
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 Prompt single_prompt(const Options& o, bool prompt_given) {
   Prompt prompt;
@@ -62,6 +62,17 @@ std::shared_ptr<const Tokenizer> tokenizer_for(const std::vector<PromptedRequest
   }
 }
 
+// Throws Error naming the line of a file whose request the engine would refuse, before any of them is begun.
+Request request_of(const PromptedRequest& source, const Options& o, const Tokenizer* tokenizer, const Engine& engine,
+                   const SamplingParameters& defaults, const std::vector<int32_t>& stops) try {
+  Request request = source.options.request(prompt_tokens(source.prompt, tokenizer, o.model.model), defaults, stops);
+  engine.check_request(request);
+  return request;
+} catch (const Error& e) {
+  if (source.where.empty()) throw;
+  throw Error(fmt::format("{}: {}", source.where, e.what()), e.hint());
+}
+
 void print_timing(const GenerationTiming& t, bool verbose) {
   fmt::print(stderr, "lathe: prompt {} tokens, {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s\n", t.prefill_tokens,
              t.prefill_tokens_per_second(), t.decode_tokens, t.decode_tokens_per_second());
@@ -82,14 +93,15 @@ void print_results(const Options& o, const GenerationResult& result, double load
       if (!o.json && o.batch.empty() && !streamed)
         fmt::print("{}\n", c.text.value_or(fmt::format("{}", fmt::join(c.tokens, ","))));
     }
-    if (o.json || !o.batch.empty()) fmt::print("{}\n", dump(list.size() == 1 ? list[0] : Json{{"sequences", list}}));
+    if (o.json || !o.batch.empty())
+      fmt::print("{}\n", dump_line(list.size() == 1 ? list[0] : Json{{"sequences", list}}));
   }
 }
 
 void run(const Options& o, bool prompt_given) {
-  std::vector<PromptedRequest> sources = o.batch.empty()
-                                             ? std::vector<PromptedRequest>{{single_prompt(o, prompt_given), o.request}}
-                                             : read_requests(o.batch, o.request);
+  std::vector<PromptedRequest> sources =
+      o.batch.empty() ? std::vector<PromptedRequest>{{single_prompt(o, prompt_given), o.request, ""}}
+                      : read_requests(o.batch, o.request);
   const auto start = std::chrono::steady_clock::now();
   const LoadedModel loaded = o.model.load();
   const auto tokenizer = tokenizer_for(sources, loaded);
@@ -102,15 +114,14 @@ void run(const Options& o, bool prompt_given) {
     fmt::print(stderr, "lathe: hint: this model has a chat template; --chat sends the prompt as a user's message\n");
   std::vector<Request> requests;
   for (const PromptedRequest& s : sources)
-    requests.push_back(s.options.request(prompt_tokens(s.prompt, tokenizer.get(), o.model.model), defaults, stops));
+    requests.push_back(request_of(s, o, tokenizer.get(), engine, defaults, stops));
 
   const bool streaming = o.stream && !o.json && o.batch.empty() && tokenizer && o.request.num_sequences == 1;
   GenerateCallbacks callbacks;
   callbacks.interrupted = [] { return interrupted != 0; };
   callbacks.on_event = [&](size_t, const GenerationEvent& event) {
     if (!streaming) return;
-    std::fwrite(event.text.data(), 1, event.text.size(), stdout);
-    std::fflush(stdout);
+    write_output(event.text);
   };
   std::signal(SIGINT, [](int) { interrupted = 1; });
   ProfileReport profile(o.model);

@@ -3,8 +3,11 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <iostream>
+
+#include "tensor/errors.h"
 
 namespace lathe {
 namespace {
@@ -24,7 +27,9 @@ LineReader::LineReader(const std::string& history_file) {
 
 Outcome LineReader::read_line(bool continues, std::string& line) {
   if (editor_) return editor_->read(continues, line);
-  return std::getline(std::cin, line) ? Outcome::line : Outcome::end;
+  if (std::getline(std::cin, line)) return Outcome::line;
+  if (std::ferror(stdin)) throw Error("standard input: cannot be read");
+  return Outcome::end;
 }
 
 Outcome LineReader::read(std::string& message) {

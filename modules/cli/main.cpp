@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <new>
@@ -9,6 +10,7 @@
 #include "cli/check_outputs.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
+#include "cli/standard_streams.h"
 #include "llm/plugin.h"
 #include "tensor/errors.h"
 
@@ -23,6 +25,7 @@ std::string one_line(std::string text) {
 }
 
 void print_error(const std::string& message, const std::string& hint) {
+  if (lathe::reader_has_gone()) return;
   fmt::print(stderr, "lathe: error: {}\n", one_line(message));
   if (!hint.empty()) fmt::print(stderr, "  hint: {}\n", one_line(hint));
 }
@@ -49,9 +52,7 @@ void declare(lathe::CommandLine& app) {
   app.add_plugin_option([](const std::string& file) { lathe::load_plugin(file); });
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   try {
     lathe::CommandLine app;
     declare(app);
@@ -66,7 +67,14 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     print_error("out of memory", "a smaller --context or --kv-memory needs less");
   } catch (const std::exception& e) {
-    print_error(e.what(), "");
+    print_error(std::ferror(stdout) ? std::string("standard output: ") + e.what() : e.what(), "");
   }
   return kFailed;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  lathe::guard_standard_streams();
+  return lathe::finish_output(run(argc, argv));
 }

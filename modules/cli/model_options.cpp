@@ -7,10 +7,8 @@
 #include <charconv>
 #include <chrono>
 #include <cstring>
-#include <fstream>
 #include <future>
-#include <iostream>
-#include <iterator>
+#include <memory>
 
 #include "cli/command_line.h"
 #include "cli/progress.h"
@@ -172,12 +170,18 @@ size_t parse_size(const std::string& text, const char* option) {
 }
 
 std::string read_text(const std::string& path) {
-  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(fmt::format("{}: cannot be read: {}", path, std::strerror(errno)));
-  std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (file.bad()) throw Error(fmt::format("{}: cannot be read", path));
-  refuse_git_lfs_pointer(text, path);
+  const bool standard = path == "-";
+  const std::string name = standard ? "standard input" : path;
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> opened(standard ? nullptr : std::fopen(path.c_str(), "rb"),
+                                                               [](std::FILE* file) { return std::fclose(file); });
+  std::FILE* file = standard ? stdin : opened.get();
+  std::string text;
+  if (file) {
+    char part[1 << 16];
+    while (const size_t size = std::fread(part, 1, sizeof part, file)) text.append(part, size);
+  }
+  if (!file || std::ferror(file)) throw Error(fmt::format("{}: cannot be read: {}", name, std::strerror(errno)));
+  refuse_git_lfs_pointer(text, name);
   return text;
 }
 

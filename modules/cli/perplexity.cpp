@@ -9,6 +9,7 @@
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/figures.h"
+#include "cli/json_file.h"
 #include "cli/model_options.h"
 #include "cli/profile_report.h"
 #include "cli/progress.h"
@@ -117,7 +118,7 @@ void run(const Options& o) {
   figures.update(figures_of(report));
   if (report.comparison) figures["compare_with"]["model"] = o.compare_with;
   if (o.json)
-    fmt::print("{}\n", figures.dump());
+    fmt::print("{}\n", dump_line(figures));
   else
     print_figures(figures);
   std::fflush(stdout);

@@ -3,6 +3,7 @@
 
 #include "cli/command_line.h"
 #include "cli/commands.h"
+#include "cli/json_file.h"
 #include "cli/plan_report.h"
 #include "tensor/process_memory.h"
 
@@ -49,7 +50,7 @@ void run(const Options& o) {
   report.measure_speed();
   report.suggest();
   if (o.json)
-    fmt::print("{}\n", report.json().dump());
+    fmt::print("{}\n", dump_line(report.json()));
   else
     fmt::print("{}", report.text());
 }

@@ -1,15 +1,16 @@
 // lathe render-chat: what a chat template makes of messages, byte for byte.
 #include <fmt/core.h>
 
-#include <cstdio>
 #include <memory>
 
 #include "chat_template/encode_chat.h"
 #include "chat_template/lint.h"
+#include "chat_template/messages.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/json_file.h"
 #include "cli/model_options.h"
+#include "cli/standard_streams.h"
 
 namespace lathe {
 namespace {
@@ -50,11 +51,13 @@ void add_render_chat(CommandLine& app) {
     } else {
       tokenizer = load_tokenizer_of(o->model);
       inputs = chat_inputs(*tokenizer);
-      text = chat_template_of(*tokenizer, o->model);
+      text = chat_template_of(*tokenizer, o->model, !o->tools.empty());
       source = o->model;
     }
     inputs.messages = read_json_file(o->messages);
+    check_messages(inputs.messages, o->messages + ": messages");
     if (!o->tools.empty()) inputs.tools = read_json_file(o->tools);
+    check_tools(inputs.tools, o->tools + ": tools");
     inputs.add_generation_prompt = !o->no_generation_prompt;
     if (!o->now.empty()) inputs.now = o->now;
     for (const std::string& variable : o->variables) {
@@ -66,8 +69,7 @@ void add_render_chat(CommandLine& app) {
     const ChatTemplate chat_template = ChatTemplate::parse(text, source);
     const std::string rendered = chat_template.render(inputs);
     if (o->lint) print_warnings(lint_chat(chat_template, text, inputs, tokenizer.get()));
-    check(std::fwrite(rendered.data(), 1, rendered.size(), stdout) == rendered.size(), "standard output",
-          "cannot be written");
+    write_output(rendered);
   });
 }
 

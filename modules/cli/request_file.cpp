@@ -3,22 +3,26 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "chat_template/messages.h"
 #include "cli/model_options.h"
+#include "formats/strict_json.h"
 
 namespace lathe {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-PromptedRequest read_request(const Json& line, const RequestOptions& defaults) {
-  PromptedRequest request{{}, defaults};
+PromptedRequest read_request(const OrderedJsonNode& line, const std::string& where, const RequestOptions& defaults) {
+  if (!line.value().is_object()) line.expected("an object");
+  PromptedRequest request{{}, defaults, where};
   request.options.read(line);
-  const bool tokens = line.contains("tokens"), text = line.contains("prompt"), messages = line.contains("messages");
-  check(tokens + text + messages == 1, "request", "expected one of prompt, messages and tokens, found {}",
-        tokens + text + messages);
-  if (tokens) request.prompt.tokens = line["tokens"].get<std::vector<int32_t>>();
-  if (text) request.prompt.text = line["prompt"].get<std::string>();
-  if (messages) request.prompt.messages = line["messages"];
+  const bool tokens = line.has("tokens"), text = line.has("prompt"), messages = line.has("messages");
+  if (tokens + text + messages != 1)
+    line.fail(fmt::format("expected one of prompt, messages and tokens, found {}", tokens + text + messages));
+  if (tokens) request.prompt.tokens = token_ids(line.at("tokens"));
+  if (text) request.prompt.text = line.at("prompt").string();
+  if (messages) {
+    check_messages(line.at("messages").value(), line.at("messages").where());
+    request.prompt.messages = line.at("messages").value();
+  }
   return request;
 }
 
@@ -26,16 +30,9 @@ PromptedRequest read_request(const Json& line, const RequestOptions& defaults) {
 
 std::vector<PromptedRequest> read_requests(const std::string& path, const RequestOptions& defaults) {
   std::vector<PromptedRequest> requests;
-  std::istringstream lines(read_text(path));
-  std::string line;
-  for (int64_t number = 1; std::getline(lines, line); ++number) {
-    if (line.empty()) continue;
-    try {
-      requests.push_back(read_request(Json::parse(line), defaults));
-    } catch (const std::exception& e) {
-      throw Error(fmt::format("{}: line {}: {}", path, number, e.what()));
-    }
-  }
+  for_each_json_line(read_text(path), path, [&](const nlohmann::ordered_json& value, const std::string& where) {
+    requests.push_back(read_request({value, where, ": "}, where, defaults));
+  });
   check(!requests.empty(), "--batch", "{} holds no request", path);
   return requests;
 }

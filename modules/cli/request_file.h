@@ -10,6 +10,7 @@ namespace lathe {
 struct PromptedRequest {
   Prompt prompt;
   RequestOptions options;
+  std::string where;  // "F.jsonl: line 3"; empty for the command line's own
 };
 
 // Each line holds one of prompt, messages and tokens, and any option of the command; what a line does not name is as in

@@ -8,6 +8,18 @@
 #include "cli/model_options.h"
 
 namespace lathe {
+namespace {
+
+// One, or a list of them.
+std::vector<std::string> texts(const OrderedJsonNode& node) {
+  if (node.value().is_string()) return {node.string()};
+  if (!node.value().is_array()) node.expected("a string or a list of strings");
+  std::vector<std::string> all;
+  for (size_t i = 0; i < node.size(); ++i) all.push_back(node.at(i).string());
+  return all;
+}
+
+}  // namespace
 
 void RequestOptions::declare(const Command& command) {
   command.option("--max-new-tokens", max_new_tokens, "longest answer").shows_default().positive();
@@ -26,43 +38,39 @@ void RequestOptions::declare(const Command& command) {
   command.option("--logprobs", logprobs, "log-probabilities of the k most probable tokens at each step");
 }
 
-void RequestOptions::read(const nlohmann::ordered_json& json) {
-  for (const auto& [key, value] : json.items()) {
+void RequestOptions::read(const OrderedJsonNode& json) {
+  constexpr int64_t kMost = int64_t{1} << 40;
+  for (const auto& [key, value] : json.value().items()) {
     std::string k = key;
     std::replace(k.begin(), k.end(), '-', '_');
     if (k == "prompt" || k == "messages" || k == "tokens") continue;
-    if (k == "max_new_tokens")
-      max_new_tokens = value.get<int64_t>();
-    else if (k == "num_sequences")
-      num_sequences = value.get<int64_t>();
-    else if (k == "greedy")
-      greedy = value.get<bool>();
-    else if (k == "ignore_eos")
-      ignore_eos = value.get<bool>();
-    else if (k == "temperature")
-      temperature = value.get<double>();
-    else if (k == "top_p")
-      top_p = value.get<double>();
-    else if (k == "min_p")
-      min_p = value.get<double>();
-    else if (k == "repetition_penalty")
-      repetition_penalty = value.get<double>();
-    else if (k == "presence_penalty")
-      presence_penalty = value.get<double>();
-    else if (k == "frequency_penalty")
-      frequency_penalty = value.get<double>();
-    else if (k == "top_k")
-      top_k = value.get<int64_t>();
-    else if (k == "logprobs")
-      logprobs = value.get<int64_t>();
-    else if (k == "seed")
-      seed = value.get<uint64_t>();
-    else if (k == "stop")
-      stop = value.is_string() ? std::vector<std::string>{value.get<std::string>()}
-                               : value.get<std::vector<std::string>>();
-    else
-      throw Error(fmt::format("unknown key \"{}\"", key), "lathe help generate lists the options");
+    const OrderedJsonNode node = json.at(key);
+    const bool given = json.has(key);  // null is the same as absent
+    const auto into = [&](const char* name, auto& option, auto read) {
+      if (k != name) return false;
+      if (given) option = read();
+      return true;
+    };
+    const auto number = [&] { return node.number(); };
+    const auto boolean = [&] { return node.boolean(); };
+    const auto count = [&] { return node.integer(1, kMost); };
+    const auto count_or_none = [&] { return node.integer(0, kMost); };
+    const bool known =
+        into("max_new_tokens", max_new_tokens, count) || into("num_sequences", num_sequences, count) ||
+        into("greedy", greedy, boolean) || into("ignore_eos", ignore_eos, boolean) ||
+        into("temperature", temperature, number) || into("top_p", top_p, number) || into("min_p", min_p, number) ||
+        into("repetition_penalty", repetition_penalty, number) || into("presence_penalty", presence_penalty, number) ||
+        into("frequency_penalty", frequency_penalty, number) || into("top_k", top_k, count_or_none) ||
+        into("logprobs", logprobs, count_or_none) || into("seed", seed, [&] { return node.unsigned_integer(); }) ||
+        into("stop", stop, [&] { return texts(node); });
+    if (!known) json.fail(fmt::format("unknown key {}", quote(key)), "lathe help generate lists the options");
   }
+}
+
+std::vector<int32_t> token_ids(const OrderedJsonNode& list) {
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < list.size(); ++i) ids.push_back(static_cast<int32_t>(list.at(i).integer(0, INT32_MAX)));
+  return ids;
 }
 
 Request RequestOptions::request(std::vector<int32_t> prompt, const SamplingParameters& defaults,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/json_node.h"
 #include "generate/request.h"
 
 namespace lathe {
@@ -25,12 +26,16 @@ struct RequestOptions : SamplingChoices {
   std::vector<std::string> stop;
 
   void declare(const Command& command);
-  // Overrides what `json` names, in the spelling of the options with _ or -; other keys are an Error naming the key.
-  void read(const nlohmann::ordered_json& json);
+  // Overrides what the object `json` names, in the spelling of the options with _ or -; null is the same as absent.
+  // Throws Error naming the key where it is no option or its value is none.
+  void read(const OrderedJsonNode& json);
   // `defaults` are the model's; greedy and what is given here come first.
   Request request(std::vector<int32_t> prompt, const SamplingParameters& defaults,
                   std::vector<int32_t> stop_tokens) const;
 };
+
+// An array of ids. Throws Error naming the one that is none.
+std::vector<int32_t> token_ids(const OrderedJsonNode& list);
 
 // Ids of a prompt: text through the tokenizer with its special tokens; messages through the model's template, which
 // writes its own BOS, and what they hold of special tokens' text stays text (chat_template/encode_chat.h). Throws Error

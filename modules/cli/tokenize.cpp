@@ -35,8 +35,8 @@ void run(const Options& o, bool text_given) {
   options.parse_special = parse_special(o.parse_special);
   const auto tokenizer = o.source.load();
   if (!o.source.batch.empty()) {
-    for_each_line(o.source.batch, [&](const nlohmann::json& line) {
-      fmt::print("{}\n", dump_line(tokenizer->encode(line.get_ref<const std::string&>(), options)));
+    for_each_line(o.source.batch, [&](const OrderedJsonNode& line) {
+      fmt::print("{}\n", dump_line(tokenizer->encode(line.string(), options)));
     });
     return;
   }

@@ -5,6 +5,7 @@
 
 #include "cli/command_line.h"
 #include "cli/model_options.h"
+#include "formats/strict_json.h"
 #include "tensor/errors.h"
 
 namespace lathe {
@@ -29,23 +30,10 @@ std::shared_ptr<const Tokenizer> TokenizerOptions::load() const {
   return load_tokenizer_of(model, pattern);
 }
 
-void for_each_line(const std::string& path, const std::function<void(const nlohmann::json&)>& f) {
-  std::istringstream lines(read_text(path));
-  std::string line;
-  for (int64_t number = 1; std::getline(lines, line); ++number) {
-    if (line.empty()) continue;
-    try {
-      f(nlohmann::json::parse(line));
-    } catch (const nlohmann::json::exception& e) {
-      throw Error(fmt::format("{}: line {}: {}", path, number, e.what()));
-    } catch (const Error& e) {
-      throw Error(fmt::format("{}: line {}: {}", path, number, e.what()), e.hint());
-    }
-  }
-}
-
-std::string dump_line(const nlohmann::ordered_json& json) {
-  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+void for_each_line(const std::string& path, const std::function<void(const OrderedJsonNode&)>& f) {
+  for_each_json_line(read_text(path), path, [&](const nlohmann::ordered_json& value, const std::string& where) {
+    f({value, where, ": "});
+  });
 }
 
 }  // namespace lathe

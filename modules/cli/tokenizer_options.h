@@ -5,6 +5,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "cli/json_file.h"
+#include "formats/json_node.h"
 #include "tokenizer/tokenizer.h"
 
 namespace lathe {
@@ -18,10 +20,7 @@ struct TokenizerOptions {
   std::shared_ptr<const Tokenizer> load() const;
 };
 
-// Calls f with every line of a JSON Lines file, parsed; names file and line where one is no JSON or f throws.
-void for_each_line(const std::string& path, const std::function<void(const nlohmann::json&)>& f);
-
-// One line; bytes that are no UTF-8 become U+FFFD.
-std::string dump_line(const nlohmann::ordered_json& json);
+// Calls f with every line of a JSON Lines file; names file and line where one is no JSON or f throws.
+void for_each_line(const std::string& path, const std::function<void(const OrderedJsonNode&)>& f);
 
 }  // namespace lathe

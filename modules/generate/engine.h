@@ -61,6 +61,8 @@ class Engine {
   // A sequence ends with `length` when prompt and answer fill the context; a prompt that fills it alone still gets one
   // token.
   RequestId submit(const Request& request, OnEvent on_event);
+  // Throws Error where submit would, but for what the cache could never hold.
+  void check_request(const Request& request) const;
 
   // One pass over the model, and the events that follow from it. What `on_event` throws passes through; the remaining
   // events are delivered by the next step.
@@ -82,7 +84,6 @@ class Engine {
     GenerationEvent event;
   };
 
-  void check_request(const Request& request) const;
   void copy_pages(const std::vector<PageCopy>& copies);
   Tensor run(const StepPlan& plan);
   void ask_for_drafts();

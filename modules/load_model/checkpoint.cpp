@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "formats/json_node.h"
 #include "formats/pytorch_file.h"
-#include "formats/quote.h"
 #include "formats/safetensors.h"
 #include "formats/strict_json.h"
 #include "load_model/gptq_awq.h"
@@ -39,44 +39,27 @@ bool is_file(const fs::path& path) {
   return fs::is_regular_file(path, ignored);
 }
 
-// No more than 63 bits and a sign: larger numbers would be cut.
-bool integer_fits(const nlohmann::json& value) {
-  return value.is_number_integer() && !(value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX);
-}
-
-template <class T>
-void read_setting(const nlohmann::json& root, const char* key, const std::string& path, std::optional<T>& setting) {
-  const auto found = root.find(key);
-  if (found == root.end() || found->is_null()) return;
-  const bool fits = std::is_same_v<T, bool>      ? found->is_boolean()
-                    : std::is_same_v<T, int64_t> ? integer_fits(*found)
-                                                 : found->is_number();
-  check(fits, "load", "{}: {} is {}, expected {}", path, key, quote(found->dump()),
-        std::is_same_v<T, bool>      ? "true or false"
-        : std::is_same_v<T, int64_t> ? "an integer"
-                                     : "a number");
-  setting = found->get<T>();
-}
-
 GenerationDefaults generation_json(const fs::path& folder) {
   const std::string path = (folder / "generation_config.json").string();
   if (!is_file(path)) return {};
   const nlohmann::json root = read_strict_json(path);
-  check(root.is_object(), "load", "{}: expected an object, found {}", path, root.type_name());
+  const JsonNode settings(root, path, ": ");
+  if (!root.is_object()) settings.expected("an object");
+  const auto number = [&](const char* key) {
+    return settings.has(key) ? std::optional(settings.at(key).number()) : std::nullopt;
+  };
   GenerationDefaults d;
-  read_setting(root, "temperature", path, d.temperature);
-  read_setting(root, "top_p", path, d.top_p);
-  read_setting(root, "min_p", path, d.min_p);
-  read_setting(root, "repetition_penalty", path, d.repetition_penalty);
-  read_setting(root, "top_k", path, d.top_k);
-  read_setting(root, "do_sample", path, d.do_sample);
-  const auto eos = root.find("eos_token_id");
-  if (eos == root.end() || eos->is_null()) return d;
-  for (const nlohmann::json& id : eos->is_array() ? *eos : nlohmann::json::array({*eos})) {
-    check(integer_fits(id) && id.get<int64_t>() == id.get<int32_t>(), "load",
-          "{}: eos_token_id is {}, expected an integer of 32 bits, a list of them or null", path, quote(eos->dump()));
-    d.eos_token_ids.push_back(id.get<int64_t>());
-  }
+  d.temperature = number("temperature");
+  d.top_p = number("top_p");
+  d.min_p = number("min_p");
+  d.repetition_penalty = number("repetition_penalty");
+  if (settings.has("top_k")) d.top_k = settings.at("top_k").integer();
+  if (settings.has("do_sample")) d.do_sample = settings.at("do_sample").boolean();
+  if (!settings.has("eos_token_id")) return d;
+  const JsonNode eos = settings.at("eos_token_id");
+  const auto add = [&](const JsonNode& id) { d.eos_token_ids.push_back(id.integer(INT32_MIN, INT32_MAX)); };
+  if (!eos.value().is_array()) add(eos);
+  for (size_t i = 0; eos.value().is_array() && i < eos.size(); ++i) add(eos.at(i));
   return d;
 }
 

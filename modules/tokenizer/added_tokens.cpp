@@ -27,6 +27,7 @@ void TokenMatcher::add(std::string_view pattern, const AddedToken& token) {
     }
     node = next;
   }
+  if (nodes_[node].token >= 0) return;
   nodes_[node].token = static_cast<int32_t>(tokens_.size());
   tokens_.push_back({token.id, token.special, token.single_word, token.lstrip, token.rstrip});
 }

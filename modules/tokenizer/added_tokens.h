@@ -19,12 +19,15 @@ struct AddedToken {
   bool lstrip = false;       // takes the white space on its left with it
   bool rstrip = false;       // and on its right
   bool normalized = false;   // searched, itself normalised, in the normalised text
+
+  bool operator==(const AddedToken&) const = default;
 };
 
 // A trie over the contents of tokens: matches are the leftmost and, of those, the longest.
 class TokenMatcher {
  public:
-  // `pattern` is what to look for, the token's content or its normalised form. Empty patterns are ignored.
+  // `pattern` is what to look for, the token's content or its normalised form. Empty patterns are ignored, and those
+  // that another token has already.
   void add(std::string_view pattern, const AddedToken& token);
   bool empty() const { return nodes_.size() == 1; }
 

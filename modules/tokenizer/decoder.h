@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tokenizer/json_node.h"
+#include "formats/json_node.h"
 
 namespace lathe {
 

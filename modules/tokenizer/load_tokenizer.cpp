@@ -69,7 +69,8 @@ TokenizerParts load_by_form(const fs::path& path, bool merges, bool ranks, const
   if (merges) return load_vocabulary_and_merges(file, config, pattern);
   if (ranks) return load_tiktoken(file, config, pattern);
   if (name == "vocab.txt") return load_word_list(file, config);
-  if (extension == ".json") return name.starts_with("tekken") ? load_tekken(file) : load_tokenizer_json(file);
+  if (extension == ".json")
+    return name.starts_with("tekken") ? load_tekken(file, config) : load_tokenizer_json(file, config);
   if (extension == ".model") return load_sentencepiece(file, config);
   throw Error(file + ": this is no tokenizer file that is known by its name or its content", kForms);
 }

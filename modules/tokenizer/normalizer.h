@@ -3,8 +3,8 @@
 #include <memory>
 #include <string>
 
+#include "formats/json_node.h"
 #include "tokenizer/charsmap.h"
-#include "tokenizer/json_node.h"
 
 namespace lathe {
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "tokenizer/json_node.h"
+#include "formats/json_node.h"
 #include "tokenizer/regex.h"
 
 namespace lathe {

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "tokenizer/json_node.h"
+#include "formats/json_node.h"
 
 namespace lathe {
 

@@ -8,7 +8,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "tokenizer/json_node.h"
+#include "formats/json_node.h"
 #include "tokenizer/regex.h"
 
 namespace lathe {

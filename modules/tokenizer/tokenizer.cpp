@@ -58,17 +58,25 @@ int32_t TokenizerParts::find(std::string_view text) const {
 
 Tokenizer::Tokenizer(TokenizerParts given) {
   auto parts = std::make_unique<TokenizerParts>(std::move(given));
-  for (size_t i = 0; i < parts->added.size(); ++i) {
-    const AddedToken& token = parts->added[i];
-    parts->added_by_id[token.id] = i;
-    if (!token.normalized) {
-      parts->plain.add(token.content, token);
-      continue;
+  for (size_t i = 0; i < parts->added.size(); ++i) parts->added_by_id[parts->added[i].id] = i;
+  for (const bool special : {true, false}) {  // of two tokens that are looked for alike the special one is found
+    for (const AddedToken& token : parts->added) {
+      if (token.special != special) continue;
+      if (!token.normalized) {
+        parts->plain.add(token.content, token);
+        continue;
+      }
+      std::string pattern = token.content;
+      if (parts->normalizer) parts->normalizer->apply(pattern);
+      parts->normalized.add(pattern, token);
+      if (pattern != token.content) parts->shown_as.emplace(token.id, std::move(pattern));
     }
-    std::string pattern = token.content;
-    if (parts->normalizer) parts->normalizer->apply(pattern);
-    parts->normalized.add(pattern, token);
-    if (pattern != token.content) parts->shown_as.emplace(token.id, std::move(pattern));
+  }
+  for (const auto& [name, id] : {std::pair{"bos_token", parts->bos}, {"eos_token", parts->eos}}) {
+    if (!id || parts->named.contains(name)) continue;
+    const auto added = parts->added_by_id.find(*id);
+    parts->named[name] = added == parts->added_by_id.end() ? std::string(parts->vocabulary->text(*id))
+                                                           : parts->added[added->second].content;
   }
   if (auto found = parts->chat_templates.find("default"); found != parts->chat_templates.end())
     parts->chat_template = found->second;
@@ -230,6 +238,7 @@ std::vector<int32_t> Tokenizer::end_of_turn_tokens() const {
   return {ids.begin(), ids.end()};
 }
 
+const std::map<std::string, std::string>& Tokenizer::named_tokens() const { return parts_->named; }
 const std::optional<std::string>& Tokenizer::chat_template() const { return parts_->chat_template; }
 const std::map<std::string, std::string>& Tokenizer::chat_templates() const { return parts_->chat_templates; }
 const std::string& Tokenizer::kind() const { return parts_->kind; }

@@ -80,6 +80,9 @@ class Tokenizer {
 
   std::optional<int32_t> bos() const;
   std::optional<int32_t> eos() const;
+  // The texts of the special tokens that have a name: "bos_token", "pad_token", and a model's own such as
+  // "image_token".
+  const std::map<std::string, std::string>& named_tokens() const;
   // The tokenizer's share of the stop set, ascending: eos, GGUF's eot and eom, and the special tokens that published
   // models end a turn with, such as <|im_end|>.
   std::vector<int32_t> end_of_turn_tokens() const;

@@ -22,17 +22,25 @@ nlohmann::json read_object(const fs::path& path) {
   return document;
 }
 
-// A special token is a string, or an object with its flags.
-std::optional<std::string> token_name(const JsonNode& config, const char* member) {
-  if (!config.has(member)) return std::nullopt;
-  const JsonNode token = config.at(member);
-  return token.value().is_object() ? token.at("content").string() : token.string();
-}
+constexpr const char* kNames[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                  "pad_token", "cls_token", "mask_token"};
 
-AddedToken token_of(const JsonNode& node) {
+// Where a name stands among the usual ones; behind them all for any other.
+ptrdiff_t rank_of(const std::string& name) {
+  return std::find(std::begin(kNames), std::end(kNames), name) - std::begin(kNames);
+}
+bool is_usual(const std::string& name) { return rank_of(name) < std::ssize(kNames); }
+
+// A token is its text, or an object with its flags; `special` where the object does not say.
+AddedToken token_of(const JsonNode& node, bool special) {
   AddedToken token;
+  token.special = special;
+  if (!node.value().is_object()) {
+    token.content = node.string();
+    return token;
+  }
   token.content = node.at("content").string();
-  token.special = node.boolean_or("special", false);
+  token.special = node.boolean_or("special", special);
   token.single_word = node.boolean_or("single_word", false);
   token.lstrip = node.boolean_or("lstrip", false);
   token.rstrip = node.boolean_or("rstrip", false);
@@ -40,7 +48,14 @@ AddedToken token_of(const JsonNode& node) {
   return token;
 }
 
-int32_t checked_id(const JsonNode& node, int64_t id) {
+// A token that is special because of where it stands.
+AddedToken special_token_of(const JsonNode& node) {
+  AddedToken token = token_of(node, true);
+  token.special = true;
+  return token;
+}
+
+int32_t token_id(const JsonNode& node, int64_t id) {
   if (id < 0 || id >= Vocabulary::kMaxSize) node.fail(fmt::format("id {} is out of range", id));
   return static_cast<int32_t>(id);
 }
@@ -75,38 +90,48 @@ std::string read_template_file(const fs::path& path) {
 
 }  // namespace
 
-TokenAdder::TokenAdder(TokenizerParts& parts) : parts_(parts) {
+TokenAdder::TokenAdder(TokenizerParts& parts) : parts_(parts), next_(parts.vocabulary->size()) {
   for (size_t i = 0; i < parts_.added.size(); ++i) {
-    by_id_[parts_.added[i].id] = i;
-    contents_.emplace(parts_.added[i].content, parts_.added[i].id);
+    const AddedToken& token = parts_.added[i];
+    by_id_[token.id] = i;
+    ids_.emplace(token.content, token.id);
+    next_ = std::max<int64_t>(next_, token.id + int64_t{1});
   }
 }
 
 void TokenAdder::add(AddedToken token) {
-  contents_[token.content] = token.id;
+  if (token.content.empty()) return;
+  const auto known = ids_.find(token.content);
+  if (known != ids_.end()) {
+    AddedToken& before = parts_.added[by_id_.at(known->second)];
+    token.id = before.id;
+    token.normalized = before.normalized && (before.special || token.normalized);
+    token.special = token.special || before.special;
+    before = std::move(token);
+    return;
+  }
+  if (const int32_t id = parts_.vocabulary->find(token.content); id >= 0) token.id = id;
+  if (token.id < 0) {
+    check(next_ < Vocabulary::kMaxSize, "vocabulary", "no id is left for the token {}", quote(token.content));
+    token.id = static_cast<int32_t>(next_);
+  }
+  next_ = std::max<int64_t>(next_, token.id + int64_t{1});
+  ids_[token.content] = token.id;
   const auto [place, is_new] = by_id_.emplace(token.id, parts_.added.size());
   if (is_new) return parts_.added.push_back(std::move(token));
-  AddedToken& known = parts_.added[place->second];
-  if (known.content != token.content) contents_.erase(known.content);
-  known = std::move(token);
-}
-
-void TokenAdder::add_special(const std::string& content, bool lstrip) {
-  if (content.empty()) return;
-  const auto known = contents_.find(content);
-  AddedToken token;
-  token.content = content;
-  token.id = known != contents_.end() ? known->second : parts_.vocabulary->find(content);
-  token.special = true;
-  token.lstrip = lstrip;
-  if (token.id >= 0) add(std::move(token));
+  ids_.erase(parts_.added[place->second].content);
+  parts_.added[place->second] = std::move(token);
 }
 
 TokenizerConfig::TokenizerConfig(std::string folder)
-    : folder_(std::move(folder)),
-      settings_(read_object(fs::path(folder_) / "tokenizer_config.json")),
-      special_map_(read_object(fs::path(folder_) / "special_tokens_map.json")),
-      added_tokens_(read_object(fs::path(folder_) / "added_tokens.json")) {}
+    : folder_(std::move(folder)), settings_(read_object(fs::path(folder_) / "tokenizer_config.json")) {
+  listed_in_settings_ = settings().has("added_tokens_decoder");
+  read_special(settings(), false);
+  const std::string map = where("special_tokens_map.json");
+  if (!listed_in_settings_) read_special({read_object(map), map}, true);
+  read_listed();
+  std::stable_sort(listed_.begin(), listed_.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+}
 
 std::string TokenizerConfig::where(const char* file) const { return (fs::path(folder_) / file).string(); }
 
@@ -117,62 +142,128 @@ std::string TokenizerConfig::tokenizer_class() const {
 }
 
 std::optional<std::string> TokenizerConfig::named(const char* member) const {
-  if (auto name = token_name(settings(), member)) return name;
-  return token_name({special_map_, where("special_tokens_map.json")}, member);
+  for (const auto& [name, token] : named_)
+    if (name == member && !token.content.empty()) return token.content;
+  return std::nullopt;
 }
 
-void TokenizerConfig::add_named(const JsonNode& node, TokenAdder& adder) {
-  for (const char* member : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token"})
-    if (const auto name = token_name(node, member)) adder.add_special(*name);
-  if (const auto name = token_name(node, "mask_token"))
-    adder.add_special(*name, node.at("mask_token").value().is_object() && token_of(node.at("mask_token")).lstrip);
-  if (!node.has("additional_special_tokens")) return;
-  const JsonNode list = node.at("additional_special_tokens");
-  for (size_t i = 0; i < list.size(); ++i)
-    adder.add_special(list.at(i).value().is_object() ? token_of(list.at(i)).content : list.at(i).string());
+void TokenizerConfig::name(const std::string& name, AddedToken token) {
+  for (NamedToken& known : named_)
+    if (known.first == name) return static_cast<void>(known.second = std::move(token));
+  named_.emplace_back(name, std::move(token));
 }
 
-void TokenizerConfig::add_tokens(TokenizerParts& parts) const {
-  TokenAdder adder(parts);
-  if (settings().has("added_tokens_decoder")) {
+// Names: the usual ones, any other that ends in _token and is a token (add_bos_token is none), and the members of
+// extra_special_tokens where that is an object. Without names: additional_special_tokens, unless extra_special_tokens
+// is a list.
+void TokenizerConfig::read_special(const JsonNode& node, bool is_map) {
+  for (const auto& [key, value] : node.value().items()) {
+    const bool is_token = value.is_string() || (value.is_object() && value.contains("content"));
+    if (is_usual(key) ? !value.is_null() : key.ends_with("_token") && is_token)
+      name(key, special_token_of(node.at(key)));
+  }
+  const auto list_of = [&](const char* key) {
+    std::vector<AddedToken> tokens;
+    for (size_t i = 0; i < node.at(key).size(); ++i) tokens.push_back(special_token_of(node.at(key).at(i)));
+    return tokens;
+  };
+  const bool extra = node.has("extra_special_tokens");
+  if (extra && node.at("extra_special_tokens").value().is_object()) {
+    for (const auto& [key, value] : node.at("extra_special_tokens").value().items())
+      name(key, special_token_of(node.at("extra_special_tokens").at(key)));
+  } else if (extra && (is_map || node.at("extra_special_tokens").size() > 0)) {
+    if (!further_) further_.emplace();
+    for (AddedToken& token : list_of("extra_special_tokens")) further_->push_back(std::move(token));
+  }
+  if (!further_ && node.has("additional_special_tokens")) further_ = list_of("additional_special_tokens");
+  if (!further_ && extra && node.at("extra_special_tokens").value().is_array()) further_.emplace();
+}
+
+void TokenizerConfig::read_listed() {
+  if (listed_in_settings_) {
     const JsonNode list = settings().at("added_tokens_decoder");
-    if (!list.value().is_object()) list.fail("expected an object");
+    if (!list.value().is_object()) list.expected("an object");
     for (const auto& [key, value] : list.value().items()) {
       const JsonNode node(value, fmt::format("{}.{}", list.where(), quote(key)));
       int64_t id = -1;
       const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
       if (error != std::errc() || end != key.data() + key.size()) node.fail("expected a number for a name");
-      AddedToken token = token_of(node);
-      token.id = checked_id(node, id);
-      if (!token.content.empty()) adder.add(std::move(token));
+      if (!value.is_object()) node.expected("an object");
+      listed_.push_back(token_of(node, false));
+      listed_.back().id = token_id(node, id);
     }
     return;
   }
-  for (const auto& [content, value] : added_tokens_.items()) {
+  const auto is_special = [&](const std::string& content) {
+    const auto equal = [&](const AddedToken& token) { return token.content == content; };
+    return std::any_of(named_.begin(), named_.end(),
+                       [&](const NamedToken& token) { return is_usual(token.first) && equal(token.second); }) ||
+           (further_ && std::any_of(further_->begin(), further_->end(), equal));
+  };
+  const nlohmann::json added_tokens = read_object(where("added_tokens.json"));
+  for (const auto& [content, value] : added_tokens.items()) {
     const JsonNode node(value, fmt::format("{}: {}", where("added_tokens.json"), quote(content)));
     AddedToken token;
     token.content = content;
-    token.id = checked_id(node, node.integer());
-    token.normalized = true;
-    if (!content.empty()) adder.add(std::move(token));
+    token.id = token_id(node, node.integer());
+    token.special = is_special(content);
+    token.normalized = !token.special;
+    listed_.push_back(std::move(token));
   }
-  add_named({special_map_, where("special_tokens_map.json")}, adder);
-  add_named(settings(), adder);
 }
 
-std::optional<int32_t> TokenizerConfig::special_token(const char* member, TokenizerParts& parts) const {
-  const auto name = named(member);
-  if (!name || name->empty()) return std::nullopt;
-  const int32_t id = parts.find(*name);
-  if (id >= 0) return id;
-  parts.warnings.push_back(
-      fmt::format("{}: {} {} is not in the vocabulary", where("tokenizer_config.json"), member, quote(*name)));
-  return std::nullopt;
+void TokenizerConfig::add_tokens(TokenizerParts& parts, ListedIds ids, std::vector<NamedToken> usual) const {
+  std::vector<NamedToken> named = named_;
+  for (NamedToken& token : usual)
+    if (!settings_.contains(token.first) && !this->named(token.first.c_str())) named.push_back(std::move(token));
+  std::stable_sort(named.begin(), named.end(),
+                   [](const NamedToken& a, const NamedToken& b) { return rank_of(a.first) < rank_of(b.first); });
+  const auto is_named = [&](const std::string& content) {
+    return std::any_of(named.begin(), named.end(), [&](const NamedToken& n) { return n.second.content == content; });
+  };
+  TokenAdder adder(parts);
+  std::unordered_map<int32_t, size_t> own;  // of the vocabulary's file, which has the last word on what it lists
+  if (!listed_in_settings_) {
+    for (AddedToken token : std::vector<AddedToken>(parts.added)) {
+      own.emplace(token.id, 0);
+      token.special = token.special || is_named(token.content);
+      adder.add(std::move(token));
+    }
+  }
+  for (AddedToken token : listed_) {
+    const int32_t listed = token.id;
+    const std::string content = token.content;
+    if (own.contains(listed)) continue;
+    if (ids == ListedIds::order) token.id = -1;
+    token.special = token.special || is_named(content);
+    adder.add(std::move(token));
+    if (const int32_t id = parts.find(content); id >= 0 && id != listed)
+      parts.warnings.push_back(fmt::format("{}: token {} is listed with id {}, it gets {}",
+                                           where(listed_in_settings_ ? "tokenizer_config.json" : "added_tokens.json"),
+                                           quote(content), listed, id));
+  }
+  const std::unordered_map<std::string, int32_t> listed = adder.ids();
+  std::vector<AddedToken> special;
+  const auto add_special = [&](const AddedToken& token) {
+    if (listed.contains(token.content) || std::find(special.begin(), special.end(), token) != special.end()) return;
+    special.push_back(token);
+    adder.add(token);
+  };
+  for (const auto& [name, token] : named) {
+    add_special(token);
+    if (!token.content.empty()) parts.named[name] = token.content;
+  }
+  if (further_) std::for_each(further_->begin(), further_->end(), add_special);
+  if (settings().boolean_or("split_special_tokens", false)) parts.reads_special = false;
 }
 
 void TokenizerConfig::apply(TokenizerParts& parts) const {
-  if (const auto id = special_token("bos_token", parts)) parts.bos = id;
-  if (const auto id = special_token("eos_token", parts)) parts.eos = id;
+  const auto id_of = [&](const char* name) {
+    const auto found = parts.named.find(name);
+    return found == parts.named.end() ? Vocabulary::kNone : parts.find(found->second);
+  };
+  if (const int32_t id = id_of("bos_token"); id >= 0) parts.bos = id;
+  if (const int32_t id = id_of("eos_token"); id >= 0) parts.eos = id;
   read_added_around(settings(), parts);
   read_templates(settings(), parts);
   const fs::path root(folder_);

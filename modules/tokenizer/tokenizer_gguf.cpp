@@ -115,6 +115,13 @@ class GgufVocabulary {
     parts_.bos = read({"bos", "cls"}, kind.bos);
     parts_.eos = read({"eos"}, kind.eos);
     unknown_ = read({"unknown"}, kind.unknown).value_or(Vocabulary::kNone);
+    for (const auto& [name, key] : {std::pair{"unk_token", "unknown"},
+                                    {"sep_token", "separator"},
+                                    {"pad_token", "padding"},
+                                    {"cls_token", "cls"},
+                                    {"mask_token", "mask"}})
+      if (const auto id = file_.get<int64_t>(fmt::format("tokenizer.ggml.{}_token_id", key)))
+        if (parts_.vocabulary->contains(*id)) parts_.named[name] = parts_.vocabulary->text(*id);
     for (const char* name : {"eot", "eom"})
       if (auto id = special_id(name)) parts_.end_of_turn.push_back(*id);
   }

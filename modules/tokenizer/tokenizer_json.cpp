@@ -13,8 +13,10 @@
 
 #include "formats/mapped_file.h"
 #include "formats/quote.h"
+#include "formats/strict_json.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/post_processor.h"
+#include "tokenizer/tokenizer_config.h"
 #include "tokenizer/tokenizer_parts.h"
 #include "tokenizer/unigram.h"
 #include "tokenizer/word_piece.h"
@@ -27,7 +29,7 @@ using Json = nlohmann::json;
 // Builds the document but for model.vocab and model.merges.
 class FileReader : public nlohmann::json_sax<Json> {
  public:
-  explicit FileReader(std::string path) : path_(std::move(path)) {}
+  FileReader(std::string path, std::string_view text) : path_(std::move(path)), text_(text) {}
 
   Json document;
   std::shared_ptr<Vocabulary> vocabulary = std::make_shared<Vocabulary>();
@@ -118,8 +120,8 @@ class FileReader : public nlohmann::json_sax<Json> {
     stack_.pop_back();
     return true;
   }
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) override {
-    throw Error(fmt::format("{}: not valid JSON at byte {}: {}", path_, position, error.what()));
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {
+    throw Error(path_ + ": " + parse_problem(text_, position));
   }
 
  private:
@@ -174,6 +176,7 @@ class FileReader : public nlohmann::json_sax<Json> {
   }
 
   std::string path_, key_;
+  std::string_view text_;
   std::vector<Json*> stack_;  // the open containers
   std::vector<std::string> pair_;
   Mode mode_ = Mode::document;
@@ -183,7 +186,7 @@ class FileReader : public nlohmann::json_sax<Json> {
 std::unique_ptr<TokenModel> make_bpe(const JsonNode& node, const FileReader& file, TokenizerParts& parts) {
   if (!file.has_vocabulary) node.fail("vocab: expected an object");
   if (!file.has_merges) node.at("merges").fail("expected an array");
-  if (node.has("dropout") && (!node.at("dropout").value().is_number() || node.at("dropout").value().get<double>() != 0))
+  if (node.has("dropout") && (!node.at("dropout").value().is_number() || node.at("dropout").number() != 0))
     node.at("dropout").fail("BPE dropout is not supported: it makes the ids random");
   BpeOptions options;
   if (node.has("unk_token")) {
@@ -289,10 +292,10 @@ JsonNode member(const JsonNode& document, const char* name) {
 
 }  // namespace
 
-TokenizerParts load_tokenizer_json(const std::string& path) {
+TokenizerParts load_tokenizer_json(const std::string& path, const TokenizerConfig& config) {
   const auto mapped = MappedFile::open(path);
   const auto* begin = reinterpret_cast<const char*>(mapped->bytes().data());
-  FileReader file(path);
+  FileReader file(path, {begin, mapped->bytes().size()});
   try {
     Json::sax_parse(begin, begin + mapped->bytes().size(), &file);
   } catch (const Error& error) {
@@ -322,6 +325,7 @@ TokenizerParts load_tokenizer_json(const std::string& path) {
   } catch (const Json::exception& error) {
     throw Error(fmt::format("{}: {}", path, error.what()));
   }
+  config.add_tokens(parts, TokenizerConfig::ListedIds::order);
   return parts;
 }
 

@@ -22,19 +22,37 @@ namespace fs = std::filesystem;
 struct KnownClass {
   const char* name;
   const char* pattern;
-  const char *begin, *end;  // the special tokens round a text, "" for none
-  const char *unknown, *pad, *mask;
+  bool goes_round;                                 // a text stands between cls_token and sep_token
+  const char *begin, *end, *unknown, *pad, *mask;  // the usual special tokens, "" for none
 };
 constexpr const char* kEndOfText = "<|endoftext|>";
 constexpr std::array kKnownClasses = {
-    KnownClass{"GPT2Tokenizer", "gpt2", "", "", kEndOfText, "", ""},
-    KnownClass{"CodeGenTokenizer", "gpt2", "", "", kEndOfText, "", ""},
-    KnownClass{"Qwen2Tokenizer", "qwen", "", "", kEndOfText, "", ""},
-    KnownClass{"RobertaTokenizer", "gpt2", "<s>", "</s>", "<unk>", "<pad>", "<mask>"},
-    KnownClass{"LongformerTokenizer", "gpt2", "<s>", "</s>", "<unk>", "<pad>", "<mask>"},
-    KnownClass{"BartTokenizer", "gpt2", "<s>", "</s>", "<unk>", "<pad>", "<mask>"},
-    KnownClass{"LEDTokenizer", "gpt2", "<s>", "</s>", "<unk>", "<pad>", "<mask>"},
-    KnownClass{"DebertaTokenizer", "gpt2", "[CLS]", "[SEP]", "[UNK]", "[PAD]", "[MASK]"}};
+    KnownClass{"GPT2Tokenizer", "gpt2", false, kEndOfText, kEndOfText, kEndOfText, "", ""},
+    KnownClass{"CodeGenTokenizer", "gpt2", false, kEndOfText, kEndOfText, kEndOfText, "", ""},
+    KnownClass{"Qwen2Tokenizer", "qwen", false, "", kEndOfText, kEndOfText, kEndOfText, ""},
+    KnownClass{"RobertaTokenizer", "gpt2", true, "<s>", "</s>", "<unk>", "<pad>", "<mask>"},
+    KnownClass{"LongformerTokenizer", "gpt2", true, "<s>", "</s>", "<unk>", "<pad>", "<mask>"},
+    KnownClass{"BartTokenizer", "gpt2", true, "<s>", "</s>", "<unk>", "<pad>", "<mask>"},
+    KnownClass{"LEDTokenizer", "gpt2", true, "<s>", "</s>", "<unk>", "<pad>", "<mask>"},
+    KnownClass{"DebertaTokenizer", "gpt2", true, "[CLS]", "[SEP]", "[UNK]", "[PAD]", "[MASK]"}};
+
+// The special tokens that a class has where no file says otherwise. The mask takes the space before it.
+std::vector<NamedToken> usual_tokens(const KnownClass& known) {
+  std::vector<NamedToken> usual;
+  const auto add = [&](const char* name, const char* content, bool lstrip = false) {
+    AddedToken token;
+    token.content = content;
+    token.special = true;
+    token.lstrip = lstrip;
+    if (content[0]) usual.emplace_back(name, std::move(token));
+  };
+  add("bos_token", known.begin), add("eos_token", known.end), add("unk_token", known.unknown);
+  if (known.goes_round) add("sep_token", known.end);
+  add("pad_token", known.pad);
+  if (known.goes_round) add("cls_token", known.begin);
+  add("mask_token", known.mask, true);
+  return usual;
+}
 
 const KnownClass& class_of(const std::string& path, const TokenizerConfig& config, const std::string& pattern,
                            TokenizerParts& parts) {
@@ -97,10 +115,10 @@ TokenizerParts load_vocabulary_and_merges(const std::string& path, const Tokeniz
   const auto vocabulary = read_vocabulary(vocabulary_path.string());
   parts.vocabulary = vocabulary;
 
-  TokenAdder adder(parts);
-  for (const char* content : {known.begin, known.end, known.unknown, known.pad}) adder.add_special(content);
-  adder.add_special(known.mask, true);  // takes the space before it, as in transformers
-  config.add_tokens(parts);
+  std::vector<NamedToken> usual = usual_tokens(known);
+  if (config.tokenizer_class().empty())  // nobody named the class: what the vocabulary lacks is not missed
+    std::erase_if(usual, [&](const NamedToken& token) { return vocabulary->find(token.second.content) < 0; });
+  config.add_tokens(parts, TokenizerConfig::ListedIds::order, std::move(usual));
 
   BpeOptions options;
   options.unknown = parts.find(config.named("unk_token").value_or(known.unknown));
@@ -109,11 +127,10 @@ TokenizerParts load_vocabulary_and_merges(const std::string& path, const Tokeniz
   apply_byte_level_scheme(find_byte_level_scheme(pattern.empty() ? known.pattern : pattern), prefix, parts);
   show_added_tokens_as_bytes(parts);
 
-  const auto id_of = [&](const char* content) { return content[0] ? parts.find(content) : Vocabulary::kNone; };
-  if (const int32_t id = id_of(known.begin); id >= 0) parts.before = {id};
-  if (const int32_t id = id_of(known.end); id >= 0) parts.after = {id};
-  if (!parts.before.empty()) parts.bos = parts.before[0];
-  if (const int32_t id = id_of(known.end[0] ? known.end : known.unknown); id >= 0) parts.eos = id;
+  if (known.goes_round) {
+    parts.before = {parts.find(parts.named["cls_token"])};
+    parts.after = {parts.find(parts.named["sep_token"])};
+  }
   return parts;
 }
 

@@ -27,7 +27,8 @@ struct TokenizerParts {
   std::vector<int32_t> before, after;       // the special tokens round a text
   bool reads_special = true;                // ParseSpecial::automatic
   std::optional<int32_t> bos, eos;
-  std::vector<int32_t> end_of_turn;  // those that the file names, besides eos
+  std::map<std::string, std::string> named;  // the texts of special tokens by name: "bos_token", "image_token"
+  std::vector<int32_t> end_of_turn;          // those that the file names, besides eos
   std::map<std::string, std::string> chat_templates;
   std::vector<std::string> warnings;
 
@@ -44,10 +45,10 @@ class TokenizerConfig;
 
 // One loader a form. `config` is what lies in the file's folder; `pattern` is --pattern, for the forms without one of
 // their own.
-TokenizerParts load_tokenizer_json(const std::string& path);
+TokenizerParts load_tokenizer_json(const std::string& path, const TokenizerConfig& config);
 TokenizerParts load_gguf_vocabulary(const std::string& path);
 TokenizerParts load_sentencepiece(const std::string& path, const TokenizerConfig& config);
-TokenizerParts load_tekken(const std::string& path);
+TokenizerParts load_tekken(const std::string& path, const TokenizerConfig& config);
 TokenizerParts load_tiktoken(const std::string& path, const TokenizerConfig& config, const std::string& pattern);
 TokenizerParts load_vocabulary_and_merges(const std::string& path, const TokenizerConfig& config,
                                           const std::string& pattern);

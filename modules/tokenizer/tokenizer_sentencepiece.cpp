@@ -105,8 +105,14 @@ TokenizerParts load_sentencepiece(const std::string& path, const TokenizerConfig
   stages.push_back(make_literal_replacer(kSpaceSymbol, " "));
   stages.push_back(make_byte_fallback_decoder(BrokenBytes::each_byte));
   parts.decoder = make_decoder_sequence(std::move(stages));
-  parts.model = std::make_unique<SentencePieceModel>(std::move(processor), unigram);
-  config.add_tokens(parts);  // the tokens that a folder adds to the model's
+  parts.model = std::make_unique<SentencePieceModel>(processor, unigram);
+  std::vector<NamedToken> usual;
+  for (const auto& [name, id] : {std::pair{"bos_token", parts.bos.value_or(-1)},
+                                 {"eos_token", parts.eos.value_or(-1)},
+                                 {"unk_token", processor->unk_id()}})
+    if (id >= 0)
+      usual.emplace_back(name, AddedToken{.content = std::string(parts.vocabulary->text(id)), .special = true});
+  config.add_tokens(parts, TokenizerConfig::ListedIds::ids, std::move(usual));
   return parts;
 }
 

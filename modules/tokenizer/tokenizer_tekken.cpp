@@ -9,10 +9,10 @@
 #include "formats/base64.h"
 #include "formats/mapped_file.h"
 #include "formats/quote.h"
+#include "formats/strict_json.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/byte_level_scheme.h"
-#include "tokenizer/json_node.h"
-#include "tokenizer/tokenizer_parts.h"
+#include "tokenizer/tokenizer_config.h"
 
 namespace lathe {
 namespace {
@@ -118,28 +118,32 @@ std::shared_ptr<Vocabulary> read_ranks(const JsonNode& list, int64_t count, int6
 
 }  // namespace
 
-TokenizerParts load_tekken(const std::string& path) {
+TokenizerParts load_tekken(const std::string& path, const TokenizerConfig& config) {
   const auto file = MappedFile::open(path);
-  Json json;
+  const std::string_view text(reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size());
+  Json json;  // not read strictly: a hundred thousand objects of three keys
   try {
-    json = Json::parse(file->bytes().begin(), file->bytes().end());
-  } catch (const Json::exception& error) {
-    throw Error(fmt::format("{}: {}", path, error.what()));
+    json = Json::parse(text.begin(), text.end());
+  } catch (const Json::parse_error& error) {
+    throw Error(path + ": " + parse_problem(text, error.byte));
+  } catch (const Json::exception&) {
+    throw Error(path + ": a number is beyond the range of float64");
   }
   const JsonNode document(json, path);
-  const JsonNode config = document.at("config");
-  const int64_t special = count_of(config, "default_num_special_tokens");
-  const int64_t ranks = count_of(config, "default_vocab_size") - special;
+  const JsonNode sizes = document.at("config");
+  const int64_t special = count_of(sizes, "default_num_special_tokens");
+  const int64_t ranks = count_of(sizes, "default_vocab_size") - special;
   if (ranks < 0)
-    config.fail(fmt::format("default_vocab_size is {}, less than the {} special tokens", ranks + special, special));
+    sizes.fail(fmt::format("default_vocab_size is {}, less than the {} special tokens", ranks + special, special));
 
   TokenizerParts parts;
-  parts.kind = "tekken, " + config.at("version").string();
+  parts.kind = "tekken, " + sizes.at("version").string();
   parts.reads_special = false;
   read_special_tokens(document, special, parts);
   parts.vocabulary = read_ranks(document.at("vocab"), ranks, special);
   parts.model = make_rank_bpe(parts.vocabulary, special);
-  apply_byte_level_scheme({"", config.at("pattern").string(), false}, false, parts);
+  apply_byte_level_scheme({"", sizes.at("pattern").string(), false}, false, parts);
+  config.add_tokens(parts, TokenizerConfig::ListedIds::ids);
   show_added_tokens_as_bytes(parts);
   if (parts.bos) parts.before = {*parts.bos};
   return parts;

@@ -126,7 +126,7 @@ TokenizerParts load_tiktoken(const std::string& path, const TokenizerConfig& con
     parts.eos = static_cast<int32_t>(ranks);
   }
   parts.reads_special = scheme.name == "qwen";  // as QWenTokenizer does, and neither tiktoken's nor Meta's encode
-  config.add_tokens(parts);
+  config.add_tokens(parts, TokenizerConfig::ListedIds::ids);
   show_added_tokens_as_bytes(parts);
   return parts;
 }

@@ -55,20 +55,25 @@ TokenizerParts load_word_list(const std::string& path, const TokenizerConfig& co
   parts.pre_tokenizer = make_pre_tokenizer({{{"type", "BertPreTokenizer"}}, "pre_tokenizer"});
   parts.decoder = make_decoder({{{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}}, "decoder"});
 
-  TokenAdder adder(parts);
-  const auto special = [&](const char* member, const char* usual) {
-    const std::string content = config.named(member).value_or(usual);
-    adder.add_special(content);
-    const int32_t id = parts.find(content);
-    check(id >= 0, path.c_str(), "{} {} is not in the vocabulary", member, quote(content));
+  std::vector<NamedToken> usual;
+  const auto special = [&](const char* name, const char* content) {
+    AddedToken token;
+    token.content = content;
+    token.special = true;
+    usual.emplace_back(name, std::move(token));
+    return parts.vocabulary->find(config.named(name).value_or(content));
+  };
+  const auto required = [&](const char* name, const char* content) {
+    const int32_t id = special(name, content);
+    check(id >= 0, path.c_str(), "{} {} is not in the vocabulary", name, quote(config.named(name).value_or(content)));
     return id;
   };
-  const int32_t unknown = special("unk_token", "[UNK]");
-  parts.before = {special("cls_token", "[CLS]")};
-  parts.after = {special("sep_token", "[SEP]")};
-  adder.add_special(config.named("pad_token").value_or("[PAD]"));
-  adder.add_special(config.named("mask_token").value_or("[MASK]"));
-  config.add_tokens(parts);
+  const int32_t unknown = required("unk_token", "[UNK]");
+  parts.before = {required("cls_token", "[CLS]")};
+  parts.after = {required("sep_token", "[SEP]")};
+  special("pad_token", "[PAD]");
+  special("mask_token", "[MASK]");
+  config.add_tokens(parts, TokenizerConfig::ListedIds::order, std::move(usual));
   parts.model = std::make_unique<WordPiece>(parts.vocabulary, unknown, "##", kLongestWord);
   return parts;
 }

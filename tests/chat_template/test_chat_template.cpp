@@ -122,8 +122,8 @@ TEST_CASE("the template's own exceptions and failures name the template and the 
   const ChatTemplate chat_template = ChatTemplate::parse(headed_turns, "folder/chat_template.jinja");
   CHECK(error_of(chat_template, inputs_of(R"([{"role": "critic", "content": "x"}])")) ==
         "folder/chat_template.jinja: line 17: unknown role critic");
-  CHECK_THAT(error_of(chat_template, inputs_of(R"([{"role": "user", "content": "x", "tool_calls": null}])")),
-             Catch::Matchers::ContainsSubstring("line 26: 'NoneType' object is not iterable"));
+  CHECK_THAT(error_of(chat_template, inputs_of(R"([{"role": "user", "content": "x", "tool_calls": 7}])")),
+             Catch::Matchers::ContainsSubstring("line 26: 'int' object is not iterable"));
   CHECK_THAT(error_of(chat_template, inputs_of("[]")), Catch::Matchers::ContainsSubstring("no element 0"));
   CHECK_THROWS_AS(ChatTemplate::parse("{% if %}"), Error);
   CHECK_THROWS_AS(ChatTemplate::parse("\xff"), Error);

@@ -134,7 +134,7 @@ TEST_CASE("safetensors: a damaged file is refused with its reason") {
        "'b' begins at byte 8 of the data, inside the tensor that ends at byte 16"},
       {R"({"__metadata__":3,)" + tensor + "}", "'__metadata__' is number, expected an object"},
       {R"({"__metadata__":{"x":3},)" + tensor + "}", "'__metadata__' 'x' is number, expected a string"},
-      {"{\"\xff\":1}", "json"},
+      {"{\"\xff\":1}", "parse error"},
       {std::string(10000, '['), "nested deeper than 8 levels"},
   };
   for (const Case& c : cases) {

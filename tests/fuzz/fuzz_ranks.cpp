@@ -8,7 +8,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const lathe::test::InputFile input(data, size);
   static const lathe::TokenizerConfig none("/nonexistent");
   try {
-    lathe::test::exercise(size > 0 && data[0] == '{' ? lathe::load_tekken(input.path())
+    lathe::test::exercise(size > 0 && data[0] == '{' ? lathe::load_tekken(input.path(), none)
                                                      : lathe::load_tiktoken(input.path(), none, "gpt2"));
   } catch (const lathe::Error&) {}
   return 0;
