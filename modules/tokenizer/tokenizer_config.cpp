@@ -22,14 +22,14 @@ nlohmann::json read_object(const fs::path& path) {
   return document;
 }
 
-constexpr const char* kNames[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                  "pad_token", "cls_token", "mask_token"};
+constexpr const char* kUsualNames[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                       "pad_token", "cls_token", "mask_token"};
 
 // Where a name stands among the usual ones; behind them all for any other.
 ptrdiff_t rank_of(const std::string& name) {
-  return std::find(std::begin(kNames), std::end(kNames), name) - std::begin(kNames);
+  return std::find(std::begin(kUsualNames), std::end(kUsualNames), name) - std::begin(kUsualNames);
 }
-bool is_usual(const std::string& name) { return rank_of(name) < std::ssize(kNames); }
+bool is_usual(const std::string& name) { return rank_of(name) < std::ssize(kUsualNames); }
 
 // A token is its text, or an object with its flags; `special` where the object does not say.
 AddedToken token_of(const JsonNode& node, bool special) {
