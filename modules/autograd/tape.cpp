@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/activation.h"
+#include "tensor/interruption.h"
 
 namespace lathe {
 namespace {
@@ -107,6 +108,7 @@ void Tape::backward(const Tensor& loss, double seed) {
   gradients.add(loss, start);
   start = {};
   for (; !entries.empty(); entries.pop_back()) {
+    Interruption::point();
     const Entry& entry = entries.back();
     auto found = gradients.by_id_.extract(entry.output_id);
     if (!found.empty()) entry.backward(found.mapped().view(entry.shape), gradients);

@@ -86,6 +86,8 @@ std::string ChatTemplate::render(const Inputs& inputs, std::vector<std::string>&
     interpreter.set("tools", jinja::from_json(inputs.tools));
     interpreter.set("documents", jinja::from_json(inputs.documents));
     interpreter.set("add_generation_prompt", inputs.add_generation_prompt);
+    for (auto it = inputs.arguments.begin(); it != inputs.arguments.end(); ++it)
+      interpreter.set(it.key(), jinja::from_json(it.value()));
     std::string text = interpreter.render();
     unknown_variables.assign(interpreter.unknown_names().begin(), interpreter.unknown_names().end());
     return text;

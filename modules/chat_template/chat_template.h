@@ -28,6 +28,8 @@ class ChatTemplate {
     nlohmann::ordered_json tools = nullptr;  // null is None, not undefined
     nlohmann::ordered_json documents = nullptr;
     bool add_generation_prompt = true;
+    // The user's own variables that may be more than text: {"enable_thinking": false}. They come before all others.
+    nlohmann::ordered_json arguments = nlohmann::ordered_json::object();
     std::map<std::string, std::string> variables;  // bos_token, eos_token, the user's own; all others are undefined
     std::optional<std::string> now;                // "2024-07-26T09:05:03" for strftime_now; without it, the local time
   };

@@ -106,6 +106,7 @@ ChatTemplate::Inputs map_strings(const ChatTemplate::Inputs& inputs, const Repla
   result.messages = map_json(inputs.messages, "messages", replace);
   result.tools = map_json(inputs.tools, "tools", replace);
   result.documents = map_json(inputs.documents, "documents", replace);
+  result.arguments = map_json(inputs.arguments, "arguments", replace);
   for (auto& [name, text] : result.variables) text = replace(name, text);
   return result;
 }

@@ -98,7 +98,7 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
     g->sequence.prompt_tokens = prompt_tokens;
     g->sequence.token_limit = token_limit;
     g->sequence.rope = rope;
-    g->sequence.prefix_kind = prefix_kind;
+    g->sequence.prefix_kind = request.prefix_cache ? prefix_kind : Sequence::kNoPrefix;
     g->request_id = next_request_;
     g->index = i;
     g->request = shared_request;

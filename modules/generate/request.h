@@ -23,7 +23,10 @@ struct Request {
   std::vector<int32_t> stop_tokens;       // any of them ends an answer: see stop_tokens() below
   bool ignore_eos = false;                // stop_tokens are tokens like any other
   std::vector<std::string> stop_strings;  // need a tokenizer
-  std::optional<int64_t> logprobs;        // alternatives to report a token, 0 for the chosen one alone; absent: none
+  // Pages of earlier requests with the same beginning are used, and this one's kept for later ones. Not for weights
+  // that are written to between requests.
+  bool prefix_cache = true;
+  std::optional<int64_t> logprobs;  // alternatives to report a token, 0 for the chosen one alone; absent: none
 };
 
 // stop: a stop token or a stop string. length: max_new_tokens or the context is reached. error: the model gave no

@@ -126,7 +126,8 @@ bool Scheduler::share_prompt(Sequence& s) {
       return true;
     }
   }
-  if (options_.prefix_cache) s.cached = blocks_.share_prefix(s.prefix_kind, s.tokens, s.pages);
+  if (options_.prefix_cache && s.prefix_kind != Sequence::kNoPrefix)
+    s.cached = blocks_.share_prefix(s.prefix_kind, s.tokens, s.pages);
   return true;
 }
 
@@ -141,7 +142,8 @@ void Scheduler::commit(const StepPlan& plan) {
   for (const StepPlan::Item& item : plan.items) {
     Sequence& s = *item.sequence;
     s.cached += item.new_tokens;
-    if (options_.prefix_cache) blocks_.publish(s.prefix_kind, s.tokens, s.cached, s.pages, s.published);
+    if (options_.prefix_cache && s.prefix_kind != Sequence::kNoPrefix)
+      blocks_.publish(s.prefix_kind, s.tokens, s.cached, s.pages, s.published);
     blocks_.release_unseen(s.pages, s.cached);
   }
 }

@@ -10,6 +10,7 @@
 #include "common/linear.h"
 #include "common/observer.h"
 #include "llm/causal_lm.h"
+#include "tensor/interruption.h"
 
 namespace lathe {
 
@@ -26,8 +27,11 @@ class Decoder final : public CausalLM {
     Tensor x = embed_tokens_(batch.tokens);                                   // (N, C)
     if (config.embedding_scale != 1.0) x = scale(x, config.embedding_scale);  // (N, C)
     tap("embed_tokens", x);
-    for (const auto& layer : layers_) x = layer(x, batch);  // (N, C)
-    x = norm_(x);                                           // (N, C)
+    for (const auto& layer : layers_) {
+      Interruption::point();
+      x = layer(x, batch);  // (N, C)
+    }
+    x = norm_(x);  // (N, C)
     tap("norm", x);
     return x;
   }

@@ -28,11 +28,13 @@ using Json = nlohmann::ordered_json;
 // A model that is open for reading, and the way its parameters take into the tensors of another form.
 class Source {
  public:
-  explicit Source(const std::string& model)
+  // `edited`: the same model with the values to write in memory, in f32; null: those of the checkpoint.
+  explicit Source(const std::string& model, CausalLM* edited = nullptr)
       : loaded_(open_unpacked(model)),
         parameters_(named_parameters(*loaded_.model)),
         reader_(parameters_, loaded_.checkpoint.tensors, loaded_.mapping, loaded_.checkpoint.path) {
     for (size_t i = 0; i < parameters_.size(); ++i) number_of_[parameters_[i].name] = i;
+    if (edited != nullptr) edited_ = named_parameters(*edited);
   }
   const LoadedModel& loaded() const { return loaded_; }
   const Checkpoint& checkpoint() const { return loaded_.checkpoint; }
@@ -49,7 +51,8 @@ class Source {
     std::vector<OutgoingTensor> out;
     for (CheckpointTensor& t : checkpoint_tensors(shapes, mapping_)) {
       const size_t first = number_of_.at(t.parameters[0]);
-      const DType dtype = dtype_for(t, *parameters_[first].parameter, reader_.dtype(first));
+      const DType stored = edited_.empty() ? reader_.dtype(first) : DType::f32;
+      const DType dtype = dtype_for(t, *parameters_[first].parameter, stored);
       out.push_back({t.name, dtype, t.shape, [this, t, dtype] { return t.assemble(values(t, dtype)); }});
     }
     return out;
@@ -73,7 +76,7 @@ class Source {
 
   Tensor value(size_t i, DType dtype) const {
     const std::string& name = parameters_[i].name;
-    Tensor stored = reader_.read(i);
+    Tensor stored = edited_.empty() ? reader_.read(i) : edited_[i].parameter->value;
     if (norm_difference_ == 0.0f || parameters_[i].parameter->kind != Parameter::Kind::norm)
       return convert(stored, dtype, name);
     stored = convert(stored, DType::f32, name).clone();
@@ -83,7 +86,7 @@ class Source {
 
   LoadedModel loaded_;
   float norm_difference_ = 0.0f;
-  std::vector<NamedParameter> parameters_;
+  std::vector<NamedParameter> parameters_, edited_;  // the same ones
   ParameterReader reader_;
   WeightMapping mapping_;
   std::unordered_map<std::string, size_t> number_of_;
@@ -327,11 +330,7 @@ std::vector<std::string> write_gguf_file(Source& source, const std::string& outp
   return remarks;
 }
 
-}  // namespace
-
-std::vector<std::string> export_model(const std::string& model, const std::string& output,
-                                      const ExportOptions& options) {
-  Source source(model);
+std::vector<std::string> write(Source& source, const std::string& output, const ExportOptions& options) {
   check_not_input(output, source.checkpoint().files);
   std::vector<std::string> remarks = source.loaded().warnings;
   const std::vector<std::string> more = output.ends_with(".gguf")          ? write_gguf_file(source, output, options)
@@ -339,6 +338,22 @@ std::vector<std::string> export_model(const std::string& model, const std::strin
                                                                            : write_folder(source, output, options);
   remarks.insert(remarks.end(), more.begin(), more.end());
   return remarks;
+}
+
+}  // namespace
+
+std::vector<std::string> export_model(const std::string& model, const std::string& output,
+                                      const ExportOptions& options) {
+  Source source(model);
+  return write(source, output, options);
+}
+
+std::vector<std::string> export_model(const LoadedModel& loaded, const std::string& output,
+                                      const ExportOptions& options) {
+  const std::vector<NamedParameter> parameters = named_parameters(*loaded.model);
+  const bool packed = std::any_of(parameters.begin(), parameters.end(), [](auto& p) { return p.parameter->packed; });
+  Source source(loaded.checkpoint.path, packed ? nullptr : loaded.model.get());
+  return write(source, output, options);
 }
 
 }  // namespace lathe

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "tensor/dtype.h"
+#include "llm/load.h"
 
 namespace lathe {
 
@@ -26,6 +26,10 @@ struct ExportOptions {
 // Returns what a user should know of the result, one line each. Throws Error for what the form cannot hold, a value
 // beyond the range of its type among it, and for an output that is one of the model's files.
 std::vector<std::string> export_model(const std::string& model, const std::string& output,
+                                      const ExportOptions& options = {});
+// The same of a model that is loaded: trainable weights are written as they are in memory, which somebody may have
+// edited, and count as stored in f32. What else the model is made of is read from its checkpoint once more.
+std::vector<std::string> export_model(const LoadedModel& loaded, const std::string& output,
                                       const ExportOptions& options = {});
 
 }  // namespace lathe

@@ -9,6 +9,7 @@
 #include "common/norm.h"
 #include "llm/families.h"
 #include "llm/gguf_names.h"
+#include "tensor/interruption.h"
 
 namespace lathe {
 namespace {
@@ -28,8 +29,11 @@ class Gpt2 final : public CausalLM {
     const TapScope scope("model");
     Tensor x = add(embed_tokens_(batch.tokens), embed_positions_(batch.positions));  // (N, C)
     tap("embed_tokens", x);
-    for (const auto& layer : layers_) x = layer(x, batch);  // (N, C)
-    x = norm_(x);                                           // (N, C)
+    for (const auto& layer : layers_) {
+      Interruption::point();
+      x = layer(x, batch);  // (N, C)
+    }
+    x = norm_(x);  // (N, C)
     tap("norm", x);
     return x;
   }

@@ -142,6 +142,9 @@ DType cache_dtype_of(DType weight, ComputeDtype dtype) {
 
 LoadedModel open_model(const std::string& model, const LoadOptions& options) {
   LoadedModel loaded;
+  if (options.trainable && options.quantize)
+    throw Error(fmt::format("load: quantize {} and trainable exclude each other", name(*options.quantize)),
+                "gradients need weights in float32");
   loaded.checkpoint = open_checkpoint(model);
   Checkpoint& checkpoint = loaded.checkpoint;
   const ModelFamily& family = family_of(checkpoint.config);

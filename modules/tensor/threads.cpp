@@ -9,6 +9,8 @@
 //   members asleep          70 (the virtual core must be woken as well; 9 on a Zen 4 host)
 #include "tensor/threads.h"
 
+#include <pthread.h>
+
 #include <atomic>
 #include <charconv>
 #include <chrono>
@@ -23,7 +25,6 @@
 #include <vector>
 
 #include "tensor/errors.h"
-
 #if defined(__linux__)
 #include <sched.h>
 #endif
@@ -148,6 +149,19 @@ namespace {
 std::mutex team_mutex;
 std::unique_ptr<ThreadTeam> team_owner;
 std::atomic<ThreadTeam*> team{nullptr};
+int members_of_next_team = 0;  // 0: default_threads()
+
+// In a forked child the members do not exist: their team is let go of, not ended.
+void forget_team() {
+  if (!team_owner) return;
+  members_of_next_team = team_owner->size();
+  team.store(nullptr, std::memory_order_release);
+  static_cast<void>(team_owner.release());
+}
+
+void forget_team_in_children() {
+  [[maybe_unused]] static const int registered = pthread_atfork(nullptr, nullptr, forget_team);
+}
 
 #if defined(__linux__)
 std::string first_line(const std::string& path) {
@@ -256,13 +270,16 @@ int default_threads() {
 ThreadTeam& thread_team() {
   if (ThreadTeam* made = team.load(std::memory_order_acquire)) return *made;
   const std::lock_guard lock(team_mutex);
-  if (!team_owner) team_owner = std::make_unique<ThreadTeam>(default_threads());
+  forget_team_in_children();
+  if (!team_owner)
+    team_owner = std::make_unique<ThreadTeam>(members_of_next_team > 0 ? members_of_next_team : default_threads());
   team.store(team_owner.get(), std::memory_order_release);
   return *team_owner;
 }
 
 void set_threads(int members) {
   const std::lock_guard lock(team_mutex);
+  forget_team_in_children();
   if (team_owner && team_owner->size() == members) return;
   auto replacement = std::make_unique<ThreadTeam>(members);
   team.store(replacement.get(), std::memory_order_release);

@@ -33,7 +33,8 @@ class ThreadTeam {
 
 // The team that kernels use; made at first use with `default_threads()` members.
 ThreadTeam& thread_team();
-// Replaces the team; not while a kernel runs. members >= 1.
+// Replaces the team; not while a kernel runs. members >= 1. A forked child, which has none of the threads, gets a team
+// of the same size at its first use; fork while no kernel runs.
 void set_threads(int members);
 // Physical cores that this process may use (affinity and cgroup quota honoured), or LATHE_THREADS.
 int default_threads();

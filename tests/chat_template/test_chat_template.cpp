@@ -118,6 +118,17 @@ TEST_CASE("turns with headers, a date and tools") {
         "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
 }
 
+TEST_CASE("arguments are variables of any type") {
+  const ChatTemplate chat_template = ChatTemplate::parse(
+      "{{ 'quick' if thinking is defined and not thinking else 'slow' }} {{ limits.most + 1 }} {{ names | join('-') "
+      "}}");
+  auto inputs = inputs_of("[]");
+  inputs.arguments = ordered_json::parse(R"({"thinking": false, "limits": {"most": 3}, "names": ["a", "b"]})");
+  CHECK(chat_template.render(inputs) == "quick 4 a-b");
+  inputs.arguments["thinking"] = true;
+  CHECK(chat_template.render(inputs) == "slow 4 a-b");
+}
+
 TEST_CASE("the template's own exceptions and failures name the template and the line") {
   const ChatTemplate chat_template = ChatTemplate::parse(headed_turns, "folder/chat_template.jinja");
   CHECK(error_of(chat_template, inputs_of(R"([{"role": "critic", "content": "x"}])")) ==

@@ -94,10 +94,12 @@ TEST_CASE("tokens are found in every string, keys and variables included") {
   inputs.messages[0]["tool_calls"] = {{{"<s>", 1}, {"x", "nd|>"}}};
   inputs.tools = {{{"name", "f<|im_e"}}};
   inputs.variables["style"] = "<s>!";
+  inputs.arguments = {{"mode", {"plain", "<s>"}}};
   std::string found;
   for (const auto& place : find_special_text(*tokenizer, inputs)) found += place.in + (place.is_whole ? "! " : "? ");
   CHECK(found ==
-        "messages[0].content! a key of messages[0].tool_calls[0]! messages[0].tool_calls[0].x? tools[0].name? style! ");
+        "messages[0].content! a key of messages[0].tool_calls[0]! messages[0].tool_calls[0].x? tools[0].name? "
+        "arguments.mode[1]! style! ");
 }
 
 TEST_CASE("a part of a token is not completed by what stands beside it") {

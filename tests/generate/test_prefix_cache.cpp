@@ -202,6 +202,23 @@ TEST_CASE("the least recently used prefix goes first, its end before its beginni
   CHECK(found(counting(32)) == 16);
 }
 
+TEST_CASE("a request that keeps out of the cache neither finds nor leaves anything there") {
+  const auto model = make_tiny(tiny_llama());
+  Engine engine(*model, nullptr);
+  Request apart;
+  apart.prompt = random_tokens(48, 3);
+  apart.max_new_tokens = 5;
+  apart.num_sequences = 2;
+  apart.prefix_cache = false;
+  const auto cached = [&](const Request& r) { return generate(engine, {r}).completions[0][0].cached_tokens; };
+  Request plain = apart;
+  plain.prefix_cache = true;
+  CHECK(cached(apart) == 0);
+  CHECK(cached(plain) == 0);
+  CHECK(cached(plain) == 32);
+  CHECK(cached(apart) == 0);
+}
+
 TEST_CASE("kinds of sequences do not see each other's pages") {
   BlockManager blocks({{0, 4}});
   compute_and_leave(blocks, counting(32));
