@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Executes the notebooks whose names contain one of the arguments (all without any) from the top of the tree and writes their output
+"""Executes the notebooks whose names contain one of the arguments (all without any) in their own folder, as Jupyter does, and writes their output
 back, unless --check is given. Prints one line a notebook and a closing line "N passed, N failed". A notebook that fails is left as it was."""
 import argparse
 import os
@@ -18,9 +18,10 @@ def execute(path, write):
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+    os.chdir(path.parent)  # the sockets have relative names, for this process and the kernel
     local = Config({"KernelManager": {"transport": "ipc"}})  # nothing listens on a port
     nbclient.NotebookClient(notebook, config=local, timeout=300, kernel_name="python3", record_timing=False, coalesce_streams=True,
-                            resources={"metadata": {"path": str(ROOT)}}).execute()
+                            resources={"metadata": {"path": str(path.parent)}}).execute()
     # What is committed does not name the machine: no versions, no times.
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     if write:

@@ -26,6 +26,7 @@ check "pip install . in a fresh environment" scripts/python_environment.sh "$fre
 check "README's example" "$fresh/bin/python" -c '
 import pathlib, re
 exec(next(block for block in re.findall(r"```python\n(.*?)```", pathlib.Path("README.md").read_text(), re.S) if "import lathe" in block))'
+check "the command lathe" "$fresh/bin/lathe" models
 tests tests/python --ignore=tests/python/test_reference.py
 . scripts/reference.sh
 PYTHONPATH=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') tests tests/python/test_reference.py

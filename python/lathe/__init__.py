@@ -11,20 +11,12 @@ checkpoint against transformers, operation by operation.
 """
 import os as _os
 
-from ._lathe import (
-    Completion,
-    Config,
-    Error,
-    GenerationEvent,
-    Model,
-    Stream,
-    Tokenizer,
-    TokenLogprobs,
-    instruction_set,
-    load,
-    load_plugin,
-    set_threads,
-)
+import numpy as _numpy  # noqa: F401  results are its arrays, of whatever thread asks for the first one
+
+from ._lathe import Config, Error, Tokenizer, __version__, instruction_set, load_plugin, set_threads
+from .model import Model, load
+from .options import Options
+from .results import Completion, GenerationEvent, Stream, TokenLogprobs
 
 for _file in filter(None, _os.environ.get("LATHE_PLUGINS", "").split(":")):
     load_plugin(_file)
@@ -35,9 +27,11 @@ __all__ = [
     "Error",
     "GenerationEvent",
     "Model",
+    "Options",
     "Stream",
     "TokenLogprobs",
     "Tokenizer",
+    "__version__",
     "instruction_set",
     "load",
     "load_plugin",

@@ -1,5 +1,11 @@
 #include "python/src/arrays.h"
 
+#include <nanobind/stl/string.h>
+
+#include <utility>
+
+#include "python/src/bindings.h"
+
 namespace lathe::python {
 namespace {
 
@@ -19,13 +25,85 @@ nb::object as_array(const Tensor& tensor) {
 
 }  // namespace
 
-std::span<const int32_t> view(const Tokens& tokens) {
-  if (const auto* list = std::get_if<std::vector<int32_t>>(&tokens)) return *list;
-  const auto& array = std::get<TokenArray>(tokens);
-  return {array.data(), array.shape(0)};
+namespace {
+
+std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::steal(PyObject_Str(object.ptr()))); }
+
+std::string kind_of(nb::handle object) { return nb::cast<std::string>(object.type().attr("__name__")); }
+
+[[noreturn]] void refuse(const std::string& found) {
+  throw nb::type_error(fmt::format("tokens: expected integers, found {}", found).c_str());
+}
+
+[[noreturn]] void refuse_number(const std::string& number, size_t at) {
+  throw nb::type_error(
+      fmt::format("tokens: number {} is {}, which no id can be: ids have 32 bits", at, number).c_str());
+}
+
+template <class T>
+int32_t checked(T value, size_t at) {
+  if (!std::in_range<int32_t>(value)) refuse_number(fmt::format("{}", value), at);
+  return static_cast<int32_t>(value);
+}
+
+}  // namespace
+
+Ids::Ids(nb::object tokens) : tokens_(std::move(tokens)) {
+  const Callback calling;
+  if (nb::isinstance<nb::str>(tokens_)) refuse("text (model.tokenizer.encode makes ids of it)");
+  if (nb::isinstance<nb::bytes>(tokens_) || nb::isinstance<nb::dict>(tokens_)) refuse("a " + kind_of(tokens_));
+  if (nb::try_cast(tokens_, array_))
+    read_array(array_);
+  else
+    read_sequence();
+}
+
+template <class T>
+void Ids::convert(const nb::ndarray<nb::ro, nb::device::cpu>& array) {
+  const auto* data = static_cast<const T*>(array.data());
+  for (size_t i = 0; i < array.shape(0); ++i)
+    converted_.push_back(checked(data[static_cast<int64_t>(i) * array.stride(0)], i));
+  view_ = converted_;
+}
+
+void Ids::read_array(const nb::ndarray<nb::ro, nb::device::cpu>& array) {
+  const auto code = static_cast<nb::dlpack::dtype_code>(array.dtype().code);
+  const bool is_signed = code == nb::dlpack::dtype_code::Int;
+  if ((!is_signed && code != nb::dlpack::dtype_code::UInt) || array.dtype().lanes != 1)
+    refuse("an array of " + text_of(nb::object(tokens_.attr("dtype"))));
+  if (array.ndim() != 1) {
+    const std::string shape = text_of(nb::object(tokens_.attr("shape")));
+    throw Error(fmt::format("tokens: expected an array of one dimension, found the shape {}", shape),
+                "one sequence at a time; generate takes a list of sequences as a batch");
+  }
+  switch (array.dtype().bits) {
+    case 8: return is_signed ? convert<int8_t>(array) : convert<uint8_t>(array);
+    case 16: return is_signed ? convert<int16_t>(array) : convert<uint16_t>(array);
+    case 64: return is_signed ? convert<int64_t>(array) : convert<uint64_t>(array);
+    default: break;
+  }
+  if (!is_signed) return convert<uint32_t>(array);
+  if (array.shape(0) > 1 && array.stride(0) != 1) return convert<int32_t>(array);
+  view_ = {static_cast<const int32_t*>(array.data()), array.shape(0)};
+}
+
+void Ids::read_sequence() {
+  if (!PySequence_Check(tokens_.ptr())) refuse("a " + kind_of(tokens_));
+  for (const nb::handle item : tokens_) {
+    const size_t at = converted_.size();
+    if (nb::isinstance<nb::bool_>(item) || !PyIndex_Check(item.ptr()))
+      refuse(fmt::format("a {} at place {}", kind_of(item), at));
+    const nb::object number = nb::steal(PyNumber_Index(item.ptr()));
+    if (!number.is_valid()) throw nb::python_error();
+    int64_t value = 0;
+    if (!nb::try_cast(number, value)) refuse_number(text_of(number), at);
+    converted_.push_back(checked(value, at));
+  }
+  view_ = converted_;
 }
 
 nb::object to_numpy(const Tensor& tensor) {
+  const Callback calling;
   switch (tensor.dtype()) {
     case DType::f32: return as_array<float>(tensor);
     case DType::f64: return as_array<double>(tensor);

@@ -2,11 +2,8 @@
 #pragma once
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
-#include <nanobind/stl/variant.h>
-#include <nanobind/stl/vector.h>
 
 #include <span>
-#include <variant>
 #include <vector>
 
 #include "llm/load.h"
@@ -15,11 +12,28 @@ namespace lathe::python {
 
 namespace nb = nanobind;
 
-// An int32 array is read where it lies; other integers and lists are converted.
-using TokenArray = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Tokens = std::variant<TokenArray, std::vector<int32_t>>;
+// Token ids from an array of one dimension or a sequence of integers. An int32 array is read where it lies, others are
+// converted. Raises TypeError for what holds no integers (floats, booleans, text) and for an integer of more than 32
+// bits, naming its place, and Error for another number of dimensions.
+class Ids {
+ public:
+  explicit Ids(nb::object tokens);
+  std::span<const int32_t> view() const { return view_; }
 
-std::span<const int32_t> view(const Tokens& tokens);
+ private:
+  template <class T>
+  void convert(const nb::ndarray<nb::ro, nb::device::cpu>& array);
+  void read_array(const nb::ndarray<nb::ro, nb::device::cpu>& array);
+  void read_sequence();
+
+  nb::object tokens_;  // keeps the array that is read where it lies
+  nb::ndarray<nb::ro, nb::device::cpu> array_;
+  std::vector<int32_t> converted_;
+  std::span<const int32_t> view_;
+};
+
+// How signatures show what Ids takes.
+#define LATHE_IDS "numpy.typing.NDArray[numpy.integer] | typing.Sequence[int]"
 
 // The tensor's own memory, which the array keeps alive; rows may lie apart. f32, f64 and i32.
 nb::object to_numpy(const Tensor& tensor);

@@ -1,79 +1,115 @@
-// lathe.Completion, lathe.GenerationEvent and lathe.Stream: what generation gives back.
+// The compiled part of lathe.Stream: answers as tuples, of which python/lathe/results.py makes its dataclasses.
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "python/src/arrays.h"
 #include "python/src/bindings.h"
 #include "python/src/model.h"
 
 namespace lathe::python {
+namespace {
 
-void check_signals() {
-  const nb::gil_scoped_acquire acquired;
-  if (PyErr_CheckSignals() != 0) throw nb::python_error();
+template <class T>
+constexpr const char* kExpected = "a number";
+template <>
+constexpr const char* kExpected<bool> = "True or False";
+template <>
+constexpr const char* kExpected<int64_t> = "a whole number";
+template <>
+constexpr const char* kExpected<uint64_t> = "a whole number from 0 to 2^64 - 1";
+
+// Sets `field` to the option `key` where that is given.
+template <class T, class Field>
+void read(const nb::dict& options, const char* key, Field& field) {
+  const nb::object value = options.get(key, nb::none());
+  if (value.is_none()) return;
+  T found;
+  const bool truncated = std::is_integral_v<T> && !PyIndex_Check(value.ptr());
+  if (nb::isinstance<nb::bool_>(value) != std::is_same_v<T, bool> || truncated || !nb::try_cast(value, found))
+    throw nb::type_error(
+        fmt::format("{}: expected {}, found {}", key, kExpected<T>, nb::cast<std::string>(nb::repr(value))).c_str());
+  field = found;
 }
 
+std::vector<std::string> stop_strings(const nb::dict& options) {
+  nb::object stop = options.get("stop", nb::none());
+  std::vector<std::string> texts;
+  if (stop.is_none()) return texts;
+  if (nb::isinstance<nb::str>(stop)) stop = nb::make_tuple(stop);
+  if (!PySequence_Check(stop.ptr())) throw nb::type_error("stop: expected a str or a list of them");
+  for (const nb::handle text : stop) {
+    if (!nb::isinstance<nb::str>(text)) throw nb::type_error("stop: expected a str or a list of them");
+    texts.push_back(to_utf8(nb::borrow<nb::str>(text)));
+  }
+  return texts;
+}
+
+// `options` by the names of lathe.Options, without those that are about the prompt.
+Request request_of(const Model& model, const nb::object& tokens, const nb::dict& options) {
+  const Ids ids(tokens);
+  Request r = model.request({ids.view().begin(), ids.view().end()});
+  SamplingChoices chosen;
+  read<bool>(options, "greedy", chosen.greedy);
+  read<double>(options, "temperature", chosen.temperature);
+  read<double>(options, "top_p", chosen.top_p);
+  read<double>(options, "min_p", chosen.min_p);
+  read<double>(options, "repetition_penalty", chosen.repetition_penalty);
+  read<double>(options, "presence_penalty", chosen.presence_penalty);
+  read<double>(options, "frequency_penalty", chosen.frequency_penalty);
+  read<int64_t>(options, "top_k", chosen.top_k);
+  read<uint64_t>(options, "seed", chosen.seed);
+  check(!chosen.greedy || chosen.temperature.value_or(0.0) == 0.0, "greedy", "it takes no temperature, found {}",
+        chosen.temperature.value_or(0.0));
+  r.sampling = chosen.over(r.sampling);
+  read<int64_t>(options, "max_new_tokens", r.max_new_tokens);
+  read<int64_t>(options, "logprobs", r.logprobs);
+  read<bool>(options, "ignore_eos", r.ignore_eos);
+  r.stop_strings = stop_strings(options);
+  return r;
+}
+
+void construct_stream(Stream* stream, const std::shared_ptr<Model>& model, const nb::object& tokens,
+                      const nb::dict& options) {
+  const Request request = request_of(*model, tokens, options);
+  without_interpreter([&] { new (stream) Stream(model, request, check_signals); });
+}
+
+nb::object to_tuple(const TokenLogprobs& l) {
+  std::vector<std::pair<int32_t, float>> top;
+  for (const TokenLogprob& t : l.top) top.emplace_back(t.token, t.logprob);
+  return nb::make_tuple(l.chosen.token, l.chosen.logprob, top);
+}
+
+nb::object to_tuple(const Completion& c) {
+  nb::list logprobs;
+  for (const TokenLogprobs& step : c.logprobs) logprobs.append(to_tuple(step));
+  return nb::make_tuple(c.tokens, c.text, std::string(name(c.finish_reason)), c.prompt_tokens, c.cached_tokens,
+                        logprobs, c.seed);
+}
+
+nb::object next_event(Stream& s) {
+  const std::optional<GenerationEvent> event = without_interpreter([&] { return s.next(check_signals); });
+  if (!event) throw nb::stop_iteration();
+  return nb::make_tuple(event->token, event->text, event->logprobs ? to_tuple(*event->logprobs) : nb::none(),
+                        event->completion ? to_tuple(*event->completion) : nb::none());
+}
+
+}  // namespace
+
 void bind_generation(nb::module_& m) {
-  using L = TokenLogprobs;
-  nb::class_<L>(m, "TokenLogprobs", "Natural log-probabilities of one step, before penalties and temperature.")
-      .def_prop_ro(
-          "token", [](const L& l) { return l.chosen.token; }, "the id that was chosen")
-      .def_prop_ro(
-          "logprob", [](const L& l) { return l.chosen.logprob; }, "its log-probability")
-      .def_prop_ro(
-          "top",
-          [](const L& l) {
-            std::vector<std::pair<int32_t, float>> top;
-            for (const TokenLogprob& t : l.top) top.emplace_back(t.token, t.logprob);
-            return top;
-          },
-          "the most probable (id, log-probability), descending");
-
-  nb::class_<Completion>(m, "Completion", "A finished answer.")
-      .def_ro("tokens", &Completion::tokens, "the new ids; a stop token that ended it is the last of them")
-      .def_ro("text", &Completion::text, "their text without the stop; None where the model has no tokenizer")
-      .def_prop_ro(
-          "finish_reason", [](const Completion& c) { return std::string(name(c.finish_reason)); },
-          "\"stop\", \"length\" or \"cancelled\"")
-      .def_ro("prompt_tokens", &Completion::prompt_tokens, "tokens of the prompt")
-      .def_ro("cached_tokens", &Completion::cached_tokens, "of these, how many were in the cache already")
-      .def_ro("logprobs", &Completion::logprobs, "one a token; empty where none were asked for")
-      .def_ro("seed", &Completion::seed, "the request's, or the one that was chosen for it")
-      .def("__str__", [](const Completion& c) { return c.text.value_or(""); })
-      .def("__repr__", [](const Completion& c) {
-        return fmt::format("Completion({} tokens, {})", c.tokens.size(), name(c.finish_reason));
-      });
-
-  nb::class_<GenerationEvent>(m, "GenerationEvent", "A new token, the end of an answer, or both.")
-      .def_ro("token", &GenerationEvent::token, "its id; None where a cancellation ends the answer")
-      .def_ro("text", &GenerationEvent::text, "whole characters; empty while they may begin a stop text")
-      .def_ro("logprobs", &GenerationEvent::logprobs, "where they were asked for")
-      .def_ro("completion", &GenerationEvent::completion, "on the last event")
-      .def("__str__", [](const GenerationEvent& e) { return e.text; });
-
-  nb::class_<Stream>(m, "Stream",
-                     "An iterator over the events of one answer. Streams of one model that are open together are "
-                     "computed together, and each gives what it would give alone.")
-      .def(
-          "__iter__", [](nb::handle self) { return nb::borrow(self); }, nb::sig("def __iter__(self) -> Stream"))
-      .def("__next__",
-           [](Stream& s) {
-             std::optional<GenerationEvent> event;
-             {
-               const nb::gil_scoped_release released;
-               event = s.next(check_signals);
-             }
-             if (!event) throw nb::stop_iteration();
-             return *event;
-           })
-      .def(
-          "result",
-          [](Stream& s) {
-            const nb::gil_scoped_release released;
-            return s.result(check_signals);
-          },
-          "Runs to the end and returns the completion.");
+  nb::class_<Stream> c(m, "Stream", "The compiled part of lathe.Stream.");
+  c.def("__init__", &construct_stream, nb::arg("model"), nb::arg("tokens"), nb::arg("options"),
+        nb::sig("def __init__(self, model: Model, tokens: " LATHE_IDS ", options: dict[str, typing.Any]) -> None"));
+  c.def("_next", &next_event, nb::sig("def _next(self) -> tuple"), "The fields of a GenerationEvent.");
+  c.def(
+      "_result", [](Stream& s) { return to_tuple(without_interpreter([&] { return s.result(check_signals); })); },
+      nb::sig("def _result(self) -> tuple"), "The fields of a Completion.");
+  c.def(
+      "close", [](Stream& s) { without_interpreter([&] { s.close(check_signals); }); },
+      "Ends the answer where it is: no further events, and a completion that says \"cancelled\".");
 }
 
 }  // namespace lathe::python

@@ -1,13 +1,11 @@
 // The extension module _lathe: errors, the machine, and the parts that the other files bind.
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/string.h>
 
 #include "llm/plugin.h"
 #include "python/src/bindings.h"
 #include "tensor/cpu_features.h"
 #include "tensor/errors.h"
-#include "tensor/threads.h"
 
 namespace lathe::python {
 namespace {
@@ -30,12 +28,37 @@ void translate(const std::exception_ptr& exception, void* type) {
 
 }  // namespace
 
-std::string to_json(const nb::object& object) {
-  return nb::cast<std::string>(nb::module_::import_("json").attr("dumps")(object));
+std::string to_utf8(const nb::str& text) {
+  Py_ssize_t size = 0;
+  const char* bytes = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
+  if (bytes == nullptr) throw nb::python_error();
+  return {bytes, static_cast<size_t>(size)};
+}
+
+std::string to_path(const nb::object& path) {
+  const Callback calling;
+  const nb::module_ os = nb::module_::import_("os");
+  const nb::object name = nb::bytes(os.attr("fsencode")(os.attr("path").attr("expanduser")(path)));
+  return nb::cast<nb::bytes>(name).c_str();
+}
+
+std::string to_json(const char* what, const nb::object& object) {
+  const Callback calling;
+  nb::object text;
+  try {
+    text = nb::module_::import_("json").attr("dumps")(object, nb::arg("ensure_ascii") = false,
+                                                      nb::arg("allow_nan") = false);
+  } catch (const nb::python_error& e) {
+    if (!e.matches(PyExc_ValueError)) throw;
+    throw Error(fmt::format("{}: {}", what, nb::cast<std::string>(nb::str(e.value()))));
+  }
+  return to_utf8(nb::str(text));
 }
 
 NB_MODULE(_lathe, m) {
   m.doc() = "The compiled part of the package lathe.";
+  m.attr("__version__") = LATHE_VERSION;
+  nb::set_leak_warnings(false);  // threads that the end of the process holds keep what they work with
   nb::dict members;
   members["hint"] = "";
   // By the module's own name, so that the stub knows the class to be of this module.
@@ -46,25 +69,18 @@ NB_MODULE(_lathe, m) {
   nb::register_exception_translator(translate, error.release().ptr());
 
   m.def(
-      "set_threads",
-      [](int threads) {
-        check(threads >= 1 && threads <= 1024, "set_threads", "expected 1 to 1024, found {}", threads);
-        set_threads(threads);
-      },
-      nb::arg("threads"),
-      "How many threads compute; by default the physical cores that the process may use. Not while a model computes. "
-      "Results do not depend on it.");
-  m.def(
       "instruction_set", [] { return std::string(name(cpu_isa())); },
       "The instruction set in force: \"portable\", \"avx2\", \"avx512\", \"avx512_vnni\" or \"amx\".");
   m.def(
-      "load_plugin", [](const std::filesystem::path& path) { load_plugin(path.string()); }, nb::arg("path"),
+      "load_plugin", [](const nb::object& path) { load_plugin(to_path(path)); }, nb::arg("path"),
+      nb::sig("def load_plugin(path: str | os.PathLike) -> None"),
       "Loads a shared library with families of models (docs/plugins.md).\n\n"
       "Those that LATHE_PLUGINS names are loaded with the package.");
+  bind_process(m);
   bind_config(m);
   bind_tokenizer(m);
-  bind_generation(m);
   bind_model(m);
+  bind_generation(m);
 }
 
 }  // namespace lathe::python

@@ -27,6 +27,13 @@ def read_safetensors(path):
     return out
 
 
+def read_safetensors_dtypes(path):
+    """{name: dtype} by the file's header."""
+    data = pathlib.Path(path).read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return {name: entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
+
+
 def write_safetensors(path, tensors):
     header, blob = {"__metadata__": {"format": "pt"}}, b""
     for name, array in tensors.items():

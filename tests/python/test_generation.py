@@ -1,4 +1,8 @@
 """Text and generation: greedy, sampled, streamed, together, with a vocabulary and a chat template."""
+import json
+import pickle
+import re
+
 import numpy as np
 import pytest
 
@@ -80,3 +84,96 @@ def test_a_conversation_needs_a_template(talking_model):
     with pytest.raises(lathe.Error, match="chat template") as error:
         lathe.load(talking_model).generate([{"role": "user", "content": "a"}])
     assert error.value.hint
+
+
+def test_a_list_of_prompts_is_a_batch(talking_model):
+    model = lathe.load(talking_model, "float32")
+    conversation = [{"role": "user", "content": "say it"}]
+    prompts = ["once upon", [7, 8, 9], conversation, np.array([10, 11]), "a time"]
+    options = dict(temperature=1.2, seed=4, max_new_tokens=12, ignore_eos=True)
+    alone = [lathe.load(talking_model, "float32").generate(p, **options) for p in prompts]
+    together = model.generate(prompts, **options)
+    assert [c.tokens for c in together] == [c.tokens for c in alone]
+    assert [c.text for c in together] == [c.text for c in alone]
+    assert [c.tokens for c in model.generate([conversation, conversation], **options)] == [alone[2].tokens] * 2
+    assert model.generate(conversation, **options).tokens == alone[2].tokens
+    assert [c.tokens for c in model.generate(["once upon"], **options)] == [alone[0].tokens]
+    assert len(model.generate([[7 + n % 20, 8] for n in range(100)], max_new_tokens=2)) == 100  # more than run at once
+
+
+def test_a_stream_is_closed(golden):
+    folder, expected = golden("llama_untied_gqa")
+    model = lathe.load(folder, "float32")
+    whole = model.generate(expected["tokens"], greedy=True, ignore_eos=True, max_new_tokens=20)
+    with model.stream(expected["tokens"], greedy=True, ignore_eos=True, max_new_tokens=20) as stream:
+        first = next(stream).token
+    assert list(stream) == []
+    assert stream.result().finish_reason == "cancelled" and stream.result().tokens[0] == first == whole.tokens[0]
+    stream.close()
+    with pytest.raises(ZeroDivisionError):
+        with model.stream(expected["tokens"]) as stream:
+            1 / 0
+    assert list(stream) == []
+    with model.stream(expected["tokens"], greedy=True, ignore_eos=True, max_new_tokens=20) as stream:
+        assert stream.result() == stream.result() and stream.result().tokens == whole.tokens
+    assert stream.result().finish_reason == "length"
+
+
+def test_a_stop_is_one_text_or_several(talking_model):
+    model = lathe.load(talking_model, "float32")
+    options = dict(temperature=1.5, seed=7, max_new_tokens=20, ignore_eos=True)
+    text = model.generate("once upon", **options).text
+    for stop in (text[3], [text[3]], (text[3], "no such text")):
+        completion = model.generate("once upon", stop=stop, **options)
+        assert completion.text == text[: text.index(text[3])] and completion.finish_reason == "stop"
+    assert model.generate("once upon", stop=[], **options).text == text
+
+
+def test_results_are_values(talking_model):
+    model = lathe.load(talking_model, "float32")
+    completion = model.generate("once upon", max_tokens=3, seed=3, temperature=1.0, logprobs=1, ignore_eos=True)
+    assert pickle.loads(pickle.dumps(completion)) == completion
+    events = list(model.stream("once upon", max_tokens=3, seed=3, temperature=1.0, logprobs=1, ignore_eos=True))
+    assert pickle.loads(pickle.dumps(events)) == events
+    stream = model.stream("once upon", max_tokens=3)
+    for shown in (completion, events[-1], stream, model, model.tokenizer, model.config, completion.logprobs):
+        assert not re.search("0x[0-9a-f]{4}", repr(shown)), repr(shown)
+    assert str(completion) == completion.text and repr(completion).startswith("Completion(tokens=[")
+    with pytest.raises(AttributeError):
+        completion.text = "another"
+
+
+def test_the_tokenizer_as_others_have_it(talking_model):
+    tokenizer = lathe.load(talking_model).tokenizer
+    assert tokenizer("abc") == tokenizer.encode("abc")
+    assert tokenizer(["abc", "de"]) == [tokenizer.encode("abc"), tokenizer.encode("de")] and tokenizer([]) == []
+    ids = tokenizer.encode("<s>ab<|im_end|>c</s>")
+    assert tokenizer.decode(ids) == "<s>ab<|im_end|>c</s>"
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "abc"
+    with pytest.raises(TypeError):
+        tokenizer(["abc", 7])
+
+
+def test_template_arguments(talking_model):
+    template = ("{% for m in messages %}{{ m.content }}{% endfor %}{% if tools %} tools {{ tools | length }}{% endif %}"
+                "{% if thinking is defined and not thinking %} no{% endif %}{% if style %} {{ style.name }}{% endif %}"
+                "{% if add_generation_prompt %} say{% endif %}")
+    (talking_model / "tokenizer_config.json").write_text(json.dumps({"chat_template": template, "eos_token": "</s>", "bos_token": "<s>"}))
+    model = lathe.load(talking_model, "float32")
+    render, messages = model.tokenizer.render_chat, [{"role": "user", "content": "hi"}]
+    assert render(messages) == "hi say" and render(tuple(messages), add_generation_prompt=False) == "hi"
+    assert render(messages, tools=[{"name": "a"}, {"name": "b"}]) == "hi tools 2 say"
+    assert render(messages, thinking=False) == "hi no say" and render(messages, thinking=True) == "hi say"
+    assert render(messages, style={"name": "plain"}, add_generation_prompt=False) == "hi plain"
+    assert 2 not in model.tokenizer.encode_chat(messages, style={"name": "</s>"})  # what a variable spells is no control token
+    variables = dict(thinking=False, style={"name": "plain"})
+    ids = model.tokenizer.encode_chat(messages, **variables)
+    assert model.tokenizer.decode(ids) == "hi no plain say"
+    options = dict(max_tokens=6, seed=1, temperature=1.0, ignore_eos=True)
+    direct = model.generate(ids, **options)
+    assert model.generate(messages, chat_template_kwargs=variables, **options).tokens == direct.tokens
+    assert model.generate(messages, tools=[{"name": "a"}], **options).prompt_tokens == len(model.tokenizer.encode_chat(messages, tools=[{"name": "a"}]))
+    with pytest.raises(TypeError, match="tools: the prompt is no conversation"):
+        model.generate("text", tools=[{"name": "a"}])
+    with pytest.raises(lathe.Error, match="template variables"):
+        render(messages, style=float("nan"))

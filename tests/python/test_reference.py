@@ -164,6 +164,19 @@ def test_a_tie_is_told_from_a_difference():
     assert not report.ok
 
 
+def test_another_vocabulary_cannot_be_compared(candidate):
+    def cut(config, tensors):
+        config["vocab_size"] = 48
+        for name in ("model.embed_tokens.weight", "lm_head.weight"):
+            tensors[name] = tensors[name][:48]
+
+    smaller = candidate("llama_untied_gqa", cut)
+    for folder, other, words in ((GOLDENS / "llama_untied_gqa", smaller, "48 tokens in Lathe, 61 in the reference"),
+                                 (smaller, GOLDENS / "llama_untied_gqa", "61 tokens in Lathe, 48 in the reference")):
+        result = subprocess.run([sys.executable, "-m", "lathe.reference", str(folder), "--candidate", str(other)], capture_output=True, text=True)
+        assert result.returncode == 2 and words in result.stderr and "Traceback" not in result.stderr, result.stderr
+
+
 def test_the_program(candidate):
     def run(*arguments):
         return subprocess.run([sys.executable, "-m", "lathe.reference", *map(str, arguments)], capture_output=True, text=True)

@@ -44,7 +44,7 @@ def main():
     try:
         tokens = encode(arguments.text, arguments.folder, candidate) if arguments.text else arguments.tokens
         report = compare_folders(arguments.folder, candidate, arguments.dtype, tokens, arguments.new_tokens)
-    except (lathe.Error, ValueError, OSError) as problem:
+    except (RuntimeError, ValueError, LookupError, OSError) as problem:  # lathe.Error is a RuntimeError
         return fail(problem, getattr(problem, "hint", ""))
     print(report)
     return 0 if report.ok else 1
