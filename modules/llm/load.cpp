@@ -145,6 +145,8 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
   if (options.trainable && options.quantize)
     throw Error(fmt::format("load: quantize {} and trainable exclude each other", name(*options.quantize)),
                 "gradients need weights in float32");
+  if (options.trainable && options.dtype != ComputeDtype::automatic && options.dtype != ComputeDtype::float32)
+    throw Error("load: trainable weights are computed in float32, found another dtype", "leave the dtype out");
   loaded.checkpoint = open_checkpoint(model);
   Checkpoint& checkpoint = loaded.checkpoint;
   const ModelFamily& family = family_of(checkpoint.config);

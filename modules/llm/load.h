@@ -20,7 +20,8 @@ std::optional<DType> parse_quantize(const std::string& text);
 
 struct LoadOptions {
   ComputeDtype dtype = ComputeDtype::automatic;
-  // Unpacked f32 weights that the tape can follow, in memory of their own, instead of packed ones for inference.
+  // Unpacked f32 weights that the tape can follow, in memory of their own, instead of packed ones for inference. With
+  // `quantize`, or another dtype than float32, an Error.
   bool trainable = false;
   // Matrices are quantised to this block format on load. Rows that are no multiple of 256 take the next larger format
   // of 32 columns in place of a K format (q4_k: q5_0, q5_k: q5_1, q6_k: q8_0, as llama.cpp does); rows that are no

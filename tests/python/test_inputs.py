@@ -170,6 +170,9 @@ def test_settings_of_a_load(model, smaller):
             lathe.load(FOLDER, "float32", **settings)
     with pytest.raises(lathe.Error, match="quantize q8_0 and trainable"):
         lathe.load(FOLDER, quantize="q8_0", trainable=True)
+    for dtype in ("bfloat16", "float16"):
+        with pytest.raises(lathe.Error, match="trainable.*float32"):
+            lathe.load(FOLDER, dtype, trainable=True)
 
 
 def test_progress_is_told_and_ends_a_load_by_raising(capfd):
