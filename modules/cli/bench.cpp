@@ -23,7 +23,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct BenchOptions {
   ModelOptions model;
   int64_t prompt_tokens = 512, new_tokens = 128, batch = 1, repetitions = 5, requests = 0;
   uint64_t seed = 0;
@@ -57,7 +57,7 @@ std::pair<int64_t, int64_t> parse_range(const std::string& text, const char* opt
   return {low, high};
 }
 
-Json measure_speed(const Options& o, Engine& engine, int64_t vocab_size) {
+Json measure_speed(const BenchOptions& o, Engine& engine, int64_t vocab_size) {
   std::vector<Request> requests;
   for (int64_t b = 0; b < o.batch; ++b)
     requests.push_back(fixed_request(o.prompt_tokens, o.new_tokens, vocab_size, o.seed, static_cast<uint64_t>(b)));
@@ -71,7 +71,7 @@ Json measure_speed(const Options& o, Engine& engine, int64_t vocab_size) {
   return {{"prefill_tokens_per_second", summary(prefill)}, {"decode_tokens_per_second", summary(decode)}};
 }
 
-Json measure_workload(const Options& o, Engine& engine, int64_t vocab_size) {
+Json measure_workload(const BenchOptions& o, Engine& engine, int64_t vocab_size) {
   const auto [shortest_in, longest_in] = parse_range(o.input_length, "--input-length");
   const auto [shortest_out, longest_out] = parse_range(o.output_length, "--output-length");
   std::vector<Request> requests;
@@ -94,7 +94,7 @@ Json measure_workload(const Options& o, Engine& engine, int64_t vocab_size) {
           {"generated_tokens_per_second", static_cast<double>(generated_tokens) / seconds}};
 }
 
-void run(const Options& o) {
+void run_bench(const BenchOptions& o) {
   const LoadedModel loaded = o.model.load();
   EngineOptions options = engine_options(o.model, loaded);
   options.prefix_cache = false;  // the rounds repeat their prompts, which are to be computed each time
@@ -125,7 +125,7 @@ void run(const Options& o) {
 }  // namespace
 
 void add_bench(CommandLine& app) {
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<BenchOptions>();
   const Command command = app.add("bench", "measure prefill and decode speed");
   o->model.declare(command);
   command.option("--prompt-tokens", o->prompt_tokens, "length of the prompt").shows_default().positive();
@@ -138,7 +138,7 @@ void add_bench(CommandLine& app) {
   command.option("--output-length", o->output_length, "of the workload's answers").shows_default();
   command.flag("--json", o->json, "one JSON object");
   command.example("Example: lathe bench --model models/SmolLM2-135M-Instruct.Q4_1.gguf --prompt-tokens 512");
-  command.run([o] { run(*o); });
+  command.run([o] { run_bench(*o); });
 }
 
 }  // namespace lathe

@@ -10,14 +10,14 @@
 namespace lathe {
 namespace {
 
-struct Options {
+struct ChatOptions {
   ModelOptions model;
   RequestOptions request;
   std::string system;
 };
 
 // In a terminal an error is told and the chat goes on; from a pipe it ends the program, as everywhere else.
-void run(const Options& o) {
+void run_chat(const ChatOptions& o) {
   ChatSession session(o.model, o.request, o.system);
   ProfileReport profile(o.model);
   LineReader reader(default_history_file());
@@ -50,7 +50,7 @@ void run(const Options& o) {
 }  // namespace
 
 void add_chat(CommandLine& app) {
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<ChatOptions>();
   const Command command = app.add("chat", "a conversation with an instruct model");
   o->model.declare(command);
   command.option("--system", o->system, "the system message");
@@ -60,7 +60,7 @@ void add_chat(CommandLine& app) {
   command.remove("--logprobs");
   command.example(
       "Example: lathe chat --model models/SmolLM2-135M-Instruct.Q4_1.gguf --system 'Answer in one sentence.'");
-  command.run([o] { run(*o); });
+  command.run([o] { run_chat(*o); });
 }
 
 }  // namespace lathe

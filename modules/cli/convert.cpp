@@ -12,7 +12,7 @@
 namespace lathe {
 namespace {
 
-struct Options {
+struct ConvertOptions {
   std::string model, output, dtype = "auto", quantize, shard_size = "5GB";
   int threads = 0;
 };
@@ -30,7 +30,7 @@ std::optional<DType> stored_dtype(const std::string& name) {
 }  // namespace
 
 void add_convert(CommandLine& app) {
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<ConvertOptions>();
   const Command command = app.add("convert", "write a model as a Hugging Face folder or as GGUF");
   command.option("--model", o->model, "folder, file, or name of a model").required();
   command.option("--output", o->output, "F.gguf, F.safetensors, or a folder that is new or empty").required();

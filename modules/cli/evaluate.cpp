@@ -19,7 +19,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct EvaluateOptions {
   ModelOptions model;
   std::string task, file;
   std::optional<int64_t> shots;
@@ -43,7 +43,7 @@ struct Accuracy {
   }
 };
 
-MultipleChoiceFile read_tasks(const Options& o) {
+MultipleChoiceFile read_tasks(const EvaluateOptions& o) {
   if (o.task == "mmlu") return read_mmlu(o.file, o.shots);
   if (o.shots) throw UsageError("--shots: only mmlu has examples, found --task " + o.task);
   return read_hellaswag(o.file);
@@ -60,7 +60,7 @@ Json tasks_json(const MultipleChoiceFile& file, const std::vector<MultipleChoice
   return list;
 }
 
-void run(const Options& o) {
+void run_evaluate(const EvaluateOptions& o) {
   const MultipleChoiceFile file = read_tasks(o);
   const LoadedModel loaded = o.model.load();
   const auto tokenizer = load_tokenizer(loaded.checkpoint);
@@ -107,7 +107,7 @@ void run(const Options& o) {
 }  // namespace
 
 void add_evaluate(CommandLine& app) {
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<EvaluateOptions>();
   const Command command = app.add("evaluate", "the share of multiple-choice tasks that a model gets right");
   o->model.declare(command);
   command.option("--task", o->task, "hellaswag or mmlu: the form of the file").required().one_of({"hellaswag", "mmlu"});
@@ -119,7 +119,7 @@ void add_evaluate(CommandLine& app) {
   command.example(
       "Example: lathe evaluate --model models/SmolLM2-135M-Instruct.Q4_1.gguf --task hellaswag "
       "--file hellaswag_val_0_2000.txt --limit 200");
-  command.run([o] { run(*o); });
+  command.run([o] { run_evaluate(*o); });
 }
 
 }  // namespace lathe

@@ -25,14 +25,14 @@ using Json = nlohmann::ordered_json;
 
 volatile std::sig_atomic_t interrupted = 0;
 
-struct Options {
+struct GenerateOptions {
   ModelOptions model;
   RequestOptions request;
   std::string prompt, prompt_file, tokens, system, batch, speculate;
   bool chat = false, json = false, stream = true;
 };
 
-Prompt single_prompt(const Options& o, bool prompt_given) {
+Prompt single_prompt(const GenerateOptions& o, bool prompt_given) {
   Prompt prompt;
   if (!o.tokens.empty()) {
     if (o.chat) throw UsageError("--chat needs text, found --tokens");
@@ -63,8 +63,8 @@ std::shared_ptr<const Tokenizer> tokenizer_for(const std::vector<PromptedRequest
 }
 
 // Throws Error naming the line of a file whose request the engine would refuse, before any of them is begun.
-Request request_of(const PromptedRequest& source, const Options& o, const Tokenizer* tokenizer, const Engine& engine,
-                   const SamplingParameters& defaults, const std::vector<int32_t>& stops) try {
+Request request_of(const PromptedRequest& source, const GenerateOptions& o, const Tokenizer* tokenizer,
+                   const Engine& engine, const SamplingParameters& defaults, const std::vector<int32_t>& stops) try {
   Request request = source.options.request(prompt_tokens(source.prompt, tokenizer, o.model.model), defaults, stops);
   engine.check_request(request);
   return request;
@@ -80,7 +80,7 @@ void print_timing(const GenerationTiming& t, bool verbose) {
     fmt::print(stderr, "lathe: peak resident memory {:.1f} MB\n", static_cast<double>(peak_resident_memory()) / 1e6);
 }
 
-void print_results(const Options& o, const GenerationResult& result, double load_seconds, bool streamed) {
+void print_results(const GenerateOptions& o, const GenerationResult& result, double load_seconds, bool streamed) {
   const Json timing = {{"load_s", load_seconds},
                        {"prefill_tokens_per_second", result.timing.prefill_tokens_per_second()},
                        {"decode_tokens_per_second", result.timing.decode_tokens_per_second()}};
@@ -98,7 +98,7 @@ void print_results(const Options& o, const GenerationResult& result, double load
   }
 }
 
-void run(const Options& o, bool prompt_given) {
+void run_generate(const GenerateOptions& o, bool prompt_given) {
   std::vector<PromptedRequest> sources =
       o.batch.empty() ? std::vector<PromptedRequest>{{single_prompt(o, prompt_given), o.request, ""}}
                       : read_requests(o.batch, o.request);
@@ -138,7 +138,7 @@ void run(const Options& o, bool prompt_given) {
 }  // namespace
 
 void add_generate(CommandLine& app) {
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<GenerateOptions>();
   const Command command = app.add("generate", "continue a prompt or answer a message");
   o->model.declare(command);
   const Option prompt = command.option("--prompt", o->prompt, "the text; without any prompt, standard input is read");
@@ -158,7 +158,7 @@ void add_generate(CommandLine& app) {
   command.flag("--json", o->json, "one JSON object");
   command.example(
       "Example: lathe generate --model models/SmolLM2-135M-Instruct.Q4_1.gguf --chat --prompt 'Name a colour.'");
-  command.run([o, prompt] { run(*o, prompt.given()); });
+  command.run([o, prompt] { run_generate(*o, prompt.given()); });
 }
 
 }  // namespace lathe

@@ -21,14 +21,14 @@ using Json = nlohmann::ordered_json;
 
 constexpr int64_t kDefaultWindow = 512;
 
-struct Options {
+struct CommandOptions {
   ModelOptions model;
   std::string text_file, protocol = "transformers", compare_with, compare_dtype;
   int64_t stride = 0, limit = 0;
   bool json = false;
 };
 
-PerplexityOptions protocol_options(const Options& o, const ModelConfig& config) {
+PerplexityOptions protocol_options(const CommandOptions& o, const ModelConfig& config) {
   PerplexityOptions p;
   const int64_t limit = o.model.context_limit(config);
   p.context = o.model.context > 0 ? o.model.context : std::min(kDefaultWindow, limit);
@@ -62,7 +62,7 @@ struct Reference {
   DType cache_dtype;
 };
 
-std::optional<Reference> load_reference(const Options& o, const Tokenizer& tokenizer, int64_t window) {
+std::optional<Reference> load_reference(const CommandOptions& o, const Tokenizer& tokenizer, int64_t window) {
   if (o.compare_with.empty()) return std::nullopt;
   ModelOptions options = o.model;
   options.model = o.compare_with;
@@ -86,7 +86,7 @@ PerplexityProgress show_on(Progress& progress, int64_t limit) {
   };
 }
 
-void run(const Options& o) {
+void run_perplexity(const CommandOptions& o) {
   const std::string text = read_text(o.text_file);
   const LoadedModel loaded = o.model.load();
   const auto tokenizer = load_tokenizer(loaded.checkpoint);
@@ -129,7 +129,7 @@ void run(const Options& o) {
 }  // namespace
 
 void add_perplexity(CommandLine& app) {
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<CommandOptions>();
   const Command command = app.add("perplexity", "how well a model predicts a text; how far it is from another");
   o->model.declare(command);
   command.find("--context").description("tokens of a window; default: 512, or the model's limit if that is less");
@@ -144,7 +144,7 @@ void add_perplexity(CommandLine& app) {
   command.flag("--json", o->json, "one JSON object");
   command.example(
       "Example: lathe perplexity --model models/SmolLM2-135M-Instruct.Q4_1.gguf --text-file wiki.test.raw --limit 32");
-  command.run([o] { run(*o); });
+  command.run([o] { run_perplexity(*o); });
 }
 
 }  // namespace lathe

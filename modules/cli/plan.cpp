@@ -10,21 +10,21 @@
 namespace lathe {
 namespace {
 
-struct Options {
+struct PlanOptions {
   ModelOptions model;
   std::string config, memory;
   int64_t batch = 1;
   bool json = false;
 };
 
-LoadedModel open(const Options& o) {
+LoadedModel open(const PlanOptions& o) {
   if (o.config.empty()) return open_model(o.model.model, o.model.load_options());
   const ModelConfig config = o.config.ends_with(".json") ? read_config_json(o.config) : read_config_yaml(o.config);
   return describe_config(config, o.model.load_options());
 }
 
 // Many checkpoints have no vocabulary beside them, and ids need none.
-std::shared_ptr<const Tokenizer> tokenizer_if_any(const Options& o, const LoadedModel& opened) {
+std::shared_ptr<const Tokenizer> tokenizer_if_any(const PlanOptions& o, const LoadedModel& opened) {
   if (!o.config.empty()) return nullptr;
   try {
     return load_tokenizer(opened.checkpoint);
@@ -33,7 +33,7 @@ std::shared_ptr<const Tokenizer> tokenizer_if_any(const Options& o, const Loaded
   }
 }
 
-void run(const Options& o) {
+void run_plan(const PlanOptions& o) {
   if (o.model.model.empty() == o.config.empty())
     throw UsageError("expected --model or --config, and one of them alone");
   o.model.apply_machine_options();
@@ -58,7 +58,7 @@ void run(const Options& o) {
 }  // namespace
 
 void add_plan(CommandLine& app) {
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<PlanOptions>();
   const Command command = app.add("plan", "memory, operations and speed of running a model, before it is loaded");
   o->model.declare(command);
   command.find("--model").required(false).description("folder, file, or name of a model");
@@ -70,7 +70,7 @@ void add_plan(CommandLine& app) {
   command.flag("--json", o->json, "one JSON object");
   command.example(
       "Example: lathe plan --config configs/llama/3.2-1b.yaml --context 8192 --quantize q4_0 --memory 2GiB");
-  command.run([o] { run(*o); });
+  command.run([o] { run_plan(*o); });
 }
 
 }  // namespace lathe

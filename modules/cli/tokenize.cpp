@@ -23,13 +23,13 @@ EncodeOptions::ParseSpecial parse_special(const std::string& text) {
   throw UsageError(fmt::format("--parse-special: expected auto, yes or no, found \"{}\"", text));
 }
 
-struct Options {
+struct TokenizeOptions {
   TokenizerOptions source;
   std::string text, text_file, parse_special = "auto";
   bool no_special_tokens = false, json = false, explain = false;
 };
 
-void run(const Options& o, bool text_given) {
+void run_tokenize(const TokenizeOptions& o, bool text_given) {
   EncodeOptions options;
   options.add_special_tokens = !o.no_special_tokens;
   options.parse_special = parse_special(o.parse_special);
@@ -59,7 +59,7 @@ void run(const Options& o, bool text_given) {
 }  // namespace
 
 void add_tokenize(CommandLine& app) {
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<TokenizeOptions>();
   const Command command = app.add("tokenize", "text to ids");
   o->source.declare(command);
   const Option text = command.option("--text", o->text, "the text; without any, standard input is read");
@@ -83,7 +83,7 @@ void add_tokenize(CommandLine& app) {
   command.example(
       "Examples: lathe tokenize --model models/SmolLM2-135M --text 'Hello, world'\n"
       "          lathe tokenize --tokenizer original/tokenizer.model --pattern llama3 --text Hello --explain");
-  command.run([o, text] { run(*o, text.given()); });
+  command.run([o, text] { run_tokenize(*o, text.given()); });
 }
 
 }  // namespace lathe

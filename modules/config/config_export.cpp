@@ -1,6 +1,8 @@
 // See config_export.h.
 #include "config/config_export.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>

@@ -1,5 +1,7 @@
 // A GGUF model in several files, as llama.cpp's gguf-split writes it (tools/gguf-split of that repository): each has
 // its own header and tensors, and says `split.no` (from 0), `split.count` and `split.tensors.count` (of all parts).
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <map>
 
