@@ -61,6 +61,18 @@ def check_sizes(name):
     tick(files and counted == files, "sizes", f"configs/{name}: {len(files)} files, {len(counted)} with their number of parameters")
 
 
+def model_types(classes):
+    """The model types that config tables give to the class names."""
+    text = "".join(p.read_text() for p in sorted((ROOT / "modules").rglob("*.cpp")))
+    return [m[1] for m in re.finditer(r'ConfigFamily family\{"(\w+)",\s*\{([^{}]*)\}', text) if f'"{classes[0]}"' in m[2]]
+
+
+def check_short_names(classes):
+    table = (ROOT / "modules" / "config" / "published_models.cpp").read_text()
+    series = [m[1] for m in re.finditer(r'\{"([\w.-]+)",\s*"(\w+)",', table) if m[2] in model_types(classes)]
+    tick(series or classes[0].startswith("Toy"), "short names", ", ".join(dict.fromkeys(series)) or "modules/config/published_models.cpp has none")
+
+
 def check_page(name, classes):
     wanted = headings(ROOT / "docs" / "models" / "Llama.md")
     pages = [p for p in sorted((ROOT / "docs" / "models").glob("*.md")) if classes[0] in p.read_text() or p.stem.lower() == name]
@@ -77,8 +89,28 @@ def check_goldens(classes):
     tick(whole, "golden", ", ".join(f"tests/goldens/{g.name}" for g in whole) or f"none is a {classes[0]}")
     tick(whole, "laws", 'test_generate "every golden*" takes its architecture' if whole else "without a golden no law is held")
     cases = (ROOT / "scripts" / "make_goldens.py").read_text()
+    exported = (ROOT / "tests" / "llm" / "test_export.cpp").read_text()
+    exported = exported[exported.index("kGoldens[] = {"):]
+    exported = exported[:exported.index("};")]
+    again = [g.name for g in whole if f'"{g.name}"' in exported]
+    tick(again, "exports", ", ".join(again) + " in kGoldens of tests/llm/test_export.cpp" if again else "kGoldens of tests/llm/test_export.cpp has none")
     unmade = [g.name for g in whole if f'"{g.name}":' not in cases]
     tick(whole and not unmade, "made anew by", "scripts/make_goldens.py --only " + (whole[0].name if whole else "NAME") + (f"; not by it: {unmade}" if unmade else ""))
+
+
+def check_fields():
+    """Every field of the configuration is named for YAML and inspect, and is an attribute of lathe.Config."""
+    config = ROOT / "modules" / "config"
+    headers = (config / "model_sizes.h").read_text() + (config / "model_config.h").read_text()
+    bodies = re.findall(r"^struct Model\w+ (?:: ModelSizes )?\{(.*?)^\};", headers, re.MULTILINE | re.DOTALL)
+    fields = [m[1] for body in bodies for m in re.finditer(r"^  (?!static|//)[\w:<>, ]+ (\w+)(?: = [^;(]+)?;", body, re.MULTILINE)]
+    named = set(re.findall(r'\{"(\w+)", &M::\w+\}', (config / "config_families.cpp").read_text().split("& config_fields()")[1]))
+    aside = {"source", "extra", "misspelt", "rope_frequency_factors"}
+    lacking = [f for f in fields if f not in named | aside]
+    tick(fields and not lacking, "fields", f"{len(fields)} of ModelConfig; config_fields() lacks " + (", ".join(lacking) or "none"))
+    bound = set(re.findall(r"&C::(\w+)", (ROOT / "python" / "src" / "bind_config.cpp").read_text()))
+    lacking = sorted(named - bound - {"rope_scaling"})
+    tick(named and not lacking, "lathe.Config", "python/src/bind_config.cpp lacks " + (", ".join(lacking) or "none"))
 
 
 def main():
@@ -95,8 +127,10 @@ def main():
         tick(True, "registry line", f"{REGISTRY.relative_to(ROOT)}: {', '.join(functions)}")
         check_source(classes, functions)
         check_sizes(name)
+        check_short_names(classes)
         check_page(name, classes)
         check_goldens(classes)
+    check_fields()
     print(f"{passed} passed, {failed} failed")
     sys.exit(failed > 0)
 

@@ -8,16 +8,14 @@ namespace {
 
 Tensor integers(int64_t n) { return Tensor::empty({n}, DType::i32); }
 
-// The angle is a product of two f32 values, as the references compute it; at long positions its rounding is what
-// decides whether two implementations agree.
+// The angles of one token. Each is a product of two f32 values, as the references compute it; at long positions its
+// rounding is what decides whether two implementations agree.
 template <class T>
-void fill_angles(std::span<const float> inverse, float factor, std::span<const int32_t> positions, T* cos, T* sin) {
-  for (const int32_t position : positions) {
-    for (const float frequency : inverse) {
-      const double angle = static_cast<double>(static_cast<float>(position) * frequency);
-      *cos++ = static_cast<T>(std::cos(angle) * static_cast<double>(factor));
-      *sin++ = static_cast<T>(std::sin(angle) * static_cast<double>(factor));
-    }
+void fill_angles(std::span<const float> inverse, float factor, int32_t position, T* cos, T* sin) {
+  for (const float frequency : inverse) {
+    const double angle = static_cast<double>(static_cast<float>(position) * frequency);
+    *cos++ = static_cast<T>(std::cos(angle) * static_cast<double>(factor));
+    *sin++ = static_cast<T>(std::sin(angle) * static_cast<double>(factor));
   }
 }
 
@@ -27,21 +25,24 @@ RopeAngles make_angles(std::span<const BatchSequence> sequences, const Batch& ba
   const auto half = static_cast<int64_t>(first.inverse.size());
   RopeAngles angles{Tensor::empty({batch.tokens_count(), half}, dtype),
                     Tensor::empty({batch.tokens_count(), half}, dtype), first.style};
+  const int32_t* position = batch.positions.data<int32_t>();
   int64_t row = 0;
   for (const BatchSequence& s : sequences) {
     check(s.rope != nullptr && static_cast<int64_t>(s.rope->inverse.size()) == half &&
               s.rope->local.size() == first.local.size(),
           "batch", "every sequence needs the rope frequencies of the same model");
-    const std::span<const float> inverse(local ? s.rope->local : s.rope->inverse);
     const float factor = local ? 1.0f : s.rope->attention_factor;
-    const std::span<const int32_t> positions(batch.positions.data<int32_t>() + row, s.tokens.size());
-    if (dtype == DType::f64)
-      fill_angles(inverse, factor, positions, angles.cos.data<double>() + row * half,
-                  angles.sin.data<double>() + row * half);
-    else
-      fill_angles(inverse, factor, positions, angles.cos.data<float>() + row * half,
-                  angles.sin.data<float>() + row * half);
-    row += static_cast<int64_t>(s.tokens.size());
+    for (size_t i = 0; i < s.tokens.size(); ++i, ++row, ++position) {
+      std::vector<float> own;
+      if (!local && s.rope->behind && *position >= s.rope->text_length) own = s.rope->behind(*position);
+      const std::span<const float> inverse(local ? s.rope->local : own.empty() ? s.rope->inverse : own);
+      if (dtype == DType::f64)
+        fill_angles(inverse, factor, *position, angles.cos.data<double>() + row * half,
+                    angles.sin.data<double>() + row * half);
+      else
+        fill_angles(inverse, factor, *position, angles.cos.data<float>() + row * half,
+                    angles.sin.data<float>() + row * half);
+    }
   }
   return angles;
 }

@@ -4,6 +4,7 @@
 
 #include "attention/alibi.h"
 #include "attention/attend.h"
+#include "config/model_config.h"
 
 namespace lathe {
 
@@ -24,8 +25,8 @@ GroupedQueryAttention::GroupedQueryAttention(const ModelConfig& c, int64_t layer
   options.window = c.window(layer);
   if (c.alibi) use_alibi(alibi_slopes(c.num_attention_heads, c.alibi_bias_max));
   if (!c.qk_norm) return;
-  q_norm.emplace(head_dim, c.norm_eps, c.norm_offset);
-  k_norm.emplace(head_dim, c.norm_eps, c.norm_offset);
+  q_norm.emplace(c, head_dim);
+  k_norm.emplace(c, head_dim);
 }
 
 void GroupedQueryAttention::use_alibi(std::vector<float> values) {

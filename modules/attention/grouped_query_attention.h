@@ -9,7 +9,7 @@
 #include "common/linear.h"
 #include "common/norm.h"
 #include "common/observer.h"
-#include "config/model_config.h"
+#include "config/model_sizes.h"
 
 namespace lathe {
 

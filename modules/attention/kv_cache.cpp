@@ -4,7 +4,7 @@
 
 namespace lathe {
 
-std::vector<LayerGroup> layer_groups(const ModelConfig& config) {
+std::vector<LayerGroup> layer_groups(const ModelSizes& config) {
   std::vector<LayerGroup> groups;
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     size_t g = 0;
@@ -18,17 +18,17 @@ std::vector<LayerGroup> layer_groups(const ModelConfig& config) {
 namespace {
 
 // A page's keys, or values, in one layer.
-size_t layer_bytes(const ModelConfig& c, DType dtype) {
+size_t layer_bytes(const ModelSizes& c, DType dtype) {
   return static_cast<size_t>(c.num_key_value_heads * cpu::page_head_bytes(dtype, c.head_dim));
 }
 
 }  // namespace
 
-size_t KVCache::page_bytes(const ModelConfig& c, const LayerGroup& group, DType dtype) {
+size_t KVCache::page_bytes(const ModelSizes& c, const LayerGroup& group, DType dtype) {
   return 2 * group.layers.size() * layer_bytes(c, dtype);
 }
 
-KVCache::KVCache(const ModelConfig& c, DType dtype, const std::vector<int64_t>& pages, Device device)
+KVCache::KVCache(const ModelSizes& c, DType dtype, const std::vector<int64_t>& pages, Device device)
     : dtype_(dtype), layer_bytes_(layer_bytes(c, dtype)), places_(static_cast<size_t>(c.num_hidden_layers)) {
   check(cpu::is_cache_dtype(dtype), "kv cache", "expected f32, f16, bf16 or q8_0, found {}", name(dtype));
   const std::vector<LayerGroup> groups = layer_groups(c);

@@ -7,7 +7,7 @@
 #pragma once
 #include <vector>
 
-#include "config/model_config.h"
+#include "config/model_sizes.h"
 #include "kernels/paged_attention.h"
 #include "tensor/tensor.h"
 
@@ -18,12 +18,12 @@ struct LayerGroup {
   int64_t window = 0;           // 0: the layers see everything
   std::vector<int64_t> layers;  // ascending
 };
-std::vector<LayerGroup> layer_groups(const ModelConfig& config);
+std::vector<LayerGroup> layer_groups(const ModelSizes& config);
 
 class KVCache {
  public:
   // `pages[g]` pages for each layer of group g. dtype: f32, f16, bf16 or q8_0. Contents undefined.
-  KVCache(const ModelConfig& config, DType dtype, const std::vector<int64_t>& pages, Device device = {});
+  KVCache(const ModelSizes& config, DType dtype, const std::vector<int64_t>& pages, Device device = {});
 
   DType dtype() const { return dtype_; }
   size_t groups() const { return pages_.size(); }
@@ -35,7 +35,7 @@ class KVCache {
   size_t bytes() const;
 
   // Bytes of one page over all layers of a group.
-  static size_t page_bytes(const ModelConfig& config, const LayerGroup& group, DType dtype);
+  static size_t page_bytes(const ModelSizes& config, const LayerGroup& group, DType dtype);
 
  private:
   struct Place {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "config/model_config.h"
 #include "tensor/errors.h"
 
 namespace lathe {
@@ -50,24 +51,24 @@ double yarn_attention_factor(const ModelConfig& c) {
 }
 
 // Dynamic NTK: the base grows so that the slowest component just spans the longer context.
-double dynamic_theta(const ModelConfig& c, int64_t sequence_length) {
+double dynamic_theta(const ModelConfig& c, int64_t text_length) {
   const double original =
       static_cast<double>(c.rope_original_max_position > 0 ? c.rope_original_max_position : c.max_position_embeddings);
-  const double length = std::max(static_cast<double>(sequence_length), original), r = static_cast<double>(c.rotary_dim);
+  const double length = std::max(static_cast<double>(text_length), original), r = static_cast<double>(c.rotary_dim);
   return c.rope_theta * std::pow(c.rope_factor * length / original - (c.rope_factor - 1.0), r / (r - 2.0));
 }
 
 // Qwen's steps: the base is the same for all lengths up to the original context, up to twice it, four times ...
-double qwen_theta(const ModelConfig& c, int64_t sequence_length) {
-  const double ratio = static_cast<double>(sequence_length) / static_cast<double>(c.rope_original_max_position);
+double qwen_theta(const ModelConfig& c, int64_t text_length) {
+  const double ratio = static_cast<double>(text_length) / static_cast<double>(c.rope_original_max_position);
   const double alpha = std::max(std::exp2(std::ceil(std::log2(ratio) + 1.0)) - 1.0, 1.0);
   const double r = static_cast<double>(c.rotary_dim);
   return c.rope_theta * std::pow(alpha, r / (r - 2.0));
 }
 
-double theta_of(const ModelConfig& c, int64_t sequence_length) {
-  if (c.rope_scaling == RopeScaling::dynamic) return dynamic_theta(c, sequence_length);
-  if (c.rope_scaling == RopeScaling::qwen) return qwen_theta(c, sequence_length);
+double theta_of(const ModelConfig& c, int64_t text_length) {
+  if (c.rope_scaling == RopeScaling::dynamic) return dynamic_theta(c, text_length);
+  if (c.rope_scaling == RopeScaling::qwen) return qwen_theta(c, text_length);
   return c.rope_theta;
 }
 
@@ -81,20 +82,14 @@ double unscaled(double theta, int64_t i, int64_t rotary_dim) {
   return std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(rotary_dim));
 }
 
-}  // namespace
-
-RopeFrequencies rope_frequencies(const ModelConfig& c, int64_t sequence_length) {
-  RopeFrequencies result;
-  if (!c.uses_rope()) return result;
-  const double theta = theta_of(c, sequence_length);
-  if (c.rope_scaling == RopeScaling::yarn) result.attention_factor = static_cast<float>(yarn_attention_factor(c));
-  if (c.rope_scaling == RopeScaling::longrope)
-    result.attention_factor = static_cast<float>(longrope_attention_factor(c));
-  const auto& divisors = sequence_length > c.rope_original_max_position ? c.rope_long_factor : c.rope_short_factor;
+// (R / 2) of a text of `text_length` tokens.
+std::vector<float> inverse_frequencies(const ModelConfig& c, int64_t text_length) {
+  const double theta = theta_of(c, text_length);
+  const auto& divisors = text_length > c.rope_original_max_position ? c.rope_long_factor : c.rope_short_factor;
   const auto factors = static_cast<int64_t>(c.rope_frequency_factors.size());
   check(factors == 0 || factors == c.rotary_dim / 2, "rope", "expected {} frequency factors, found {}",
         c.rotary_dim / 2, factors);
-  result.inverse.resize(static_cast<size_t>(c.rotary_dim / 2));
+  std::vector<float> inverse(static_cast<size_t>(c.rotary_dim / 2));
   for (int64_t i = 0; i < c.rotary_dim / 2; ++i) {
     double f = unscaled(theta, i, c.rotary_dim);
     switch (c.rope_scaling) {
@@ -111,11 +106,31 @@ RopeFrequencies rope_frequencies(const ModelConfig& c, int64_t sequence_length) 
       case RopeScaling::longrope: f /= divisors[static_cast<size_t>(i)]; break;
     }
     if (factors != 0) f /= static_cast<double>(c.rope_frequency_factors[static_cast<size_t>(i)]);
-    result.inverse[static_cast<size_t>(i)] = static_cast<float>(f);
-    if (c.rope_local_theta > 0.0)
-      result.local.push_back(static_cast<float>(unscaled(c.rope_local_theta, i, c.rotary_dim)));
+    inverse[static_cast<size_t>(i)] = static_cast<float>(f);
   }
+  return inverse;
+}
+
+}  // namespace
+
+RopeFrequencies rope_frequencies(const ModelConfig& c, int64_t text_length) {
+  RopeFrequencies result;
+  if (!c.uses_rope()) return result;
+  result.inverse = inverse_frequencies(c, text_length);
+  result.text_length = text_length;
+  if (c.rope_scaling == RopeScaling::yarn) result.attention_factor = static_cast<float>(yarn_attention_factor(c));
+  if (c.rope_scaling == RopeScaling::longrope)
+    result.attention_factor = static_cast<float>(longrope_attention_factor(c));
+  if (c.rope_scaling == RopeScaling::dynamic)
+    result.behind = [c](int64_t position) { return inverse_frequencies(c, position + 1); };
+  if (c.rope_local_theta > 0.0)
+    for (int64_t i = 0; i < c.rotary_dim / 2; ++i)
+      result.local.push_back(static_cast<float>(unscaled(c.rope_local_theta, i, c.rotary_dim)));
   return result;
+}
+
+int64_t rope_switch(const ModelConfig& c) {
+  return c.uses_rope() && c.rope_scaling == RopeScaling::longrope ? c.rope_original_max_position : 0;
 }
 
 }  // namespace lathe

@@ -2,6 +2,7 @@
 // Falcon 40B) or the same one (Falcon 7B). Wang and Komatsuzaki 2021 (GPT-J); Black et al. 2022, section 2.1.
 #pragma once
 #include "attention/grouped_query_attention.h"
+#include "config/model_config.h"
 
 namespace lathe {
 

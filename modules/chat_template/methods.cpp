@@ -10,7 +10,7 @@
 namespace lathe::jinja {
 namespace {
 
-const std::string& self_text(const BoundCall& call) {
+const std::string& own_text(const BoundCall& call) {
   charge_text(call.self.text().size());
   return call.self.text();
 }
@@ -22,7 +22,7 @@ struct Window {
 };
 
 Window window(const BoundCall& call, std::size_t start_parameter) {
-  const std::string& text = self_text(call);
+  const std::string& text = own_text(call);
   const auto length = static_cast<std::int64_t>(call.self.string().length);
   const auto clamped = [&](std::int64_t index) {
     return std::clamp<std::int64_t>(index < 0 ? index + length : index, 0, length);
@@ -62,7 +62,7 @@ Value starts_or_ends(const BoundCall& call, bool at_end) {
 }
 
 Value replace(const BoundCall& call) {
-  const std::string &text = self_text(call), &from = call.text(0), &to = call.text(1);
+  const std::string &text = own_text(call), &from = call.text(0), &to = call.text(1);
   std::int64_t left = call.integer_or(2, -1);
   TextBuilder output;
   std::size_t position = 0;
@@ -140,14 +140,14 @@ std::vector<Value> split_at_space(std::string_view text, std::int64_t limit, boo
 }
 
 Value split(const BoundCall& call, bool from_right) {
-  const std::string& text = self_text(call);
+  const std::string& text = own_text(call);
   const std::int64_t limit = call.integer_or(1, -1);
   return Value::list(call.has(0) ? split_at(text, call.text(0), limit, from_right)
                                  : split_at_space(text, limit, from_right));
 }
 
 Value split_lines(const BoundCall& call) {
-  const std::string& text = self_text(call);
+  const std::string& text = own_text(call);
   const bool keeps_ends = call.flag(0);
   std::vector<Value> lines;
   std::size_t begin = 0;
@@ -164,14 +164,14 @@ Value split_lines(const BoundCall& call) {
 }
 
 Value partition(const BoundCall& call, bool from_right) {
-  const std::string &text = self_text(call), &separator = call.text(0);
+  const std::string &text = own_text(call), &separator = call.text(0);
   if (separator.empty()) fail("empty separator");
   const std::size_t found = from_right ? find_last_text(text, separator) : find_text(text, separator);
   if (found == text.npos) return from_right ? Value::tuple({"", "", text}) : Value::tuple({text, "", ""});
   return Value::tuple({text.substr(0, found), separator, text.substr(found + separator.size())});
 }
 
-Value join(const BoundCall& call) {
+Value join_method(const BoundCall& call) {
   TextBuilder output;
   bool first = true;
   for (const Value& item : iterate(call[0])) {
@@ -183,7 +183,7 @@ Value join(const BoundCall& call) {
 }
 
 Value strip_side(const BoundCall& call, Side side) {
-  return Value(strip(self_text(call), side, call.has(0) ? &call.text(0) : nullptr));
+  return Value(strip(own_text(call), side, call.has(0) ? &call.text(0) : nullptr));
 }
 
 Value justify(const BoundCall& call, char align) {
@@ -198,7 +198,7 @@ Value justify(const BoundCall& call, char align) {
   const std::int64_t left = align == '<' ? 0 : align == '>' ? missing : missing / 2 + (missing & width & 1);
   std::string text;
   for (std::int64_t i = 0; i < left; ++i) text += fill;
-  text += self_text(call);
+  text += own_text(call);
   for (std::int64_t i = left; i < missing; ++i) text += fill;
   return text;
 }
@@ -207,13 +207,13 @@ Value zero_fill(const BoundCall& call) {
   const std::int64_t missing = call.integer(0) - static_cast<std::int64_t>(call.self.string().length);
   if (missing <= 0) return call.self;
   check_room(static_cast<std::size_t>(missing));
-  std::string text = self_text(call);
+  std::string text = own_text(call);
   return text.insert(!text.empty() && (text[0] == '-' || text[0] == '+'), static_cast<std::size_t>(missing), '0');
 }
 
 // Not empty, and every code point in one of the classes.
 bool all_in(const BoundCall& call, std::initializer_list<CharacterClass> classes) {
-  const std::string& text = self_text(call);
+  const std::string& text = own_text(call);
   charge_unicode(text.size());
   for (std::size_t position = 0; position < text.size();) {
     const char32_t c = next_code_point(text, position);
@@ -224,12 +224,12 @@ bool all_in(const BoundCall& call, std::initializer_list<CharacterClass> classes
 }
 
 bool all_space(const BoundCall& call) {
-  return !call.self.text().empty() && strip(self_text(call), Side::left).empty();
+  return !call.self.text().empty() && strip(own_text(call), Side::left).empty();
 }
 
 // Has letters of this case, and none of the other.
 bool is_in_case(const BoundCall& call, CharacterClass wanted, CharacterClass other) {
-  const std::string& text = self_text(call);
+  const std::string& text = own_text(call);
   charge_unicode(text.size());
   bool found = false;
   for (std::size_t position = 0; position < text.size();) {
@@ -242,7 +242,7 @@ bool is_in_case(const BoundCall& call, CharacterClass wanted, CharacterClass oth
 
 bool all_printable(const BoundCall& call) {
   std::string text;
-  for (const char c : self_text(call))
+  for (const char c : own_text(call))
     if (c != ' ') text += c;  // the only separator that is printable
   charge_unicode(text.size());
   for (std::size_t position = 0; position < text.size();)
@@ -252,7 +252,7 @@ bool all_printable(const BoundCall& call) {
 
 // Upper case exactly where a word of cased letters begins.
 bool is_title(const BoundCall& call) {
-  const std::string& text = self_text(call);
+  const std::string& text = own_text(call);
   charge_unicode(text.size());
   bool within_word = false, found = false;
   for (std::size_t position = 0; position < text.size();) {
@@ -268,7 +268,7 @@ bool is_title(const BoundCall& call) {
 
 // Code points by a dict: to another, to a text, or to None, which removes them.
 Value translate(const BoundCall& call) {
-  const std::string& text = self_text(call);
+  const std::string& text = own_text(call);
   if (!call[0].is_dict()) fail("translate: the table must be a dict, not {}", type_name(call[0]));
   TextBuilder output;
   for (std::size_t position = 0; position < text.size();) {
@@ -309,7 +309,7 @@ Value count_text(const BoundCall& call) {
 }
 
 Value remove_affix(const BoundCall& call, bool at_end) {
-  const std::string &text = self_text(call), &affix = call.text(0);
+  const std::string &text = own_text(call), &affix = call.text(0);
   if (affix.empty() || !(at_end ? text.ends_with(affix) : text.starts_with(affix))) return call.self;
   return at_end ? text.substr(0, text.size() - affix.size()) : text.substr(affix.size());
 }
@@ -317,7 +317,7 @@ Value remove_affix(const BoundCall& call, bool at_end) {
 Value expand_tabs(const BoundCall& call) {
   const std::int64_t size = std::min<std::int64_t>(call.integer_or(0, 8), 1 << 20);
   TextBuilder output;
-  const std::string& text = self_text(call);
+  const std::string& text = own_text(call);
   std::int64_t column = 0;
   for (std::size_t position = 0; position < text.size();) {
     const std::size_t begin = position;
@@ -365,14 +365,14 @@ Value list_count(BoundCall& call) {
 using Class = CharacterClass;
 
 constexpr Builtin string_methods[] = {
-    {"capitalize", "", [](BoundCall& c) -> Value { return capitalize(self_text(c)); }},
-    {"casefold", "", [](BoundCall& c) -> Value { return fold_case(self_text(c)); }},
+    {"capitalize", "", [](BoundCall& c) -> Value { return capitalize(own_text(c)); }},
+    {"casefold", "", [](BoundCall& c) -> Value { return fold_case(own_text(c)); }},
     {"center", "/width fillchar?", [](BoundCall& c) { return justify(c, '^'); }},
     {"count", "/sub start? end?", [](BoundCall& c) { return count_text(c); }},
     {"endswith", "/suffix start? end?", [](BoundCall& c) { return starts_or_ends(c, true); }},
     {"expandtabs", "tabsize?", [](BoundCall& c) { return expand_tabs(c); }},
     {"find", "/sub start? end?", [](BoundCall& c) { return find_in(c, false, false); }},
-    {"format", "*", [](BoundCall& c) -> Value { return format_braces(self_text(c), c.arguments); }},
+    {"format", "*", [](BoundCall& c) -> Value { return format_braces(own_text(c), c.arguments); }},
     {"index", "/sub start? end?", [](BoundCall& c) { return find_in(c, false, true); }},
     {"isalnum", "",
      [](BoundCall& c) -> Value {
@@ -389,9 +389,9 @@ constexpr Builtin string_methods[] = {
     {"isspace", "", [](BoundCall& c) -> Value { return all_space(c); }},
     {"istitle", "", [](BoundCall& c) -> Value { return is_title(c); }},
     {"isupper", "", [](BoundCall& c) -> Value { return is_in_case(c, Class::uppercase, Class::lowercase); }},
-    {"join", "/iterable", [](BoundCall& c) { return join(c); }},
+    {"join", "/iterable", [](BoundCall& c) { return join_method(c); }},
     {"ljust", "/width fillchar?", [](BoundCall& c) { return justify(c, '<'); }},
-    {"lower", "", [](BoundCall& c) -> Value { return lower(self_text(c)); }},
+    {"lower", "", [](BoundCall& c) -> Value { return lower(own_text(c)); }},
     {"lstrip", "/chars?", [](BoundCall& c) { return strip_side(c, Side::left); }},
     {"partition", "/sep", [](BoundCall& c) { return partition(c, false); }},
     {"removeprefix", "/prefix", [](BoundCall& c) { return remove_affix(c, false); }},
@@ -407,10 +407,10 @@ constexpr Builtin string_methods[] = {
     {"splitlines", "keepends?", [](BoundCall& c) { return split_lines(c); }},
     {"startswith", "/prefix start? end?", [](BoundCall& c) { return starts_or_ends(c, false); }},
     {"strip", "/chars?", [](BoundCall& c) { return strip_side(c, Side::both); }},
-    {"swapcase", "", [](BoundCall& c) -> Value { return swap_case(self_text(c)); }},
-    {"title", "", [](BoundCall& c) -> Value { return title(self_text(c)); }},
+    {"swapcase", "", [](BoundCall& c) -> Value { return swap_case(own_text(c)); }},
+    {"title", "", [](BoundCall& c) -> Value { return title(own_text(c)); }},
     {"translate", "/table", [](BoundCall& c) { return translate(c); }},
-    {"upper", "", [](BoundCall& c) -> Value { return upper(self_text(c)); }},
+    {"upper", "", [](BoundCall& c) -> Value { return upper(own_text(c)); }},
     {"zfill", "/width", [](BoundCall& c) { return zero_fill(c); }},
 };
 

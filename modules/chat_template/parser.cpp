@@ -267,7 +267,7 @@ std::unique_ptr<Statement> Parser::parse_statement() {
     definition->name = expect_identifier();
     parse_signature(*definition);
     parse_macro_body(*definition, "endmacro");
-    result = statement(line, Macro{std::move(definition)});
+    result = statement(line, ast::Macro{std::move(definition)});
   } else if (word == "autoescape" && following_.is_name("false")) {  // nothing is escaped in any case
     advance(), expect_name("false");
     With node;

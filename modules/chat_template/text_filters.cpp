@@ -491,7 +491,7 @@ Value pretty_print(BoundCall& call) {
   return output.take();
 }
 
-constexpr Builtin filters[] = {
+constexpr Builtin text_filters[] = {
     {"filesizeformat", "binary?", file_size},
     {"pprint", "", pretty_print},
     {"striptags", "", strip_tags},
@@ -505,8 +505,8 @@ constexpr Builtin filters[] = {
 
 const Builtin* find_text_filter(std::string_view name) {
   const Builtin* found =
-      std::find_if(std::begin(filters), std::end(filters), [&](const Builtin& row) { return row.name == name; });
-  return found == std::end(filters) ? nullptr : found;
+      std::find_if(std::begin(text_filters), std::end(text_filters), [&](const Builtin& row) { return row.name == name; });
+  return found == std::end(text_filters) ? nullptr : found;
 }
 
 }  // namespace lathe::jinja

@@ -25,10 +25,10 @@ Json parameters_json(CausalLM& model) {
   std::map<std::string, int64_t> parts;
   for (const NamedParameter& p : named_parameters(model)) parts[part_of(p.name)] += p.parameter->shape.elements();
   Json json = {{"total", count_parameters(model)}};
-  if (model.config.num_experts > 0) {
+  if (model.sizes.num_experts > 0) {
     double met = 0;
     for (const NamedParameter& p : named_parameters(model))
-      met += token_share(model.config, p.name) * static_cast<double>(p.parameter->shape.elements());
+      met += token_share(model.sizes, p.name) * static_cast<double>(p.parameter->shape.elements());
     json["for_a_token"] = static_cast<int64_t>(met);
   }
   for (const auto& [part, count] : parts) json[part] = count;
@@ -38,7 +38,7 @@ Json parameters_json(CausalLM& model) {
 // What running takes besides the weights. Activations: the widest moment of a block over 512 new tokens (the residual
 // stream three times, the packed projections and what they become; with experts, k rows a token) and a row of logits,
 // in f32.
-Json memory_json(const ModelConfig& c) {
+Json memory_json(const ModelSizes& c) {
   const auto cache = [&](DType dtype) {
     size_t bytes = 0;
     for (const LayerGroup& group : layer_groups(c)) bytes += KVCache::page_bytes(c, group, dtype);
@@ -55,7 +55,7 @@ Json memory_json(const ModelConfig& c) {
 
 Json requirements_json(const LoadedModel& opened) {
   PlanRequest request;
-  request.context = std::min(request.step_tokens, opened.model->config.context_limit());
+  request.context = std::min(request.step_tokens, opened.model->sizes.context_limit());
   request.cache_dtype = opened.cache_dtype;
   Json json = {{"tokens", request.context}, {"memory_bytes_as_stored", plan_inference(opened, request).peak()}};
   for (const DType format : {DType::q8_0, DType::q6_k, DType::q4_0}) {
@@ -63,30 +63,6 @@ Json requirements_json(const LoadedModel& opened) {
     request.load.quantize = format;
     request.cache_dtype = cache_dtype_of(format, ComputeDtype::automatic);
     json[fmt::format("memory_bytes_{}", name(format))] = plan_inference(opened, request).peak();
-  }
-  return json;
-}
-
-Json config_json(const ModelConfig& c) {
-  Json json = {{"architecture", c.architecture},
-               {"model_type", c.model_type},
-               {"vocab_size", c.vocab_size},
-               {"hidden_size", c.hidden_size},
-               {"intermediate_size", c.intermediate_size},
-               {"num_hidden_layers", c.num_hidden_layers},
-               {"num_attention_heads", c.num_attention_heads},
-               {"num_key_value_heads", c.num_key_value_heads},
-               {"head_dim", c.head_dim},
-               {"max_position_embeddings", c.max_position_embeddings},
-               {"context_limit", c.context_limit()},
-               {"tie_word_embeddings", c.tie_word_embeddings},
-               {"hidden_act", c.hidden_act},
-               {"norm_eps", c.norm_eps}};
-  if (c.uses_rope()) json["rope_theta"] = c.rope_theta;
-  if (c.num_experts > 0) {
-    json["num_experts"] = c.num_experts;
-    json["num_experts_per_tok"] = c.num_experts_per_tok;
-    json["moe_intermediate_size"] = c.moe_intermediate_size;
   }
   return json;
 }

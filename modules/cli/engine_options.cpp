@@ -13,7 +13,7 @@ std::shared_ptr<Drafter> make_drafter(const ModelOptions& options, const LoadedM
   ModelOptions draft_options = options;
   draft_options.model = who;
   LoadedModel draft = draft_options.load();
-  const int64_t found = draft.model->config.vocab_size, expected = target.model->config.vocab_size;
+  const int64_t found = draft.model->sizes.vocab_size, expected = target.model->sizes.vocab_size;
   check(found == expected, "--speculate", "{} has a vocabulary of {} tokens, the model that it guesses for one of {}",
         who, found, expected);
   return make_model_drafter(std::move(draft.model), options.cache_dtype(draft), engine.context, engine.max_sequences);
@@ -25,7 +25,7 @@ EngineOptions engine_options(const ModelOptions& options, const LoadedModel& loa
   EngineOptions result;
   result.cache_dtype = options.cache_dtype(loaded);
   result.kv_memory = options.kv_memory_bytes();
-  result.context = options.context_limit(loaded.model->config);
+  result.context = options.context_limit(loaded.model->sizes);
   if (!speculate.empty()) result.drafter = make_drafter(options, loaded, result, speculate);
   return result;
 }

@@ -72,7 +72,7 @@ void run_evaluate(const EvaluateOptions& o) {
     Progress progress;
     scores = score_choices(
         *loaded.model, o.model.cache_dtype(loaded), *tokenizer, file, o.limit,
-        o.model.context_limit(loaded.model->config), [&](size_t i, const MultipleChoiceScore& s) {
+        o.model.context_limit(loaded.model->sizes), [&](size_t i, const MultipleChoiceScore& s) {
           accuracy.add(s, file.tasks[i].label);
           progress.show(fmt::format("task {} of {}: acc {:.4f}, acc_norm {:.4f}", i + 1, wanted,
                                     accuracy.share(accuracy.right), accuracy.share(accuracy.right_normalised)));

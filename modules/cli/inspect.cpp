@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/describe.h"
 #include "cli/model_options.h"
+#include "config/config_values.h"
 #include "generate/inference_plan.h"
 
 namespace lathe {
@@ -52,16 +53,17 @@ Json requirements(const Open& open) {
 
 Json inspect_checkpoint(const std::string& path) {
   const Checkpoint checkpoint = open_checkpoint(path);
-  const ModelFamily& family = family_of(checkpoint.config);
-  const auto model = family.make(checkpoint.config);
+  const ModelFamily& family = family_of(*checkpoint.config);
+  const auto model = family.make(*checkpoint.config);
   const Json required = requirements([&] { return open_model(path); });
   Json json = {{"source", checkpoint.path},
                {"format", checkpoint.format == CheckpointFormat::gguf ? "GGUF" : "Hugging Face"},
                {"supported", required.is_string() ? "no: " + required.get<std::string>() : "yes"},
-               {"config", config_json(checkpoint.config)},
+               {"config", config_values(*checkpoint.config)},
                {"parameters", parameters_json(*model)},
                {"stored_bytes", checkpoint.stored_bytes()}};
-  json["memory"] = memory_json(checkpoint.config);
+  if (const Json unknown = unknown_keys(*checkpoint.config); !unknown.empty()) json["unknown_keys"] = unknown;
+  json["memory"] = memory_json(model->sizes);
   if (required.is_object()) json["requirements"] = required;
   try {
     const auto tokenizer = load_tokenizer(checkpoint);
@@ -71,20 +73,20 @@ Json inspect_checkpoint(const std::string& path) {
   } catch (const Error& e) {
     json["tokenizer"] = e.what();
   }
-  json["tensors"] = inspect_tensors(checkpoint, family.weight_mapping(checkpoint.config, checkpoint.format));
+  json["tensors"] = inspect_tensors(checkpoint, family.weight_mapping(*checkpoint.config, checkpoint.format));
   return json;
 }
 
 Json inspect_config(const std::string& path) {
-  const ModelConfig config = path.ends_with(".json") ? read_config_json(path) : read_config_yaml(path);
-  const auto model = family_of(config).make(config);
+  const std::shared_ptr<const ModelConfig> config = read_config(path);
+  const auto model = family_of(*config).make(*config);
   const int64_t count = count_parameters(*model);
-  return {{"source", path},
-          {"config", config_json(config)},
-          {"parameters", parameters_json(*model)},
-          {"weight_bytes", {{"f32", 4 * count}, {"bf16", 2 * count}}},
-          {"memory", memory_json(config)},
-          {"requirements", requirements([&] { return describe_config(config, {}); })}};
+  Json json = {{"source", path}, {"config", config_values(*config)}, {"parameters", parameters_json(*model)}};
+  if (const Json unknown = unknown_keys(*config); !unknown.empty()) json["unknown_keys"] = unknown;
+  json["weight_bytes"] = {{"f32", 4 * count}, {"bf16", 2 * count}};
+  json["memory"] = memory_json(model->sizes);
+  json["requirements"] = requirements([&] { return describe_config(config, {}); });
+  return json;
 }
 
 void print_text(const Json& json) {
@@ -94,6 +96,11 @@ void print_text(const Json& json) {
       for (const Json& t : value)
         fmt::print("  {:44} {:5} {:16} {}\n", t["name"].get<std::string>(), t["dtype"].get<std::string>(),
                    t["shape"].dump(), t["parameter"].get<std::string>());
+    } else if (key == "unknown_keys") {
+      fmt::print("unknown keys of config.json:\n");
+      for (const auto& [name, nearest] : value.items())
+        fmt::print("  {}{}\n", name,
+                   nearest.is_null() ? "" : fmt::format(" (did you mean {}?)", nearest.get<std::string>()));
     } else if (value.is_object()) {
       fmt::print("{}:\n", key);
       for (const auto& [name, entry] : value.items())

@@ -23,8 +23,8 @@ void add_logits(CommandLine& app) {
   command.run([o] {
     const std::vector<int32_t> tokens = parse_tokens(o->tokens == "-" ? read_text("-") : o->tokens);
     const LoadedModel loaded = o->model.load();
-    check_tokens(tokens, loaded.model->config.vocab_size);
-    check_context(static_cast<int64_t>(tokens.size()), o->model.context_limit(loaded.model->config));
+    check_tokens(tokens, loaded.model->sizes.vocab_size);
+    check_context(static_cast<int64_t>(tokens.size()), o->model.context_limit(loaded.model->sizes));
     ProfileReport profile(o->model);
     const Tensor logits = all_logits(*loaded.model, tokens, o->model.cache_dtype(loaded));
     profile.finish();

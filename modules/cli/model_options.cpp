@@ -96,7 +96,7 @@ LoadedModel ModelOptions::load(bool trainable) const {
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   for (const std::string& warning : loaded.warnings) fmt::print(stderr, "lathe: warning: {}\n", warning);
   print_start_line(loaded, dtype);
-  const ModelConfig& config = loaded.model->config;
+  const ModelSizes& config = loaded.model->sizes;
   if (verbose)
     fmt::print(stderr, "lathe: {} in {:.2f} s: {} parameters, {} layers; cache {}, context {}\n",
                loaded.checkpoint.path, seconds.count(), count_parameters(*loaded.model), config.num_hidden_layers,
@@ -114,7 +114,7 @@ DType ModelOptions::cache_dtype(const LoadedModel& loaded) const {
       fmt::format("--kv-cache-dtype: expected float32, float16, bfloat16 or q8_0, found \"{}\"", kv_cache_dtype));
 }
 
-int64_t ModelOptions::context_limit(const ModelConfig& config) const {
+int64_t ModelOptions::context_limit(const ModelSizes& config) const {
   const int64_t limit = config.context_limit();
   if (context == 0) return limit;
   if (context <= limit) return context;

@@ -37,7 +37,7 @@ struct ModelOptions {
   DType cache_dtype(const LoadedModel& loaded) const;
   // --context checked against the model's limit: rotary models may be taken further with a warning, learned positions
   // not.
-  int64_t context_limit(const ModelConfig& config) const;
+  int64_t context_limit(const ModelSizes& config) const;
   // --kv-memory in bytes; 0: the engine's choice.
   size_t kv_memory_bytes() const;
 };

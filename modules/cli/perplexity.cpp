@@ -28,7 +28,7 @@ struct CommandOptions {
   bool json = false;
 };
 
-PerplexityOptions protocol_options(const CommandOptions& o, const ModelConfig& config) {
+PerplexityOptions protocol_options(const CommandOptions& o, const ModelSizes& config) {
   PerplexityOptions p;
   const int64_t limit = o.model.context_limit(config);
   p.context = o.model.context > 0 ? o.model.context : std::min(kDefaultWindow, limit);
@@ -71,7 +71,7 @@ std::optional<Reference> load_reference(const CommandOptions& o, const Tokenizer
   LoadedModel loaded = options.load();
   check_same_vocabulary(tokenizer, *load_tokenizer(loaded.checkpoint), o.compare_with);
   options.context = window;
-  options.context_limit(loaded.model->config);  // warns or throws where the window is longer
+  options.context_limit(loaded.model->sizes);  // warns or throws where the window is longer
   const DType cache_dtype = options.cache_dtype(loaded);
   return Reference{std::move(loaded), cache_dtype};
 }
@@ -90,7 +90,7 @@ void run_perplexity(const CommandOptions& o) {
   const std::string text = read_text(o.text_file);
   const LoadedModel loaded = o.model.load();
   const auto tokenizer = load_tokenizer(loaded.checkpoint);
-  PerplexityOptions protocol = protocol_options(o, loaded.model->config);
+  PerplexityOptions protocol = protocol_options(o, loaded.model->sizes);
   const std::vector<int32_t> ids = encode(*tokenizer, text, o.text_file);
   const bool adds_bos = !ids.empty() && tokenizer->bos() == ids.front();
   if (protocol.protocol == PerplexityProtocol::llama_cpp && adds_bos) protocol.bos = ids.front();

@@ -19,8 +19,7 @@ struct PlanOptions {
 
 LoadedModel open(const PlanOptions& o) {
   if (o.config.empty()) return open_model(o.model.model, o.model.load_options());
-  const ModelConfig config = o.config.ends_with(".json") ? read_config_json(o.config) : read_config_yaml(o.config);
-  return describe_config(config, o.model.load_options());
+  return describe_config(read_config(o.config), o.model.load_options());
 }
 
 // Many checkpoints have no vocabulary beside them, and ids need none.
@@ -44,7 +43,7 @@ void run_plan(const PlanOptions& o) {
   report.opened = &opened;
   report.runtime = resident_memory();
   report.memory = o.memory.empty() ? 0 : parse_size(o.memory, "--memory");
-  report.request = {o.model.context_limit(opened.model->config), o.batch, EngineOptions().max_batch_tokens,
+  report.request = {o.model.context_limit(opened.model->sizes), o.batch, EngineOptions().max_batch_tokens,
                     o.model.cache_dtype(opened), o.model.load_options()};
   report.plan = plan_inference(opened, report.request);
   report.measure_speed();

@@ -19,7 +19,7 @@ std::string memory_line(const char* what, size_t bytes, const std::string& equat
 }
 
 std::string memory_text(const PlanReport& r) {
-  const ModelConfig& c = r.opened->model->config;
+  const ModelSizes& c = r.opened->model->sizes;
   const InferencePlan& plan = r.plan;
   const int64_t tokens = r.request.batch * r.request.context;
   const bool experts = c.num_experts > 0;
@@ -45,7 +45,7 @@ std::string operations_text(const PlanReport& r) {
   };
   return line("a token", r.plan.linear_operations, "2 x the elements of the blocks' matrices") +
          line("its logits", r.plan.head_operations, "2 V C, where they are wanted") +
-         line("attention", r.plan.attention_operations(r.opened->model->config, r.request.context),
+         line("attention", r.plan.attention_operations(r.opened->model->sizes, r.request.context),
               fmt::format("4 L Hq D a key that a token sees; here after {} tokens", r.request.context));
 }
 
@@ -73,7 +73,7 @@ std::string limit_text(const PlanReport& r) {
 }  // namespace
 
 Json PlanReport::json() const {
-  const ModelConfig& c = opened->model->config;
+  const ModelSizes& c = opened->model->sizes;
   Json json = {{"source", opened->checkpoint.path},
                {"parameters", count_parameters(*opened->model)},
                {"weight_dtype", name(opened->weight_dtype)},

@@ -10,7 +10,7 @@ namespace lathe {
 namespace {
 
 // A product about as wide as the model's own, whose rows have whole blocks in every format.
-double linear_rate(const ModelConfig& c, DType dtype, Arithmetic arithmetic, int64_t tokens) {
+double linear_rate(const ModelSizes& c, DType dtype, Arithmetic arithmetic, int64_t tokens) {
   const int64_t columns = std::clamp<int64_t>(c.hidden_size / 256 * 256, 256, 2048);
   return measure_linear_rate(dtype, arithmetic, std::min<int64_t>(c.intermediate_size, 2048), columns, tokens);
 }
@@ -21,8 +21,8 @@ void PlanReport::measure_speed() {
   read_bandwidth = measure_read_bandwidth();
   const DType dtype = opened->weight_dtype;
   const int64_t tokens = std::min<int64_t>(256, request.context);
-  linear_rate_of_model = linear_rate(opened->model->config, dtype, arithmetic_of(dtype, request.load.dtype), tokens);
-  float_rate = linear_rate(opened->model->config, DType::f32, Arithmetic::f32, tokens);
+  linear_rate_of_model = linear_rate(opened->model->sizes, dtype, arithmetic_of(dtype, request.load.dtype), tokens);
+  float_rate = linear_rate(opened->model->sizes, DType::f32, Arithmetic::f32, tokens);
 }
 
 double PlanReport::decode_tokens_per_second(int64_t context) const {
@@ -34,7 +34,7 @@ double PlanReport::decode_tokens_per_second(int64_t context) const {
 }
 
 double PlanReport::prefill_tokens_per_second() const {
-  const auto attention = plan.attention_operations(opened->model->config, request.context / 2);
+  const auto attention = plan.attention_operations(opened->model->sizes, request.context / 2);
   return 1.0 / (static_cast<double>(plan.linear_operations) / linear_rate_of_model +
                 static_cast<double>(attention) / float_rate);
 }

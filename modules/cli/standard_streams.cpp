@@ -23,7 +23,7 @@ bool pipes_end_quietly = false;  // SIGPIPE had its usual meaning when the progr
 void hold_closed_descriptors() {
   for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     if (fcntl(descriptor, F_GETFD) < 0 && errno == EBADF)
-      open("/dev/null", descriptor == STDOUT_FILENO ? O_RDONLY : O_WRONLY);  // the lowest that is free: this one
+      ::open("/dev/null", descriptor == STDOUT_FILENO ? O_RDONLY : O_WRONLY);  // the lowest that is free: this one
 }
 
 // fmt throws where a message cannot be written.

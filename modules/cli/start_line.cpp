@@ -14,7 +14,7 @@ void print_start_line(const LoadedModel& loaded, const std::string& dtype) {
   constexpr double kMeasuringSeconds = 0.008;
   CausalLM& model = *loaded.model;
   const int threads = thread_team().size();
-  fmt::print(stderr, "lathe: {} on {} thread{}, {}, --dtype {}, weights {} {:.1f} MB", model.config.architecture,
+  fmt::print(stderr, "lathe: {} on {} thread{}, {}, --dtype {}, weights {} {:.1f} MB", model.sizes.architecture,
              threads, threads == 1 ? "" : "s", name(cpu_isa()), dtype, name(loaded.weight_dtype),
              static_cast<double>(weight_bytes(model)) / 1e6);
   if (const double bandwidth = measure_weight_bandwidth(model, kMeasuringSeconds); bandwidth > 0)

@@ -32,8 +32,8 @@ void add_trace(CommandLine& app) {
     const std::vector<int32_t> tokens = parse_tokens(o->tokens);
     const LoadedModel loaded = o->model.load(o->gradients);
     const CausalLM& model = *loaded.model;
-    check_tokens(tokens, model.config.vocab_size);
-    check_context(static_cast<int64_t>(tokens.size()), o->model.context_limit(model.config));
+    check_tokens(tokens, model.sizes.vocab_size);
+    check_context(static_cast<int64_t>(tokens.size()), o->model.context_limit(model.sizes));
     ProfileReport profile(o->model);
     NamedTensors all = trace(model, tokens, o->filter);
     if (o->gradients)

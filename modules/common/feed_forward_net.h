@@ -4,7 +4,7 @@
 
 #include "common/linear.h"
 #include "common/observer.h"
-#include "config/model_config.h"
+#include "config/model_sizes.h"
 
 namespace lathe {
 
@@ -18,11 +18,8 @@ struct GatedFeedForwardNet {
   Activation f = Activation::silu;
 
   GatedFeedForwardNet() = default;
-  explicit GatedFeedForwardNet(const ModelConfig& c)
-      : gate_up{{Linear(c.hidden_size, c.intermediate_size, c.mlp_bias),
-                 Linear(c.hidden_size, c.intermediate_size, c.mlp_bias)}},
-        down_proj(c.intermediate_size, c.hidden_size, c.mlp_bias),
-        f(parse_activation(c.hidden_act)) {}
+  explicit GatedFeedForwardNet(const ModelConfig& c);
+  GatedFeedForwardNet(int64_t hidden_size, int64_t intermediate_size, bool bias, Activation f);
 
   Tensor operator()(const Tensor& x) const {  // (N, C) -> (N, C)
     const TapScope scope("mlp");
@@ -47,10 +44,7 @@ struct FeedForwardNet {
   Activation f = Activation::gelu_tanh;
 
   FeedForwardNet() = default;
-  explicit FeedForwardNet(const ModelConfig& c)
-      : up_proj(c.hidden_size, c.intermediate_size, c.mlp_bias),
-        down_proj(c.intermediate_size, c.hidden_size, c.mlp_bias),
-        f(parse_activation(c.hidden_act)) {}
+  explicit FeedForwardNet(const ModelConfig& c);
 
   Tensor operator()(const Tensor& x) const {  // (N, C) -> (N, C)
     const TapScope scope("mlp");

@@ -17,13 +17,7 @@ struct MixtureOfExperts {
   int64_t per_token = 0;
   bool normalise = false;
 
-  explicit MixtureOfExperts(const ModelConfig& c)
-      : gate(c.hidden_size, c.num_experts, false), per_token(c.num_experts_per_tok), normalise(c.norm_topk_prob) {
-    gate.weight.kind = Parameter::Kind::router;
-    ModelConfig expert = c;
-    expert.intermediate_size = c.moe_intermediate_size;
-    experts.resize(static_cast<size_t>(c.num_experts), GatedFeedForwardNet(expert));
-  }
+  explicit MixtureOfExperts(const ModelConfig& c);
 
   Tensor operator()(const Tensor& x) const {  // (N, C) -> (N, C)
     const TapScope scope("mlp");
@@ -53,12 +47,7 @@ struct MixtureOfExperts {
 struct SparseOrDenseNet {
   std::variant<GatedFeedForwardNet, MixtureOfExperts> net;
 
-  SparseOrDenseNet(const ModelConfig& c, int64_t layer) {
-    if (c.has_experts(layer))
-      net.emplace<MixtureOfExperts>(c);
-    else
-      net.emplace<GatedFeedForwardNet>(c);
-  }
+  SparseOrDenseNet(const ModelConfig& c, int64_t layer);
 
   Tensor operator()(const Tensor& x) const {  // (N, C) -> (N, C)
     return std::visit([&](const auto& n) { return n(x); }, net);

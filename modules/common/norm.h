@@ -4,7 +4,7 @@
 
 #include "autograd/ops.h"
 #include "common/module.h"
-#include "config/model_config.h"
+#include "config/model_sizes.h"
 
 namespace lathe {
 
@@ -17,7 +17,8 @@ struct RmsNorm {
   RmsNorm() = default;
   RmsNorm(int64_t width, double eps, double offset = 0.0)
       : weight(Parameter::Kind::norm, {width}), eps(eps), offset(offset) {}
-  explicit RmsNorm(const ModelConfig& c) : RmsNorm(c.hidden_size, c.norm_eps, c.norm_offset) {}
+  explicit RmsNorm(const ModelConfig& c);
+  RmsNorm(const ModelConfig& c, int64_t width);  // C = width in place of the config's
 
   Tensor operator()(const Tensor& x) const { return rms_norm(x, weight, eps, offset); }  // (..., C) -> (..., C)
   // x + y, and the norm of that.
@@ -36,7 +37,7 @@ struct LayerNorm {
   LayerNorm(int64_t width, double eps, bool with_bias = true) : weight(Parameter::Kind::norm, {width}), eps(eps) {
     if (with_bias) bias.emplace(Parameter::Kind::bias, Shape{width});
   }
-  explicit LayerNorm(const ModelConfig& c) : LayerNorm(c.hidden_size, c.norm_eps) {}
+  explicit LayerNorm(const ModelConfig& c);
 
   Tensor operator()(const Tensor& x) const {  // (..., C) -> (..., C)
     return layer_norm(x, weight, bias ? &*bias : nullptr, eps);

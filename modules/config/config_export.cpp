@@ -7,6 +7,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "config/config_families.h"
+#include "config/config_values.h"
 #include "config/family_tables.h"
 #include "formats/quote.h"
 #include "tensor/errors.h"
@@ -15,32 +17,6 @@ namespace lathe {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-const char* rope_scaling_name(RopeScaling scaling) {
-  switch (scaling) {
-    case RopeScaling::linear: return "linear";
-    case RopeScaling::dynamic: return "dynamic";
-    case RopeScaling::llama3: return "llama3";
-    case RopeScaling::yarn: return "yarn";
-    case RopeScaling::longrope: return "longrope";
-    case RopeScaling::qwen: return "qwen";
-    default: return "default";
-  }
-}
-
-struct FieldReader {
-  const ModelConfig& c;
-  Json operator()(RopeScaling ModelConfig::*f) const { return rope_scaling_name(c.*f); }
-  Json operator()(std::optional<int64_t> ModelConfig::*f) const { return c.*f ? Json(*(c.*f)) : Json(); }
-  Json operator()(std::optional<double> ModelConfig::*f) const { return c.*f ? Json(*(c.*f)) : Json(); }
-  template <class T>
-  Json operator()(T ModelConfig::*f) const {
-    return c.*f;
-  }
-};
-
-// A field's value; null where it is absent.
-Json value_of(const ModelConfig& c, const FieldPointer& field) { return std::visit(FieldReader{c}, field); }
 
 // What a key says that is read by a function: the field of the same name, but for these. Null: nothing.
 Json value_of(const ModelConfig& c, const JsonKey& key) {
@@ -53,20 +29,20 @@ Json value_of(const ModelConfig& c, const JsonKey& key) {
     return c.eos_token_ids.empty() ? Json() : Json(c.eos_token_ids);
   }
   for (const NamedField& field : config_fields())
-    if (field.name == key.name) return value_of(c, field.field);
+    if (field.name == key.name) return field_value(c, field.field);
   return {};
 }
 
 // In the older spelling, which every version of transformers reads.
-void add_rope(Json& root, const ModelConfig& c) {
+void add_rope(Json& root, const ModelConfig& c, const char* share_key, double usual_share) {
   check(c.rope_frequency_factors.empty(), "config",
         "{}: rotary frequencies with a divisor each, which no rope_scaling of config.json says", c.source);
   root["rope_theta"] = c.rope_theta;
-  if (c.rotary_dim != c.head_dim)
-    root["partial_rotary_factor"] = static_cast<double>(c.rotary_dim) / static_cast<double>(c.head_dim);
+  const double share = static_cast<double>(c.rotary_dim) / static_cast<double>(c.head_dim);
+  if (share != usual_share) root[share_key] = share;
   if (c.rope_scaling == RopeScaling::none) return;
   Json scaling = {{"rope_type", rope_scaling_name(c.rope_scaling)}, {"factor", c.rope_factor}};
-  if (c.rope_scaling != RopeScaling::linear) scaling["original_max_position_embeddings"] = c.rope_original_max_position;
+  if (c.rope_original_max_position > 0) scaling["original_max_position_embeddings"] = c.rope_original_max_position;
   if (c.rope_scaling == RopeScaling::llama3) {
     scaling["low_freq_factor"] = c.rope_low_freq_factor;
     scaling["high_freq_factor"] = c.rope_high_freq_factor;
@@ -99,7 +75,7 @@ void check_same(const ModelConfig& c, const ModelConfig& read, const std::vector
     if (std::find(ignored.begin(), ignored.end(), field.name) != ignored.end()) continue;
     // 0 stands for 1 / sqrt(D).
     const auto value = [&](const ModelConfig& config) {
-      if (field.name != "attention_scale" || config.attention_scale > 0) return value_of(config, field.field);
+      if (field.name != "attention_scale" || config.attention_scale > 0) return field_value(config, field.field);
       return Json(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
     };
     const Json wrote = value(c), found = value(read);
@@ -144,6 +120,11 @@ void add_windows(GgufKeys& keys, const ModelConfig& c) {
     keys.set("attention.sliding_window_pattern", windowed);
 }
 
+bool is_key(const ConfigFamily& family, const std::string& name) {
+  return std::any_of(family.json_keys.begin(), family.json_keys.end(),
+                     [&](const JsonKey& key) { return key.name == name; });
+}
+
 }  // namespace
 
 void GgufKeys::set(const std::string& key, GgufValue value) {
@@ -167,13 +148,15 @@ std::string to_config_json(const ModelConfig& c) {
     rope |= key.name == "rope_theta";
     const auto* field = std::get_if<FieldPointer>(&key.meaning);
     const auto* only = std::get_if<OnlyValue>(&key.meaning);
-    const Json value = field ? value_of(c, *field) : only ? Json(only->value) : value_of(c, key);
+    const Json value = field ? field_value(c, *field) : only ? Json(only->value) : value_of(c, key);
     if (!value.is_null()) root[key.name] = value;
   }
   if (c.eos_token_ids.empty()) root["eos_token_id"] = nullptr;  // absent, it would mean the family's usual one
   if (!c.bos_token_id) root["bos_token_id"] = nullptr;
+  if (largest_window(c) == 0 && is_key(family, "sliding_window")) root["sliding_window"] = nullptr;  // likewise
   for (const char* key : {"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor"}) root.erase(key);
-  if (rope && c.uses_rope()) add_rope(root, c);
+  if (rope && c.uses_rope())
+    add_rope(root, c, is_key(family, "rotary_pct") ? "rotary_pct" : "partial_rotary_factor", family.rotated_share);
   if (family.write_together) family.write_together(c, root);
   std::string text = root.dump(2) + "\n";
   const ModelConfig read = parse_config_json(text, c.source);
@@ -222,7 +205,7 @@ std::vector<std::string> check_config_gguf(const ModelConfig& c, const ModelConf
   check_same(c, read, ignored, "GGUF", "read_gguf and write_gguf");
   for (const NamedField& field : config_fields())
     if (std::find(lost.begin(), lost.end(), field.name) != lost.end() &&
-        !same(value_of(c, field.field), value_of(read, field.field)))
+        !same(field_value(c, field.field), field_value(read, field.field)))
       return {fmt::format("GGUF does not say how a {} goes beyond its trained context: the file is right within it",
                           c.model_type)};
   return {};

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "config/model_config.h"
+#include "config/model_sizes.h"
 #include "formats/gguf.h"
 
 namespace lathe {

@@ -59,6 +59,11 @@ void set_quantisation(ModelConfig& c, const JsonValue& value) {
   c.extra["quantization_config"] = settings.dump();
 }
 
+// Layers of their own sizes.
+void set_layers_apart(ModelConfig&, const JsonValue& value) {
+  if (!value.raw().empty()) value.fail("null: nothing else is supported");
+}
+
 using M = ModelConfig;
 
 ConfigFamily llama() {
@@ -81,11 +86,17 @@ ConfigFamily gpt2() {
   d.bos_token_id = 50256;
   d.eos_token_ids = {50256};
   family.json_keys = with_common({
+      // Of the first files; where n_positions is, it decides.
+      {"n_ctx", [](M& c, const JsonValue& v) { c.max_position_embeddings = v.integer(); }},
+      // As other families spell them, which transformers takes too.
+      {"hidden_size", &M::hidden_size},
+      {"num_hidden_layers", &M::num_hidden_layers},
+      {"num_attention_heads", &M::num_attention_heads},
+      {"max_position_embeddings", &M::max_position_embeddings},
       {"n_embd", &M::hidden_size, true},
       {"n_inner", &M::intermediate_size},
       {"n_layer", &M::num_hidden_layers, true},
       {"n_head", &M::num_attention_heads, true},
-      {"n_ctx", &M::max_position_embeddings},
       {"n_positions", &M::max_position_embeddings},
       {"activation_function", set_activation},
       {"layer_norm_epsilon", &M::norm_eps},
@@ -124,12 +135,20 @@ std::vector<JsonKey> with_common(std::vector<JsonKey> keys) {
       {"vocab_size", &M::vocab_size, true},
       {"tie_word_embeddings", &M::tie_word_embeddings},
       {"initializer_range", &M::initializer_range},
-      {"bos_token_id", [](M& c, const JsonValue& v) { set_id(c.bos_token_id, v); }},
-      {"eos_token_id", set_end_ids},
-      {"pad_token_id", [](M& c, const JsonValue& v) { set_id(c.pad_token_id, v); }},
+      // Null is no such token, where a missing key means the family's usual one.
+      {"bos_token_id", [](M& c, const JsonValue& v) { set_id(c.bos_token_id, v); }, false,
+       [](M& c) { c.bos_token_id.reset(); }},
+      {"eos_token_id", set_end_ids, false, [](M& c) { c.eos_token_ids.clear(); }},
+      {"pad_token_id", [](M& c, const JsonValue& v) { set_id(c.pad_token_id, v); }, false,
+       [](M& c) { c.pad_token_id.reset(); }},
       {"torch_dtype", set_dtype},
       {"dtype", set_dtype},
       {"quantization_config", set_quantisation},
+      {"is_causal",
+       [](M&, const JsonValue& v) {
+         if (!v.boolean()) v.fail("true: nothing else is supported");
+       }},
+      {"per_layer_config", set_layers_apart},
   };
   keys.insert(keys.end(), std::begin(common), std::end(common));
   return keys;
@@ -137,8 +156,7 @@ std::vector<JsonKey> with_common(std::vector<JsonKey> keys) {
 
 // Families with rotary positions; config_json.cpp reads the settings, whose two spellings interleave.
 std::vector<JsonKey> with_rope(std::vector<JsonKey> keys) {
-  for (const char* name :
-       {"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "original_max_position_embeddings"})
+  for (const char* name : {"rope_theta", "rope_scaling", "rope_parameters", "original_max_position_embeddings"})
     keys.push_back({name, ReadElsewhere{}});
   return keys;
 }
@@ -149,7 +167,8 @@ std::vector<JsonKey> with_llama(std::vector<JsonKey> more) {
       {"intermediate_size", &M::intermediate_size, true},
       {"num_hidden_layers", &M::num_hidden_layers, true},
       {"num_attention_heads", &M::num_attention_heads, true},
-      {"num_key_value_heads", &M::num_key_value_heads},
+      // Null means as many as query heads, a missing key the family's usual number.
+      {"num_key_value_heads", &M::num_key_value_heads, false, [](M& c) { c.num_key_value_heads = 0; }},
       {"head_dim", &M::head_dim},
       {"max_position_embeddings", &M::max_position_embeddings},
       {"hidden_act", set_activation},
@@ -209,6 +228,28 @@ int64_t read_window(const ModelConfig& c, const nlohmann::json& root, const char
   const int64_t window = value.integer();
   if (window < 1) value.fail("a number of tokens, or null for no window");
   return window;
+}
+
+bool read_layer_types(ModelConfig& c, const nlohmann::json& root, int64_t window) {
+  const auto found = root.find("layer_types");
+  if (found == root.end() || found->is_null()) return false;
+  const JsonValue types(*found, c.source, "layer_types");
+  const nlohmann::json& list = types.raw();
+  bool valid = list.is_array() && static_cast<int64_t>(list.size()) == c.num_hidden_layers;
+  for (size_t i = 0; valid && i < list.size(); ++i)
+    valid = list[i] == "full_attention" || (list[i] == "sliding_attention" && window > 0);
+  if (!valid)
+    types.fail(fmt::format("full_attention{} for each of {} layers", window > 0 ? " or sliding_attention" : "",
+                           c.num_hidden_layers));
+  set_windows(c, window, [&](int64_t layer) { return list[static_cast<size_t>(layer)] == "sliding_attention"; });
+  return true;
+}
+
+JsonKey query_scalar_key() {
+  return {"query_pre_attn_scalar", [](M& c, const JsonValue& v) {
+            if (v.number() <= 0.0) v.fail("a number above 0");
+            c.attention_scale = 1.0 / std::sqrt(v.number());
+          }};
 }
 
 int64_t JsonValue::integer() const {
@@ -362,6 +403,10 @@ const std::vector<NamedField>& config_fields() {
       {"dtype", &M::dtype},
   };
   return fields;
+}
+
+bool equal_fields(const ModelConfig& a, const ModelConfig& b, const FieldPointer& field) {
+  return std::visit([&](auto f) { return a.*f == b.*f; }, field);
 }
 
 RopeScaling parse_rope_scaling(const std::string& name, const std::string& source, const std::string& key) {

@@ -42,7 +42,7 @@ class JsonValue {
 // The name in config.json and YAML ("default", "linear", ...); throws Error that lists the known ones.
 RopeScaling parse_rope_scaling(const std::string& name, const std::string& source, const std::string& key);
 
-// What a key sets. A null value sets nothing.
+// What a key sets.
 using FieldPointer =
     std::variant<int64_t ModelConfig::*, double ModelConfig::*, bool ModelConfig::*, std::string ModelConfig::*,
                  std::optional<int64_t> ModelConfig::*, std::optional<double> ModelConfig::*,
@@ -70,14 +70,19 @@ using Setter = void (*)(ModelConfig&, const JsonValue&);
 // A key whose other value would make a model that the library does not have.
 struct OnlyValue {
   bool value;
+  bool operator==(const OnlyValue&) const = default;
 };
-// A known key that is read elsewhere.
-struct ReadElsewhere {};
+// A known key that is read elsewhere: by the family's `read_together`, or with the rope settings (config_json.cpp).
+struct ReadElsewhere {
+  bool operator==(const ReadElsewhere&) const = default;
+};
 
 struct JsonKey {
   std::string name;
   std::variant<FieldPointer, Setter, OnlyValue, ReadElsewhere> meaning;
   bool required = false;
+  // What null sets, where it means something else than a key that is not there.
+  void (*null_sets)(ModelConfig& config) = nullptr;
 };
 
 struct ConfigFamily {
@@ -101,6 +106,7 @@ struct ConfigFamily {
   // Fields that decide only what lies beyond the trained context and that GGUF of the family leaves out: lost with a
   // warning.
   std::vector<std::string> lost_beyond_context = {};
+  double rotated_share = 1.0;  // of each head, where config.json says nothing
 
   const std::string& gguf_name() const { return gguf_architecture.empty() ? model_type : gguf_architecture; }
 };
@@ -117,6 +123,16 @@ const ConfigFamily& find_config_family(const std::string& architecture, const st
 // several the one with windows in all layers or without. Throws Error that lists the known ones.
 const ConfigFamily& find_gguf_family(const std::string& architecture, bool has_experts, bool all_windows,
                                      const std::string& source);
+
+// Keeps a key of `object` that nobody reads, `place` before its name, and notes which of the `known` names that the
+// object lacks it may be a misspelling of.
+void keep_unknown(ModelConfig& config, const std::string& place, const std::string& key, const nlohmann::json& object,
+                  std::vector<std::string> known);
+std::vector<std::string> names_of(const std::vector<JsonKey>& keys);
+
+// Null where it is absent.
+nlohmann::ordered_json field_value(const ModelConfig& config, const FieldPointer& field);
+bool equal_fields(const ModelConfig& a, const ModelConfig& b, const FieldPointer& field);
 
 // Fields by name, as YAML has them.
 struct NamedField {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "config/config_export.h"
 #include "config/config_families.h"
 #include "config/model_config.h"
 #include "config/nearest_name.h"
@@ -67,15 +68,42 @@ YAML::Node parse_file(const std::string& path) {
   }
 }
 
-const NamedField& find_field(const std::string& key, const std::string& where) {
+// The field that a key of config.json sets: for a key with a function of its own, found by trying values.
+std::optional<std::string> field_of(const JsonKey& key) {
+  const ModelConfig before;
+  for (const nlohmann::json& value : {nlohmann::json(3), nlohmann::json(true), nlohmann::json("gelu")}) {
+    ModelConfig after;
+    try {
+      const JsonValue probe(value, after.source, key.name);
+      if (const auto* field = std::get_if<FieldPointer>(&key.meaning)) set_field(after, *field, probe);
+      if (const auto* setter = std::get_if<Setter>(&key.meaning)) (*setter)(after, probe);
+    } catch (const Error&) {
+      continue;
+    }
+    for (const NamedField& field : config_fields())
+      if (!equal_fields(before, after, field.field)) return field.name;
+  }
+  return std::nullopt;
+}
+
+std::string hint_for(const std::string& key, const ConfigFamily& family, const std::vector<std::string>& names) {
+  const auto known = std::find_if(family.json_keys.begin(), family.json_keys.end(),
+                                  [&](const JsonKey& json_key) { return json_key.name == key; });
+  if (known != family.json_keys.end()) {
+    const auto field = field_of(*known);
+    return fmt::format("this is config.json's name{}", field ? fmt::format(": here it is {}", *field) : "");
+  }
+  const auto nearest = nearest_name(key, names);
+  return nearest ? fmt::format("did you mean {}?", *nearest) : "";
+}
+
+const NamedField& find_field(const std::string& key, const ConfigFamily& family, const std::string& where) {
   std::vector<std::string> names;
   for (const NamedField& field : config_fields()) {
     if (field.name == key) return field;
     names.push_back(field.name);
   }
-  const auto nearest = nearest_name(key, names);
-  throw Error(fmt::format("config: {}: the key {} is not known", where, quote(key)),
-              nearest ? fmt::format("did you mean {}?", *nearest) : "");
+  throw Error(fmt::format("config: {}: the key {} is not known", where, quote(key)), hint_for(key, family, names));
 }
 
 }  // namespace
@@ -87,7 +115,8 @@ ModelConfig read_config_yaml(const std::string& path) {
   if (const YAML::Node node = root["architecture"]; node && node.IsScalar()) architecture = node.Scalar();
   check(!architecture.empty(), "config", "{}: the key architecture is missing", path);
 
-  ModelConfig c = find_config_family(architecture, {}, path).defaults;
+  const ConfigFamily& family = find_config_family(architecture, {}, path);
+  ModelConfig c = family.defaults;
   c.source = path;
   std::set<std::string> seen;
   for (const auto& entry : root) {
@@ -95,11 +124,12 @@ ModelConfig read_config_yaml(const std::string& path) {
     check(entry.first.IsScalar(), "config", "{}: a key is no plain name", where);
     const std::string& key = entry.first.Scalar();
     check(seen.insert(key).second, "config", "{}: the key {} appears twice", where, quote(key));
-    const NamedField& field = find_field(key, where);
+    const NamedField& field = find_field(key, family, where);
     if (!entry.second.IsNull()) set_field(c, field.field, YamlValue(entry.second, path, key));
   }
-  c.model_type = find_config_family(architecture, {}, path).model_type;
+  c.model_type = family.model_type;
   complete_config(c);
+  to_config_json(c);  // throws where no config.json of the family would give these values
   return c;
 }
 

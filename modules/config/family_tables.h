@@ -27,6 +27,11 @@ int64_t largest_window(const ModelConfig& config);  // 0: none
 // An integer where the value is one but for rounding: some numbers are integers in the reference's classes, which take
 // no other.
 nlohmann::ordered_json whole_number(double value);
+// By `layer_types` of a file, which names each layer full_attention or sliding_attention: the latter see `window`
+// tokens. False, and nothing is set, where the file has no such list.
+bool read_layer_types(ModelConfig& config, const nlohmann::json& root, int64_t window);
+// "query_pre_attn_scalar": attention's scores are divided by its root, in place of that of the head's width.
+JsonKey query_scalar_key();
 
 ConfigFamily mistral_family();
 ConfigFamily mixtral_family();

@@ -1,4 +1,4 @@
-// What a ModelConfig computes, and what makes one valid.
+// What a ModelConfig computes, what makes one valid, and how it is shown.
 #include "config/model_config.h"
 
 #include <fmt/format.h>
@@ -7,7 +7,10 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
 
+#include "config/config_families.h"
+#include "config/config_values.h"
 #include "formats/quote.h"
 #include "tensor/errors.h"
 
@@ -129,13 +132,28 @@ void validate_attention(const ModelConfig& c, const Checker& check) {
   for (const int64_t window : c.layer_window) check(window >= 0, "layer_window holds {}, expected 0 or more", window);
 }
 
+using Json = nlohmann::ordered_json;
+
+struct FieldReader {
+  const ModelConfig& c;
+  Json operator()(RopeScaling ModelConfig::*f) const { return rope_scaling_name(c.*f); }
+  Json operator()(std::optional<int64_t> ModelConfig::*f) const { return c.*f ? Json(*(c.*f)) : Json(); }
+  Json operator()(std::optional<double> ModelConfig::*f) const { return c.*f ? Json(*(c.*f)) : Json(); }
+  template <class T>
+  Json operator()(T ModelConfig::*f) const {
+    return c.*f;
+  }
+};
+
 }  // namespace
 
-bool ModelConfig::has_experts(int64_t layer) const {
+const ModelSizes& sizes_of(const ModelConfig& config) { return config; }
+
+bool ModelSizes::has_experts(int64_t layer) const {
   return num_experts > 0 && std::find(mlp_only_layers.begin(), mlp_only_layers.end(), layer) == mlp_only_layers.end();
 }
 
-int64_t ModelConfig::context_limit() const {
+int64_t ModelSizes::context_limit() const {
   const bool extended = rope_original_max_position > 0 && rope_original_max_position < max_position_embeddings;
   if (rope_scaling == RopeScaling::none || rope_scaling == RopeScaling::llama3 || !uses_rope())
     return max_position_embeddings;
@@ -145,6 +163,10 @@ int64_t ModelConfig::context_limit() const {
   const double scaled = std::min(static_cast<double>(original) * rope_factor, 0x1p31 - 1);
   // Some files with yarn name more than original times factor, to leave room for the answer.
   return std::max(max_position_embeddings, static_cast<int64_t>(scaled));
+}
+
+std::shared_ptr<const ModelConfig> read_config(const std::string& path) {
+  return std::make_shared<const ModelConfig>(path.ends_with(".json") ? read_config_json(path) : read_config_yaml(path));
 }
 
 void validate(const ModelConfig& c) {
@@ -164,6 +186,44 @@ void validate(const ModelConfig& c) {
   check(c.bos_token_id.value_or(0) >= 0, "bos_token_id is {}, expected 0 or more", c.bos_token_id.value_or(0));
   check(c.pad_token_id.value_or(0) >= 0, "pad_token_id is {}, expected 0 or more", c.pad_token_id.value_or(0));
   for (const int64_t id : c.eos_token_ids) check(id >= 0, "eos_token_ids holds {}, expected 0 or more", id);
+}
+
+const char* rope_scaling_name(RopeScaling scaling) {
+  switch (scaling) {
+    case RopeScaling::linear: return "linear";
+    case RopeScaling::dynamic: return "dynamic";
+    case RopeScaling::llama3: return "llama3";
+    case RopeScaling::yarn: return "yarn";
+    case RopeScaling::longrope: return "longrope";
+    case RopeScaling::qwen: return "qwen";
+    default: return "default";
+  }
+}
+
+Json field_value(const ModelConfig& c, const FieldPointer& field) { return std::visit(FieldReader{c}, field); }
+
+Json config_values(const ModelConfig& c) {
+  const ModelConfig defaults;
+  Json values = Json::object();
+  for (const NamedField& field : config_fields()) {
+    const bool always = field.name == "tie_word_embeddings" || field.name == "norm_eps";
+    const bool rope = field.name == "rope_theta";
+    if (rope ? c.uses_rope() : always || !equal_fields(c, defaults, field.field))
+      values[field.name] = field_value(c, field.field);
+    if (field.name == "max_position_embeddings") values["context_limit"] = c.context_limit();
+  }
+  return values;
+}
+
+Json unknown_keys(const ModelConfig& c) {
+  const std::vector<std::string> known = names_of(find_config_family(c.architecture, c.model_type, c.source).json_keys);
+  Json keys = Json::object();
+  for (const auto& [key, value] : c.extra) {
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    const auto nearest = c.misspelt.find(key);
+    keys[key] = nearest == c.misspelt.end() ? Json() : Json(nearest->second);
+  }
+  return keys;
 }
 
 }  // namespace lathe

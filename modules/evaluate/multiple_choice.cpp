@@ -47,7 +47,7 @@ class TaskEncoder {
   std::optional<int32_t> bos_;
 };
 
-void check_task(const EncodedTask& task, const ModelConfig& config, int64_t context_limit) {
+void check_task(const EncodedTask& task, const ModelSizes& config, int64_t context_limit) {
   const auto check_ids = [&](const Ids& ids) {
     for (const int32_t id : ids)
       check(id < config.vocab_size, "evaluate", "id {} is outside the model's vocabulary [0, {})", id,
@@ -62,7 +62,7 @@ void check_task(const EncodedTask& task, const ModelConfig& config, int64_t cont
 }
 
 std::vector<EncodedTask> encode_tasks(const Tokenizer& tokenizer, const MultipleChoiceFile& file, size_t count,
-                                      const ModelConfig& config, int64_t context_limit) {
+                                      const ModelSizes& config, int64_t context_limit) {
   const TaskEncoder encoder(tokenizer);
   std::vector<EncodedTask> encoded;
   for (size_t i = 0; i < count; ++i) {
@@ -79,17 +79,14 @@ std::vector<EncodedTask> encode_tasks(const Tokenizer& tokenizer, const Multiple
 
 // The cache that any of the tasks needs: a context, and its choices behind copies of its last page.
 SequenceCache make_cache(const CausalLM& model, DType dtype, const std::vector<EncodedTask>& tasks) {
-  int64_t longest = 0, pages = 0;
+  int64_t pages = 0;
   for (const EncodedTask& task : tasks) {
     const int64_t context = std::ssize(task.context);
     int64_t needed = pages_for(context) + 1;
-    for (const Ids& choice : task.choices) {
-      longest = std::max(longest, context + std::ssize(choice));
-      needed += pages_for(std::ssize(choice)) + 1;
-    }
+    for (const Ids& choice : task.choices) needed += pages_for(std::ssize(choice)) + 1;
     pages = std::max(pages, needed);
   }
-  return {model, dtype, longest, pages};
+  return {model, dtype, pages};
 }
 
 class ChoiceScorer {
@@ -99,7 +96,7 @@ class ChoiceScorer {
 
   // log p(choice | context) of each choice.
   std::vector<double> score(const EncodedTask& task) {
-    const Tensor context = feed_context(task.context);  // (n, C)
+    const Tensor context = feed_context(task);  // (n, C)
     const Tensor last = context.row_range(context.dim(0) - 1, context.dim(0));
     const Tensor choices = feed_choices(task);  // (sum of lengths - 1, C), undefined where all have one token
     Ids targets;
@@ -127,7 +124,17 @@ class ChoiceScorer {
 
  private:
   // Hidden states of the context's tokens beyond what it shares with the one before it; at least of the last.
-  Tensor feed_context(const Ids& context) {
+  // Rotary frequencies that depend on the length are those of the task's longest text.
+  Tensor feed_context(const EncodedTask& task) {
+    const Ids& context = task.context;
+    int64_t longest = 0;
+    for (const Ids& choice : task.choices) longest = std::max(longest, std::ssize(context) + std::ssize(choice));
+    CachedSequence fresh = cache_.begin(longest);
+    if (fresh.rope && (!held_.rope || fresh.rope->inverse != held_.rope->inverse)) {
+      cache_.release(held_);
+      held_ = std::move(fresh);
+      held_ids_.clear();
+    }
     const auto differ = std::mismatch(held_ids_.begin(), held_ids_.end(), context.begin(), context.end());
     const int64_t shared = std::min(differ.second - context.begin(), std::ssize(context) - 1);
     CachedSequence next = cache_.fork(held_, shared);
@@ -170,7 +177,7 @@ std::vector<MultipleChoiceScore> score_choices(const CausalLM& model, DType cach
                                                const ScoreProgress& progress) {
   check(!file.tasks.empty(), "evaluate", "{} has no tasks", file.source);
   const size_t count = limit > 0 ? std::min(file.tasks.size(), static_cast<size_t>(limit)) : file.tasks.size();
-  const std::vector<EncodedTask> tasks = encode_tasks(tokenizer, file, count, model.config, context_limit);
+  const std::vector<EncodedTask> tasks = encode_tasks(tokenizer, file, count, model.sizes, context_limit);
   ChoiceScorer scorer(model, cache_dtype, tasks);
   std::vector<MultipleChoiceScore> scores;
   for (size_t i = 0; i < count; ++i) {

@@ -78,11 +78,12 @@ struct Totals {
 class WindowFeed {
  public:
   WindowFeed(const ScoredModel& scored, int64_t context, int64_t windows)
-      : model(*scored.model), cache_(model, scored.cache_dtype, context, windows * pages_for(context)) {}
+      : model(*scored.model), cache_(model, scored.cache_dtype, windows * pages_for(context)) {}
 
   // The hidden states of `rows` of the windows' tokens, counted over all windows: (R, C).
   Tensor hidden(const std::vector<std::vector<int32_t>>& windows, const Tensor& rows) {
-    std::vector<CachedSequence> sequences(windows.size());
+    std::vector<CachedSequence> sequences;
+    for (const auto& window : windows) sequences.push_back(cache_.begin(std::ssize(window)));
     std::vector<SequenceCache::Extension> extensions;
     for (size_t i = 0; i < windows.size(); ++i) extensions.push_back({&sequences[i], windows[i]});
     const Tensor all = cache_.extend(extensions);
@@ -126,9 +127,9 @@ void measure_group(const Group& group, WindowFeed& feed, std::optional<WindowFee
 
 void check_ids(std::span<const int32_t> ids, const CausalLM& model) {
   for (size_t i = 0; i < ids.size(); ++i)
-    check(ids[i] >= 0 && ids[i] < model.config.vocab_size, "perplexity",
+    check(ids[i] >= 0 && ids[i] < model.sizes.vocab_size, "perplexity",
           "id {} at position {} of the text is outside the model's vocabulary [0, {})", ids[i], i,
-          model.config.vocab_size);
+          model.sizes.vocab_size);
 }
 
 }  // namespace
@@ -164,9 +165,9 @@ PerplexityReport measure_perplexity(const ScoredModel& model, const std::optiona
   const std::vector<TextWindow> windows = text_windows(std::ssize(ids), options);
   check_ids(ids, *model.model);
   if (reference)
-    check(reference->model->config.vocab_size == model.model->config.vocab_size, "perplexity",
-          "the models have vocabularies of {} and {} tokens, they must be equal", model.model->config.vocab_size,
-          reference->model->config.vocab_size);
+    check(reference->model->sizes.vocab_size == model.model->sizes.vocab_size, "perplexity",
+          "the models have vocabularies of {} and {} tokens, they must be equal", model.model->sizes.vocab_size,
+          reference->model->sizes.vocab_size);
   PerplexityReport report;
   report.windows_in_text = std::ssize(windows);
   const size_t count =

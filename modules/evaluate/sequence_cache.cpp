@@ -14,11 +14,17 @@ std::vector<PageGroup> equal_groups(size_t groups, int64_t pages) {
 
 }  // namespace
 
-SequenceCache::SequenceCache(const CausalLM& model, DType dtype, int64_t longest, int64_t pages)
+SequenceCache::SequenceCache(const CausalLM& model, DType dtype, int64_t pages)
     : model_(model),
-      rope_(rope_frequencies(model.config, longest)),
-      cache_(model.config, dtype, std::vector<int64_t>(layer_groups(model.config).size(), pages)),
+      cache_(model.sizes, dtype, std::vector<int64_t>(layer_groups(model.sizes).size(), pages)),
       blocks_(equal_groups(cache_.groups(), pages)) {}
+
+CachedSequence SequenceCache::begin(int64_t text_length) const {
+  CachedSequence s;
+  if (model_.sizes.uses_rope())
+    s.rope = std::make_shared<const RopeFrequencies>(rope_frequencies(model_.config, text_length));
+  return s;
+}
 
 Tensor SequenceCache::extend(std::span<const Extension> extensions) {
   int64_t rows = 0;
@@ -55,13 +61,14 @@ BatchSequence SequenceCache::next_piece(const Extension& extension, int64_t begi
   piece.tokens = extension.tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
   piece.cached = s.length;
   piece.pages.assign(s.pages.begin(), s.pages.end());
-  if (model_.config.uses_rope()) piece.rope = &rope_;
+  piece.rope = s.rope.get();
   s.length += count;
   return piece;
 }
 
 CachedSequence SequenceCache::fork(const CachedSequence& source, int64_t length) {
   CachedSequence target;
+  target.rope = source.rope;
   if (length == 0) return target;
   check(length <= source.length && blocks_.fork(source.pages, length, target.pages), "evaluate",
         "a fork of {} tokens from a sequence of {}", length, source.length);

@@ -4,6 +4,7 @@
 // one alone. The passes are those of the engine, so the bits are, too.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -14,7 +15,8 @@ namespace lathe {
 
 struct CachedSequence {
   SequencePages pages;
-  int64_t length = 0;  // tokens in the cache
+  int64_t length = 0;                           // tokens in the cache
+  std::shared_ptr<const RopeFrequencies> rope;  // null without rope
 };
 
 class SequenceCache {
@@ -24,10 +26,11 @@ class SequenceCache {
     std::span<const int32_t> tokens;
   };
 
-  // Room for `pages` pages of 16 tokens in each layer group. No sequence may exceed `longest` tokens, from which
-  // dynamic rotary scaling follows. The model must live as long.
-  SequenceCache(const CausalLM& model, DType dtype, int64_t longest, int64_t pages);
+  // Room for `pages` pages of 16 tokens in each layer group. The model must live as long.
+  SequenceCache(const CausalLM& model, DType dtype, int64_t pages);
 
+  // An empty sequence for a text of so many tokens, on which some rotary scalings depend.
+  CachedSequence begin(int64_t text_length) const;
   // Appends to each sequence (no one twice) its tokens and returns their hidden states (N, C), one sequence after
   // another. Runs the model over at most 512 tokens at a time, of as many sequences as fit. Throws Error when pages are
   // too few.
@@ -41,7 +44,6 @@ class SequenceCache {
   BatchSequence next_piece(const Extension& extension, int64_t begin, int64_t count);
 
   const CausalLM& model_;
-  RopeFrequencies rope_;
   KVCache cache_;
   BlockManager blocks_;
 };

@@ -62,7 +62,7 @@ ComparedToken compare_row(const ScoredRows& model, const ScoredRows& reference, 
 std::vector<double> target_log_probabilities(const CausalLM& model, const Tensor& hidden,
                                              std::span<const int32_t> targets) {
   std::vector<double> result;
-  for_each_block(hidden.dim(0), model.config.vocab_size, [&](int64_t begin, int64_t end) {
+  for_each_block(hidden.dim(0), model.sizes.vocab_size, [&](int64_t begin, int64_t end) {
     const ScoredRows rows(model, hidden.row_range(begin, end), part(targets, begin, end));
     for (size_t i = 0; i < rows.logsumexp.size(); ++i) result.push_back(rows.log_probability(i));
   });
@@ -72,7 +72,7 @@ std::vector<double> target_log_probabilities(const CausalLM& model, const Tensor
 std::vector<ComparedToken> compare_tokens(const CausalLM& model, const Tensor& hidden, const CausalLM& reference,
                                           const Tensor& reference_hidden, std::span<const int32_t> targets) {
   std::vector<ComparedToken> result(targets.size());
-  for_each_block(hidden.dim(0), model.config.vocab_size, [&](int64_t begin, int64_t end) {
+  for_each_block(hidden.dim(0), model.sizes.vocab_size, [&](int64_t begin, int64_t end) {
     const ScoredRows rows(model, hidden.row_range(begin, end), part(targets, begin, end));
     const ScoredRows others(reference, reference_hidden.row_range(begin, end), part(targets, begin, end));
     parallel_for(end - begin, 1, [&](int64_t first, int64_t last) {

@@ -28,7 +28,7 @@ struct Engine::Generation {
 
 namespace {
 
-int64_t context_of(const ModelConfig& config, int64_t asked) {
+int64_t context_of(const ModelSizes& config, int64_t asked) {
   const int64_t context = asked > 0 ? asked : config.context_limit();
   check(config.uses_rope() || context <= config.max_position_embeddings, "engine",
         "a context of {} tokens was asked for, the model has {} learned positions", context,
@@ -42,15 +42,16 @@ int64_t context_of(const ModelConfig& config, int64_t asked) {
 Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer, const EngineOptions& options)
     : model_(model),
       tokenizer_(std::move(tokenizer)),
-      context_(context_of(model.config, options.context)),
+      context_(context_of(model.sizes, options.context)),
+      rope_switch_(rope_switch(model.config)),
       drafter_(options.drafter),
       draft_tokens_(options.draft_tokens),
       max_batch_tokens_(options.max_batch_tokens) {
-  const std::vector<PageGroup> groups = cache_pages(model.config, options.cache_dtype, options.kv_memory, context_,
+  const std::vector<PageGroup> groups = cache_pages(model.sizes, options.cache_dtype, options.kv_memory, context_,
                                                     options.max_batch_tokens, options.max_sequences);
   std::vector<int64_t> pages;
   for (const PageGroup& g : groups) pages.push_back(g.pages);
-  cache_ = std::make_unique<KVCache>(model.config, options.cache_dtype, pages);
+  cache_ = std::make_unique<KVCache>(model.sizes, options.cache_dtype, pages);
   blocks_ = std::make_unique<BlockManager>(groups);
   scheduler_ = std::make_unique<Scheduler>(
       *blocks_, SchedulerOptions{options.max_sequences, options.max_batch_tokens, options.prefix_cache});
@@ -60,7 +61,7 @@ Engine::~Engine() = default;
 
 void Engine::check_request(const Request& r) const {
   check(!r.prompt.empty(), "engine", "the prompt has no token");
-  const int64_t vocabulary = model_.config.vocab_size;
+  const int64_t vocabulary = model_.sizes.vocab_size;
   for (size_t i = 0; i < r.prompt.size(); ++i)
     check(r.prompt[i] >= 0 && r.prompt[i] < vocabulary, "engine",
           "token {} of the prompt is {}, the vocabulary has {} tokens", i, r.prompt[i], vocabulary);
@@ -82,13 +83,6 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
   const int64_t prompt_tokens = std::ssize(request.prompt);
   const int64_t token_limit =
       prompt_tokens + std::min(request.max_new_tokens, std::max<int64_t>(1, context_ - prompt_tokens));
-  std::shared_ptr<const RopeFrequencies> rope;
-  if (model_.config.uses_rope())
-    rope = std::make_shared<const RopeFrequencies>(rope_frequencies(model_.config, token_limit));
-
-  int32_t prefix_kind = 0;
-  if (rope) prefix_kind = prefix_kinds_.try_emplace(rope->inverse, std::ssize(prefix_kinds_)).first->second;
-
   const uint64_t first = next_sequence_;
   for (int64_t i = 0; i < request.num_sequences; ++i) {
     auto g = std::make_unique<Generation>();
@@ -97,8 +91,8 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
     g->sequence.tokens = request.prompt;
     g->sequence.prompt_tokens = prompt_tokens;
     g->sequence.token_limit = token_limit;
-    g->sequence.rope = rope;
-    g->sequence.prefix_kind = request.prefix_cache ? prefix_kind : Sequence::kNoPrefix;
+    if (!request.prefix_cache) g->sequence.prefix_kind = Sequence::kNoPrefix;
+    choose_rope(g->sequence);
     g->request_id = next_request_;
     g->index = i;
     g->request = shared_request;
@@ -113,6 +107,14 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
   return next_request_++;
 }
 
+// By the tokens that there are, never by those that may come.
+void Engine::choose_rope(Sequence& s) {
+  if (!model_.sizes.uses_rope()) return;
+  s.rope = std::make_shared<const RopeFrequencies>(rope_frequencies(model_.config, s.length()));
+  if (s.prefix_kind != Sequence::kNoPrefix)
+    s.prefix_kind = prefix_kinds_.try_emplace(s.rope->inverse, std::ssize(prefix_kinds_)).first->second;
+}
+
 bool Engine::idle() const { return generations_.empty() && events_.empty(); }
 
 // Every decoding sequence may bring as many guesses as the step has room for.
@@ -125,12 +127,13 @@ void Engine::ask_for_drafts() {
     const Generation& g = *generations_.at(s->id);
     const SampleKey key{g.seed, static_cast<uint64_t>(g.index), static_cast<uint64_t>(s->length())};
     // The last token of an answer is never computed, so no guess at it is needed.
-    const int64_t most = std::min(length, s->token_limit - s->length() - 1);
+    int64_t most = std::min(length, s->token_limit - s->length() - 1);
+    if (s->length() <= rope_switch_) most = std::min(most, rope_switch_ - s->length());  // there it begins anew
     s->draft.clear();
     if (most > 0) s->draft = drafter_->draft({s->id, s->tokens, g.request->sampling, key}, most);
     for (const int32_t token : s->draft)
-      check(token >= 0 && token < model_.config.vocab_size, "speculation",
-            "the draft has token {}, the vocabulary has {} tokens", token, model_.config.vocab_size);
+      check(token >= 0 && token < model_.sizes.vocab_size, "speculation",
+            "the draft has token {}, the vocabulary has {} tokens", token, model_.sizes.vocab_size);
   }
 }
 
@@ -159,15 +162,20 @@ StepReport Engine::step() {
     s.draft.clear();
     report.drafted += item.drafted;
     Generation& g = *generations_.at(s.id);
+    bool goes_on = true;
     for (int64_t i = 0; i <= item.drafted; ++i) {
       const auto width = static_cast<size_t>(logits.dim(1));
       ++report.sampled;
-      const bool goes_on = take_token(g, {logits.data<float>() + static_cast<size_t>(row + i) * width, width});
+      goes_on = take_token(g, {logits.data<float>() + static_cast<size_t>(row + i) * width, width});
       if (!goes_on || i == item.drafted || s.tokens.back() != draft[static_cast<size_t>(i)]) break;
       ++s.cached;  // the guess was right, so its keys and values are
       ++report.accepted;
     }
     row += 1 + item.drafted;
+    if (goes_on && rope_switch_ > 0 && s.length() == rope_switch_ + 1) {
+      choose_rope(s);
+      scheduler_->recompute(s);
+    }
   }
   report.decoded_tokens += report.accepted;
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;

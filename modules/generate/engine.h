@@ -84,6 +84,7 @@ class Engine {
     GenerationEvent event;
   };
 
+  void choose_rope(Sequence& sequence);
   void copy_pages(const std::vector<PageCopy>& copies);
   Tensor run(const StepPlan& plan);
   void ask_for_drafts();
@@ -94,6 +95,7 @@ class Engine {
   const CausalLM& model_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   int64_t context_;
+  int64_t rope_switch_;
   std::unique_ptr<KVCache> cache_;
   std::unique_ptr<BlockManager> blocks_;
   std::unique_ptr<Scheduler> scheduler_;

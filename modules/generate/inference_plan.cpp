@@ -99,7 +99,7 @@ std::vector<PlannedParameter> planned_parameters(const LoadedModel& opened, cons
                        bytes_of(dtype, source_elements),
                        rule != nullptr && (rule->sources.size() > 1 || rule->source_row || transposed), transposed,
                        rule == nullptr || match->target + 1 == rule->targets.size(),
-                       token_share(opened.model->config, named.name)});
+                       token_share(opened.model->sizes, named.name)});
   }
   return planned;
 }
@@ -140,7 +140,7 @@ void forecast_loading(const PlannedParameter& p, PoolForecast& pool, size_t& fro
 // second one meets what the first one left in the pool.
 class StepForecast {
  public:
-  StepForecast(PoolForecast& pool, const ModelConfig& c, bool gated, int64_t n, Arithmetic arithmetic)
+  StepForecast(PoolForecast& pool, const ModelSizes& c, bool gated, int64_t n, Arithmetic arithmetic)
       : pool_(pool), c_(c), gated_(gated), n_(n), arithmetic_(arithmetic) {}
 
   void run(int64_t logit_rows) {
@@ -202,7 +202,7 @@ class StepForecast {
   }
 
   PoolForecast& pool_;
-  const ModelConfig& c_;
+  const ModelSizes& c_;
   bool gated_;
   int64_t n_;
   Arithmetic arithmetic_;
@@ -220,7 +220,7 @@ size_t resident_of_lookups(size_t bytes, int64_t lookups, size_t row_bytes) {
   return std::min(bytes, static_cast<size_t>(windows > 1 ? touched * kWindow : static_cast<double>(bytes)));
 }
 
-size_t cache_bytes(const ModelConfig& config, const PlanRequest& r) {
+size_t cache_bytes(const ModelSizes& config, const PlanRequest& r) {
   size_t bytes = 0;
   for (const LayerGroup& g : layer_groups(config)) {
     const size_t page = KVCache::page_bytes(config, g, r.cache_dtype);
@@ -233,7 +233,7 @@ size_t cache_bytes(const ModelConfig& config, const PlanRequest& r) {
 
 }  // namespace
 
-int64_t InferencePlan::attention_operations(const ModelConfig& c, int64_t context) const {
+int64_t InferencePlan::attention_operations(const ModelSizes& c, int64_t context) const {
   int64_t keys = 0;
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer)
     keys += c.window(layer) > 0 ? std::min(c.window(layer), context + 1) : context + 1;
@@ -241,7 +241,7 @@ int64_t InferencePlan::attention_operations(const ModelConfig& c, int64_t contex
 }
 
 InferencePlan plan_inference(const LoadedModel& opened, const PlanRequest& r) {
-  const ModelConfig& config = opened.model->config;
+  const ModelSizes& config = opened.model->sizes;
   InferencePlan plan;
   PoolForecast pool;
   size_t from_file = 0;
@@ -308,22 +308,23 @@ void check_memory(const LoadedModel& opened, const PlanRequest& request, size_t 
 }
 
 void check_memory(const LoadedModel& opened, DType cache_dtype, const LoadOptions& options) {
-  const int64_t step = PlanRequest().step_tokens, tokens = std::min(step, opened.model->config.context_limit());
+  const int64_t step = PlanRequest().step_tokens, tokens = std::min(step, opened.model->sizes.context_limit());
   check_memory(opened, {tokens, 1, step, cache_dtype, options}, available_memory());
 }
 
-LoadedModel describe_config(const ModelConfig& config, const LoadOptions& options) {
+LoadedModel describe_config(const std::shared_ptr<const ModelConfig>& config, const LoadOptions& options) {
   const std::map<std::string, DType> dtypes = {
       {"float32", DType::f32}, {"bfloat16", DType::bf16}, {"float16", DType::f16}};
-  const auto dtype = dtypes.find(config.dtype);
-  check(dtype != dtypes.end(), "plan", "{}: dtype is \"{}\", expected float32, bfloat16 or float16", config.source,
-        config.dtype);
-  const ModelFamily& family = family_of(config);
+  const ModelFamily& family = family_of(*config);
   LoadedModel described;
-  described.checkpoint.path = config.source;
+  described.model = family.make(*config);
+  const ModelSizes& sizes = described.model->sizes;
+  const auto dtype = dtypes.find(sizes.dtype);
+  check(dtype != dtypes.end(), "plan", "{}: dtype is \"{}\", expected float32, bfloat16 or float16", sizes.source,
+        sizes.dtype);
+  described.checkpoint.path = sizes.source;
   described.checkpoint.config = config;
-  described.model = family.make(config);
-  described.mapping = family.weight_mapping(config, CheckpointFormat::hugging_face);
+  described.mapping = family.weight_mapping(*config, CheckpointFormat::hugging_face);
   described.weight_dtype = options.quantize.value_or(dtype->second);
   described.cache_dtype = cache_dtype_of(described.weight_dtype, options.dtype);
   for (const NamedParameter& named : named_parameters(*described.model)) {

@@ -40,7 +40,7 @@ struct InferencePlan {
   int64_t linear_operations = 0;  // 2 x the elements of the matrices of the blocks that a token meets
   int64_t head_operations = 0;    // 2 V C, for tokens whose logits are wanted
   // 4 x sum over layers of Hq D x keys seen, for a token after `context` others.
-  int64_t attention_operations(const ModelConfig& config, int64_t context) const;
+  int64_t attention_operations(const ModelSizes& config, int64_t context) const;
 };
 
 // `opened`: by open_model or describe_config, nothing loaded.
@@ -58,7 +58,7 @@ void check_memory(const LoadedModel& opened, DType cache_dtype, const LoadOption
 
 // A model that has no checkpoint yet, as its published files would be: every tensor in the config's dtype. Throws Error
 // where that is none that checkpoints have.
-LoadedModel describe_config(const ModelConfig& config, const LoadOptions& options);
+LoadedModel describe_config(const std::shared_ptr<const ModelConfig>& config, const LoadOptions& options);
 
 // Operations per second of the inference linears on this machine, with all threads: `tokens` tokens times a matrix of
 // (rows, columns) in `dtype`; the best of some rounds, about 50 ms.

@@ -61,7 +61,7 @@ size_t cgroup_available() {
 
 size_t available_memory() { return std::min(system_available(), cgroup_available()); }
 
-std::vector<PageGroup> cache_pages(const ModelConfig& config, DType dtype, size_t kv_memory, int64_t context,
+std::vector<PageGroup> cache_pages(const ModelSizes& config, DType dtype, size_t kv_memory, int64_t context,
                                    int64_t chunk, int64_t max_sequences) {
   double sequence_bytes = 0.0, smallest_bytes = 0.0;  // of a sequence of the whole context; of one page of each group
   const std::vector<LayerGroup> groups = layer_groups(config);

@@ -17,7 +17,7 @@ size_t available_memory();
 // sequences of `context` tokens. 0 bytes: room for four of them, but at most half of the available memory. Pages that
 // nothing was ever written to cost no resident memory. Never more than `max_sequences` sequences could fill. `chunk`:
 // the most tokens of one step. Throws Error where not even one page fits.
-std::vector<PageGroup> cache_pages(const ModelConfig& config, DType dtype, size_t kv_memory, int64_t context,
+std::vector<PageGroup> cache_pages(const ModelSizes& config, DType dtype, size_t kv_memory, int64_t context,
                                    int64_t chunk, int64_t max_sequences);
 
 }  // namespace lathe

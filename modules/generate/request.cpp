@@ -18,7 +18,7 @@ std::string_view name(FinishReason reason) {
 
 std::vector<int32_t> stop_tokens(const LoadedModel& loaded, const Tokenizer* tokenizer) {
   std::set<int32_t> ids;
-  for (const auto* named : {&loaded.checkpoint.generation.eos_token_ids, &loaded.model->config.eos_token_ids}) {
+  for (const auto* named : {&loaded.checkpoint.generation.eos_token_ids, &loaded.model->sizes.eos_token_ids}) {
     for (const int64_t id : *named) {
       check(id == static_cast<int32_t>(id), "config", "eos_token_id is {}, expected an integer of 32 bits", id);
       ids.insert(static_cast<int32_t>(id));

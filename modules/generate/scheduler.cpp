@@ -114,11 +114,12 @@ bool Scheduler::admit(Sequence& s, int64_t budget, StepPlan& plan) {
 }
 
 // Takes over the leader's pages of the prompt, but for the last token: its logits are needed. False while the leader
-// is still computing them. Else what the prefix cache has of the tokens so far; generated ones are among them after a
-// preemption.
+// is still computing them. Without a leader whose keys are of the same kind, what the prefix cache has of the tokens so
+// far; generated ones are among them after a preemption.
 bool Scheduler::share_prompt(Sequence& s) {
-  const auto leader = std::find_if(running_.begin(), running_.end(),
-                                   [&](const Sequence* other) { return s.leader && other->id == *s.leader; });
+  const auto leader = std::find_if(running_.begin(), running_.end(), [&](const Sequence* other) {
+    return s.leader && other->id == *s.leader && other->prefix_kind == s.prefix_kind;
+  });
   if (leader != running_.end()) {
     if ((*leader)->cached < s.prompt_tokens) return false;
     if (blocks_.fork((*leader)->pages, s.prompt_tokens - 1, s.pages)) {

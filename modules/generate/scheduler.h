@@ -50,6 +50,9 @@ class Scheduler {
 
   // Empty where nothing is to do. Reserves the pages for what it names.
   StepPlan plan();
+  // Forgets what a running sequence has in the cache: its next steps compute all of it anew. Not between plan() and
+  // commit().
+  void recompute(Sequence& sequence) { release(sequence); }
   // The plan was carried out: its tokens are cached, pages out of every window are given back.
   void commit(const StepPlan& plan);
 

@@ -34,7 +34,7 @@ struct Sequence {
   int64_t shared = 0;       // tokens that it found in the cache when it was first admitted
   int64_t preemptions = 0;
 
-  // Chosen once: dynamic scaling depends on the length. Null without rope.
+  // Of the prompt, or of the text since it has passed rope_switch. Null without rope.
   std::shared_ptr<const RopeFrequencies> rope;
 
   int64_t length() const { return static_cast<int64_t>(tokens.size()); }

@@ -33,7 +33,7 @@ class ModelDrafter : public Drafter {
       : model_(std::move(model)), context_(context), blocks_(groups(*model_, context, sequences)) {
     std::vector<int64_t> pages;
     for (size_t g = 0; g < blocks_.groups(); ++g) pages.push_back(blocks_.pages(g));
-    cache_ = std::make_unique<KVCache>(model_->config, cache_dtype, pages);
+    cache_ = std::make_unique<KVCache>(model_->sizes, cache_dtype, pages);
   }
 
   std::vector<int32_t> draft(const DraftRequest& request, int64_t most) override {
@@ -42,7 +42,8 @@ class ModelDrafter : public Drafter {
     // Guesses that did not stand are in the cache; what agrees with the tokens stays.
     const auto parted = std::mismatch(state.fed.begin(), state.fed.end(), tokens.begin(), tokens.end()).first;
     state.fed.resize(std::min(static_cast<size_t>(parted - state.fed.begin()), tokens.size() - 1));
-    if (!state.rope && model_->config.uses_rope()) state.rope.emplace(rope_frequencies(model_->config, context_));
+    if (!state.rope && model_->sizes.uses_rope())
+      state.rope.emplace(rope_frequencies(model_->config, std::ssize(tokens)));
     std::vector<int32_t> guesses;
     SampleKey key = request.key;
     while (std::ssize(guesses) < most && std::ssize(tokens) < context_) {
@@ -71,7 +72,7 @@ class ModelDrafter : public Drafter {
 
   static std::vector<PageGroup> groups(const CausalLM& model, int64_t context, int64_t sequences) {
     std::vector<PageGroup> groups;
-    for (const LayerGroup& g : layer_groups(model.config)) groups.push_back({g.window, sequences * pages_for(context)});
+    for (const LayerGroup& g : layer_groups(model.sizes)) groups.push_back({g.window, sequences * pages_for(context)});
     return groups;
   }
   // The history of penalties is the target's; a guess does without.

@@ -3,9 +3,14 @@
 #include <algorithm>
 #include <numeric>
 
+#include "config/model_config.h"
 #include "tensor/random.h"
 
 namespace lathe {
+
+CausalLM::CausalLM(const ModelConfig& config)
+    : owned_config(std::make_unique<const ModelConfig>(config)), config(*owned_config), sizes(*owned_config) {}
+CausalLM::~CausalLM() = default;
 
 Tensor logits(const CausalLM& model, const Batch& batch) {
   return apply_head(select_rows(model.hidden(batch), batch.logit_rows), model.head());
@@ -20,22 +25,22 @@ Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType 
   const auto n = static_cast<int64_t>(tokens.size());
   check(n > 0, "logits", "expected at least one token, found none");
   const int64_t pages = (n + kPageTokens - 1) / kPageTokens;
-  const size_t groups = layer_groups(model.config).size();
-  KVCache cache(model.config, cache_dtype, std::vector<int64_t>(groups, pages));
+  const size_t groups = layer_groups(model.sizes).size();
+  KVCache cache(model.sizes, cache_dtype, std::vector<int64_t>(groups, pages));
   std::vector<int32_t> page_table(static_cast<size_t>(pages));
   std::iota(page_table.begin(), page_table.end(), 0);
   const RopeFrequencies rope = rope_frequencies(model.config, n);
 
-  Tensor all = Tensor::empty({n, model.config.vocab_size});  // (N, V)
+  Tensor all = Tensor::empty({n, model.sizes.vocab_size});  // (N, V)
   for (int64_t begin = 0; begin < n; begin += kChunk) {
     const int64_t count = std::min(kChunk, n - begin);
     BatchSequence s;
     s.tokens = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
     s.cached = begin;
     s.pages.assign(groups, page_table);
-    if (model.config.uses_rope()) s.rope = &rope;
+    if (model.sizes.uses_rope()) s.rope = &rope;
     const Tensor part = logits(model, make_batch({&s, 1}, &cache));  // (count, V)
-    std::copy_n(part.data<float>(), part.elements(), all.data<float>() + begin * model.config.vocab_size);
+    std::copy_n(part.data<float>(), part.elements(), all.data<float>() + begin * model.sizes.vocab_size);
   }
   return all;
 }
@@ -53,9 +58,9 @@ int64_t count_parameters(CausalLM& model) {
   return count;
 }
 
-double token_share(const ModelConfig& config, const std::string& parameter) {
+double token_share(const ModelSizes& sizes, const std::string& parameter) {
   if (parameter.find(".mlp.experts.") == std::string::npos) return 1.0;
-  return static_cast<double>(config.num_experts_per_tok) / static_cast<double>(config.num_experts);
+  return static_cast<double>(sizes.num_experts_per_tok) / static_cast<double>(sizes.num_experts);
 }
 
 size_t weight_bytes(CausalLM& model) {

@@ -6,15 +6,15 @@
 
 #include "attention/batch.h"
 #include "common/module.h"
-#include "config/model_config.h"
+#include "config/model_sizes.h"
 #include "load_model/load_parameters.h"
 
 namespace lathe {
 
 class CausalLM {
  public:
-  explicit CausalLM(ModelConfig config) : config(std::move(config)) {}
-  virtual ~CausalLM() = default;
+  explicit CausalLM(const ModelConfig& config);
+  virtual ~CausalLM();
 
   // The hidden states after the final norm: (N, C).
   virtual Tensor hidden(const Batch& batch) const = 0;
@@ -22,7 +22,9 @@ class CausalLM {
   // Names every parameter once; a tied head is not named again.
   virtual void visit(Visitor& v) = 0;
 
-  const ModelConfig config;
+  const std::unique_ptr<const ModelConfig> owned_config;
+  const ModelConfig& config;  // all of it, which few need: config/model_config.h
+  const ModelSizes& sizes;    // the part of it that most code needs
 };
 
 // Rows batch.logit_rows of the logits: (R, V).
@@ -36,7 +38,7 @@ Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType 
 std::vector<NamedParameter> named_parameters(CausalLM& model);
 int64_t count_parameters(CausalLM& model);
 // The share of tokens that a parameter meets: k / E for an expert's, 1 for all others.
-double token_share(const ModelConfig& config, const std::string& parameter);
+double token_share(const ModelSizes& sizes, const std::string& parameter);
 // Bytes of all weights in memory (packed or not).
 size_t weight_bytes(CausalLM& model);
 // Fresh weights: matrices and embeddings normal with the config's initializer_range (by counter from seed and name),

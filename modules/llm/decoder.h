@@ -17,15 +17,15 @@ namespace lathe {
 template <class Block, class Norm>
 class Decoder final : public CausalLM {
  public:
-  explicit Decoder(const ModelConfig& c) : CausalLM(c), embed_tokens_(c.vocab_size, c.hidden_size), norm_(c) {
-    for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) layers_.emplace_back(c, layer);
-    if (!c.tie_word_embeddings) lm_head_.emplace(c.hidden_size, c.vocab_size, false);
+  explicit Decoder(const ModelConfig& c) : CausalLM(c), embed_tokens_(sizes.vocab_size, sizes.hidden_size), norm_(c) {
+    for (int64_t layer = 0; layer < sizes.num_hidden_layers; ++layer) layers_.emplace_back(c, layer);
+    if (!sizes.tie_word_embeddings) lm_head_.emplace(sizes.hidden_size, sizes.vocab_size, false);
   }
 
   Tensor hidden(const Batch& batch) const override {
     const TapScope scope("model");
-    Tensor x = embed_tokens_(batch.tokens);                                   // (N, C)
-    if (config.embedding_scale != 1.0) x = scale(x, config.embedding_scale);  // (N, C)
+    Tensor x = embed_tokens_(batch.tokens);                                 // (N, C)
+    if (sizes.embedding_scale != 1.0) x = scale(x, sizes.embedding_scale);  // (N, C)
     tap("embed_tokens", x);
     for (const auto& layer : layers_) {
       Interruption::point();
@@ -37,7 +37,7 @@ class Decoder final : public CausalLM {
   }
 
   Head head() const override {
-    return {.weight = lm_head_ ? &lm_head_->weight : &embed_tokens_.weight, .softcap = config.final_logit_softcap};
+    return {.weight = lm_head_ ? &lm_head_->weight : &embed_tokens_.weight, .softcap = sizes.final_logit_softcap};
   }
 
   void visit(Visitor& v) override {

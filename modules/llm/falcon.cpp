@@ -12,6 +12,7 @@
 #include "block/pre_norm_block.h"
 #include "common/feed_forward_net.h"
 #include "common/norm.h"
+#include "config/model_config.h"
 #include "llm/decoder.h"
 #include "llm/families.h"
 #include "llm/gguf_names.h"
@@ -66,7 +67,8 @@ WeightMapping falcon_weight_mapping(const ModelConfig& config, CheckpointFormat 
   if (format == CheckpointFormat::hugging_face) return hugging_face_mapping(config);
   // The feed-forward net's norm is attn_norm where there are two, and attention's attn_norm_2.
   WeightMapping m = gguf_mapping_of_fused();
-  rename_in_layers(m, config.shared_parallel_norm ? "attn_norm" : "attn_norm_2", "input_layernorm");
+  const bool two_norms = config.use_parallel_residual && !config.shared_parallel_norm;
+  rename_in_layers(m, two_norms ? "attn_norm_2" : "attn_norm", "input_layernorm");
   return rename_in_layers(m, "attn_norm", "post_attention_layernorm");
 }
 

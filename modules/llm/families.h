@@ -2,11 +2,12 @@
 #pragma once
 #include <memory>
 
-#include "config/config_families.h"
 #include "llm/causal_lm.h"
 #include "load_model/weight_mapping.h"
 
 namespace lathe {
+
+struct ConfigFamily;  // config/config_families.h
 
 std::unique_ptr<CausalLM> make_gpt2(const ModelConfig& config);
 WeightMapping gpt2_weight_mapping(const ModelConfig& config, CheckpointFormat format);

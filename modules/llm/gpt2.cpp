@@ -18,11 +18,11 @@ class Gpt2 final : public CausalLM {
  public:
   explicit Gpt2(const ModelConfig& c)
       : CausalLM(c),
-        embed_tokens_(c.vocab_size, c.hidden_size),
-        embed_positions_(c.max_position_embeddings, c.hidden_size),
-        norm_(c.hidden_size, c.norm_eps) {
-    for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) layers_.emplace_back(c, layer);
-    if (!c.tie_word_embeddings) lm_head_.emplace(c.hidden_size, c.vocab_size, false);
+        embed_tokens_(sizes.vocab_size, sizes.hidden_size),
+        embed_positions_(sizes.max_position_embeddings, sizes.hidden_size),
+        norm_(c) {
+    for (int64_t layer = 0; layer < sizes.num_hidden_layers; ++layer) layers_.emplace_back(c, layer);
+    if (!sizes.tie_word_embeddings) lm_head_.emplace(sizes.hidden_size, sizes.vocab_size, false);
   }
 
   Tensor hidden(const Batch& batch) const override {

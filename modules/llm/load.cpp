@@ -4,7 +4,9 @@
 #include <cstring>
 
 #include "autograd/convert.h"
+#include "config/model_config.h"
 #include "formats/byte_count.h"
+#include "formats/quote.h"
 #include "tensor/cpu_features.h"
 #include "tensor/storage.h"
 
@@ -36,22 +38,28 @@ std::string add_base_prefix(Checkpoint& checkpoint, const std::string& prefix) {
   return prefix;
 }
 
+void set_tied(Checkpoint& c, bool tied) {
+  ModelConfig config = *c.config;
+  config.tie_word_embeddings = tied;
+  c.config = std::make_shared<const ModelConfig>(std::move(config));
+}
+
 // Whether the head is tied: by what the config says and what the file holds, together.
 void decide_head(LoadedModel& loaded, WeightMapping& mapping) {
   Checkpoint& c = loaded.checkpoint;
   const StoredTensor* head = find_source(c, mapping, kHead);
   const StoredTensor* table = find_source(c, mapping, kEmbedding);
   if (head == nullptr) {
-    if (!c.config.tie_word_embeddings)
+    if (!c.config->tie_word_embeddings)
       loaded.warnings.push_back(c.path + ": no output head is stored; the embedding table serves as head");
-    c.config.tie_word_embeddings = true;
-  } else if (c.config.tie_word_embeddings) {
+    set_tied(c, true);
+  } else if (c.config->tie_word_embeddings) {
     if (table != nullptr && equal(*head, *table)) {
       mapping.skip(head->name);
     } else {
       loaded.warnings.push_back(c.path + ": the config ties the head to the embedding table, but the stored head " +
                                 "differs from it; the stored head is used");
-      c.config.tie_word_embeddings = false;
+      set_tied(c, false);
     }
   }
 }
@@ -149,15 +157,18 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
     throw Error("load: trainable weights are computed in float32, found another dtype", "leave the dtype out");
   loaded.checkpoint = open_checkpoint(model);
   Checkpoint& checkpoint = loaded.checkpoint;
-  const ModelFamily& family = family_of(checkpoint.config);
-  loaded.mapping = family.weight_mapping(checkpoint.config, checkpoint.format);
+  const ModelFamily& family = family_of(*checkpoint.config);
+  for (const auto& [key, nearest] : checkpoint.config->misspelt)
+    loaded.warnings.push_back(
+        fmt::format("{}: the key {} is not known: did you mean {}?", checkpoint.config->source, quote(key), nearest));
+  loaded.mapping = family.weight_mapping(*checkpoint.config, checkpoint.format);
   loaded.missing_prefix = add_base_prefix(checkpoint, loaded.mapping.base_prefix);
   loaded.mapping.choose_alternatives(checkpoint.tensors);
   decide_head(loaded, loaded.mapping);
   loaded.weight_dtype = options.quantize.value_or(most_common_dtype(checkpoint));
   loaded.cache_dtype = cache_dtype_of(loaded.weight_dtype, options.dtype);
 
-  loaded.model = family.make(checkpoint.config);
+  loaded.model = family.make(*checkpoint.config);
   // For its report: what comes next may take long, or ask whether the weights fit.
   const ParameterReader report(named_parameters(*loaded.model), checkpoint.tensors, loaded.mapping, checkpoint.path);
   return loaded;

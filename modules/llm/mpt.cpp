@@ -5,6 +5,7 @@
 #include "block/pre_norm_block.h"
 #include "common/feed_forward_net.h"
 #include "common/norm.h"
+#include "config/model_config.h"
 #include "llm/decoder.h"
 #include "llm/families.h"
 #include "llm/gguf_names.h"

@@ -16,9 +16,7 @@ struct Olmo2Attention : GroupedQueryAttention {
   RmsNorm whole_q_norm, whole_k_norm;  // (Hq D), (Hk D)
 
   Olmo2Attention(const ModelConfig& c, int64_t layer)
-      : GroupedQueryAttention(c, layer),
-        whole_q_norm(heads * head_dim, c.norm_eps),
-        whole_k_norm(kv_heads * head_dim, c.norm_eps) {}
+      : GroupedQueryAttention(c, layer), whole_q_norm(c, heads * head_dim), whole_k_norm(c, kv_heads * head_dim) {}
 
   Tensor operator()(const Tensor& x, const Batch& batch) const {  // (N, C) -> (N, C)
     const TapScope scope("self_attn");

@@ -50,7 +50,7 @@ ConfigFamily phi3_config() {
   family.defaults.bos_token_id = 1;
   family.defaults.eos_token_ids = {32000};
   family.defaults.pad_token_id = 32000;
-  family.json_keys = with_llama({{"sliding_window", ReadElsewhere{}}});
+  family.json_keys = with_llama({{"sliding_window", ReadElsewhere{}}, {"partial_rotary_factor", ReadElsewhere{}}});
   family.read_together = read_together;
   family.read_gguf = read_gguf;
   family.write_together = write_window;

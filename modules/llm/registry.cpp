@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "config/config_families.h"
 #include "formats/quote.h"
@@ -116,6 +117,56 @@ std::deque<ModelFamily>& all_families() {
   return families;
 }
 
+// One layer of small sizes; each bit of `variant` is an option.
+ModelConfig tiny_config(const ConfigFamily& family, int variant) {
+  ModelConfig c = family.defaults;
+  const auto bit = [&](int i) { return (variant >> i & 1) != 0; };
+  c.architecture = family.architectures.front();
+  c.model_type = family.model_type;
+  if (c.hidden_act.empty()) c.hidden_act = "silu";
+  c.vocab_size = c.max_position_embeddings = c.head_dim = 8;
+  c.hidden_size = 32;
+  c.intermediate_size = 16;
+  c.num_hidden_layers = 1;
+  c.num_attention_heads = 4;
+  c.num_key_value_heads = bit(0) ? 4 : 2;
+  if (c.rotary_dim != 0) c.rotary_dim = 8;
+  c.tie_word_embeddings = bit(0);
+  c.attention_bias = c.attention_output_bias = c.mlp_bias = bit(1);
+  c.qk_norm = bit(2);
+  c.use_parallel_residual = bit(3);
+  c.shared_parallel_norm = bit(4);
+  if (c.num_experts > 0) {
+    c.num_experts = 2;
+    c.num_experts_per_tok = 1;
+    c.moe_intermediate_size = 8;
+    if (bit(1)) c.mlp_only_layers = {0};
+  }
+  return c;
+}
+constexpr int kVariants = 1 << 5;
+
+std::set<std::string> parameters_of_variants(const ModelFamily& family, const ConfigFamily& config) {
+  std::set<std::string> names;
+  for (int variant = 0; variant < kVariants; ++variant) {
+    try {
+      const auto model = family.make(tiny_config(config, variant));
+      for (const NamedParameter& p : named_parameters(*model)) names.insert(p.name);
+    } catch (const Error&) {
+      continue;  // no variant of this family
+    }
+  }
+  return names;
+}
+
+// A bias counts where its weight does: mappings name the two together.
+bool names_one_of(std::string pattern, const std::set<std::string>& names) {
+  std::vector<int64_t> numbers;
+  if (pattern.ends_with(".bias")) pattern.replace(pattern.size() - 4, 4, "weight");
+  return std::any_of(names.begin(), names.end(),
+                     [&](const std::string& name) { return match_name(pattern, name, &numbers); });
+}
+
 }  // namespace
 
 const std::deque<ModelFamily>& model_families() { return all_families(); }
@@ -142,6 +193,8 @@ void register_family(ModelFamily family) {
     for (const std::string& type : family.model_types)
       require(!has(other.model_types, type), fmt::format(": the model type {} is {}'s", quote(type), other.name));
   }
+  const std::vector<std::string> dead = dead_targets(family, config);
+  require(dead.empty(), fmt::format(": its weight mapping fills {}, which no model of it has", fmt::join(dead, ", ")));
   add_config_family(std::move(config));
   all_families().push_back(std::move(family));
 }
@@ -157,6 +210,26 @@ const ModelFamily& family_of(const ModelConfig& config) {
   throw Error(fmt::format("{}: unknown architecture \"{}\"", config.source,
                           config.architecture.empty() ? config.model_type : config.architecture),
               "known architectures: " + known);
+}
+
+std::vector<std::string> dead_targets(const ModelFamily& family, const ConfigFamily& config) {
+  std::set<std::string> targets, dead;
+  for (int variant = 0; variant < kVariants; ++variant)
+    for (const CheckpointFormat format : {CheckpointFormat::hugging_face, CheckpointFormat::gguf}) try {
+        for (const MappingRule& rule : family.weight_mapping(tiny_config(config, variant), format).rules)
+          targets.insert(rule.targets.begin(), rule.targets.end());
+      } catch (const Error&) {
+        continue;  // no format of this family
+      }
+  std::set<std::string> names = parameters_of_variants(family, config);
+  for (const std::string& target : targets)
+    if (!names_one_of(target, names)) dead.insert(target);
+  for (const ConfigFamily& other : config_families()) {
+    if (dead.empty()) break;
+    names = parameters_of_variants(family_of(tiny_config(other, 0)), other);
+    std::erase_if(dead, [&](const std::string& target) { return names_one_of(target, names); });
+  }
+  return {dead.begin(), dead.end()};
 }
 
 }  // namespace lathe

@@ -29,8 +29,14 @@ struct ModelFamily {
 const std::deque<ModelFamily>& model_families();
 // Adds a family to those that the library knows, from then on like any other; its `config` must say how its
 // configurations are read. Not while another thread opens a model. Throws Error, and adds nothing, where the two
-// disagree about its names, a function is missing, or a name is taken.
+// disagree about its names, a function is missing, a name is taken, or a rule of its weight mapping fills a parameter
+// that no model has.
 void register_family(ModelFamily family);
+// The targets of a family's weight mapping, of either format, that are no parameter of its model in any variant of its
+// configuration (biases, norms of heads, one norm or two, a head of its own, experts), nor of any registered family: a
+// mapping may be another family's with rules added. Such a rule does nothing, and where the file's tensor has the
+// parameter's own name, loading does not notice.
+std::vector<std::string> dead_targets(const ModelFamily& family, const ConfigFamily& config);
 // The family of config.architecture (or model_type where that is empty). Throws Error that lists the known ones.
 const ModelFamily& family_of(const ModelConfig& config);
 

@@ -26,7 +26,7 @@ Batch whole_sequence(const CausalLM& model, std::span<const int32_t> tokens) {
   const RopeFrequencies rope = rope_frequencies(model.config, static_cast<int64_t>(tokens.size()));
   BatchSequence s;
   s.tokens = tokens;
-  if (model.config.uses_rope()) s.rope = &rope;
+  if (model.sizes.uses_rope()) s.rope = &rope;
   return make_batch({&s, 1}, nullptr);
 }
 

@@ -10,7 +10,7 @@ size_t decode_weight_bytes(CausalLM& model) {
   for (const NamedParameter& named : named_parameters(model)) {
     const Parameter& p = *named.parameter;
     if (p.kind == Parameter::Kind::embedding && &p != head) continue;
-    const double share = token_share(model.config, named.name);
+    const double share = token_share(model.sizes, named.name);
     if (p.packed)
       bytes += share * static_cast<double>(p.packed->storage.bytes());
     else if (p.value.defined())

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "config/model_config.h"
 #include "formats/json_node.h"
 #include "formats/pytorch_file.h"
 #include "formats/safetensors.h"
@@ -80,8 +81,8 @@ Checkpoint open_gguf(const std::string& path) {
   c.path = path;
   c.folder = fs::path(path).parent_path().string();
   c.gguf = GgufFile::open(path);
-  c.config = read_config_gguf(*c.gguf);
-  c.generation = generation_gguf(*c.gguf, c.config);
+  c.config = std::make_shared<ModelConfig>(read_config_gguf(*c.gguf));
+  c.generation = generation_gguf(*c.gguf, *c.config);
   c.tensors = c.gguf->tensors();
   c.files = c.gguf->paths();
   return c;
@@ -118,7 +119,7 @@ Checkpoint open_hugging_face(const fs::path& path, const fs::path& folder, const
   Checkpoint c;
   c.path = path.string();
   c.folder = folder.string();
-  c.config = read_config_json((folder / "config.json").string());
+  c.config = std::make_shared<ModelConfig>(read_config_json((folder / "config.json").string()));
   c.generation = generation_json(folder);
   c.tensors = form.read(weights.string());
   c.files = files_of(c, weights);

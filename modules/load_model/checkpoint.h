@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "config/model_config.h"
+#include "config/model_sizes.h"
 #include "formats/gguf.h"
 #include "formats/stored_tensor.h"
 #include "load_model/weight_mapping.h"
@@ -23,12 +23,12 @@ struct GenerationDefaults {
 
 struct Checkpoint {
   CheckpointFormat format = CheckpointFormat::hugging_face;
-  std::string path;    // what was opened: the folder, or the file
-  std::string folder;  // where companions lie (tokenizer.json)
-  ModelConfig config;
-  GenerationDefaults generation;         // read once, when the checkpoint is opened
-  std::vector<StoredTensor> tensors;     // of all shards
-  std::shared_ptr<const GgufFile> gguf;  // for GGUF only: its metadata
+  std::string path;                           // what was opened: the folder, or the file
+  std::string folder;                         // where companions lie (tokenizer.json)
+  std::shared_ptr<const ModelConfig> config;  // config/model_config.h
+  GenerationDefaults generation;              // read once, when the checkpoint is opened
+  std::vector<StoredTensor> tensors;          // of all shards
+  std::shared_ptr<const GgufFile> gguf;       // for GGUF only: its metadata
   // The model's files, read or beside those that were: weights, config.json, companions. None may be an output.
   std::vector<std::string> files;
   // What makes the values of tensors that are not stored as the library has them (gptq_awq.h); called by `unpack`

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
+#include "config/model_config.h"
 #include "formats/quote.h"
 #include "tensor/errors.h"
 #include "tensor/threads.h"
@@ -210,8 +211,8 @@ class Unpacker {
 }  // namespace
 
 void unpack_gptq_awq(Checkpoint& checkpoint) {
-  const auto settings = checkpoint.config.extra.find("quantization_config");
-  if (settings == checkpoint.config.extra.end()) return;
+  const auto settings = checkpoint.config->extra.find("quantization_config");
+  if (settings == checkpoint.config->extra.end()) return;
   Unpacker(checkpoint, nlohmann::json::parse(settings->second)).run();
 }
 

@@ -30,6 +30,8 @@ struct RowForm {
   }
 };
 
+}  // namespace
+
 // A rule with its names filled in, and the shapes that follow from its targets.
 struct BoundRule {
   std::vector<std::string> sources, targets;
@@ -74,6 +76,15 @@ struct BoundRule {
   // Whether a target is a run of rows of the one source.
   bool contiguous() const { return !rule || (sources.size() == 1 && !rule->transposed && !rule->source_row); }
 };
+
+// What fills one parameter.
+struct Filling {
+  BoundRule bound;
+  size_t target = 0;
+  std::vector<const StoredTensor*> stored;
+};
+
+namespace {
 
 using DimsByName = std::function<const Dims&(const std::string& name)>;
 
@@ -204,13 +215,6 @@ class Report {
   }
   std::vector<std::string> missing_, unexpected_, misshapen_, unsupported_;
   std::unordered_set<std::string> seen_;
-};
-
-// What fills one parameter.
-struct Filling {
-  BoundRule bound;
-  size_t target = 0;
-  std::vector<const StoredTensor*> stored;
 };
 
 const char* wrong_type(const StoredTensor& tensor, const StoredTensor& first, const Parameter& parameter,

@@ -11,8 +11,6 @@
 namespace lathe {
 namespace {
 
-constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
-
 // A machine that looks at whole tokens: it gathers the parts of each.
 class TokenStage : public DecoderStage {
  public:

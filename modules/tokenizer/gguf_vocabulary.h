@@ -7,6 +7,9 @@
 
 namespace lathe {
 
+// tokenizer.ggml.token_type.
+enum TokenType : int64_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+
 struct WrittenVocabulary {
   GgufMetadata metadata;             // `tokenizer.*`
   std::vector<std::string> remarks;  // what a user should know of it

@@ -13,8 +13,6 @@
 namespace lathe {
 namespace {
 
-constexpr const char* kSpaceSymbol = "\xE2\x96\x81";  // U+2581
-
 class NormalizerSequence : public Normalizer {
  public:
   explicit NormalizerSequence(std::vector<std::unique_ptr<Normalizer>> parts) : parts_(std::move(parts)) {}

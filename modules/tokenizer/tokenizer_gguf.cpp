@@ -10,6 +10,7 @@
 #include "tokenizer/bpe.h"
 #include "tokenizer/byte_level_scheme.h"
 #include "tokenizer/gguf_pre_tokenizers.h"
+#include "tokenizer/gguf_vocabulary.h"
 #include "tokenizer/score_bpe.h"
 #include "tokenizer/tokenizer_parts.h"
 #include "tokenizer/unicode.h"
@@ -18,9 +19,6 @@
 
 namespace lathe {
 namespace {
-
-constexpr const char* kSpaceSymbol = "\xE2\x96\x81";  // U+2581
-enum TokenType : int64_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5 };
 
 // The array under `key`, by reference: a vocabulary is too large to copy for nothing. Null when absent.
 template <class T>

@@ -12,8 +12,6 @@
 namespace lathe {
 namespace {
 
-constexpr const char* kSpaceSymbol = "\xE2\x96\x81";  // U+2581
-
 class SentencePieceModel : public TokenModel {
  public:
   SentencePieceModel(std::shared_ptr<const sentencepiece::SentencePieceProcessor> processor, bool unigram)

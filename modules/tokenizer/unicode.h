@@ -11,6 +11,9 @@
 
 namespace lathe {
 
+inline constexpr const char* kSpaceSymbol = "\xE2\x96\x81";       // U+2581, which stands for a space
+inline constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD, which stands for bytes that are no UTF-8
+
 // What stands at the head of `bytes` (not empty): a whole character; bytes that can never begin one; or the beginning
 // of a character that needs more bytes than there are. `length` counts the bytes of the character, of the maximal
 // subpart (Unicode 15, section 3.9, table 3-8: what one U+FFFD replaces), or all that remain.

@@ -9,8 +9,6 @@
 namespace lathe {
 namespace {
 
-constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581
-
 // The ids of words seen before, one cache a thread, so that nothing is shared or locked: text repeats its words so
 // often that nine of ten need no merging.
 class WordCache {

@@ -8,6 +8,8 @@
 #include <chrono>
 #include <future>
 
+#include "config/model_config.h"
+#include "llm/trace.h"
 #include "python/src/arrays.h"
 #include "python/src/bindings.h"
 #include "python/src/model.h"

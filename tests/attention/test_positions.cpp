@@ -3,6 +3,7 @@
 
 #include "attention/alibi.h"
 #include "attention/rope_frequencies.h"
+#include "config/model_config.h"
 #include "tests/catch.h"
 
 using namespace lathe;

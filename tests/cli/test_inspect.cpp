@@ -49,6 +49,23 @@ TEST_CASE("inspect: a checkpoint is supported, or it says why not") {
   CHECK(broken["tensors"].size() > 20);
 }
 
+TEST_CASE("inspect: fields that differ from their defaults, and unknown keys with the nearest known one") {
+  const fs::path golden = source_dir() / "tests/goldens/gemma3";
+  const json shown = output_of({"inspect", "--model", golden.string()})["config"];
+  for (const char* field :
+       {"attention_scale", "embedding_scale", "norm_offset", "qk_norm", "layer_window", "rope_local_theta"})
+    CHECK(shown.contains(field));
+  const lathe::test::TemporaryDirectory folder;
+  json config = json::parse(lathe::test::read_file(golden / "config.json"));
+  config["sliding_windows"] = 3;
+  config["sliding_window_patern"] = 2;
+  lathe::test::write_file(folder.path() / "config.json", config.dump());
+  const std::string path = (folder.path() / "config.json").string();
+  CHECK(output_of({"inspect", "--config", path})["unknown_keys"]["sliding_window_patern"] == "sliding_window_pattern");
+  CHECK_THAT(lathe::test::run_lathe({"inspect", "--config", path}).standard_output,
+             Catch::Matchers::ContainsSubstring("sliding_window_patern (did you mean sliding_window_pattern?)"));
+}
+
 TEST_CASE("models: names of published models and their repositories") {
   const json output = output_of({"models"});
   for (const json& family : output["models"]) {

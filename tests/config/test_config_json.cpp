@@ -82,7 +82,6 @@ TEST_CASE("config.json: options of llama") {
                                         {"torch_dtype", "torch.bfloat16"},
                                         {"tie_word_embeddings", true},
                                         {"rope_theta", 5e5},
-                                        {"partial_rotary_factor", 0.5},
                                         {"bos_token_id", nullptr},
                                         {"eos_token_id", nullptr},
                                         {"pad_token_id", -1},
@@ -90,7 +89,7 @@ TEST_CASE("config.json: options of llama") {
                                         {"rope_scaling", nullptr},
                                         {"quantization_config", nullptr}});
   CHECK(c.head_dim == 32);
-  CHECK(c.rotary_dim == 16);
+  CHECK(c.rotary_dim == 32);
   CHECK(c.attention_bias);
   CHECK(c.attention_output_bias);
   CHECK(c.mlp_bias);
@@ -162,11 +161,9 @@ TEST_CASE("config.json: the rope settings in both spellings mean the same") {
     CHECK(a.rope_scaling == expected[i].first);
     CHECK(a.context_limit() == expected[i].second);
   }
-  const ModelConfig plain = parse(
-      llama(), {{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 3e4}, {"partial_rotary_factor", 0.25}}}});
+  const ModelConfig plain = parse(llama(), {{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 3e4}}}});
   CHECK(plain.rope_scaling == RopeScaling::none);
   CHECK(plain.rope_theta == 3e4);
-  CHECK(plain.rotary_dim == 4);
   // Without a factor, yarn's is the ratio of the two contexts.
   CHECK(parse(llama(), {{"rope_scaling", {{"type", "yarn"}, {"original_max_position_embeddings", 64}}}}).rope_factor ==
         4.0);
@@ -222,6 +219,10 @@ TEST_CASE("config.json: what is missing, wrong or not supported is named") {
       {llama(), {{"rope_scaling", 3}}, "expected an object or null"},
       {llama(), {{"rope_scaling", {{"type", "linear"}, {"factor", 0.5}}}}, "rope_factor is 0.5, expected at least 1"},
       {llama(), {{"partial_rotary_factor", 1.5}}, "expected a number above 0 up to 1"},
+      {llama(), {{"partial_rotary_factor", 0.5}}, "partial_rotary_factor is '0.5', expected 1: llama rotates whole"},
+      {llama(), {{"is_causal", false}}, "is_causal is 'false', expected true"},
+      {gpt2(), {{"per_layer_config", {{"0", {{"n_head", 2}}}}}}, "per_layer_config is"},
+      {gpt2(), {{"hidden_size", 32}}, "hidden_size is '32', expected 64 as n_embd has it"},
       {llama(), {{"num_attention_heads", 7}}, "hidden_size 64 is no multiple of num_attention_heads 7"},
       {gpt2(), {{"n_head", 5}}, "hidden_size 64 is no multiple of num_attention_heads 5"},
       {gpt2(),

@@ -206,22 +206,24 @@ TEST_CASE("config.json: Gemma 3, both spellings of layers and rope") {
   CHECK(d.rope_factor == 8.0);
   CHECK(parse(kGemma, {{"sliding_window_pattern", 2}}).layer_window[1] == 0);
   CHECK(parse(kGemma, {{"final_logit_softcapping", 30.0}}).final_logit_softcap == 30.0);
-  check_refused(kGemma,
-                {{{{"layer_types", {"full_attention"}}}, "expected a list of 7 layer types"},
-                 {{{"layer_types", {"a", "b", "c", "d", "e", "f", "g"}}}, "sliding_attention and full_attention"},
-                 {{{"sliding_window", 0}}, "sliding_window is '0', expected a number of tokens"},
-                 {{{"sliding_window", nullptr}}, "sliding_window is 'null', expected a number of tokens"},
-                 {{{"sliding_window_pattern", 0}}, "sliding_window_pattern is '0', expected 1 or more"},
-                 {{{"query_pre_attn_scalar", 0}}, "query_pre_attn_scalar is '0', expected a number above 0"},
-                 {{{"attn_logit_softcapping", 50.0}}, "attn_logit_softcapping is '50.0', expected null"},
-                 {{{"final_logit_softcapping", -1}}, "final_logit_softcap is -1"},
-                 {{{"use_bidirectional_attention", true}}, "expected false"},
-                 {{{"num_key_value_heads", 3}}, "num_attention_heads 4 is no multiple of num_key_value_heads 3"},
-                 {{{"rope_local_base_freq", -2}}, "rope_local_theta is -2"},
-                 {{{"rope_parameters", {{"sliding_attention", {{"rope_type", "linear"}, {"factor", 2}}}}}},
-                  "expected the rope_type default"},
-                 {{{"rope_parameters", {{"full_attention", 3}}}}, "full_attention is '3', expected an object or null"},
-                 {{{"hidden_activation", "relu"}}, "hidden_activation is"}});
+  check_refused(
+      kGemma,
+      {{{{"layer_types", {"full_attention"}}}, "expected full_attention or sliding_attention for each of 7 layers"},
+       {{{"layer_types", {"a", "b", "c", "d", "e", "f", "g"}}},
+        "expected full_attention or sliding_attention for each of 7 layers"},
+       {{{"sliding_window", 0}}, "sliding_window is '0', expected a number of tokens"},
+       {{{"sliding_window", nullptr}}, "sliding_window is 'null', expected a number of tokens"},
+       {{{"sliding_window_pattern", 0}}, "sliding_window_pattern is '0', expected 1 or more"},
+       {{{"query_pre_attn_scalar", 0}}, "query_pre_attn_scalar is '0', expected a number above 0"},
+       {{{"attn_logit_softcapping", 50.0}}, "attn_logit_softcapping is '50.0', expected null"},
+       {{{"final_logit_softcapping", -1}}, "final_logit_softcap is -1"},
+       {{{"use_bidirectional_attention", true}}, "expected false"},
+       {{{"num_key_value_heads", 3}}, "num_attention_heads 4 is no multiple of num_key_value_heads 3"},
+       {{{"rope_local_base_freq", -2}}, "rope_local_theta is -2"},
+       {{{"rope_parameters", {{"sliding_attention", {{"rope_type", "linear"}, {"factor", 2}}}}}},
+        "expected the rope_type default"},
+       {{{"rope_parameters", {{"full_attention", 3}}}}, "full_attention is '3', expected an object or null"},
+       {{{"hidden_activation", "relu"}}, "hidden_activation is"}});
 }
 
 TEST_CASE("config.json: OLMo 2") {

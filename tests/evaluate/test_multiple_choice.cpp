@@ -126,6 +126,21 @@ TEST_CASE("what contexts share changes no bit") {
   CHECK(together[1].logprobs[0] == together[2].logprobs[1]);
 }
 
+TEST_CASE("with longrope a score does not depend on the other tasks' lengths") {
+  const auto model = test::tiny_longrope(1);
+  const std::vector<MultipleChoiceTask> tasks = {
+      task("Short", {" yes", " no"}), task("Short, and a long question goes on and on", {" yes", " no"}),
+      task("Short", {" yes", " no"}), task("Short, and a long question goes on and off", {" no", " yes"})};
+  const auto together = score(*model, tasks);
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    const std::string& context = tasks[i].context;
+    for (size_t c = 0; c < tasks[i].choices.size(); ++c) {
+      const double expected = log_probability(*model, ids_of(context + tasks[i].choices[c]), context.size());
+      CHECK(together[i].logprobs[c] == Approx(expected).epsilon(1e-6));
+    }
+  }
+}
+
 TEST_CASE("the first of equal choices is taken") {
   const auto model = test::tiny_llama(1);
   const auto scores = score(*model, {task("Equal", {" x", " x", " x"})});

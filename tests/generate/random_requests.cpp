@@ -55,7 +55,7 @@ std::vector<std::string> one_by_one(const CausalLM& model, const std::vector<Req
   return texts;
 }
 
-size_t memory_for(const ModelConfig& config, DType dtype, int64_t pages) {
+size_t memory_for(const ModelSizes& config, DType dtype, int64_t pages) {
   size_t bytes = 0;
   for (const LayerGroup& g : layer_groups(config))
     bytes += static_cast<size_t>(pages) * KVCache::page_bytes(config, g, dtype);

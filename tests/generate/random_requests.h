@@ -19,6 +19,6 @@ std::vector<std::string> fingerprints(const GenerationResult& result);
 std::vector<std::string> one_by_one(const CausalLM& model, const std::vector<Request>& requests, DType cache_dtype);
 
 // Bytes of a cache with so many pages in every layer group.
-size_t memory_for(const ModelConfig& config, DType dtype, int64_t pages);
+size_t memory_for(const ModelSizes& config, DType dtype, int64_t pages);
 
 }  // namespace lathe::test

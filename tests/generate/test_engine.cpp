@@ -4,6 +4,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "config/model_config.h"
 #include "generate/generate.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
@@ -176,8 +177,8 @@ TEST_CASE("requests that cannot be are refused by name, and the engine goes on")
 
 TEST_CASE("one page too few is an error with the counts before anything is computed") {
   Fixture f;
-  const LayerGroup group = layer_groups(f.model->config)[0];
-  f.options.kv_memory = 3 * KVCache::page_bytes(f.model->config, group, DType::f32);
+  const LayerGroup group = layer_groups(f.model->sizes)[0];
+  f.options.kv_memory = 3 * KVCache::page_bytes(f.model->sizes, group, DType::f32);
   Request r = sampled_request(16);
   r.prompt = random_tokens(32, 3);
   CHECK(f.run(r).tokens.size() == 16);

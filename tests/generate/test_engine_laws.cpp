@@ -19,7 +19,7 @@ void check_preempted(const ModelConfig& config, DType cache_dtype) {
   options.max_batch_tokens = 20;
   options.max_sequences = 8;
   options.cache_dtype = cache_dtype;
-  options.kv_memory = memory_for(config, cache_dtype, 8);
+  options.kv_memory = memory_for(model->sizes, cache_dtype, 8);
   Engine engine(*model, nullptr, options);
   std::vector<std::vector<Completion>> completions(list.size());
   for (size_t i = 0; i < list.size(); ++i) {
@@ -48,7 +48,7 @@ TEST_CASE("batched, chunked, preempted and shared = alone") {
         options.cache_dtype = cache_dtype;
         options.max_batch_tokens = budget;
         options.max_sequences = std::min<int64_t>(budget, 8);
-        INFO(config.architecture << ", cache " << name(cache_dtype) << ", budget " << budget);
+        INFO(model->sizes.architecture << ", cache " << name(cache_dtype) << ", budget " << budget);
         Engine engine(*model, nullptr, options);
         CHECK(fingerprints(generate(engine, list)) == expected);
         CHECK(fingerprints(generate(engine, list)) == expected);  // over used pages
@@ -98,17 +98,18 @@ TEST_CASE("one thread = two") {
 }
 
 TEST_CASE("the cache is shared out by what a sequence needs of each group") {
-  const ModelConfig config = tiny_windowed_llama();  // windows 24 and none
-  const std::vector<LayerGroup> groups = layer_groups(config);
+  const auto model = make_tiny(tiny_windowed_llama());  // windows 24 and none
+  const ModelSizes& sizes = model->sizes;
+  const std::vector<LayerGroup> groups = layer_groups(sizes);
   REQUIRE(groups.size() == 2);
   CHECK(groups[0].window == 24);
-  const size_t page = KVCache::page_bytes(config, groups[0], DType::f16);
+  const size_t page = KVCache::page_bytes(sizes, groups[0], DType::f16);
   CHECK(page == 2 * 2 * 16 * 16 * 2);
   // A sequence of 512 tokens in chunks of 32 holds 5 pages of the first and 32 of the second.
-  const std::vector<PageGroup> pages = cache_pages(config, DType::f16, 3 * 37 * page, 512, 32, 64);
+  const std::vector<PageGroup> pages = cache_pages(sizes, DType::f16, 3 * 37 * page, 512, 32, 64);
   CHECK(pages[0].pages == 15);
   CHECK(pages[1].pages == 96);
-  CHECK(cache_pages(config, DType::f16, 1000 * 37 * page, 512, 32, 2)[1].pages == 64);
-  CHECK(cache_pages(config, DType::f16, 0, 512, 32, 64)[1].pages == 128);
+  CHECK(cache_pages(sizes, DType::f16, 1000 * 37 * page, 512, 32, 2)[1].pages == 64);
+  CHECK(cache_pages(sizes, DType::f16, 0, 512, 32, 64)[1].pages == 128);
   CHECK(available_memory() > 0);
 }

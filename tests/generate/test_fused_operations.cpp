@@ -54,15 +54,16 @@ TEST_CASE("a model that is watched computes the same bits as one that is not") {
     for (const char* step : {"q", "k", "v", "heads"})
       CHECK(watcher.seen.count(fmt::format("model.layers.1.self_attn.{}", step)) == 1);
     for (const char* step : {"q_rope", "k_rope"})
-      CHECK(watcher.seen.count(fmt::format("model.layers.0.self_attn.{}", step)) == (config.uses_rope() ? 1 : 0));
+      CHECK(watcher.seen.count(fmt::format("model.layers.0.self_attn.{}", step)) == (model->sizes.uses_rope() ? 1 : 0));
   }
 }
 
 TEST_CASE("norms over heads, rotation and the write in one pass = one by one, with and without a cache") {
-  ModelConfig config = tiny_llama();
-  const int64_t n = 21, heads = config.num_attention_heads, kv_heads = config.num_key_value_heads, d = config.head_dim;
+  const auto model = make_tiny(tiny_llama());
+  const ModelSizes& c = model->sizes;
+  const int64_t n = 21, heads = c.num_attention_heads, kv_heads = c.num_key_value_heads, d = c.head_dim;
   const std::vector<int32_t> tokens = random_tokens(n, 9), pages = {1, 0};
-  const RopeFrequencies rope = rope_frequencies(config, n);
+  const RopeFrequencies rope = rope_frequencies(model->config, n);
   const auto random_heads = [&](int64_t count, uint64_t seed) {
     const std::vector<int32_t> draws = random_tokens(n * count * d, seed);
     const Tensor x = Tensor::empty({n, count, d});
@@ -74,7 +75,7 @@ TEST_CASE("norms over heads, rotation and the write in one pass = one by one, wi
   RmsNorm q_norm(d, 1e-6, 1.0), k_norm(d, 1e-5);
   q_norm.weight = k_norm.weight = norm_weight(d);
   for (const DType dtype : {DType::f32, DType::f16, DType::q8_0}) {
-    KVCache cache(config, dtype, {2});
+    KVCache cache(c, dtype, {2});
     BatchSequence s;
     s.tokens = tokens;
     s.pages.assign(1, pages);

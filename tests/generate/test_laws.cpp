@@ -5,6 +5,7 @@
 #include <numeric>
 #include <span>
 
+#include "config/model_config.h"
 #include "tensor/cpu_features.h"
 #include "tensor/random.h"
 #include "tensor/threads.h"
@@ -104,7 +105,7 @@ void check_laws(const ModelConfig& config, const Setting& setting) {
   const std::vector<int32_t> tokens = random_tokens(kTokens, 20), contiguous = counting_pages(0, 17);
   set_threads(1);
   const std::vector<float> whole = alone(*model, cache_dtype, tokens, kTokens, 1, contiguous);
-  REQUIRE(std::ssize(whole) == kTokens * config.vocab_size);
+  REQUIRE(std::ssize(whole) == kTokens * model->sizes.vocab_size);
   CHECK(std::all_of(whole.begin(), whole.end(), [](float x) { return std::isfinite(x); }));
   CHECK(alone(*model, cache_dtype, tokens, 240, 1, contiguous) == whole);
   CHECK(alone(*model, cache_dtype, tokens, 16, 16, contiguous) == whole);

@@ -2,6 +2,7 @@
 // two, what a request generates is what it generates alone. For every family, instruction set and stored form.
 #include <memory>
 
+#include "config/model_config.h"
 #include "generate/speculation.h"
 #include "tensor/cpu_features.h"
 #include "tensor/random.h"
@@ -69,7 +70,7 @@ void run_schedule(const std::shared_ptr<const CausalLM>& model, DType cache_dtyp
   options.context = 96;
   options.max_batch_tokens = 5 + draw(60);
   options.max_sequences = 1 + draw(std::min<int64_t>(options.max_batch_tokens, 8));
-  options.kv_memory = memory_for(model->config, cache_dtype, 6 + draw(8));
+  options.kv_memory = memory_for(model->sizes, cache_dtype, 6 + draw(8));
   options.prefix_cache = draw(4) != 0;
   const int64_t drafter = draw(4);
   if (drafter == 0) options.drafter = make_ngram_drafter();

@@ -71,14 +71,14 @@ TEST_CASE("speculation changes no answer: guesses by n-grams, by a model, by cha
     for (size_t d = 0; d < drafters.size(); ++d)
       for (const int64_t budget : {5, 40, 512})
         for (const int64_t guesses : {1, 6}) {
-          INFO(config.architecture << ", drafter " << d << ", budget " << budget << ", guesses " << guesses);
+          INFO(model->sizes.architecture << ", drafter " << d << ", budget " << budget << ", guesses " << guesses);
           EngineOptions options = plain;
           options.drafter = drafters[d];
           options.max_batch_tokens = budget;
           options.draft_tokens = guesses;
           // Room for one sequence and a little: the others are preempted.
-          for (const LayerGroup& g : layer_groups(config))
-            options.kv_memory += 9 * KVCache::page_bytes(config, g, options.cache_dtype);
+          for (const LayerGroup& g : layer_groups(model->sizes))
+            options.kv_memory += 9 * KVCache::page_bytes(model->sizes, g, options.cache_dtype);
           Engine engine(*model, nullptr, options);
           CHECK(fingerprint(generate(engine, list)) == expected);
         }

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "config/model_config.h"
 #include "kernels/packed_linear.h"
 #include "tensor/random.h"
 #include "tests/support.h"
@@ -38,29 +39,27 @@ std::string spelling(int byte) {
   return {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 0x3f))};
 }
 
-}  // namespace
-
-ModelConfig tiny_llama() {
+ModelConfig llama() {
   ModelConfig c = tiny("LlamaForCausalLM", "llama");
   c.hidden_act = "silu";
   c.rotary_dim = c.head_dim;
   return c;
 }
 
-ModelConfig tiny_windowed_llama() {
-  ModelConfig c = tiny_llama();
+ModelConfig windowed_llama() {
+  ModelConfig c = llama();
   c.layer_window = {24, 0};
   return c;
 }
 
-ModelConfig tiny_wide_llama() {
-  ModelConfig c = tiny_llama();
+ModelConfig wide_llama() {
+  ModelConfig c = llama();
   c.hidden_size = c.intermediate_size = 256;
   c.head_dim = c.rotary_dim = 256 / c.num_attention_heads;
   return c;
 }
 
-ModelConfig tiny_gpt2() {
+ModelConfig gpt2() {
   ModelConfig c = tiny("GPT2LMHeadModel", "gpt2");
   c.num_key_value_heads = c.num_attention_heads;
   c.hidden_act = "gelu_new";
@@ -69,16 +68,16 @@ ModelConfig tiny_gpt2() {
   return c;
 }
 
-ModelConfig tiny_qwen3() {
-  ModelConfig c = tiny_llama();
+ModelConfig qwen3() {
+  ModelConfig c = llama();
   c.architecture = "Qwen3ForCausalLM";
   c.model_type = "qwen3";
   c.qk_norm = true;
   return c;
 }
 
-ModelConfig tiny_qwen3_moe() {
-  ModelConfig c = tiny_qwen3();
+ModelConfig qwen3_moe() {
+  ModelConfig c = qwen3();
   c.architecture = "Qwen3MoeForCausalLM";
   c.model_type = "qwen3_moe";
   c.num_experts = 4;
@@ -87,7 +86,7 @@ ModelConfig tiny_qwen3_moe() {
   return c;
 }
 
-ModelConfig tiny_gpt_neox() {
+ModelConfig gpt_neox() {
   ModelConfig c = tiny("GPTNeoXForCausalLM", "gpt_neox");
   c.num_key_value_heads = c.num_attention_heads;
   c.hidden_act = "gelu";
@@ -96,7 +95,7 @@ ModelConfig tiny_gpt_neox() {
   return c;
 }
 
-ModelConfig tiny_mpt() {
+ModelConfig mpt() {
   ModelConfig c = tiny("MptForCausalLM", "mpt");
   c.num_attention_heads = c.num_key_value_heads = 6;
   c.hidden_act = "gelu";
@@ -105,7 +104,7 @@ ModelConfig tiny_mpt() {
   return c;
 }
 
-ModelConfig tiny_gemma3() {
+ModelConfig gemma3() {
   ModelConfig c = tiny("Gemma3ForCausalLM", "gemma3_text");
   c.hidden_act = "gelu_pytorch_tanh";
   c.rotary_dim = c.head_dim;
@@ -120,8 +119,8 @@ ModelConfig tiny_gemma3() {
   return c;
 }
 
-ModelConfig tiny_qwen1() {
-  ModelConfig c = tiny_llama();
+ModelConfig qwen1() {
+  ModelConfig c = llama();
   c.architecture = "QWenLMHeadModel";
   c.model_type = "qwen";
   c.rope_scaling = RopeScaling::qwen;
@@ -130,7 +129,50 @@ ModelConfig tiny_qwen1() {
   return c;
 }
 
-std::vector<ModelConfig> tiny_models() {
+}  // namespace
+
+const ModelConfig& tiny_llama() {
+  static const ModelConfig config = llama();
+  return config;
+}
+const ModelConfig& tiny_windowed_llama() {
+  static const ModelConfig config = windowed_llama();
+  return config;
+}
+const ModelConfig& tiny_wide_llama() {
+  static const ModelConfig config = wide_llama();
+  return config;
+}
+const ModelConfig& tiny_gpt2() {
+  static const ModelConfig config = gpt2();
+  return config;
+}
+const ModelConfig& tiny_qwen3() {
+  static const ModelConfig config = qwen3();
+  return config;
+}
+const ModelConfig& tiny_qwen3_moe() {
+  static const ModelConfig config = qwen3_moe();
+  return config;
+}
+const ModelConfig& tiny_gpt_neox() {
+  static const ModelConfig config = gpt_neox();
+  return config;
+}
+const ModelConfig& tiny_mpt() {
+  static const ModelConfig config = mpt();
+  return config;
+}
+const ModelConfig& tiny_gemma3() {
+  static const ModelConfig config = gemma3();
+  return config;
+}
+const ModelConfig& tiny_qwen1() {
+  static const ModelConfig config = qwen1();
+  return config;
+}
+
+std::vector<std::reference_wrapper<const ModelConfig>> tiny_models() {
   return {tiny_llama(),     tiny_windowed_llama(), tiny_gpt2(), tiny_qwen3(),
           tiny_qwen3_moe(), tiny_gpt_neox(),       tiny_mpt(),  tiny_gemma3()};
 }
@@ -187,7 +229,7 @@ std::vector<int32_t> random_tokens(int64_t count, uint64_t seed) {
 
 void feed(const CausalLM& model, KVCache& cache, const std::vector<HandFed*>& sequences,
           const std::vector<int64_t>& counts) {
-  const RopeFrequencies rope = rope_frequencies(model.config, model.config.max_position_embeddings);
+  const RopeFrequencies rope = rope_frequencies(model.config, model.sizes.max_position_embeddings);
   std::vector<BatchSequence> parts;
   for (size_t i = 0; i < sequences.size(); ++i) {
     if (counts[i] == 0) continue;
@@ -196,12 +238,12 @@ void feed(const CausalLM& model, KVCache& cache, const std::vector<HandFed*>& se
     b.tokens = std::span(s.tokens).subspan(static_cast<size_t>(s.cached), static_cast<size_t>(counts[i]));
     b.cached = s.cached;
     b.pages.assign(cache.groups(), s.pages);
-    if (model.config.uses_rope()) b.rope = &rope;
+    if (model.sizes.uses_rope()) b.rope = &rope;
   }
   const Tensor rows = logits(model, make_batch(parts, &cache));  // (R, V)
   const float* row = rows.data<float>();
   for (size_t i = 0; i < sequences.size(); ++i) {
-    const int64_t elements = counts[i] * model.config.vocab_size;
+    const int64_t elements = counts[i] * model.sizes.vocab_size;
     sequences[i]->logits.insert(sequences[i]->logits.end(), row, row + elements);
     sequences[i]->cached += counts[i];
     row += elements;
@@ -209,7 +251,7 @@ void feed(const CausalLM& model, KVCache& cache, const std::vector<HandFed*>& se
 }
 
 KVCache poisoned_cache(const CausalLM& model, DType dtype, int64_t pages) {
-  KVCache cache(model.config, dtype, std::vector<int64_t>(layer_groups(model.config).size(), pages));
+  KVCache cache(model.sizes, dtype, std::vector<int64_t>(layer_groups(model.sizes).size(), pages));
   for (size_t g = 0; g < cache.groups(); ++g) std::memset(cache.pages(g).raw(), 0xff, cache.pages(g).bytes());
   return cache;
 }

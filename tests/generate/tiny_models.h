@@ -1,6 +1,7 @@
 // Tiny random models, a byte tokenizer for them, and passes over them by hand.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -13,18 +14,18 @@ namespace lathe::test {
 
 // Two layers of width 64 over a vocabulary of 257: the bytes and one special token. The windowed one has a layer that
 // sees 24 keys and one that sees all, so two page tables.
-ModelConfig tiny_llama();
-ModelConfig tiny_windowed_llama();
-ModelConfig tiny_wide_llama();  // rows of 256, for the K formats
-ModelConfig tiny_gpt2();
-ModelConfig tiny_qwen3();      // norms over heads
-ModelConfig tiny_qwen3_moe();  // and two of four experts for each token
-ModelConfig tiny_gpt_neox();   // attention and feed-forward net in parallel, a quarter of each head rotated
-ModelConfig tiny_mpt();        // ALiBi over six heads, clamped projections
-ModelConfig tiny_gemma3();     // two bases of rope, two windows, norms before and after
-ModelConfig tiny_qwen1();      // queries that grow with their position
+const ModelConfig& tiny_llama();
+const ModelConfig& tiny_windowed_llama();
+const ModelConfig& tiny_wide_llama();  // rows of 256, for the K formats
+const ModelConfig& tiny_gpt2();
+const ModelConfig& tiny_qwen3();      // norms over heads
+const ModelConfig& tiny_qwen3_moe();  // and two of four experts for each token
+const ModelConfig& tiny_gpt_neox();   // attention and feed-forward net in parallel, a quarter of each head rotated
+const ModelConfig& tiny_mpt();        // ALiBi over six heads, clamped projections
+const ModelConfig& tiny_gemma3();     // two bases of rope, two windows, norms before and after
+const ModelConfig& tiny_qwen1();      // queries that grow with their position
 // One of each form, for laws that hold for every model.
-std::vector<ModelConfig> tiny_models();
+std::vector<std::reference_wrapper<const ModelConfig>> tiny_models();
 
 // How a model is computed: what its weights are stored as and multiplied with, and what the cache holds.
 struct Setting {

@@ -12,6 +12,7 @@
 
 #include "autograd/tape.h"
 #include "common/observer.h"
+#include "config/model_config.h"
 #include "formats/safetensors.h"
 #include "llm/load.h"
 #include "llm/registry.h"
@@ -62,7 +63,7 @@ Batch training_batch(const CausalLM& model, const std::vector<int32_t>& tokens) 
   const RopeFrequencies rope = rope_frequencies(model.config, std::ssize(tokens));
   BatchSequence s;
   s.tokens = tokens;
-  if (model.config.uses_rope()) s.rope = &rope;
+  if (model.sizes.uses_rope()) s.rope = &rope;
   return make_batch({&s, 1}, nullptr);
 }
 
@@ -84,7 +85,7 @@ TEST_CASE("logits and greedy text equal the reference on every instruction set")
     for (const CpuIsa isa : available_isas()) {
       set_cpu_isa(isa);
       const LoadedModel loaded = load(golden, false);
-      const int64_t vocab = loaded.model->config.vocab_size;
+      const int64_t vocab = loaded.model->sizes.vocab_size;
       const Tensor got = all_logits(*loaded.model, golden.tokens, DType::f32);
       REQUIRE(got.elements() == static_cast<int64_t>(want.size()));
       double worst = 0;
@@ -165,7 +166,7 @@ TEST_CASE("the routers' balancing loss equals the reference") {
       const Observer::Scope watched(routers);
       loaded.model->hidden(training_batch(*loaded.model, golden.tokens));
     }
-    const Tensor got = load_balancing_loss(routers.logits, loaded.model->config.num_experts_per_tok);
+    const Tensor got = load_balancing_loss(routers.logits, loaded.model->sizes.num_experts_per_tok);
     INFO(name);
     CHECK(got.data<float>()[0] == Catch::Approx(golden.values<float>("router_loss")[0]).epsilon(1e-5));
     ++compared;

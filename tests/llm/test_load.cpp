@@ -51,6 +51,18 @@ std::vector<float> logits_of(const LoadedModel& loaded) {
 
 }  // namespace
 
+TEST_CASE("a key of config.json that looks misspelt is warned of, others are not") {
+  const test::TemporaryDirectory folder;
+  const std::string model = write_checkpoint(folder, false, 2);
+  std::string config = test::read_file(folder.path() / "config.json");
+  config.insert(1, R"("attention_bais": true, "use_cache": true, "unk_token_id": 3, )");
+  test::write_file(folder.path() / "config.json", config);
+  const LoadedModel loaded = open_model(model);
+  REQUIRE(loaded.warnings.size() == 1);
+  CHECK_THAT(loaded.warnings[0], Catch::Matchers::ContainsSubstring("config.json: the key 'attention_bais' is not "
+                                                                    "known: did you mean attention_bias?"));
+}
+
 TEST_CASE("a head is tied by what the config says and what the file holds together") {
   const test::TemporaryDirectory a, b, c, d, e;
   const LoadedModel tied_absent = load_model(write_checkpoint(a, true, 0));
@@ -59,15 +71,15 @@ TEST_CASE("a head is tied by what the config says and what the file holds togeth
   const LoadedModel untied_absent = load_model(write_checkpoint(d, false, 0));
   const LoadedModel untied_other = load_model(write_checkpoint(e, false, 2));
 
-  CHECK(tied_absent.model->config.tie_word_embeddings);
+  CHECK(tied_absent.model->sizes.tie_word_embeddings);
   CHECK(tied_absent.warnings.empty());
-  CHECK(tied_equal.model->config.tie_word_embeddings);
+  CHECK(tied_equal.model->sizes.tie_word_embeddings);
   CHECK(tied_equal.warnings.empty());
-  CHECK_FALSE(tied_other.model->config.tie_word_embeddings);
+  CHECK_FALSE(tied_other.model->sizes.tie_word_embeddings);
   CHECK(tied_other.warnings.size() == 1);
-  CHECK(untied_absent.model->config.tie_word_embeddings);
+  CHECK(untied_absent.model->sizes.tie_word_embeddings);
   CHECK(untied_absent.warnings.size() == 1);
-  CHECK_FALSE(untied_other.model->config.tie_word_embeddings);
+  CHECK_FALSE(untied_other.model->sizes.tie_word_embeddings);
   CHECK(untied_other.warnings.empty());
 
   CHECK(logits_of(tied_absent) == logits_of(tied_equal));

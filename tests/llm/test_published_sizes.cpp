@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "config/model_config.h"
 #include "llm/registry.h"
 #include "tests/catch.h"
 #include "tests/support.h"

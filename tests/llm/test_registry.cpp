@@ -4,6 +4,7 @@
 #include <set>
 
 #include "config/config_families.h"
+#include "config/family_tables.h"
 #include "config/published_models.h"
 #include "llm/registry.h"
 #include "tests/catch.h"
@@ -44,6 +45,31 @@ TEST_CASE("registry: a name of a class or a type is one family's") {
     for (const std::string& name : family.architectures) CHECK(names.insert(name).second);
     for (const std::string& name : family.model_types) CHECK(names.insert(name).second);
   }
+}
+
+TEST_CASE("registry: every rule of a weight mapping fills a parameter of some model") {
+  for (const ConfigFamily& read : config_families()) {
+    ModelConfig config = read.defaults;
+    config.architecture = read.architectures.front();
+    INFO(read.model_type);
+    CHECK(dead_targets(family_of(config), read) == std::vector<std::string>{});
+  }
+  ModelConfig llama;
+  llama.architecture = "LlamaForCausalLM";
+  ModelFamily slip = family_of(llama);
+  slip.name = "slip";
+  slip.architectures = {"SlipForCausalLM"};
+  slip.model_types = {"slip"};
+  slip.config = [] { return ConfigFamily{"slip", {"SlipForCausalLM"}, llama_defaults(64), with_llama({})}; };
+  slip.weight_mapping = [](const ModelConfig&, CheckpointFormat) {
+    WeightMapping m;
+    m.rename("model.layers.{}.attention.k.weight", "model.layers.{}.self_attn.key_proj.weight");
+    return m.rename("model.layers.{}.attention.q.weight", "model.layers.{}.self_attn.q_proj.weight");
+  };
+  const size_t before = model_families().size();
+  CHECK_THROWS_WITH(register_family(slip), ContainsSubstring("'slip'") &&
+                                               ContainsSubstring("fills model.layers.{}.self_attn.key_proj.weight,"));
+  CHECK(model_families().size() == before);
 }
 
 TEST_CASE("published names: each is one repository of a registered family, for a thing that the family can do") {

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "config/model_config.h"
 #include "formats/safetensors.h"
 #include "load_model/checkpoint.h"
 #include "tensor/errors.h"
@@ -50,7 +51,7 @@ TEST_CASE("checkpoint: a folder, its file, its shards") {
   CHECK(whole.format == CheckpointFormat::hugging_face);
   CHECK(whole.tensors.size() == 1);
   CHECK(whole.stored_bytes() == 24);
-  CHECK(whole.config.vocab_size == 8);
+  CHECK(whole.config->vocab_size == 8);
   const Checkpoint file = open_checkpoint((root.path() / "model.safetensors").string());
   CHECK(file.folder == root.path().string());
   CHECK(file.tensors.size() == 1);

@@ -11,9 +11,10 @@ namespace {
 
 using M = ModelConfig;
 
+// Null is false in the reference, `otherwise` what a missing key means.
 bool flag(const nlohmann::json& root, const char* key, bool otherwise) {
   const auto found = root.find(key);
-  return found == root.end() || found->is_null() ? otherwise : found->get<bool>();
+  return found == root.end() ? otherwise : !found->is_null() && found->get<bool>();
 }
 
 // Which decoder it is. "new": as many key-value heads as the file says, parallel, a norm each unless
@@ -23,7 +24,8 @@ void read_together(ModelConfig& c, const nlohmann::json& root) {
   const bool is_new = flag(root, "new_decoder_architecture", named_heads);
   if (!is_new) c.num_key_value_heads = flag(root, "multi_query", true) ? 1 : c.num_attention_heads;
   c.use_parallel_residual = is_new || flag(root, "parallel_attn", true);
-  c.shared_parallel_norm = !is_new || root.value("num_ln_in_parallel_attn", nlohmann::json(2)) == 1;
+  c.shared_parallel_norm =
+      c.use_parallel_residual && (!is_new || root.value("num_ln_in_parallel_attn", nlohmann::json(2)) == 1);
   if (c.alibi) c.rope_scaling = RopeScaling::none;
   const bool plausible = c.hidden_size > 0 && c.hidden_size < (int64_t{1} << 40);
   if (c.intermediate_size == 0 && plausible) c.intermediate_size = 4 * c.hidden_size;

@@ -17,15 +17,6 @@ void set_windows_but(ModelConfig& c, int64_t window, int64_t pattern) {
   set_windows(c, window, [=](int64_t layer) { return (layer + 1) % pattern != 0; });
 }
 
-void set_layer_types(ModelConfig& c, const JsonValue& types, int64_t window) {
-  const nlohmann::json& list = types.raw();
-  if (!list.is_array() || static_cast<int64_t>(list.size()) != c.num_hidden_layers)
-    types.fail(fmt::format("a list of {} layer types", c.num_hidden_layers));
-  for (const nlohmann::json& type : list)
-    if (type != "sliding_attention" && type != "full_attention") types.fail("sliding_attention and full_attention");
-  set_windows(c, window, [&](int64_t layer) { return list[static_cast<size_t>(layer)] == "sliding_attention"; });
-}
-
 void read_together(ModelConfig& c, const nlohmann::json& root) {
   const auto value = [&](const char* key) { return JsonValue(root.at(key), c.source, key); };
   const auto has = [&](const char* key) { return root.contains(key) && !root.at(key).is_null(); };
@@ -33,11 +24,10 @@ void read_together(ModelConfig& c, const nlohmann::json& root) {
   if (window == 0) value("sliding_window").fail("a number of tokens");
   const int64_t pattern = has("sliding_window_pattern") ? value("sliding_window_pattern").integer() : 6;
   if (pattern < 1) value("sliding_window_pattern").fail("1 or more");
-  if (has("layer_types"))
-    set_layer_types(c, value("layer_types"), window);
-  else
-    set_windows_but(c, window, pattern);
+  if (!read_layer_types(c, root, window)) set_windows_but(c, window, pattern);
   c.embedding_scale = std::sqrt(static_cast<double>(c.hidden_size));
+  if (!has("hidden_activation") && has("hidden_act") && c.hidden_act != "gelu_pytorch_tanh")
+    value("hidden_act").fail("gelu_pytorch_tanh, or the name hidden_activation");
 }
 
 void write_together(const ModelConfig& c, nlohmann::ordered_json& root) {
@@ -92,11 +82,7 @@ ConfigFamily gemma3_family() {
   family.json_keys = with_llama({
       {"hidden_activation", set_activation},
       attention_bias_key(),
-      {"query_pre_attn_scalar",
-       [](M& c, const JsonValue& v) {
-         if (v.number() <= 0.0) v.fail("a number above 0");
-         c.attention_scale = 1.0 / std::sqrt(v.number());
-       }},
+      query_scalar_key(),
       {"final_logit_softcapping", &M::final_logit_softcap},
       {"attn_logit_softcapping", [](M&, const JsonValue& v) { v.fail("null: nothing else is supported"); }},
       {"rope_local_base_freq", &M::rope_local_theta},

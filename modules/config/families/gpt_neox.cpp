@@ -10,13 +10,6 @@ namespace {
 
 using M = ModelConfig;
 
-// A file that says nothing rotates a quarter of each head.
-void read_together(ModelConfig& c, const nlohmann::json& root) {
-  const bool silent = !root.contains("rotary_pct") && !root.contains("partial_rotary_factor") &&
-                      !root.contains("rope_parameters") && c.num_attention_heads > 0;
-  if (silent) c.rotary_dim = c.hidden_size / c.num_attention_heads / 4;
-}
-
 void read_gguf(ModelConfig& c, const GgufFile& file) {
   if (const auto parallel = file.get<bool>("gptneox.use_parallel_residual")) c.use_parallel_residual = *parallel;
 }
@@ -32,6 +25,7 @@ void write_gguf(const ModelConfig& c, GgufKeys& keys) { keys.set("use_parallel_r
 ConfigFamily gpt_neox_family() {
   ConfigFamily family{"gpt_neox", {"GPTNeoXForCausalLM"}, {}, {}};
   family.gguf_architecture = "gptneox";
+  family.rotated_share = 0.25;
   ModelConfig& d = family.defaults;
   d.hidden_act = "gelu";
   d.max_position_embeddings = 2048;
@@ -51,8 +45,8 @@ ConfigFamily gpt_neox_family() {
       attention_bias_key(),
       {"rotary_emb_base", &M::rope_theta},
       {"rotary_pct", ReadElsewhere{}},
+      {"partial_rotary_factor", ReadElsewhere{}},
   }));
-  family.read_together = read_together;
   family.read_gguf = read_gguf;
   family.write_together = write_together;
   family.write_gguf = write_gguf;

@@ -33,6 +33,7 @@ ConfigFamily mixtral_family() {
   d.num_experts_per_tok = 2;
   d.norm_topk_prob = true;  // always: the file does not say
   family.json_keys = with_llama({{"sliding_window", ReadElsewhere{}},
+                                 {"num_experts", &M::num_experts},
                                  {"num_local_experts", &M::num_experts},
                                  {"num_experts_per_tok", &M::num_experts_per_tok},
                                  {"router_aux_loss_coef", &M::router_aux_loss_coef}});

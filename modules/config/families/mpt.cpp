@@ -30,7 +30,8 @@ void set_attention(ModelConfig& c, const JsonValue& value) {
     } else if (key == "softmax_scale") {
       c.attention_scale = at.number();
     } else {
-      c.extra[at.key()] = item.dump();
+      keep_unknown(c, "attn_config.", key, value.raw(),
+                   {"attn_type", "alibi", "prefix_lm", "qk_ln", "alibi_bias_max", "clip_qkv", "softmax_scale"});
     }
   }
 }
@@ -71,6 +72,10 @@ ConfigFamily mpt_family() {
   d.max_position_embeddings = 2048;
   d.alibi = d.tie_word_embeddings = true;
   family.json_keys = with_common({
+      // As other families spell them, which transformers takes too.
+      {"hidden_size", &M::hidden_size},
+      {"num_hidden_layers", &M::num_hidden_layers},
+      {"num_attention_heads", &M::num_attention_heads},
       {"d_model", &M::hidden_size, true},
       {"n_layers", &M::num_hidden_layers, true},
       {"n_heads", &M::num_attention_heads, true},

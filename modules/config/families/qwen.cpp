@@ -20,16 +20,7 @@ void read_qwen_windows(ModelConfig& c, const nlohmann::json& root) {
   const int64_t window = used ? read_window(c, root, "sliding_window", 4096) : 0;
   if (c.model_type == "qwen3_moe") return set_windows(c, window, [](int64_t) { return true; });
   const int64_t first = has("max_window_layers") ? value("max_window_layers").integer() : 28;
-  if (!has("layer_types")) return set_windows(c, window, [=](int64_t layer) { return layer >= first; });
-  const JsonValue types = value("layer_types");
-  const auto is = [&](size_t layer, const char* name) { return types.raw()[layer] == name; };
-  bool valid = types.raw().is_array() && static_cast<int64_t>(types.raw().size()) == c.num_hidden_layers;
-  for (size_t i = 0; valid && i < types.raw().size(); ++i)
-    valid = is(i, "full_attention") || (is(i, "sliding_attention") && window > 0);
-  if (!valid)
-    types.fail(fmt::format("full_attention{} for each of {} layers", window > 0 ? " or sliding_attention" : "",
-                           c.num_hidden_layers));
-  set_windows(c, window, [&](int64_t layer) { return is(static_cast<size_t>(layer), "sliding_attention"); });
+  if (!read_layer_types(c, root, window)) set_windows(c, window, [=](int64_t layer) { return layer >= first; });
 }
 
 void write_qwen_windows(const ModelConfig& c, nlohmann::ordered_json& root) {
