@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "config/model_config.h"
 #include "generate/inference_plan.h"
 #include "llm/trace.h"
 #include "tensor/interruption.h"

@@ -208,7 +208,7 @@ TEST_CASE("YAML: config.json's name of a field is told, and values that no confi
       without += std::string(field) + ": " + (field == std::string("qk_norm") ? "false\n" : "3.5\n");
     }
     CHECK_THAT(refused(without, &hint), ContainsSubstring(std::string(field) + " is") &&
-                                            ContainsSubstring("which config.json of a gemma3_text cannot say"));
+                                            ContainsSubstring("config.json of a gemma3_text cannot say"));
   }
 }
 

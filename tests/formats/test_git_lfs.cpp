@@ -1,4 +1,6 @@
 // git-lfs pointers: known by what they hold, in every file that is mapped.
+#include <nlohmann/json.hpp>
+
 #include "formats/gguf.h"
 #include "formats/git_lfs.h"
 #include "formats/pytorch_file.h"

@@ -105,7 +105,7 @@ TEST_CASE("checkpoint: a folder of the parts of one GGUF file, and one of severa
   const Checkpoint c = open_checkpoint(root.path().string());
   CHECK(c.tensors.size() == 2);
   CHECK(c.files.size() == 2);
-  CHECK(open_checkpoint((root.path() / "a-00002-of-00002.gguf").string()).config.vocab_size == 8);
+  CHECK(open_checkpoint((root.path() / "a-00002-of-00002.gguf").string()).config->vocab_size == 8);
   write("b.gguf", 0, 1);
   CHECK_THROWS_WITH(open_checkpoint(root.path().string()), ContainsSubstring("several .gguf files, name one") &&
                                                                ContainsSubstring("a-00001-of-00002.gguf, ") &&
