@@ -32,8 +32,11 @@ build:  ## build/lathe and liblathe
 	$(configure) $(BUILD) $(warnings)
 	$(call compile,$(BUILD),all)
 
-demo: build  ## fetch SmolLM2-135M-Instruct and ask it QUESTION
-	$(need) demo
+demo:  ## fetch SmolLM2-135M-Instruct and ask it QUESTION
+	$(need) build demo
+	$(configure) $(BUILD) $(warnings)
+	@[ -x $(BUILD)/lathe ] || echo "Compiling build/lathe (some minutes on two cores, once; each line is a step):"
+	$(call compile,$(BUILD),lathe_cli)
 	@scripts/demo.sh "$$QUESTION"
 
 test: build  ## all tests that take seconds
@@ -60,10 +63,11 @@ bench: build  ## kernels and demo model beside the machine's ceilings, into docs
 	@scripts/fetch_model.py
 	@$(reference_python) scripts/write_performance.py --build $(BUILD)
 
-lint:  ## include table, banned conditionals, clang-format, clang-tidy
+lint:  ## include table, banned conditionals, clang-format, clang-tidy (which remembers what it found clean)
 	$(need) build test lint
-	$(configure) $(BUILD) $(warnings)
-	@scripts/lint.py --build $(BUILD)
+	$(configure) build-lint -DCMAKE_UNITY_BUILD=OFF $(warnings)
+	$(call compile,build-lint,lathe_headers_hash)
+	@scripts/lint.py --build build-lint
 
 format:  ## clang-format every source in place
 	$(need) lint
@@ -107,4 +111,4 @@ install: build  ## bin/lathe, liblathe, headers and the CMake package into PREFI
 	@echo "Installed into $(PREFIX). A program of yours: find_package(lathe), target_link_libraries(... lathe::lathe)"
 
 clean:  ## remove the build folders (models and environments stay)
-	rm -rf build build-asan build-tsan build-fuzz build-python
+	rm -rf build build-lint build-asan build-tsan build-fuzz build-python

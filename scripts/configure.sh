@@ -6,7 +6,11 @@ set -euo pipefail
 build=$1; shift
 cache=$build/CMakeCache.txt
 compiler=$(command -v "${CXX:-c++}") || { echo "no C++ compiler: ${CXX:-c++} is not in PATH" >&2; exit 1; }
-if [ -f "$cache" ] && ! grep -q "^LATHE_COMPILER:.*=$compiler\$" "$cache"; then
+# By what the links lead to: /usr/bin/c++, /usr/bin/g++ and g++ may all be one compiler.
+compiler=$(readlink -f "$compiler")
+before=$([ ! -f "$cache" ] || sed -n 's/^LATHE_COMPILER:.*=//p' "$cache")
+if [ -f "$cache" ] && [ "$before" != "$compiler" ]; then
+  echo "$build: was configured for ${before:-another compiler}, starts afresh for $compiler" >&2
   rm -rf "$cache" "$build/CMakeFiles"
 fi
 options=("-DLATHE_COMPILER:INTERNAL=$compiler" "-DCMAKE_CXX_COMPILER=$compiler" "$@")

@@ -4,8 +4,12 @@
 1. which folder may include which (the table of docs/architecture.md), 2. no `if (training|cache|cuda|quantized)` in a
 model file: modes are dispatched below the models, 3. no file over 800 lines, 4. no absolute path of one machine,
 5. clang-format, 6. clang-tidy with the checks of .clang-tidy. All violations are printed, one a line; exit code 1 if any.
+
+clang-tidy takes minutes, so what it found clean is remembered in $XDG_CACHE_HOME/lathe (~/.cache/lathe) by a hash of all that it read: the
+file, the headers of the tree that it includes, its flags and the checks. The build folder must compile each file by itself
+(CMAKE_UNITY_BUILD=OFF).
 """
-import argparse, concurrent.futures, json, os, pathlib, re, subprocess, sys
+import argparse, concurrent.futures, functools, hashlib, json, os, pathlib, re, subprocess, sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LINE_LIMIT = 800
@@ -113,24 +117,56 @@ def check_format():
         yield f"clang-format: {result.stderr.strip()}"
 
 
-def tidy(build, path):
+@functools.cache
+def included(path):
+    """The file and the headers of the tree that it includes, however deep."""
+    files, queue = set(), [path]
+    while queue:
+        current = queue.pop()
+        if current in files:
+            continue
+        files.add(current)
+        for line in (ROOT / current).read_text().splitlines():
+            if match := INCLUDE.match(line):
+                queue += [f for f in (match[1], "modules/" + match[1]) if (ROOT / f).is_file()]
+    return sorted(files)
+
+
+def tidy_key(path, command, tool):
+    digest = hashlib.sha256(f"{tool}\0{command}".replace(str(ROOT), "").encode())
+    for file in [".clang-tidy", *included(path)]:
+        digest.update(file.encode() + b"\0" + (ROOT / file).read_bytes())
+    return digest.hexdigest()
+
+
+def tidy(build, path, clean):
+    """Lines of what is wrong. `clean` is the file that stands for: nothing was."""
+    if clean.exists():
+        return []
     result = subprocess.run(["clang-tidy", "--quiet", "-p", build, "--extra-arg=-Wno-unknown-warning-option", path],
                             cwd=ROOT, capture_output=True, text=True)
     found = re.findall(r"^.*?: (?:warning|error): .*$", result.stdout, re.MULTILINE)
     if result.returncode and not found:
         found = [f"{path}: clang-tidy: {result.stderr.strip()[-300:]}"]
+    if not found:
+        clean.parent.mkdir(parents=True, exist_ok=True)
+        clean.touch()
     return [line.replace(f"{ROOT}/", "") for line in found]
 
 
 def check_tidy(build):
     commands = json.loads((ROOT / build / "compile_commands.json").read_text())
     known = set(tracked("modules/*.cpp", "kernels/*.cpp"))
-    files = {os.path.relpath(command["file"], ROOT) for command in commands} & known
+    flags = {os.path.relpath(command["file"], ROOT): command["command"].split(" -o ")[0] for command in commands}
     # The largest first, so that no long one is left alone at the end.
-    ordered = sorted(files, key=lambda path: -(ROOT / path).stat().st_size)
+    ordered = sorted(set(flags) & known, key=lambda path: -(ROOT / path).stat().st_size)
+    if len(ordered) < len(known):
+        yield f"{build}/compile_commands.json names {len(ordered)} of {len(known)} files: configure it with CMAKE_UNITY_BUILD=OFF"
+    tool = subprocess.run(["clang-tidy", "--version"], capture_output=True, text=True).stdout
+    folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "lathe" / "clang-tidy"
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         found = set()  # a header's finding shows up in every file that includes it
-        for lines in pool.map(lambda path: tidy(build, path), ordered):
+        for lines in pool.map(lambda path: tidy(build, path, folder / tidy_key(path, flags[path], tool)), ordered):
             found.update(lines)
     yield from sorted(found)
 

@@ -223,9 +223,7 @@ bool all_in(const BoundCall& call, std::initializer_list<CharacterClass> classes
   return !text.empty();
 }
 
-bool all_space(const BoundCall& call) {
-  return !call.self.text().empty() && strip(own_text(call), Side::left).empty();
-}
+bool all_space(const BoundCall& call) { return !call.self.text().empty() && strip(own_text(call), Side::left).empty(); }
 
 // Has letters of this case, and none of the other.
 bool is_in_case(const BoundCall& call, CharacterClass wanted, CharacterClass other) {

@@ -504,8 +504,8 @@ constexpr Builtin text_filters[] = {
 }  // namespace
 
 const Builtin* find_text_filter(std::string_view name) {
-  const Builtin* found =
-      std::find_if(std::begin(text_filters), std::end(text_filters), [&](const Builtin& row) { return row.name == name; });
+  const Builtin* found = std::find_if(std::begin(text_filters), std::end(text_filters),
+                                      [&](const Builtin& row) { return row.name == name; });
   return found == std::end(text_filters) ? nullptr : found;
 }
 

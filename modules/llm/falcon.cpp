@@ -31,7 +31,7 @@ struct FalconAttention : GroupedQueryAttention {
 };
 
 // The norms have other names where there are two before one block.
-WeightMapping hugging_face_mapping(const ModelConfig& c) {
+WeightMapping falcon_hugging_face_mapping(const ModelConfig& c) {
   const std::string prefix = "transformer.", block = prefix + "h.{}.", layer = "model.layers.{}.";
   const bool two_norms = c.use_parallel_residual && !c.shared_parallel_norm;
   WeightMapping m;
@@ -64,7 +64,7 @@ std::unique_ptr<CausalLM> make_falcon(const ModelConfig& c) {
 }
 
 WeightMapping falcon_weight_mapping(const ModelConfig& config, CheckpointFormat format) {
-  if (format == CheckpointFormat::hugging_face) return hugging_face_mapping(config);
+  if (format == CheckpointFormat::hugging_face) return falcon_hugging_face_mapping(config);
   // The feed-forward net's norm is attn_norm where there are two, and attention's attn_norm_2.
   WeightMapping m = gguf_mapping_of_fused();
   const bool two_norms = config.use_parallel_residual && !config.shared_parallel_norm;

@@ -56,7 +56,7 @@ class Gpt2 final : public CausalLM {
 };
 
 // Published files lack the prefix that transformers writes today.
-WeightMapping hugging_face_mapping() {
+WeightMapping gpt2_hugging_face_mapping() {
   const std::string prefix = "transformer.";
   WeightMapping m;
   m.base_prefix = prefix;
@@ -86,7 +86,7 @@ WeightMapping hugging_face_mapping() {
 std::unique_ptr<CausalLM> make_gpt2(const ModelConfig& config) { return std::make_unique<Gpt2>(config); }
 
 WeightMapping gpt2_weight_mapping(const ModelConfig&, CheckpointFormat format) {
-  if (format == CheckpointFormat::hugging_face) return hugging_face_mapping();
+  if (format == CheckpointFormat::hugging_face) return gpt2_hugging_face_mapping();
   WeightMapping m = gguf_mapping_of_fused();
   rename_in_layers(m, "attn_norm", "input_layernorm");
   rename_in_layers(m, "ffn_norm", "post_attention_layernorm");

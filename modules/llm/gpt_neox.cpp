@@ -15,7 +15,7 @@
 namespace lathe {
 namespace {
 
-WeightMapping hugging_face_mapping(const ModelConfig& c) {
+WeightMapping gpt_neox_hugging_face_mapping(const ModelConfig& c) {
   const std::string prefix = "gpt_neox.", block = prefix + "layers.{}.", layer = "model.layers.{}.";
   WeightMapping m;
   m.base_prefix = prefix;
@@ -48,7 +48,7 @@ std::unique_ptr<CausalLM> make_gpt_neox(const ModelConfig& c) {
 }
 
 WeightMapping gpt_neox_weight_mapping(const ModelConfig& config, CheckpointFormat format) {
-  if (format == CheckpointFormat::hugging_face) return hugging_face_mapping(config);
+  if (format == CheckpointFormat::hugging_face) return gpt_neox_hugging_face_mapping(config);
   WeightMapping m = gguf_mapping_of_fused();
   rename_in_layers(m, "attn_norm", "input_layernorm");
   return rename_in_layers(m, "ffn_norm", "post_attention_layernorm");

@@ -16,7 +16,7 @@ namespace {
 const char* const kShortFactors = "rope_factors_short.weight";
 const char* const kLongFactors = "rope_factors_long.weight";
 
-void read_together(ModelConfig& c, const nlohmann::json& root) {
+void read_phi3(ModelConfig& c, const nlohmann::json& root) {
   set_windows(c, read_window(c, root, "sliding_window", 0), [](int64_t) { return true; });
   // Files without a scaling name an original context, too.
   if (c.rope_scaling == RopeScaling::none) c.rope_original_max_position = 0;
@@ -25,7 +25,7 @@ void read_together(ModelConfig& c, const nlohmann::json& root) {
 }
 
 // GGUF has the tables as tensors and no word for the scaling.
-void read_gguf(ModelConfig& c, const GgufFile& file) {
+void read_phi3_gguf(ModelConfig& c, const GgufFile& file) {
   for (const StoredTensor& tensor : file.tensors()) {
     if (tensor.name != kShortFactors && tensor.name != kLongFactors) continue;
     check(tensor.dtype == DType::f32 && tensor.shape.size() == 1, "config",
@@ -51,8 +51,8 @@ ConfigFamily phi3_config() {
   family.defaults.eos_token_ids = {32000};
   family.defaults.pad_token_id = 32000;
   family.json_keys = with_llama({{"sliding_window", ReadElsewhere{}}, {"partial_rotary_factor", ReadElsewhere{}}});
-  family.read_together = read_together;
-  family.read_gguf = read_gguf;
+  family.read_together = read_phi3;
+  family.read_gguf = read_phi3_gguf;
   family.write_together = write_window;
   return family;
 }

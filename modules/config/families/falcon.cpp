@@ -19,7 +19,7 @@ bool flag(const nlohmann::json& root, const char* key, bool otherwise) {
 
 // Which decoder it is. "new": as many key-value heads as the file says, parallel, a norm each unless
 // num_ln_in_parallel_attn is 1. Else one key-value head or as many as queries, and one norm where it is parallel.
-void read_together(ModelConfig& c, const nlohmann::json& root) {
+void read_falcon(ModelConfig& c, const nlohmann::json& root) {
   const bool named_heads = root.contains("n_head_kv") && !root.contains("multi_query");
   const bool is_new = flag(root, "new_decoder_architecture", named_heads);
   if (!is_new) c.num_key_value_heads = flag(root, "multi_query", true) ? 1 : c.num_attention_heads;
@@ -31,7 +31,7 @@ void read_together(ModelConfig& c, const nlohmann::json& root) {
   if (c.intermediate_size == 0 && plausible) c.intermediate_size = 4 * c.hidden_size;
 }
 
-void write_together(const ModelConfig& c, nlohmann::ordered_json& root) {
+void write_falcon(const ModelConfig& c, nlohmann::ordered_json& root) {
   const bool one = c.num_key_value_heads == 1, all = c.num_key_value_heads == c.num_attention_heads;
   root["new_decoder_architecture"] = (!one && !all) || (c.use_parallel_residual && !c.shared_parallel_norm);
   root["multi_query"] = one;
@@ -40,7 +40,7 @@ void write_together(const ModelConfig& c, nlohmann::ordered_json& root) {
   root["bias"] = c.mlp_bias;
 }
 
-void read_gguf(ModelConfig& c, const GgufFile& file) {
+void read_falcon_gguf(ModelConfig& c, const GgufFile& file) {
   const auto& all = file.tensors();
   c.shared_parallel_norm =
       std::none_of(all.begin(), all.end(), [](const StoredTensor& t) { return t.name == "blk.0.attn_norm_2.weight"; });
@@ -79,9 +79,9 @@ ConfigFamily falcon_family() {
       {"bias", [](M& c, const JsonValue& v) { c.attention_bias = c.attention_output_bias = c.mlp_bias = v.boolean(); }},
       {"apply_residual_connection_post_layernorm", OnlyValue{false}},
   }));
-  family.read_together = read_together;
-  family.read_gguf = read_gguf;
-  family.write_together = write_together;
+  family.read_together = read_falcon;
+  family.read_gguf = read_falcon_gguf;
+  family.write_together = write_falcon;
   return family;
 }
 

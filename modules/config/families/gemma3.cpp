@@ -17,7 +17,7 @@ void set_windows_but(ModelConfig& c, int64_t window, int64_t pattern) {
   set_windows(c, window, [=](int64_t layer) { return (layer + 1) % pattern != 0; });
 }
 
-void read_together(ModelConfig& c, const nlohmann::json& root) {
+void read_gemma3(ModelConfig& c, const nlohmann::json& root) {
   const auto value = [&](const char* key) { return JsonValue(root.at(key), c.source, key); };
   const auto has = [&](const char* key) { return root.contains(key) && !root.at(key).is_null(); };
   const int64_t window = read_window(c, root, "sliding_window", 4096);
@@ -30,7 +30,7 @@ void read_together(ModelConfig& c, const nlohmann::json& root) {
     value("hidden_act").fail("gelu_pytorch_tanh, or the name hidden_activation");
 }
 
-void write_together(const ModelConfig& c, nlohmann::ordered_json& root) {
+void write_gemma3(const ModelConfig& c, nlohmann::ordered_json& root) {
   const double scalar = c.attention_scale > 0.0 ? std::pow(c.attention_scale, -2.0) : static_cast<double>(c.head_dim);
   root["query_pre_attn_scalar"] = whole_number(scalar);
   if (c.final_logit_softcap == 0.0) root["final_logit_softcapping"] = nullptr;  // the reference divides by a number
@@ -41,7 +41,7 @@ void write_together(const ModelConfig& c, nlohmann::ordered_json& root) {
 constexpr int64_t kPeriod = 6;  // of the layers without a window, where a GGUF file does not say
 
 // The format's weights are whole; for 27B alone, what scores are divided by follows from the number of layers.
-void read_gguf(ModelConfig& c, const GgufFile& file) {
+void read_gemma3_gguf(ModelConfig& c, const GgufFile& file) {
   const bool says_period = file.metadata().contains("gemma3.attention.sliding_window_pattern");
   if (!says_period) set_windows_but(c, file.get<int64_t>("gemma3.attention.sliding_window").value_or(0), kPeriod);
   if (const auto theta = file.get<double>("gemma3.rope.freq_base_swa")) c.rope_local_theta = *theta;
@@ -54,7 +54,7 @@ void read_gguf(ModelConfig& c, const GgufFile& file) {
 }
 
 // llama.cpp asks for a period where the files of other families have a list. Another order of layers cannot be said.
-void write_gguf(const ModelConfig& c, GgufKeys& keys) {
+void write_gemma3_gguf(const ModelConfig& c, GgufKeys& keys) {
   keys.set("rope.freq_base_swa", c.rope_local_theta);
   if (c.final_logit_softcap > 0) keys.set("final_logit_softcapping", c.final_logit_softcap);
   keys.erase("attention.sliding_window_pattern");
@@ -91,10 +91,10 @@ ConfigFamily gemma3_family() {
       {"sliding_window_pattern", ReadElsewhere{}},
       {"layer_types", ReadElsewhere{}},
   });
-  family.read_together = read_together;
-  family.read_gguf = read_gguf;
-  family.write_together = write_together;
-  family.write_gguf = write_gguf;
+  family.read_together = read_gemma3;
+  family.read_gguf = read_gemma3_gguf;
+  family.write_together = write_gemma3;
+  family.write_gguf = write_gemma3_gguf;
   return family;
 }
 

@@ -10,15 +10,17 @@ namespace {
 
 using M = ModelConfig;
 
-void read_gguf(ModelConfig& c, const GgufFile& file) {
+void read_gpt_neox_gguf(ModelConfig& c, const GgufFile& file) {
   if (const auto parallel = file.get<bool>("gptneox.use_parallel_residual")) c.use_parallel_residual = *parallel;
 }
 
-void write_together(const ModelConfig& c, nlohmann::ordered_json& root) {
+void write_gpt_neox(const ModelConfig& c, nlohmann::ordered_json& root) {
   root["rotary_pct"] = static_cast<double>(c.rotary_dim) / static_cast<double>(c.head_dim);
 }
 
-void write_gguf(const ModelConfig& c, GgufKeys& keys) { keys.set("use_parallel_residual", c.use_parallel_residual); }
+void write_gpt_neox_gguf(const ModelConfig& c, GgufKeys& keys) {
+  keys.set("use_parallel_residual", c.use_parallel_residual);
+}
 
 }  // namespace
 
@@ -47,9 +49,9 @@ ConfigFamily gpt_neox_family() {
       {"rotary_pct", ReadElsewhere{}},
       {"partial_rotary_factor", ReadElsewhere{}},
   }));
-  family.read_gguf = read_gguf;
-  family.write_together = write_together;
-  family.write_gguf = write_gguf;
+  family.read_gguf = read_gpt_neox_gguf;
+  family.write_together = write_gpt_neox;
+  family.write_gguf = write_gpt_neox_gguf;
   return family;
 }
 

@@ -37,7 +37,7 @@ void set_attention(ModelConfig& c, const JsonValue& value) {
 }
 
 // The net's width is a multiple of the stream's.
-void read_together(ModelConfig& c, const nlohmann::json& root) {
+void read_mpt(ModelConfig& c, const nlohmann::json& root) {
   const auto found = root.find("expansion_ratio");
   const int64_t ratio = found == root.end() ? 4 : JsonValue(*found, c.source, "expansion_ratio").integer();
   if (ratio < 1 || ratio > 1024) JsonValue(*found, c.source, "expansion_ratio").fail("an integer from 1 to 1024");
@@ -45,7 +45,7 @@ void read_together(ModelConfig& c, const nlohmann::json& root) {
   if (plausible) c.intermediate_size = ratio * c.hidden_size;
 }
 
-void write_together(const ModelConfig& c, nlohmann::ordered_json& root) {
+void write_mpt(const ModelConfig& c, nlohmann::ordered_json& root) {
   root["expansion_ratio"] = c.intermediate_size / c.hidden_size;
   nlohmann::ordered_json attention = {{"alibi", c.alibi}, {"alibi_bias_max", whole_number(c.alibi_bias_max)}};
   if (c.qkv_clip > 0) attention["clip_qkv"] = c.qkv_clip;
@@ -53,12 +53,12 @@ void write_together(const ModelConfig& c, nlohmann::ordered_json& root) {
   root["attn_config"] = attention;
 }
 
-void read_gguf(ModelConfig& c, const GgufFile& file) {
+void read_mpt_gguf(ModelConfig& c, const GgufFile& file) {
   if (const auto bias = file.get<double>("mpt.attention.max_alibi_bias")) c.alibi_bias_max = *bias;
   if (const auto clip = file.get<double>("mpt.attention.clamp_kqv")) c.qkv_clip = *clip;
 }
 
-void write_gguf(const ModelConfig& c, GgufKeys& keys) {
+void write_mpt_gguf(const ModelConfig& c, GgufKeys& keys) {
   keys.set("attention.max_alibi_bias", c.alibi_bias_max);
   if (c.qkv_clip > 0) keys.set("attention.clamp_kqv", c.qkv_clip);
 }
@@ -86,10 +86,10 @@ ConfigFamily mpt_family() {
       {"logit_scale", set_logit_scale},
       {"no_bias", OnlyValue{true}},
   });
-  family.read_together = read_together;
-  family.read_gguf = read_gguf;
-  family.write_together = write_together;
-  family.write_gguf = write_gguf;
+  family.read_together = read_mpt;
+  family.read_gguf = read_mpt_gguf;
+  family.write_together = write_mpt;
+  family.write_gguf = write_mpt_gguf;
   return family;
 }
 
