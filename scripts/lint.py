@@ -3,13 +3,16 @@
 
 1. which folder may include which (the table of docs/architecture.md), 2. no `if (training|cache|cuda|quantized)` in a
 model file: modes are dispatched below the models, 3. no file over 800 lines, 4. no absolute path of one machine,
-5. clang-format, 6. clang-tidy with the checks of .clang-tidy. All violations are printed, one a line; exit code 1 if any.
+5. the numbers of lines that README states, and its picture, 6. clang-format, 7. clang-tidy with the checks of
+.clang-tidy. All violations are printed, one a line; exit code 1 if any.
 
 clang-tidy takes minutes, so what it found clean is remembered in $XDG_CACHE_HOME/lathe (~/.cache/lathe) by a hash of all that it read: the
 file, the headers of the tree that it includes, its flags and the checks. The build folder must compile each file by itself
 (CMAKE_UNITY_BUILD=OFF).
 """
 import argparse, concurrent.futures, functools, hashlib, json, os, pathlib, re, subprocess, sys
+
+import draw_step
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LINE_LIMIT = 800
@@ -37,6 +40,16 @@ MAY_INCLUDE = {
 MAY_INCLUDE["train"] = MAY_INCLUDE["generate"]
 MAY_INCLUDE["evaluate"] = MAY_INCLUDE["generate"] + ["generate"]
 FOLDERS = set(MAY_INCLUDE) | {"serve", "cli", "python", "tests"}
+
+# What README says of lines, and what it counts; the reading order names its own files.
+README_COUNTS = {
+    r"([\d,]+) lines take a model": ["modules/tensor", "modules/autograd", "modules/common", "modules/attention",
+                                    "modules/block", "modules/load_model", "modules/llm"],
+    r"([\d,]+) more to text": ["modules/generate"],
+    r"([\d,]+) lines of CPU kernels": ["kernels"],
+}
+READING_ORDER = re.compile(r"\*\*Read it: ([\d,]+) lines.*?\n\n", re.DOTALL)
+README_TOLERANCE = 0.05
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 CONDITIONAL = re.compile(r"\bif\s*(?:constexpr\s*)?(?=\()")
@@ -95,7 +108,28 @@ def check_text(path, lines):
             yield f"{path}:{number}: an absolute path of one machine: {line.strip()[:80]}"
 
 
+def check_readme():
+    readme = (ROOT / "README.md").read_text()
+    claims = [(re.search(pattern, readme), tracked(*(f"{folder}/*.{kind}" for folder in folders for kind in ("h", "cpp"))))
+              for pattern, folders in README_COUNTS.items()]
+    order = READING_ORDER.search(readme)
+    claims.append((order, re.findall(r"`((?:modules|kernels)/[^`]+)`", order[0]) if order else []))
+    for claim, paths in claims:
+        if not claim:
+            yield "README.md: a number of lines is not where scripts/lint.py looks for it"
+            continue
+        missing = [path for path in paths if not (ROOT / path).is_file()]
+        counted = sum(len((ROOT / path).read_text().splitlines()) for path in paths if path not in missing)
+        stated = int(claim[1].replace(",", ""))
+        yield from (f"README.md: there is no {path}" for path in missing)
+        if abs(stated - counted) > README_TOLERANCE * counted:
+            yield f'README.md: "{claim[0].splitlines()[0]}": there are {counted:,} lines'
+    if draw_step.PICTURE.read_text() != draw_step.picture():
+        yield "docs/one_step.svg: not what scripts/draw_step.py draws (run it)"
+
+
 def check_rules():
+    yield from check_readme()
     for path in tracked():
         try:
             lines = (ROOT / path).read_text().splitlines()

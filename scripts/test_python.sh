@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The Python package in a fresh virtual environment: README's example, then tests/python, those beside transformers with
+# The Python package in a fresh virtual environment: README's examples, then tests/python, those beside transformers with
 # the packages of .venv-reference, which stays as it is.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 fresh=${BUILD_PYTHON:-build-python}/venv
 passed=0 failed=0 skipped=0
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+examples=$(mktemp -d)
+trap 'rm -rf "$log" "$examples"' EXIT
 check() {
   if "${@:2}" >"$log" 2>&1; then echo "ok   $1"; passed=$((passed + 1))
   else echo "FAIL $1"; cat "$log"; failed=$((failed + 1)); fi
@@ -23,9 +24,21 @@ tests() {
 }
 
 check "pip install . in a fresh environment" scripts/python_environment.sh "$fresh" pytest
-check "README's example" "$fresh/bin/python" -c '
-import pathlib, re
-exec(next(block for block in re.findall(r"```python\n(.*?)```", pathlib.Path("README.md").read_text(), re.S) if "import lathe" in block))'
+models=$(scripts/find_models.sh)
+check "README's examples are there" scripts/readme_examples.py python "$examples"
+for example in "$examples"/*.py; do
+  check "it compiles" "$fresh/bin/python" -m py_compile "$example"
+done
+if [ -n "$models" ]; then
+  ln -s "$models" "$examples/models"
+  python=$(realpath -s "$fresh/bin/python")
+  for example in "$examples"/*.py; do
+    check "README's $(basename "$example")" bash -c 'cd "$1" && "$2" "$3" >"$3.txt"' - "$examples" "$python" "$example"
+  done
+  check "README's answer" grep -q Paris "$examples/example_1.py.txt"
+else
+  echo "SKIP README's examples: they need the model of make demo"; skipped=$((skipped + 1))
+fi
 check "the command lathe" "$fresh/bin/lathe" models
 tests tests/python --ignore=tests/python/test_reference.py
 . scripts/reference.sh

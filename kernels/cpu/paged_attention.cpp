@@ -180,7 +180,7 @@ void prefill(const Call& call, bool small) {
     const int64_t begin = unit / call.kv_heads * kBlockRows, end = begin + kBlockRows;
     attend_block(call, s, unit % call.kv_heads, begin, end < call.rows(s) ? end : call.rows(s), scratch);
   };
-  // Whoever works needs scratch of its own, so what is handed out is a place to work at.
+  // Each worker needs scratch of its own, so workers are scheduled, not blocks.
   std::atomic<int64_t> next{0};
   hand_out(thread_team().size(), small, [&](int64_t place) {
     float* scratch = call.scratch + place * call.tiles.block_floats(call.head_dim, kBlockRows);

@@ -7,7 +7,7 @@
 
 namespace lathe {
 
-// What queries and keys pass through before they meet.
+// Norm and rotation of queries and keys.
 struct HeadSteps {
   const RmsNorm* q_norm = nullptr;   // over each head (Qwen3, Gemma 3), weight (D); null: none
   const RmsNorm* k_norm = nullptr;   //

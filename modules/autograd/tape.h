@@ -6,7 +6,7 @@
 //
 //   Tape tape;
 //   Tensor loss;
-//   { Tape::Scope recording(tape); loss = cross_entropy(model.logits(batch), targets); }
+//   { Tape::Scope recording(tape); loss = cross_entropy(logits(model, batch), targets); }
 //   tape.backward(loss);      // parameters now hold their gradients
 #pragma once
 #include <functional>

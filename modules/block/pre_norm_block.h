@@ -29,7 +29,7 @@ struct PreNormBlock {
     return y;
   }
 
-  // A net that differs from layer to layer is told which one it is.
+  // Nets that differ from layer to layer (mixtures) need the layer's index.
   static FeedForward feed_forward(const ModelConfig& c, int64_t layer) {
     if constexpr (std::is_constructible_v<FeedForward, const ModelConfig&, int64_t>)
       return FeedForward(c, layer);

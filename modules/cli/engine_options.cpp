@@ -31,9 +31,9 @@ EngineOptions engine_options(const ModelOptions& options, const LoadedModel& loa
 }
 
 void print_speculation(const SpeculationControl& s) {
-  fmt::print(stderr, "lathe: {} of {} guesses stood", s.accepted(), s.drafted());
+  fmt::print(stderr, "lathe: accepted {} of {} draft tokens", s.accepted(), s.drafted());
   if (s.cost() > 0 && s.yield() > 0)
-    fmt::print(stderr, "; a step with guesses takes {:.2f} plain ones and brings {:.2f} tokens", s.cost(), s.yield());
+    fmt::print(stderr, "; a speculative step costs {:.2f} plain ones and yields {:.2f} tokens", s.cost(), s.yield());
   fmt::print(stderr, "\n");
 }
 

@@ -10,7 +10,7 @@ namespace lathe {
 // `speculate`: "ngram", a model that guesses for `loaded` (it is loaded here, with the same options), or nothing.
 // Throws Error where its vocabulary is another.
 EngineOptions engine_options(const ModelOptions& options, const LoadedModel& loaded, const std::string& speculate = {});
-// On standard error: how many guesses stood, and what they cost and brought.
+// On standard error: how many draft tokens were accepted, what a speculative step costs and yields.
 void print_speculation(const SpeculationControl& speculation);
 
 }  // namespace lathe

@@ -66,8 +66,8 @@ struct LoadProgress {
 
 // Everything that loading decides before it reads a weight: the checkpoint with its tensors, the mapping, the head, the
 // model, whose parameters have no value yet. `model` as on the command line. Throws Error with the one report of
-// missing, unexpected and misshapen tensors. A head that the file lacks is the embedding table; one that a tied config
-// has besides an equal table is skipped, and one that differs from it is used.
+// missing, unexpected and misshapen tensors. No head in the file: the embedding table is used. A head beside a tied
+// config: ignored where it equals the table, used where it differs.
 LoadedModel open_model(const std::string& model, const LoadOptions& options = {});
 // Reads and prepares the weights of what open_model returned, with the same options.
 LoadedModel load_weights(LoadedModel opened, const LoadOptions& options, LoadProgress* progress = nullptr);

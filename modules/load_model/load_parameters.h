@@ -16,7 +16,7 @@ struct NamedParameter {
   Parameter* parameter = nullptr;
 };
 
-// Sets every parameter's `value`: a view of the mapped file where the rule is the identity, a copy of moved rows else.
+// Sets every parameter's `value`: a view of the mapped file where the rule is the identity, else a copy, rows moved.
 // `loaded` is called after each parameter is set, so that it can be packed or converted before the next one is read
 // (peak memory is then the packed model and one tensor); the mapped pages behind it are released afterwards.
 //
@@ -35,7 +35,7 @@ class ParameterReader {
   ~ParameterReader();
   // As the checkpoint stores parameter number `i`.
   DType dtype(size_t i) const;
-  // Its value: a view of the mapped file where the rule is the identity, a copy of moved rows else.
+  // Its value: a view of the mapped file where the rule is the identity, else a copy, rows moved.
   Tensor read(size_t i) const;
   // Gives the mapped pages of its tensors back, unless `parameter` still reads them.
   void release(size_t i, const Parameter& parameter) const;

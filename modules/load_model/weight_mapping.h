@@ -29,7 +29,7 @@ struct MappingRule {
   // The sources have their rows under this many, of a dimension of their own: (2, 3, 4) where the rule counts six rows
   // of 4. 0: they have not.
   int64_t stacked = 0;
-  // Another form that is published: in force where the checkpoint has it, the canonical one elsewhere and in exports.
+  // A second published layout: used where its tensors are there; exports use the canonical one.
   bool alternative = false;
   // Null: the targets' rows follow one another. Must be a bijection.
   RowPermutation source_row;

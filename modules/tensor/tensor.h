@@ -88,7 +88,7 @@ class Tensor {
   // be regrouped. Keeps the tape id: a view's gradient is its source's.
   Tensor view(Shape shape) const;
   // Rows [begin, end) of the leading dimension; columns [begin, end) of a rank-2 tensor. Not recorded on the tape
-  // (autograd/slice.h has the recorded forms), so the tape id is dropped.
+  // (autograd/ops.h has the recorded forms), so the tape id is dropped.
   Tensor row_range(int64_t begin, int64_t end) const;
   Tensor column_range(int64_t begin, int64_t end) const;
   // A contiguous copy without tape id. (autograd/convert.h changes the dtype.)
