@@ -75,7 +75,7 @@ format:  ## clang-format every source in place
 
 reference: build  ## the Python environment of the reference (.venv-reference); goldens computed anew; every family compared, into docs/reference.md
 	$(need) reference
-	@. scripts/reference.sh && python scripts/make_goldens.py --check && python scripts/write_reference.py --lathe $(BUILD)/lathe
+	@. scripts/reference.sh && python scripts/make_goldens.py --check && python scripts/write_reference.py --lathe $(BUILD)/lathe && python scripts/check_export.py $(BUILD)/lathe --quick
 
 asan:  ## every test under the address and undefined-behaviour sanitizers
 	$(need) build test

@@ -40,8 +40,18 @@ else
   echo "SKIP README's examples: they need the model of make demo"; skipped=$((skipped + 1))
 fi
 check "the command lathe" "$fresh/bin/lathe" models
-tests tests/python --ignore=tests/python/test_reference.py
+tests tests/python --ignore-glob="*/test_reference*.py"
 . scripts/reference.sh
-PYTHONPATH=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') tests tests/python/test_reference.py
+PYTHONPATH=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') tests tests/python/test_reference*.py
+# Situations that users of Python reported.
+field=${LATHE_SHARED:-../shared}/acceptance/python_check.py
+if [ -n "$models" ] && [ -f "$field" ]; then
+  PYTHONPATH=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+    "$fresh/bin/python" "$field" --chat "$models/SmolLM2-135M-Instruct.Q4_1.gguf" | tee "$log"
+  read -r p _ f _ < <(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
+  passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1}))
+else
+  echo "SKIP what users of Python reported: needs the model of make demo and $field"; skipped=$((skipped + 1))
+fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

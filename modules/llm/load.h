@@ -26,7 +26,7 @@ struct LoadOptions {
   // Matrices are quantised to this block format on load. Rows that are no multiple of 256 take the next larger format
   // of 32 columns in place of a K format (q4_k: q5_0, q5_k: q5_1, q6_k: q8_0, as llama.cpp does); rows that are no
   // multiple of 32 stay as they are.
-  std::optional<DType> quantize;
+  std::optional<DType> quantize = {};
 };
 
 struct LoadedModel {
