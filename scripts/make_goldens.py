@@ -22,6 +22,8 @@ import gguf
 import numpy as np
 import torch
 import transformers as T
+
+T.utils.logging.disable_progress_bar()
 from safetensors.torch import load_file, save_file
 
 GOLDENS = pathlib.Path(__file__).resolve().parent.parent / "tests" / "goldens"
