@@ -77,9 +77,12 @@ reference: build  ## the Python environment of the reference (.venv-reference); 
 	$(need) reference
 	@. scripts/reference.sh && python scripts/make_goldens.py --check && python scripts/write_reference.py --lathe $(BUILD)/lathe && python scripts/check_export.py $(BUILD)/lathe --quick
 
+# Compiled by clang, the fuzzers' build is also the one for the address sanitizer's tests.
+asan_options = -DLATHE_SANITIZE=address,undefined -DLATHE_FUZZ=$(if $(findstring clang,$(1)),ON,OFF) $(debug)
+
 asan:  ## every test under the address and undefined-behaviour sanitizers
 	$(need) build test
-	$(configure) build-asan -DLATHE_SANITIZE=address,undefined $(debug)
+	$(configure) build-asan $(call asan_options,$(CXX))
 	$(call compile,build-asan,tests)
 	@scripts/run_tests.sh build-asan
 
@@ -91,9 +94,9 @@ tsan:  ## the thread team, kernels, engine and the binding's classes under the t
 
 fuzz:  ## each fuzzer for SECONDS, from the kept corpus
 	$(need) build test fuzz
-	@CXX=clang++ scripts/configure.sh build-fuzz -DLATHE_FUZZ=ON -DLATHE_SANITIZE=address,undefined $(debug)
-	$(call compile,build-fuzz,fuzzers)
-	@scripts/fuzz.sh build-fuzz $(SECONDS)
+	@CXX=clang++ scripts/configure.sh build-asan $(call asan_options,clang++)
+	$(call compile,build-asan,fuzzers)
+	@scripts/fuzz.sh build-asan $(SECONDS)
 
 check-long: test lint asan tsan fuzz reference test-model test-python  ## everything, speeds too, in about an hour: for a quiet machine
 	$(need) demo
@@ -111,4 +114,4 @@ install: build  ## bin/lathe, liblathe, headers and the CMake package into PREFI
 	@echo "Installed into $(PREFIX). A program of yours: find_package(lathe), target_link_libraries(... lathe::lathe)"
 
 clean:  ## remove the build folders (models and environments stay)
-	rm -rf build build-lint build-asan build-tsan build-fuzz build-python
+	rm -rf build build-lint build-asan build-tsan build-python

@@ -22,9 +22,9 @@ import gguf
 import numpy as np
 import torch
 import transformers as T
+from safetensors.torch import load_file, save_file
 
 T.utils.logging.disable_progress_bar()
-from safetensors.torch import load_file, save_file
 
 GOLDENS = pathlib.Path(__file__).resolve().parent.parent / "tests" / "goldens"
 COMMON = dict(vocab_size=61, max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)
