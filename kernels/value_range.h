@@ -6,9 +6,8 @@
 
 namespace lathe::cpu {
 
-// Whether `row`, made of the finite or other values `x` by quantise_row (packed_linear.h), holds them: no finite value
-// became infinite, and in a block format, which has no infinities of its own, neither a value nor a scale or minimum
-// is anything but finite.
+// Whether `row`, made of the values `x` by quantise_row (packed_linear.h), holds them: in a narrower format than f32
+// neither a value nor a scale or minimum is anything but finite.
 bool row_holds(const void* row, const float* x, DType dtype, int64_t columns);
 
 }  // namespace lathe::cpu

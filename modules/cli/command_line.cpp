@@ -1,8 +1,13 @@
 #include "cli/command_line.h"
 
+#include <fmt/core.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
+#include <limits>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "tensor/errors.h"
@@ -43,9 +48,35 @@ const Option& Option::excludes(const Option& other) const {
 
 bool Option::given() const { return option_->count() > 0; }
 
+namespace {
+
+template <class T>
+struct ValueOf {
+  using Type = T;
+};
+template <class T>
+struct ValueOf<std::optional<T>> {
+  using Type = T;
+};
+
+// CLI11 takes the nearest number that the type holds, and nothing for 0. Empty where `text` is an integer of type T.
+template <class T>
+std::string not_an_integer(const std::string& text) {
+  T value{};
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc() && rest == text.data() + text.size()) return {};
+  return fmt::format("expected an integer from {} to {}, found \"{}\"", std::numeric_limits<T>::min(),
+                     std::numeric_limits<T>::max(), text);
+}
+
+}  // namespace
+
 template <class T>
 Option Command::option(const std::string& name, T& value, const std::string& description) const {
-  return Option(command_->add_option(name, value, description));
+  CLI::Option* option = command_->add_option(name, value, description);
+  using Value = typename ValueOf<T>::Type;
+  if constexpr (std::is_integral_v<Value>) option->check(CLI::Validator(not_an_integer<Value>, ""));
+  return Option(option);
 }
 
 template Option Command::option(const std::string&, std::string&, const std::string&) const;

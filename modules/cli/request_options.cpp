@@ -34,7 +34,9 @@ void RequestOptions::declare(const Command& command) {
   command.option("--seed", seed, "of the random numbers; default: chosen and reported");
   command.option("--stop", stop, "a text that ends the answer; may be repeated");
   command.flag("--ignore-eos", ignore_eos, "go on past end tokens");
-  command.option("--num-sequences", num_sequences, "answers to each prompt").shows_default().positive();
+  command.option("--num-sequences", num_sequences, "answers to each prompt")
+      .shows_default()
+      .between(1, Request::kMostSequences);
   command.option("--logprobs", logprobs, "log-probabilities of the k most probable tokens at each step");
 }
 
@@ -56,7 +58,8 @@ void RequestOptions::read(const OrderedJsonNode& json) {
     const auto count = [&] { return node.integer(1, kMost); };
     const auto count_or_none = [&] { return node.integer(0, kMost); };
     const bool known =
-        into("max_new_tokens", max_new_tokens, count) || into("num_sequences", num_sequences, count) ||
+        into("max_new_tokens", max_new_tokens, count) ||
+        into("num_sequences", num_sequences, [&] { return node.integer(1, Request::kMostSequences); }) ||
         into("greedy", greedy, boolean) || into("ignore_eos", ignore_eos, boolean) ||
         into("temperature", temperature, number) || into("top_p", top_p, number) || into("min_p", min_p, number) ||
         into("repetition_penalty", repetition_penalty, number) || into("presence_penalty", presence_penalty, number) ||

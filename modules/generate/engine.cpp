@@ -68,7 +68,8 @@ void Engine::check_request(const Request& r) const {
   check(std::ssize(r.prompt) <= context_, "engine", "the prompt has {} tokens, the context is {}", r.prompt.size(),
         context_);
   check(r.max_new_tokens >= 1, "engine", "max_new_tokens must be at least 1, found {}", r.max_new_tokens);
-  check(r.num_sequences >= 1, "engine", "num_sequences must be at least 1, found {}", r.num_sequences);
+  check(r.num_sequences >= 1 && r.num_sequences <= Request::kMostSequences, "engine",
+        "num_sequences must be from 1 to {}, found {}", Request::kMostSequences, r.num_sequences);
   check(!r.logprobs || *r.logprobs >= 0, "engine", "logprobs must be at least 0, found {}", r.logprobs.value_or(0));
   check(r.stop_strings.empty() || tokenizer_ != nullptr, "engine", "stop strings need a tokenizer");
   validate(r.sampling);

@@ -18,7 +18,9 @@ using RequestId = uint64_t;  // counts up in the order of submission
 struct Request {
   std::vector<int32_t> prompt;  // at least one token
   int64_t max_new_tokens = 128;
-  int64_t num_sequences = 1;  // independent answers; they share the work of the prompt
+  // Independent answers, which share the work of the prompt: at most kMostSequences.
+  static constexpr int64_t kMostSequences = 1 << 16;
+  int64_t num_sequences = 1;
   SamplingParameters sampling;
   std::vector<int32_t> stop_tokens;       // any of them ends an answer: see stop_tokens() below
   bool ignore_eos = false;                // stop_tokens are tokens like any other

@@ -152,8 +152,10 @@ std::vector<std::string> copy_companions(const Source& source, const std::string
   if (source.checkpoint().gguf)
     return {"the vocabulary of a GGUF file is not turned into tokenizer files: the folder has none"};
   for (const auto& entry : fs::directory_iterator(source.checkpoint().folder))
-    if (entry.is_regular_file() && is_companion(entry.path().filename().string()))
+    if (entry.is_regular_file() && is_companion(entry.path().filename().string())) {
+      if (entry.file_size() > 0) MappedFile::open(entry.path().string());  // throws where it is a git-lfs pointer
       fs::copy_file(entry.path(), fs::path(folder) / entry.path().filename());
+    }
   return {};
 }
 

@@ -167,6 +167,9 @@ void TokenizerConfig::read_special(const JsonNode& node, bool is_map) {
     for (size_t i = 0; i < node.at(key).size(); ++i) tokens.push_back(special_token_of(node.at(key).at(i)));
     return tokens;
   };
+  if (node.has("model_specific_special_tokens"))
+    for (const auto& [key, value] : node.at("model_specific_special_tokens").value().items())
+      name(key, special_token_of(node.at("model_specific_special_tokens").at(key)));
   const bool extra = node.has("extra_special_tokens");
   if (extra && node.at("extra_special_tokens").value().is_object()) {
     for (const auto& [key, value] : node.at("extra_special_tokens").value().items())

@@ -48,11 +48,12 @@ TEST_CASE("convert: bf16 reaches nearly as far as f32") {
              ContainsSubstring("which bf16 cannot hold"));
 }
 
-TEST_CASE("convert: what is not finite stays so where there is a value for it") {
-  for (const DType dtype : {DType::f16, DType::bf16, DType::f64}) {
-    CHECK(convert(convert(with(kInfinity), dtype), DType::f32).data<float>()[300] == kInfinity);
-    CHECK(std::isnan(convert(convert(with(kNan), dtype), DType::f32).data<float>()[300]));
-  }
+TEST_CASE("convert: what is not finite stays so in f64 and is refused where it is narrowed") {
+  CHECK(convert(convert(with(kInfinity), DType::f64), DType::f32).data<float>()[300] == kInfinity);
+  CHECK(std::isnan(convert(convert(with(kNan), DType::f64), DType::f32).data<float>()[300]));
+  for (const DType dtype : {DType::f16, DType::bf16})
+    for (const float value : {kNan, kInfinity, -kInfinity})
+      CHECK_THAT(refusal(with(value), dtype), ContainsSubstring("up_proj: row 1 holds"));
 }
 
 TEST_CASE("convert: f64 beyond f32") {

@@ -208,6 +208,25 @@ TEST_CASE("tokens and contexts out of range") {
   check_error(run_lathe({"generate", "--model", c.folder.path().string(), "--tokens", many}), "65");
 }
 
+TEST_CASE("an integer that its option cannot hold is wrong usage, and is never cut") {
+  const Checkpoint c;
+  for (const auto& [option, value] :
+       std::vector<std::pair<std::string, std::string>>{{"--seed", "18446744073709551616"},
+                                                        {"--seed", "-3"},
+                                                        {"--seed", ""},
+                                                        {"--seed", "1.5"},
+                                                        {"--top-k", "9223372036854775808"},
+                                                        {"--top-k", ""},
+                                                        {"--logprobs", "2x"},
+                                                        {"--num-sequences", "65537"},
+                                                        {"--max-new-tokens", "1e3"}}) {
+    INFO(option << " " << value);
+    const CommandResult result =
+        run_lathe({"generate", "--model", c.folder.path().string(), "--tokens", "3", option, value});
+    check_error(result, option, 2);
+  }
+}
+
 TEST_CASE("wrong usage ends with exit code 2") {
   const Checkpoint c;
   check_error(run_lathe({"logits"}), "--model", 2);

@@ -91,17 +91,17 @@ TEST_CASE("a closed descriptor is no file's that is opened later") {
 
 TEST_CASE("a reader that has seen enough ends the program without a word") {
   const Files files;
+  // The program starts when the reader has closed the pipe.
+  const std::string begin = "cd '" + files.folder.path().string() + "' && rm -f gone && ";
+  const std::string wait = "{ while [ ! -e gone ]; do sleep 0.01; done; ";
+  const std::string end = " echo $? >code; } | { exec <&-; touch gone; }; cat code err";
   const CommandResult result =
-      run_shell("cd '" + files.folder.path().string() +
-                "' && { \"$LATHE\" bench --model . --prompt-tokens 4 --new-tokens 2 --json 2>err;"
-                " echo $? >code; } | true; cat code err");
+      run_shell(begin + wait + "\"$LATHE\" bench --model . --prompt-tokens 4 --new-tokens 2 --json 2>err;" + end);
   INFO(result.standard_output);
   CHECK(result.standard_output.substr(0, 4) == "141\n");  // 128 + SIGPIPE
   CHECK(error_lines(result.standard_output) == 0);
   // Where that signal is ignored, it is an error like any other.
-  const CommandResult ignored = run_shell("cd '" + files.folder.path().string() +
-                                          "' && trap '' PIPE; { \"$LATHE\" models 2>err; echo $? >code; } |"
-                                          " true; cat code err");
+  const CommandResult ignored = run_shell(begin + "trap '' PIPE; " + wait + "\"$LATHE\" models 2>err;" + end);
   INFO(ignored.standard_output);
   CHECK(ignored.standard_output.substr(0, 2) == "1\n");
   CHECK(error_lines(ignored.standard_output) == 1);

@@ -42,6 +42,14 @@ TEST_CASE("tokenizer.json: tokens that only tokenizer_config.json lists are adde
   CHECK(tokenizer->warnings().empty());
 }
 
+TEST_CASE("tokenizer.json: special tokens of one model are read, and named for templates") {
+  const Bytes folder;
+  folder.config({{"model_specific_special_tokens", {{"audio_token", "<audio>"}}}});
+  const auto tokenizer = folder.load();
+  CHECK(tokenizer->encode("a<audio>b") == Ids{'a', 256, 'b'});
+  CHECK(tokenizer->is_special(256));
+}
+
 TEST_CASE("tokenizer.json: the flags of tokenizer_config.json count for a token that both list") {
   const Bytes folder({added_token(256, "<m>", {{"special", true}, {"normalized", false}}),
                       added_token(257, "tool", {{"special", false}, {"normalized", false}})});
