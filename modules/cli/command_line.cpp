@@ -111,6 +111,7 @@ CommandLine::CommandLine()
     : app_(std::make_unique<CLI::App>(
           "Lathe: define a language model once; train it, run it, hold it against its reference.", "lathe")) {
   app_->require_subcommand(1);
+  app_->set_version_flag("--version", "lathe " LATHE_VERSION, "the version of the program");
   app_->footer("lathe help COMMAND shows a command's options, their defaults and an example.");
 }
 
@@ -138,7 +139,7 @@ void CommandLine::run(std::vector<std::string> arguments) {
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
   try {
     app_->parse(arguments);
-  } catch (const CLI::Success& e) {  // --help
+  } catch (const CLI::Success& e) {  // --help, --version
     app_->exit(e);
   } catch (const CLI::ParseError& e) {
     throw UsageError(e.what(), "lathe help lists the commands, lathe help COMMAND its options");

@@ -69,8 +69,8 @@ class CommandLine {
   void add_plugin_option(std::function<void(const std::string&)> f);
   // Called when the command line is found right, before the command runs.
   void before_run(std::function<void()> f);
-  // Runs the command that the arguments name, or prints the help that they ask for. Throws UsageError where they are
-  // wrong, and what the command throws.
+  // Runs the command that the arguments name, or prints the help or version that they ask for. Throws UsageError where
+  // they are wrong, and what the command throws.
   void run(std::vector<std::string> arguments);
 
  private:

@@ -17,6 +17,7 @@
 #include "formats/quote.h"
 #include "formats/safetensors.h"
 #include "llm/load.h"
+#include "tensor/interruption.h"
 #include "tokenizer/gguf_vocabulary.h"
 
 namespace lathe {
@@ -53,7 +54,10 @@ class Source {
       const size_t first = number_of_.at(t.parameters[0]);
       const DType stored = edited_.empty() ? reader_.dtype(first) : DType::f32;
       const DType dtype = dtype_for(t, *parameters_[first].parameter, stored);
-      out.push_back({t.name, dtype, t.shape, [this, t, dtype] { return t.assemble(values(t, dtype)); }});
+      out.push_back({t.name, dtype, t.shape, [this, t, dtype] {
+                       Interruption::point();
+                       return t.assemble(values(t, dtype));
+                     }});
     }
     return out;
   }

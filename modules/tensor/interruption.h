@@ -1,7 +1,7 @@
 // Where a long computation may be ended from outside, by Ctrl-C for instance.
 //
-// While an Interruption is in force on a thread, what the thread computes asks it between layers and between the
-// operations of a backward pass. What `ask` throws ends the computation and reaches its caller.
+// While an Interruption is in force on a thread, what the thread computes asks it between layers, between the
+// operations of a backward pass and between the tensors of an export. What `ask` throws ends it and reaches its caller.
 #pragma once
 #include <functional>
 

@@ -1,6 +1,7 @@
 """lathe.Model and lathe.load: prompts in, answers out."""
 from __future__ import annotations
 
+import collections.abc
 import operator
 import os
 import pathlib
@@ -32,7 +33,22 @@ def _is_id(item: typing.Any) -> bool:
 def _is_batch(prompt: typing.Any) -> bool:
     """Whether it is a list of prompts: texts, lists, arrays."""
     return isinstance(prompt, (list, tuple)) and len(prompt) > 0 and all(
-        isinstance(item, (str, list, tuple)) or getattr(item, "ndim", 0) > 0 for item in prompt)
+        isinstance(item, collections.abc.Sequence) or getattr(item, "ndim", 0) > 0 for item in prompt)
+
+
+def _whole(name: str, value: typing.Any) -> int | None:
+    """A whole number as int, or None."""
+    if value is not None and not _is_id(value):
+        raise TypeError(f"{name}: expected a whole number, found {value!r}")
+    return None if value is None else operator.index(value)
+
+
+def _positive(name: str, value: typing.Any) -> int:
+    """A whole number from 1 on; 0, which stands for the default in the binding, for None."""
+    number = _whole(name, value)
+    if number is not None and not 1 <= number < 2**63:
+        raise _lathe.Error(f"{name}: expected 1 to 2^63 - 1, found {number}")
+    return number or 0
 
 
 def _found(prompt: typing.Any) -> str:
@@ -58,7 +74,7 @@ class Model(_lathe.Model):
             return self.tokenizer.encode(prompt)
         if isinstance(prompt, (list, tuple)) and not all(map(_is_id, prompt)):
             raise TypeError(f"prompt: {PROMPT}; {_found(prompt)}")
-        if not isinstance(prompt, (list, tuple, range)) and not hasattr(prompt, "ndim"):
+        if isinstance(prompt, (bytes, bytearray)) or not isinstance(prompt, collections.abc.Sequence) and not hasattr(prompt, "ndim"):
             raise TypeError(f"prompt: {PROMPT}; {_found(prompt)}")
         return prompt
 
@@ -106,20 +122,21 @@ class Model(_lathe.Model):
             raise TypeError("stream: expected one prompt, found a list of them; generate takes a batch")
         return self._begin("stream", prompt, options)
 
-    def save(self, path: str | os.PathLike, dtype: str = "auto", *, quantize: str | None = None) -> None:
+    def save(self, path: str | os.PathLike, dtype: str | None = "auto", *, quantize: str | None = None, **unknown: typing.Any) -> None:
         """Writes the model as a Hugging Face folder (new or empty), a .safetensors or a .gguf file.
 
         The weights of a model that was loaded with trainable=True are written as they are in memory, edited or not; those of
         others as the checkpoint has them. `dtype` ("float32", "bfloat16", "float16") narrows them, `quantize` ("q8_0", "q4_k", ...)
         makes the matrices of a .gguf file smaller. What the form cannot hold is a warning or a lathe.Error.
         """
-        for remark in self._save(path, dtype, quantize):
+        refuse_unknown("save", unknown, ["path", "dtype", "quantize"])
+        for remark in self._save(path, "auto" if dtype is None else dtype, quantize):
             warnings.warn(remark, stacklevel=2)
 
 
 def load(
     path: str | os.PathLike,
-    dtype: str = "auto",
+    dtype: str | None = "auto",
     *,
     quantize: str | None = None,
     trainable: bool = False,
@@ -144,12 +161,13 @@ def load(
     progress        called with the bytes read and all bytes; None: a bar where somebody watches; False: nothing
     """
     refuse_unknown("load", unknown, ["path", "dtype", *load.__kwdefaults__])
+    context, kv_memory, threads = _positive("context", context), _positive("kv_memory", kv_memory), _whole("threads", threads)
     if threads is not None:
         _lathe.set_threads(threads)
     bar = Bar(pathlib.PurePath(os.fsdecode(path)).name) if progress is True or progress is None and is_watched() else None
     try:
-        return Model(path, dtype, quantize=quantize, trainable=trainable, context=context or 0, kv_cache_dtype=kv_cache_dtype,
-                     kv_memory=kv_memory or 0, speculate=speculate, progress=bar or progress or None)
+        return Model(path, "auto" if dtype is None else dtype, quantize=quantize, trainable=trainable, context=context,
+                     kv_cache_dtype=kv_cache_dtype, kv_memory=kv_memory, speculate=speculate, progress=bar or progress or None)
     finally:
         if bar is not None:
             bar.close()

@@ -25,11 +25,43 @@ nb::object as_array(const Tensor& tensor) {
 
 }  // namespace
 
+std::string kind_of(nb::handle object) { return nb::cast<std::string>(object.type().attr("__name__")); }
+
 namespace {
 
 std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::steal(PyObject_Str(object.ptr()))); }
 
-std::string kind_of(nb::handle object) { return nb::cast<std::string>(object.type().attr("__name__")); }
+// Whether its elements are sequences of their own: not a text, and not an array of no dimension, which is a number.
+bool is_nested(nb::handle object) {
+  if (nb::isinstance<nb::str>(object) || nb::isinstance<nb::bytes>(object)) return false;
+  if (PySequence_Check(object.ptr()) == 0) return false;
+  const bool has_length = PyObject_Length(object.ptr()) >= 0;
+  PyErr_Clear();
+  return has_length;
+}
+
+// Whether it is bytes under another name, which would otherwise be read as ids below 256.
+bool is_bytes(nb::handle object) {
+  if (nb::isinstance<nb::bytes>(object) || PyByteArray_Check(object.ptr())) return true;
+  return PyMemoryView_Check(object.ptr()) && nb::cast<std::string>(object.attr("format")) == "B";
+}
+
+bool is_masked(nb::handle object) {
+  if (!nb::hasattr(object, "mask")) return false;
+  return nb::cast<bool>(nb::module_::import_("numpy.ma").attr("is_masked")(object));
+}
+
+// As NumPy calls it: an array from elsewhere (array.array, memoryview) has no such name of its own.
+std::string dtype_name(nb::dlpack::dtype dtype) {
+  using Code = nb::dlpack::dtype_code;
+  const auto code = static_cast<Code>(dtype.code);
+  if (code == Code::Bool) return "bool";
+  const char* kind = code == Code::Float     ? "float"
+                     : code == Code::Bfloat  ? "bfloat"
+                     : code == Code::Complex ? "complex"
+                                             : "opaque";
+  return fmt::format("{}{}", kind, dtype.bits);
+}
 
 [[noreturn]] void refuse(const std::string& found) {
   throw nb::type_error(fmt::format("tokens: expected integers, found {}", found).c_str());
@@ -51,7 +83,8 @@ int32_t checked(T value, size_t at) {
 Ids::Ids(nb::object tokens) : tokens_(std::move(tokens)) {
   const Callback calling;
   if (nb::isinstance<nb::str>(tokens_)) refuse("text (model.tokenizer.encode makes ids of it)");
-  if (nb::isinstance<nb::bytes>(tokens_) || nb::isinstance<nb::dict>(tokens_)) refuse("a " + kind_of(tokens_));
+  if (is_bytes(tokens_) || nb::isinstance<nb::dict>(tokens_)) refuse("a " + kind_of(tokens_));
+  if (is_masked(tokens_)) refuse("an array with masked items");
   if (nb::try_cast(tokens_, array_))
     read_array(array_);
   else
@@ -70,11 +103,13 @@ void Ids::read_array(const nb::ndarray<nb::ro, nb::device::cpu>& array) {
   const auto code = static_cast<nb::dlpack::dtype_code>(array.dtype().code);
   const bool is_signed = code == nb::dlpack::dtype_code::Int;
   if ((!is_signed && code != nb::dlpack::dtype_code::UInt) || array.dtype().lanes != 1)
-    refuse("an array of " + text_of(nb::object(tokens_.attr("dtype"))));
+    refuse("an array of " + dtype_name(array.dtype()));
   if (array.ndim() != 1) {
-    const std::string shape = text_of(nb::object(tokens_.attr("shape")));
-    throw Error(fmt::format("tokens: expected an array of one dimension, found the shape {}", shape),
-                "one sequence at a time; generate takes a list of sequences as a batch");
+    nb::list shape;
+    for (size_t i = 0; i < array.ndim(); ++i) shape.append(array.shape(i));
+    throw Error(
+        fmt::format("tokens: expected an array of one dimension, found the shape {}", text_of(nb::tuple(shape))),
+        "one sequence at a time; generate takes a list of sequences as a batch");
   }
   switch (array.dtype().bits) {
     case 8: return is_signed ? convert<int8_t>(array) : convert<uint8_t>(array);
@@ -91,6 +126,8 @@ void Ids::read_sequence() {
   if (!PySequence_Check(tokens_.ptr())) refuse("a " + kind_of(tokens_));
   for (const nb::handle item : tokens_) {
     const size_t at = converted_.size();
+    if (is_nested(item))
+      refuse(fmt::format("a {} at place {}: one dimension is meant, a sequence of ids", kind_of(item), at));
     if (nb::isinstance<nb::bool_>(item) || !PyIndex_Check(item.ptr()))
       refuse(fmt::format("a {} at place {}", kind_of(item), at));
     const nb::object number = nb::steal(PyNumber_Index(item.ptr()));

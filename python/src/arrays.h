@@ -4,6 +4,7 @@
 #include <nanobind/ndarray.h>
 
 #include <span>
+#include <string>
 #include <vector>
 
 #include "llm/load.h"
@@ -34,6 +35,9 @@ class Ids {
 
 // How signatures show what Ids takes.
 #define LATHE_IDS "numpy.typing.NDArray[numpy.integer] | typing.Sequence[int]"
+
+// The name of an object's type, for messages.
+std::string kind_of(nb::handle object);
 
 // The tensor's own memory, which the array keeps alive; rows may lie apart. f32, f64 and i32.
 nb::object to_numpy(const Tensor& tensor);

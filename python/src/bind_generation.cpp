@@ -24,8 +24,10 @@ constexpr const char* kExpected<uint64_t> = "a whole number from 0 to 2^64 - 1";
 // Sets `field` to the option `key` where that is given.
 template <class T, class Field>
 void read(const nb::dict& options, const char* key, Field& field) {
-  const nb::object value = options.get(key, nb::none());
+  const Callback calling;
+  nb::object value = options.get(key, nb::none());
   if (value.is_none()) return;
+  if (nb::isinstance(value, nb::module_::import_("numpy").attr("bool_"))) value = nb::bool_(value);
   T found;
   const bool truncated = std::is_integral_v<T> && !PyIndex_Check(value.ptr());
   if (nb::isinstance<nb::bool_>(value) != std::is_same_v<T, bool> || truncated || !nb::try_cast(value, found))
@@ -39,9 +41,11 @@ std::vector<std::string> stop_strings(const nb::dict& options) {
   std::vector<std::string> texts;
   if (stop.is_none()) return texts;
   if (nb::isinstance<nb::str>(stop)) stop = nb::make_tuple(stop);
-  if (!PySequence_Check(stop.ptr())) throw nb::type_error("stop: expected a str or a list of them");
+  if (PySequence_Check(stop.ptr()) == 0 || nb::isinstance<nb::bytes>(stop))
+    throw nb::type_error(fmt::format("stop: expected a str or a list of them, found a {}", kind_of(stop)).c_str());
   for (const nb::handle text : stop) {
-    if (!nb::isinstance<nb::str>(text)) throw nb::type_error("stop: expected a str or a list of them");
+    if (!nb::isinstance<nb::str>(text))
+      throw nb::type_error(fmt::format("stop: expected a list of str, found a {} in it", kind_of(text)).c_str());
     texts.push_back(to_utf8(nb::borrow<nb::str>(text)));
   }
   return texts;

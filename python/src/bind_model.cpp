@@ -86,7 +86,10 @@ void construct_model(Model* model, const nb::object& path, const std::string& dt
   check(kv_memory >= 0, "kv_memory", "expected a number of bytes, found {}", kv_memory);
   settings.kv_memory = static_cast<size_t>(kv_memory);
   settings.context = context;
-  if (!speculate.is_none()) settings.speculate = to_path(speculate);
+  if (!speculate.is_none()) {
+    settings.speculate = to_path(speculate);
+    check(!settings.speculate.empty(), "speculate", "expected \"ngram\" or a model, found an empty text");
+  }
   load_into(model, to_path(path), settings, progress);
 }
 
@@ -98,7 +101,8 @@ auto over_ids(Tensor (Model::*compute)(std::span<const int32_t>, const Poll&)) {
   };
 }
 
-nb::dict trace(Model& model, const nb::object& tokens, const nb::str& filter) {
+nb::dict trace(Model& model, const nb::object& tokens, const nb::str& filter, const nb::kwargs& unknown) {
+  refuse_unknown("trace", unknown, {"tokens", "filter"});
   const Ids ids(tokens);
   const std::string pattern = to_utf8(filter);
   return to_numpy(without_interpreter([&] { return model.trace(ids.view(), pattern, check_signals); }));
@@ -127,6 +131,7 @@ std::optional<DType> parse_stored_dtype(const std::string& name) {
 std::vector<std::string> save(Model& model, const nb::object& path, const std::string& dtype,
                               const std::optional<std::string>& quantize) {
   const std::string output = to_path(path);
+  check(!output.empty(), "save", "expected a folder, a .safetensors or a .gguf file, found an empty path");
   ExportOptions options;
   options.quantize = parse_quantize(quantize.value_or(""));
   options.dtype = parse_stored_dtype(dtype);
@@ -143,7 +148,8 @@ const char* const kGradientsDoc =
     "by the checkpoint's own names and shapes: (loss, {name: array}). The model must be loaded with trainable=True.";
 
 const char* const kParametersDoc =
-    "The weights by the model's names, in the model's own memory: what is written there is used by the next forward. "
+    "The weights by the model's names, in the model's own memory: what is written into an array, "
+    "`parameters[name][...] = values`, is used by the next forward. "
     "From the first look on, no answer uses what an earlier one left in the prefix cache; answers that are under way "
     "keep what they have computed. The model must be loaded with trainable=True.";
 
@@ -167,8 +173,12 @@ void bind_facts(nb::class_<Model>& c) {
       "parameter_count", [](const Model& self) { return count_parameters(*self.loaded().model); },
       "How many numbers the model is made of.");
   c.def_prop_ro(
-      "parameters", [](Model& self) { return to_numpy(self.parameters()); },
-      nb::sig("def parameters(self) -> " LATHE_ARRAYS), kParametersDoc);
+      "parameters",
+      [](Model& self) {
+        // Read only: an array put in another's place would change no weight.
+        return nb::steal(PyDictProxy_New(to_numpy(self.parameters()).ptr()));
+      },
+      nb::sig("def parameters(self) -> typing.Mapping[str, " LATHE_ARRAY "]"), kParametersDoc);
   c.def("__repr__", [](const Model& self) {
     return fmt::format("Model({}, {} parameters)", self.loaded().checkpoint.path,
                        count_parameters(*self.loaded().model));
@@ -195,7 +205,7 @@ void bind_model(nb::module_& m) {
   c.def("logits", over_ids(&Model::logits), nb::arg("tokens"),
         nb::sig("def logits(self, tokens: " LATHE_IDS ") -> " LATHE_ARRAY),
         "The logits after each token, (tokens, vocab_size): the bits that generation sees.");
-  c.def("trace", &trace, nb::arg("tokens"), nb::arg("filter") = "*",
+  c.def("trace", &trace, nb::arg("tokens"), nb::arg("filter") = "*", nb::arg("unknown"),
         nb::sig("def trace(self, tokens: " LATHE_IDS ", filter: str = '*') -> " LATHE_ARRAYS), kTraceDoc);
   c.def("gradients", &gradients, nb::arg("tokens"),
         nb::sig("def gradients(self, tokens: " LATHE_IDS ") -> tuple[float, " LATHE_ARRAYS "]"), kGradientsDoc);

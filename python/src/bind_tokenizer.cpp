@@ -3,7 +3,6 @@
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
-#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
@@ -17,8 +16,6 @@
 namespace lathe::python {
 namespace {
 
-using Text = std::variant<nb::str, nb::list>;
-
 // nanobind's holders are not const; every member of a Tokenizer is.
 std::shared_ptr<Tokenizer> load_tokenizer(const nb::object& path, const std::optional<std::string>& pattern) {
   const std::string name = to_path(path);
@@ -28,7 +25,9 @@ std::shared_ptr<Tokenizer> load_tokenizer(const nb::object& path, const std::opt
   });
 }
 
-std::vector<int32_t> encode(const Tokenizer& t, const nb::str& text, bool special, std::optional<bool> parse) {
+std::vector<int32_t> encode(const Tokenizer& t, const nb::str& text, bool special, std::optional<bool> parse,
+                            const nb::kwargs& unknown) {
+  refuse_unknown("encode", unknown, {"text", "add_special_tokens", "parse_special"});
   using Parse = EncodeOptions::ParseSpecial;
   EncodeOptions options;
   options.add_special_tokens = special;
@@ -40,18 +39,26 @@ std::vector<int32_t> encode(const Tokenizer& t, const nb::str& text, bool specia
   });
 }
 
-nb::object encode_each(const Tokenizer& t, const Text& text, bool special, std::optional<bool> parse) {
-  if (const auto* one = std::get_if<nb::str>(&text)) return nb::cast(encode(t, *one, special, parse));
+nb::object encode_each(const Tokenizer& t, const nb::object& text, bool special, std::optional<bool> parse,
+                       const nb::kwargs& unknown) {
+  refuse_unknown("Tokenizer", unknown, {"text", "add_special_tokens", "parse_special"});
+  if (nb::isinstance<nb::str>(text)) return nb::cast(encode(t, nb::borrow<nb::str>(text), special, parse, {}));
+  if (!nb::isinstance<nb::list>(text) && !nb::isinstance<nb::tuple>(text))
+    throw nb::type_error(fmt::format("text: expected a str or a list of them, found a {}", kind_of(text)).c_str());
   nb::list all;
-  for (const nb::handle each : std::get<nb::list>(text)) {
-    if (!nb::isinstance<nb::str>(each)) throw nb::type_error("text: expected a str or a list of them");
-    all.append(encode(t, nb::borrow<nb::str>(each), special, parse));
+  for (const nb::handle each : text) {
+    if (!nb::isinstance<nb::str>(each))
+      throw nb::type_error(fmt::format("text: expected a list of str, found a {} in it", kind_of(each)).c_str());
+    all.append(encode(t, nb::borrow<nb::str>(each), special, parse, {}));
   }
   return all;
 }
 
-std::string decode(const Tokenizer& t, const nb::object& tokens, bool skip_special_tokens) {
+std::string decode(const Tokenizer& t, const nb::object& tokens, bool skip_special_tokens, const nb::kwargs& unknown) {
+  refuse_unknown("decode", unknown, {"ids", "skip_special_tokens"});
   const Ids ids(tokens);
+  for (size_t i = 0; i < ids.view().size(); ++i)
+    check(ids.view()[i] >= 0, "tokens", "number {} is {}, ids begin at 0", i, ids.view()[i]);
   return without_interpreter([&] {
     const Computing computing(check_signals);
     if (!skip_special_tokens) return t.decode(ids.view());
@@ -60,6 +67,11 @@ std::string decode(const Tokenizer& t, const nb::object& tokens, bool skip_speci
                  [&](int32_t id) { return !t.is_special(id); });
     return t.decode(plain);
   });
+}
+
+std::string token_text(const Tokenizer& t, int32_t id) {
+  check(id >= 0, "id", "expected 0 or more, found {}", id);
+  return t.token_text(id);
 }
 
 // What a template is given, read from Python.
@@ -135,15 +147,18 @@ void bind_tokenizer(nb::module_& m) {
                "`pattern` is for files that do not say how text is cut: \"gpt2\", \"llama3\", \"qwen\" or a regular "
                "expression.");
   c.def("encode", &encode, nb::arg("text"), nb::kw_only(), nb::arg("add_special_tokens") = true,
-        nb::arg("parse_special") = nb::none(),
+        nb::arg("parse_special") = nb::none(), nb::arg("unknown"),
+        nb::sig("def encode(self, text: str, *, add_special_tokens: bool = True, parse_special: bool | None = None) -> "
+                "list[int]"),
         "The ids of a text. `parse_special`: whether the text of a special token is read as that token; None: as the "
         "reference library of the file's kind does.");
   c.def("__call__", &encode_each, nb::arg("text"), nb::kw_only(), nb::arg("add_special_tokens") = true,
-        nb::arg("parse_special") = nb::none(),
-        nb::sig("def __call__(self, text: str | list[str], *, add_special_tokens: bool = True, parse_special: bool | "
+        nb::arg("parse_special") = nb::none(), nb::arg("unknown"),
+        nb::sig("def __call__(self, text: str | list[str] | tuple[str, ...], *, add_special_tokens: bool = True, "
+                "parse_special: bool | "
                 "None = None) -> list[int] | list[list[int]]"),
         "`encode` of a text, or of each text of a list.");
-  c.def("decode", &decode, nb::arg("ids"), nb::kw_only(), nb::arg("skip_special_tokens") = false,
+  c.def("decode", &decode, nb::arg("ids"), nb::kw_only(), nb::arg("skip_special_tokens") = false, nb::arg("unknown"),
         nb::sig("def decode(self, ids: " LATHE_IDS ", *, skip_special_tokens: bool = False) -> str"),
         "The text of ids; always valid UTF-8.");
   c.def("render_chat", &render, nb::arg("messages"), nb::kw_only(), nb::arg("tools") = nb::none(),
@@ -153,7 +168,7 @@ void bind_tokenizer(nb::module_& m) {
         nb::arg("add_generation_prompt") = true, nb::arg("variables"),
         nb::sig("def encode_chat" LATHE_CHAT_ARGUMENTS " -> list[int]"),
         "The same as ids. Special tokens that the template writes are read; what a message spells stays text.");
-  c.def("token_text", &Tokenizer::token_text, nb::arg("id"), "A token as the vocabulary spells it.");
+  c.def("token_text", &token_text, nb::arg("id"), "A token as the vocabulary spells it.");
   c.def(
       "token_id", [](const Tokenizer& t, const nb::str& text) { return t.token_id(to_utf8(text)); }, nb::arg("text"),
       nb::sig("def token_id(self, text: str) -> int | None"), "The id of such a spelling, or None.");

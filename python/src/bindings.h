@@ -2,6 +2,7 @@
 #pragma once
 #include <nanobind/nanobind.h>
 
+#include <initializer_list>
 #include <string>
 
 namespace lathe::python {
@@ -49,8 +50,10 @@ void check_signals();
 
 // The UTF-8 of a str. Raises UnicodeEncodeError, which names the place, for a lone surrogate.
 std::string to_utf8(const nb::str& text);
-// A str, bytes or os.PathLike as a path, with ~ expanded.
+// A str, bytes or os.PathLike as a path, with ~ expanded. Raises ValueError for a NUL within.
 std::string to_path(const nb::object& path);
+// Raises TypeError for a keyword of `given`, naming the nearest of `known`.
+void refuse_unknown(const char* function, const nb::kwargs& given, std::initializer_list<const char*> known);
 // The JSON of what templates are given. Raises lathe.Error naming `what` for NaN, and what json.dumps and to_utf8
 // raise.
 std::string to_json(const char* what, const nb::object& object);

@@ -115,7 +115,10 @@ NamedTensors Model::trace(std::span<const int32_t> tokens, const std::string& fi
 
 NamedTensors Model::gradients(std::span<const int32_t> tokens, const Poll& poll) {
   require_trainable("gradients");
-  return over(tokens, poll, [&] { return loss_and_gradients(loaded_, tokens); });
+  return over(tokens, poll, [&] {
+    check(tokens.size() > 1, "tokens", "expected at least two, found one, which has no next token to score");
+    return loss_and_gradients(loaded_, tokens);
+  });
 }
 
 void Model::require_trainable(const char* what) const {
@@ -133,7 +136,10 @@ NamedTensors Model::parameters() {
 }
 
 std::vector<std::string> Model::save(const std::string& output, const ExportOptions& options, const Poll& poll) {
-  return exclusively(poll, [&] { return export_model(loaded_, output, options); });
+  return exclusively(poll, [&] {
+    const Interruption asking(poll);
+    return export_model(loaded_, output, options);
+  });
 }
 
 Engine& Model::engine() {

@@ -39,7 +39,19 @@ std::string to_path(const nb::object& path) {
   const Callback calling;
   const nb::module_ os = nb::module_::import_("os");
   const nb::object name = nb::bytes(os.attr("fsencode")(os.attr("path").attr("expanduser")(path)));
-  return nb::cast<nb::bytes>(name).c_str();
+  const auto bytes = nb::cast<nb::bytes>(name);
+  const std::string found(bytes.c_str(), bytes.size());
+  if (found.find('\0') != std::string::npos)
+    throw nb::value_error(fmt::format("path: found a NUL character at place {}", found.find('\0')).c_str());
+  return found;
+}
+
+void refuse_unknown(const char* function, const nb::kwargs& given, std::initializer_list<const char*> known) {
+  if (given.size() == 0) return;
+  const Callback calling;
+  nb::list names;
+  for (const char* name : known) names.append(name);
+  nb::module_::import_("lathe.options").attr("refuse_unknown")(function, given, names);
 }
 
 std::string to_json(const char* what, const nb::object& object) {

@@ -1,5 +1,6 @@
 """The package as such: names, docstrings, stubs, the command, the notebooks."""
 import ast
+import collections.abc
 import inspect
 import json
 import pathlib
@@ -46,7 +47,6 @@ def annotation(node):
     imported |= {alias.asname or alias.name for n in STUB.body if isinstance(n, ast.ImportFrom) for alias in n.names}
     known = imported | set(CLASSES) | {"str", "int", "float", "bool", "list", "dict", "tuple", "None", "object"}
     assert {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} <= known, ast.unparse(node)
-    import collections.abc
     import os
     names = {**vars(typing), **vars(collections.abc), **vars(lathe._lathe), "numpy": numpy, "typing": typing, "lathe": lathe, "os": os,
              "collections": collections}
@@ -58,14 +58,14 @@ def matches(value, kind):
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is None or kind is type(None):
         return value is None
-    if arguments and origin not in (list, dict, tuple, numpy.ndarray):
+    if arguments and origin not in (list, dict, collections.abc.Mapping, tuple, numpy.ndarray):
         return any(matches(value, a) for a in arguments)
     if origin is numpy.ndarray:
         return isinstance(value, numpy.ndarray) and value.dtype == typing.get_args(arguments[1])[0]
     if origin is list:
         return isinstance(value, list) and all(matches(v, arguments[0]) for v in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(matches(k, arguments[0]) and matches(v, arguments[1]) for k, v in value.items())
+    if origin in (dict, collections.abc.Mapping):
+        return isinstance(value, origin) and all(matches(k, arguments[0]) and matches(v, arguments[1]) for k, v in value.items())
     if origin is tuple:
         return isinstance(value, tuple) and len(value) == len(arguments) and all(map(matches, value, arguments))
     return isinstance(value, (int, float) if kind is float else kind)
