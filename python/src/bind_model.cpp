@@ -175,10 +175,9 @@ void bind_facts(nb::class_<Model>& c) {
   c.def_prop_ro(
       "parameters",
       [](Model& self) {
-        // Read only: an array put in another's place would change no weight.
-        return nb::steal(PyDictProxy_New(to_numpy(self.parameters()).ptr()));
+        return nb::module_::import_("lathe.parameters").attr("Parameters")(to_numpy(self.parameters()));
       },
-      nb::sig("def parameters(self) -> typing.Mapping[str, " LATHE_ARRAY "]"), kParametersDoc);
+      nb::sig("def parameters(self) -> typing.MutableMapping[str, " LATHE_ARRAY "]"), kParametersDoc);
   c.def("__repr__", [](const Model& self) {
     return fmt::format("Model({}, {} parameters)", self.loaded().checkpoint.path,
                        count_parameters(*self.loaded().model));

@@ -5,7 +5,6 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import types
 
 import numpy as np
 import pytest
@@ -73,10 +72,19 @@ def test_several_texts_are_a_list_or_a_tuple(tokenizer):
             tokenizer(bad)
 
 
-def test_parameters_take_no_other_array(model):
-    assert isinstance(model.parameters, types.MappingProxyType)
-    with pytest.raises(TypeError, match="item assignment"):
-        model.parameters["model.norm.weight"] = np.zeros(32, np.float32)
+def test_assigned_parameters_are_written_into_the_model():
+    model = lathe.load(FOLDER, trainable=True)
+    before, array = model.logits([5, 6]), model.parameters["model.norm.weight"]
+    model.parameters["model.norm.weight"] *= 2
+    assert model.parameters["model.norm.weight"] is not None and np.allclose(model.logits([5, 6]), 2 * before, rtol=1e-5)
+    model.parameters["model.norm.weight"] = np.zeros(array.shape)
+    assert not array.any() and not model.logits([5, 6]).any()
+    with pytest.raises(ValueError):
+        model.parameters["model.norm.weight"] = np.zeros(array.shape[0] + 1)
+    with pytest.raises(KeyError, match="no parameter"):
+        model.parameters["model.norm.weigth"] = 1.0
+    with pytest.raises(TypeError):
+        del model.parameters["model.norm.weight"]
 
 
 def test_misspelt_keywords_of_methods(model, tokenizer, tmp_path):
