@@ -58,13 +58,13 @@ def matches(value, kind):
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is None or kind is type(None):
         return value is None
-    if arguments and origin not in (list, dict, collections.abc.Mapping, tuple, numpy.ndarray):
+    if arguments and origin not in (list, dict, collections.abc.MutableMapping, tuple, numpy.ndarray):
         return any(matches(value, a) for a in arguments)
     if origin is numpy.ndarray:
         return isinstance(value, numpy.ndarray) and value.dtype == typing.get_args(arguments[1])[0]
     if origin is list:
         return isinstance(value, list) and all(matches(v, arguments[0]) for v in value)
-    if origin in (dict, collections.abc.Mapping):
+    if origin in (dict, collections.abc.MutableMapping):
         return isinstance(value, origin) and all(matches(k, arguments[0]) and matches(v, arguments[1]) for k, v in value.items())
     if origin is tuple:
         return isinstance(value, tuple) and len(value) == len(arguments) and all(map(matches, value, arguments))
