@@ -181,6 +181,7 @@ struct Portable {
     for (Quarter& q : x.v) {  // as f32_to_bf16, NaN made quiet
       const WordQuarter bits = reinterpret_cast<WordQuarter>(q), up = bits + (0x7fff + ((bits >> 16) & 1));
       const IntQuarter quiet = as_int(q) | 0x400000;
+      // Unequal to itself is NaN alone. NOLINTNEXTLINE(misc-redundant-expression)
       q = as_float(as_int(select(q != q, as_float(quiet), reinterpret_cast<Quarter>(up))) &
                    static_cast<int32_t>(0xffff0000u));
     }

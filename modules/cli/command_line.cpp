@@ -90,8 +90,8 @@ template Option Command::option(const std::string&, std::optional<double>&, cons
 template Option Command::option(const std::string&, std::vector<std::string>&, const std::string&) const;
 
 Option Command::option_or_flag(const std::string& name, const std::string& value_name, const std::string& description,
-                               std::function<void(const std::string&)> f) const {
-  CLI::Option* option = command_->add_option_function<std::string>(name, std::move(f), description);
+                               const std::function<void(const std::string&)>& f) const {
+  CLI::Option* option = command_->add_option_function<std::string>(name, f, description);
   return Option(option->expected(0, 1)->type_name(value_name));
 }
 

@@ -44,7 +44,7 @@ class Command {
   Option option(const std::string& name, T& value, const std::string& description) const;
   // An option that may stand alone: f is called with its value, or with "".
   Option option_or_flag(const std::string& name, const std::string& value_name, const std::string& description,
-                        std::function<void(const std::string&)> f) const;
+                        const std::function<void(const std::string&)>& f) const;
   // "--stream,!--no-stream" sets `value` to true or false.
   Option flag(const std::string& name, bool& value, const std::string& description) const;
 
