@@ -20,6 +20,8 @@ DATA = {
     "emoji": "a😀é", "lines": "a\nb\r\nc\n", "html": "<a href=\"x?a=1&b=2\">it's</a>", "spaces": "  a  b c ",
     "tree": [{"v": 1, "kids": [{"v": 2, "kids": []}, {"v": 3, "kids": [{"v": 4, "kids": []}]}]}],
 }
+# What templates are tried on, in a conversation of the right shape.
+MESSAGES = [{"role": "user", "content": "", "data": DATA}]
 
 EXPRESSIONS = r"""
 7 / 2 ;; 7 // 2 ;; -7 // 2 ;; -7 % 3 ;; 7.5 // 2 ;; -7.5 // 2 ;; 7.5 % -2 ;; 2 ** 10 ;; 2 ** -1 ;; 2 ** 3 ** 2 ;;
@@ -452,7 +454,7 @@ def by_hand():
 class Lathe:
     def __init__(self, program, folder):
         self.program, self.folder = program, folder
-        (folder / "messages.json").write_text(json.dumps(DATA))
+        (folder / "messages.json").write_text(json.dumps(MESSAGES))
 
     def render(self, template):
         (self.folder / "t.jinja").write_bytes(template.encode())
@@ -470,7 +472,7 @@ class Reference:
 
     def render(self, template):
         try:
-            return self.compile(template).render(messages=copy.deepcopy(DATA), tools=None, documents=None,
+            return self.compile(template).render(messages=copy.deepcopy(MESSAGES), tools=None, documents=None,
                                                  add_generation_prompt=True), None  # a copy: some filters change lists
         except RecursionError:
             raise
@@ -480,7 +482,7 @@ class Reference:
 
 def compare(templates, lathe, reference, packed):
     """Yields (template, expected, got) where they differ. Those that render are packed into few runs."""
-    prefix, separator = "{% set m = messages %}", "\n\x1e\n"
+    prefix, separator = "{% set m = messages[0].data %}", "\n\x1e\n"
     expected = {t: reference.render(prefix + t) for t in templates}
     good = [t for t in templates if expected[t][1] is None] if packed else []
     done = set()
