@@ -17,16 +17,6 @@ struct ConvertOptions {
   int threads = 0;
 };
 
-std::optional<DType> stored_dtype(const std::string& name) {
-  switch (parse_compute_dtype(name)) {
-    case ComputeDtype::float32: return DType::f32;
-    case ComputeDtype::bfloat16: return DType::bf16;
-    case ComputeDtype::float16: return DType::f16;
-    case ComputeDtype::automatic: break;
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 void add_convert(CommandLine& app) {
@@ -43,7 +33,7 @@ void add_convert(CommandLine& app) {
   command.run([o] {
     if (o->threads > 0) set_threads(o->threads);
     ExportOptions options;
-    options.dtype = stored_dtype(o->dtype);
+    options.dtype = parse_stored_dtype(o->dtype);
     options.quantize = parse_quantize(o->quantize);
     options.shard_bytes = parse_size(o->shard_size, "--shard-size");
     for (const std::string& remark : export_model(o->model, o->output, options))

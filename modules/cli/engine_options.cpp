@@ -13,10 +13,8 @@ std::shared_ptr<Drafter> make_drafter(const ModelOptions& options, const LoadedM
   ModelOptions draft_options = options;
   draft_options.model = who;
   LoadedModel draft = draft_options.load();
-  const int64_t found = draft.model->sizes.vocab_size, expected = target.model->sizes.vocab_size;
-  check(found == expected, "--speculate", "{} has a vocabulary of {} tokens, the model that it guesses for one of {}",
-        who, found, expected);
-  return make_model_drafter(std::move(draft.model), options.cache_dtype(draft), engine.context, engine.max_sequences);
+  return make_model_drafter(std::move(draft.model), *target.model, options.cache_dtype(draft), engine.context,
+                            engine.max_sequences);
 }
 
 }  // namespace

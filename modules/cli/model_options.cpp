@@ -105,23 +105,15 @@ LoadedModel ModelOptions::load(bool trainable) const {
 }
 
 DType ModelOptions::cache_dtype(const LoadedModel& loaded) const {
-  if (kv_cache_dtype.empty()) return loaded.cache_dtype;
-  if (kv_cache_dtype == "float32") return DType::f32;
-  if (kv_cache_dtype == "float16") return DType::f16;
-  if (kv_cache_dtype == "bfloat16") return DType::bf16;
-  if (kv_cache_dtype == "q8_0") return DType::q8_0;
-  throw UsageError(
-      fmt::format("--kv-cache-dtype: expected float32, float16, bfloat16 or q8_0, found \"{}\"", kv_cache_dtype));
+  return kv_cache_dtype.empty() ? loaded.cache_dtype : parse_cache_dtype(kv_cache_dtype);
 }
 
 int64_t ModelOptions::context_limit(const ModelSizes& config) const {
   const int64_t limit = config.context_limit();
-  if (context == 0) return limit;
-  if (context <= limit) return context;
-  check(config.uses_rope(), "--context", "{} exceeds the model's {} learned positions", context, limit);
-  fmt::print(stderr, "lathe: warning: --context {} is beyond the {} positions that the model was trained for\n",
-             context, limit);
-  return context;
+  if (config.context_limit(context) > limit)
+    fmt::print(stderr, "lathe: warning: --context {} is beyond the {} positions that the model was trained for\n",
+               context, limit);
+  return config.context_limit(context);
 }
 
 size_t ModelOptions::kv_memory_bytes() const { return kv_memory.empty() ? 0 : parse_size(kv_memory, "--kv-memory"); }

@@ -147,8 +147,6 @@ struct FieldReader {
 
 }  // namespace
 
-const ModelSizes& sizes_of(const ModelConfig& config) { return config; }
-
 bool ModelSizes::has_experts(int64_t layer) const {
   return num_experts > 0 && std::find(mlp_only_layers.begin(), mlp_only_layers.end(), layer) == mlp_only_layers.end();
 }
@@ -163,6 +161,14 @@ int64_t ModelSizes::context_limit() const {
   const double scaled = std::min(static_cast<double>(original) * rope_factor, 0x1p31 - 1);
   // Some files with yarn name more than original times factor, to leave room for the answer.
   return std::max(max_position_embeddings, static_cast<int64_t>(scaled));
+}
+
+int64_t ModelSizes::context_limit(int64_t asked) const {
+  const int64_t limit = context_limit();
+  if (asked == 0) return limit;
+  lathe::check(asked > 0 && asked <= int64_t{1} << 31, "context", "expected 1 to 2^31, found {}", asked);
+  lathe::check(asked <= limit || uses_rope(), "context", "{} exceeds the model's {} learned positions", asked, limit);
+  return asked;
 }
 
 std::shared_ptr<const ModelConfig> read_config(const std::string& path) {

@@ -52,6 +52,8 @@ struct ModelSizes {
   // dynamic, yarn, longrope). Where the scaling names a smaller original context, max_position_embeddings is the
   // extended number already; so it always is with llama3. Rotary models may be taken further with a warning.
   int64_t context_limit() const;
+  // The same, or `asked` where that is not 0. Throws Error where it is no length, or beyond learned positions.
+  int64_t context_limit(int64_t asked) const;
   bool uses_rope() const { return rotary_dim > 0; }
   bool has_experts(int64_t layer) const;  // whether a router chooses the layer's feed-forward nets
   // 0 when the layer sees everything.
@@ -59,7 +61,6 @@ struct ModelSizes {
 };
 
 struct ModelConfig;  // all of it: config/model_config.h
-const ModelSizes& sizes_of(const ModelConfig& config);
 // For code that hands it on: a config.json where the name ends in .json, YAML otherwise. Throws as those readers do.
 std::shared_ptr<const ModelConfig> read_config(const std::string& path);
 

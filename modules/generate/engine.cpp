@@ -92,7 +92,7 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
     g->sequence.tokens = request.prompt;
     g->sequence.prompt_tokens = prompt_tokens;
     g->sequence.token_limit = token_limit;
-    if (!request.prefix_cache) g->sequence.prefix_kind = Sequence::kNoPrefix;
+    g->sequence.prefix_cache = request.prefix_cache;
     choose_rope(g->sequence);
     g->request_id = next_request_;
     g->index = i;
@@ -112,8 +112,7 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
 void Engine::choose_rope(Sequence& s) {
   if (!model_.sizes.uses_rope()) return;
   s.rope = std::make_shared<const RopeFrequencies>(rope_frequencies(model_.config, s.length()));
-  if (s.prefix_kind != Sequence::kNoPrefix)
-    s.prefix_kind = prefix_kinds_.try_emplace(s.rope->inverse, std::ssize(prefix_kinds_)).first->second;
+  s.prefix_kind = prefix_kinds_.try_emplace(s.rope->inverse, std::ssize(prefix_kinds_)).first->second;
 }
 
 bool Engine::idle() const { return generations_.empty() && events_.empty(); }

@@ -127,7 +127,7 @@ bool Scheduler::share_prompt(Sequence& s) {
       return true;
     }
   }
-  if (options_.prefix_cache && s.prefix_kind != Sequence::kNoPrefix)
+  if (options_.prefix_cache && s.prefix_cache)
     s.cached = blocks_.share_prefix(s.prefix_kind, s.tokens, s.pages);
   return true;
 }
@@ -143,7 +143,7 @@ void Scheduler::commit(const StepPlan& plan) {
   for (const StepPlan::Item& item : plan.items) {
     Sequence& s = *item.sequence;
     s.cached += item.new_tokens;
-    if (options_.prefix_cache && s.prefix_kind != Sequence::kNoPrefix)
+    if (options_.prefix_cache && s.prefix_cache)
       blocks_.publish(s.prefix_kind, s.tokens, s.cached, s.pages, s.published);
     blocks_.release_unseen(s.pages, s.cached);
   }

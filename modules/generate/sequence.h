@@ -28,8 +28,8 @@ struct Sequence {
   int64_t cached = 0;   // tokens from the first on whose keys and values are in the pages
   SequencePages pages;  // of the positions from 0, by layer group
   PublishedPrefix published;
-  static constexpr int32_t kNoPrefix = -1;
-  int32_t prefix_kind = 0;  // sequences of one kind have the same keys for the same tokens; kNoPrefix: share with none
+  int32_t prefix_kind = 0;   // sequences of one kind have the same keys for the same tokens
+  bool prefix_cache = true;  // takes pages from the prefix cache and leaves its own there
   bool admitted = false;    // has run before: its prefill may be a repetition
   int64_t shared = 0;       // tokens that it found in the cache when it was first admitted
   int64_t preemptions = 0;

@@ -120,8 +120,11 @@ void update(double& mean, double value) { mean = mean == 0 ? value : 0.9 * mean 
 
 std::unique_ptr<Drafter> make_ngram_drafter() { return std::make_unique<NgramDrafter>(); }
 
-std::unique_ptr<Drafter> make_model_drafter(std::shared_ptr<const CausalLM> model, DType cache_dtype, int64_t context,
-                                            int64_t sequences) {
+std::unique_ptr<Drafter> make_model_drafter(std::shared_ptr<const CausalLM> model, const CausalLM& target,
+                                            DType cache_dtype, int64_t context, int64_t sequences) {
+  check(model->sizes.vocab_size == target.sizes.vocab_size, "speculate",
+        "{} has a vocabulary of {} tokens, the model that it guesses for one of {}", model->sizes.source,
+        model->sizes.vocab_size, target.sizes.vocab_size);
   return std::make_unique<ModelDrafter>(std::move(model), cache_dtype, context, sequences);
 }
 

@@ -36,10 +36,10 @@ class Drafter {
 // where an answer quotes: code, extraction, revision. Saxena 2023, "Prompt Lookup Decoding".
 std::unique_ptr<Drafter> make_ngram_drafter();
 
-// A smaller model with the same vocabulary, which samples with the target's random numbers. The drafter keeps it alive.
-// `context`: the most tokens of a sequence; `sequences`: the most at once.
-std::unique_ptr<Drafter> make_model_drafter(std::shared_ptr<const CausalLM> model, DType cache_dtype, int64_t context,
-                                            int64_t sequences);
+// A smaller model, which samples with the random numbers of the `target`. The drafter keeps it alive. `context`: the
+// most tokens of a sequence; `sequences`: the most at once. Throws Error where its vocabulary is not the target's.
+std::unique_ptr<Drafter> make_model_drafter(std::shared_ptr<const CausalLM> model, const CausalLM& target,
+                                            DType cache_dtype, int64_t context, int64_t sequences);
 
 // Counts what speculation does, and stops it while it loses time.
 class SpeculationControl {

@@ -10,6 +10,7 @@
 #include "block/pre_norm_block.h"
 #include "common/feed_forward_net.h"
 #include "common/norm.h"
+#include "config/model_config.h"
 #include "llm/decoder.h"
 #include "llm/families.h"
 #include "llm/gguf_names.h"
@@ -31,8 +32,7 @@ WeightMapping with_norms(WeightMapping gguf) {
 
 // Hugging Face names are the model's own.
 WeightMapping llama_weight_mapping(const ModelConfig& config, CheckpointFormat format) {
-  if (format == CheckpointFormat::gguf)
-    return with_norms(gguf_mapping(interleaved_rope_rows(sizes_of(config).head_dim)));
+  if (format == CheckpointFormat::gguf) return with_norms(gguf_mapping(interleaved_rope_rows(config.head_dim)));
   WeightMapping m;
   m.base_prefix = "model.";
   return m.skip("model.layers.{}.self_attn.rotary_emb.inv_freq");

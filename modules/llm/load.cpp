@@ -115,6 +115,24 @@ ComputeDtype parse_compute_dtype(const std::string& name) {
   throw UsageError(fmt::format("dtype: expected auto, float32, bfloat16 or float16, found \"{}\"", name));
 }
 
+std::optional<DType> parse_stored_dtype(const std::string& name) {
+  switch (parse_compute_dtype(name)) {
+    case ComputeDtype::float32: return DType::f32;
+    case ComputeDtype::bfloat16: return DType::bf16;
+    case ComputeDtype::float16: return DType::f16;
+    case ComputeDtype::automatic: break;
+  }
+  return std::nullopt;
+}
+
+DType parse_cache_dtype(const std::string& name) {
+  if (name == "float32") return DType::f32;
+  if (name == "float16") return DType::f16;
+  if (name == "bfloat16") return DType::bf16;
+  if (name == "q8_0") return DType::q8_0;
+  throw UsageError(fmt::format("kv-cache-dtype: expected float32, float16, bfloat16 or q8_0, found \"{}\"", name));
+}
+
 std::optional<DType> parse_quantize(const std::string& text) {
   if (text.empty()) return std::nullopt;
   for (const DType t :

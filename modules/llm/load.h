@@ -14,8 +14,12 @@ namespace lathe {
 
 // What `--dtype` asks for; the arithmetic and the cache follow from it and from the file.
 enum class ComputeDtype : uint8_t { automatic, float32, bfloat16, float16 };
+// These throw UsageError naming the known ones.
 ComputeDtype parse_compute_dtype(const std::string& name);
-// A block format that weights can be made into; empty for an empty text. Throws UsageError naming the known ones.
+// What weights are written as for the same names; empty for "auto": as they are stored.
+std::optional<DType> parse_stored_dtype(const std::string& name);
+DType parse_cache_dtype(const std::string& name);
+// A block format that weights can be made into; empty for an empty text.
 std::optional<DType> parse_quantize(const std::string& text);
 
 struct LoadOptions {

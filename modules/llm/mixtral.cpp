@@ -6,6 +6,7 @@
 // layer in two tensors, and both forms are published.
 #include "block/pre_norm_block.h"
 #include "common/mixture_of_experts.h"
+#include "config/model_config.h"
 #include "llm/decoder.h"
 #include "llm/families.h"
 
@@ -32,10 +33,10 @@ WeightMapping mixtral_weight_mapping(const ModelConfig& config, CheckpointFormat
 void add_fused_experts(WeightMapping& m, const ModelConfig& config, CheckpointFormat format) {
   const auto stack = [&](const std::string& source, const std::vector<std::string>& projections) -> WeightMapping& {
     std::vector<std::string> targets;
-    for (int64_t e = 0; e < sizes_of(config).num_experts; ++e)
+    for (int64_t e = 0; e < config.num_experts; ++e)
       for (const std::string& p : projections)
         targets.push_back("model.layers.{}.mlp.experts." + std::to_string(e) + "." + p + ".weight");
-    return m.split(source, targets).stacked(sizes_of(config).num_experts);
+    return m.split(source, targets).stacked(config.num_experts);
   };
   if (format == CheckpointFormat::hugging_face) {
     stack("model.layers.{}.mlp.experts.gate_up_proj", {"gate_proj", "up_proj"}).alternative();

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "tensor/errors.h"
+
 #if defined(__linux__)
 #include <sched.h>
 #endif

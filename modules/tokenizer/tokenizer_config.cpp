@@ -154,8 +154,8 @@ void TokenizerConfig::name(const std::string& name, AddedToken token) {
 }
 
 // Names: the usual ones, any other that ends in _token and is a token (add_bos_token is none), and the members of
-// extra_special_tokens where that is an object. Without names: additional_special_tokens, unless extra_special_tokens
-// is a list.
+// model_specific_special_tokens, and of extra_special_tokens where that is an object. Without names:
+// additional_special_tokens, unless extra_special_tokens is a list.
 void TokenizerConfig::read_special(const JsonNode& node, bool is_map) {
   for (const auto& [key, value] : node.value().items()) {
     const bool is_token = value.is_string() || (value.is_object() && value.contains("content"));
@@ -167,13 +167,15 @@ void TokenizerConfig::read_special(const JsonNode& node, bool is_map) {
     for (size_t i = 0; i < node.at(key).size(); ++i) tokens.push_back(special_token_of(node.at(key).at(i)));
     return tokens;
   };
-  if (node.has("model_specific_special_tokens"))
-    for (const auto& [key, value] : node.at("model_specific_special_tokens").value().items())
-      name(key, special_token_of(node.at("model_specific_special_tokens").at(key)));
+  const auto name_members = [&](const char* key) {
+    const JsonNode members = node.at(key);
+    if (!members.value().is_object()) members.expected("an object");
+    for (const auto& [member, value] : members.value().items()) name(member, special_token_of(members.at(member)));
+  };
+  if (node.has("model_specific_special_tokens")) name_members("model_specific_special_tokens");
   const bool extra = node.has("extra_special_tokens");
   if (extra && node.at("extra_special_tokens").value().is_object()) {
-    for (const auto& [key, value] : node.at("extra_special_tokens").value().items())
-      name(key, special_token_of(node.at("extra_special_tokens").at(key)));
+    name_members("extra_special_tokens");
   } else if (extra && (is_map || node.at("extra_special_tokens").size() > 0)) {
     if (!further_) further_.emplace();
     for (AddedToken& token : list_of("extra_special_tokens")) further_->push_back(std::move(token));

@@ -17,14 +17,6 @@
 namespace lathe::python {
 namespace {
 
-DType parse_cache_dtype(const std::string& name) {
-  if (name == "float32") return DType::f32;
-  if (name == "float16") return DType::f16;
-  if (name == "bfloat16") return DType::bf16;
-  if (name == "q8_0") return DType::q8_0;
-  throw Error(fmt::format("kv_cache_dtype: expected float32, float16, bfloat16 or q8_0, found \"{}\"", name));
-}
-
 // Ends a load at its next weight; what it has made by then goes away.
 void give_up(std::future<void>& loading, LoadProgress& progress, Model* model) {
   progress.interrupted = true;
@@ -115,17 +107,6 @@ nb::tuple gradients(Model& model, const nb::object& tokens) {
   for (const auto& [name, tensor] : all)
     if (name.starts_with("grad.")) by_name[name.substr(5).c_str()] = to_numpy(tensor);
   return nb::make_tuple(nb::cast<double>(to_numpy(all.front().second).attr("item")()), by_name);
-}
-
-// What --dtype of `lathe convert` says; absent: as stored.
-std::optional<DType> parse_stored_dtype(const std::string& name) {
-  switch (parse_compute_dtype(name)) {
-    case ComputeDtype::float32: return DType::f32;
-    case ComputeDtype::bfloat16: return DType::bf16;
-    case ComputeDtype::float16: return DType::f16;
-    case ComputeDtype::automatic: break;
-  }
-  return std::nullopt;
 }
 
 std::vector<std::string> save(Model& model, const nb::object& path, const std::string& dtype,

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "chat_template/encode_chat.h"
+#include "chat_template/messages.h"
 #include "python/src/arrays.h"
 #include "python/src/bindings.h"
 #include "python/src/computing.h"
@@ -102,6 +103,8 @@ ChatTemplate::Inputs Conversation::inputs(const Tokenizer& t) const {
   ChatTemplate::Inputs inputs = chat_inputs(t);
   inputs.messages = Json::parse(messages);
   inputs.tools = Json::parse(tools);
+  check_messages(inputs.messages, "messages");
+  check_tools(inputs.tools, "tools");
   inputs.arguments = Json::parse(variables);
   inputs.add_generation_prompt = add_generation_prompt;
   return inputs;

@@ -2,7 +2,6 @@
 
 #include <filesystem>
 
-#include "config/model_config.h"
 #include "generate/inference_plan.h"
 #include "llm/trace.h"
 #include "tensor/interruption.h"
@@ -20,18 +19,6 @@ LoadedModel load_what_fits(const std::string& path, const ModelSettings& setting
   return load_weights(std::move(opened), settings.load, &progress);
 }
 
-int64_t context_of(LoadedModel& loaded, int64_t asked) {
-  const ModelConfig& config = loaded.model->config;
-  const int64_t limit = config.context_limit();
-  if (asked == 0) return limit;
-  check(asked > 0 && asked <= int64_t{1} << 31, "context", "expected 1 to 2^31, found {}", asked);
-  if (asked <= limit) return asked;
-  check(config.uses_rope(), "context", "{} exceeds the model's {} learned positions", asked, limit);
-  loaded.warnings.push_back(
-      fmt::format("context {} is beyond the {} positions that the model was trained for", asked, limit));
-  return asked;
-}
-
 std::shared_ptr<Drafter> make_drafter(const LoadedModel& target, const ModelSettings& settings,
                                       const EngineOptions& engine, LoadProgress& progress) {
   if (settings.speculate.empty()) return nullptr;
@@ -40,42 +27,29 @@ std::shared_ptr<Drafter> make_drafter(const LoadedModel& target, const ModelSett
   draft_settings.load.trainable = false;
   progress.bytes_read = 0;
   LoadedModel draft = load_what_fits(settings.speculate, draft_settings, progress);
-  const int64_t found = draft.model->config.vocab_size, expected = target.model->config.vocab_size;
-  check(found == expected, "speculate", "{} has a vocabulary of {} tokens, the model that it guesses for one of {}",
-        settings.speculate, found, expected);
-  return make_model_drafter(std::move(draft.model), draft.cache_dtype, engine.context, engine.max_sequences);
+  return make_model_drafter(std::move(draft.model), *target.model, draft.cache_dtype, engine.context,
+                            engine.max_sequences);
+}
+
+ChatModel make_chat_model(const std::string& path, const ModelSettings& settings, LoadProgress& progress) {
+  LoadedModel loaded = load_what_fits(path, settings, progress);
+  const ModelSizes& sizes = loaded.model->sizes;
+  EngineOptions options;
+  options.cache_dtype = loaded.cache_dtype;
+  options.kv_memory = settings.kv_memory;
+  options.context = sizes.context_limit(settings.context);
+  if (options.context > sizes.context_limit())
+    loaded.warnings.push_back(fmt::format("context {} is beyond the {} positions that the model was trained for",
+                                          options.context, sizes.context_limit()));
+  options.drafter = make_drafter(loaded, settings, options, progress);
+  return {std::move(loaded), std::move(options)};
 }
 
 }  // namespace
 
 Model::Model(const std::string& path, const ModelSettings& settings, LoadProgress& progress)
-    : loaded_(load_what_fits(path, settings, progress)), context_(context_of(loaded_, settings.context)) {
-  const Checkpoint& c = loaded_.checkpoint;
-  try {
-    tokenizer_ = Tokenizer::load(c.format == CheckpointFormat::gguf ? c.path : c.folder);
-  } catch (const Error& e) {
-    tokenizer_problem_ = e.what();
-  }
-  sampling_ = sampling_defaults(c.generation);
-  stop_tokens_ = stop_tokens(loaded_, tokenizer_.get());
-  engine_options_.cache_dtype = loaded_.cache_dtype;
-  engine_options_.kv_memory = settings.kv_memory;
-  engine_options_.context = context_;
-  engine_options_.drafter = make_drafter(loaded_, settings, engine_options_, progress);
-}
-
-const std::shared_ptr<const Tokenizer>& Model::tokenizer() const {
-  if (!tokenizer_) throw Error(tokenizer_problem_, "without a tokenizer the model takes and gives ids");
-  return tokenizer_;
-}
-
-Request Model::request(std::vector<int32_t> prompt) const {
-  Request r;
-  r.prompt = std::move(prompt);
-  r.sampling = sampling_;
-  r.stop_tokens = stop_tokens_;
-  return r;
-}
+    : chat_(make_chat_model(path, settings, progress)),
+      context_(loaded().model->sizes.context_limit(settings.context)) {}
 
 template <class F>
 auto Model::exclusively(const Poll& poll, F&& f) {
@@ -87,7 +61,7 @@ auto Model::exclusively(const Poll& poll, F&& f) {
 template <class F>
 auto Model::over(std::span<const int32_t> tokens, const Poll& poll, F&& f) {
   const auto count = std::ssize(tokens);
-  const int64_t vocabulary = loaded_.model->config.vocab_size;
+  const int64_t vocabulary = loaded().model->sizes.vocab_size;
   check(count > 0, "tokens", "expected at least one, found none");
   for (size_t i = 0; i < tokens.size(); ++i)
     check(tokens[i] >= 0 && tokens[i] < vocabulary, "tokens", "number {} is {}, the vocabulary has {} tokens", i,
@@ -102,27 +76,27 @@ auto Model::over(std::span<const int32_t> tokens, const Poll& poll, F&& f) {
 }
 
 Tensor Model::hidden(std::span<const int32_t> tokens, const Poll& poll) {
-  return over(tokens, poll, [&] { return hidden_states(*loaded_.model, tokens); });
+  return over(tokens, poll, [&] { return hidden_states(*loaded().model, tokens); });
 }
 
 Tensor Model::logits(std::span<const int32_t> tokens, const Poll& poll) {
-  return over(tokens, poll, [&] { return all_logits(*loaded_.model, tokens, loaded_.cache_dtype); });
+  return over(tokens, poll, [&] { return all_logits(*loaded().model, tokens, loaded().cache_dtype); });
 }
 
 NamedTensors Model::trace(std::span<const int32_t> tokens, const std::string& filter, const Poll& poll) {
-  return over(tokens, poll, [&] { return lathe::trace(*loaded_.model, tokens, filter); });
+  return over(tokens, poll, [&] { return lathe::trace(*loaded().model, tokens, filter); });
 }
 
 NamedTensors Model::gradients(std::span<const int32_t> tokens, const Poll& poll) {
   require_trainable("gradients");
   return over(tokens, poll, [&] {
     check(tokens.size() > 1, "tokens", "expected at least two, found one, which has no next token to score");
-    return loss_and_gradients(loaded_, tokens);
+    return loss_and_gradients(loaded(), tokens);
   });
 }
 
 void Model::require_trainable(const char* what) const {
-  for (const NamedParameter& p : named_parameters(*loaded_.model))
+  for (const NamedParameter& p : named_parameters(*loaded().model))
     if (p.parameter->packed)
       throw Error(fmt::format("{}: the weights are packed for inference", what), "load the model with trainable=True");
 }
@@ -131,26 +105,26 @@ NamedTensors Model::parameters() {
   require_trainable("parameters");
   editable_ = true;
   NamedTensors all;
-  for (const NamedParameter& p : named_parameters(*loaded_.model)) all.emplace_back(p.name, p.parameter->value);
+  for (const NamedParameter& p : named_parameters(*loaded().model)) all.emplace_back(p.name, p.parameter->value);
   return all;
 }
 
 std::vector<std::string> Model::save(const std::string& output, const ExportOptions& options, const Poll& poll) {
   return exclusively(poll, [&] {
     const Interruption asking(poll);
-    return export_model(loaded_, output, options);
+    return export_model(loaded(), output, options);
   });
 }
 
 Engine& Model::engine() {
-  if (!engine_) engine_ = std::make_unique<Engine>(*loaded_.model, tokenizer_, engine_options_);
+  Engine& engine = chat_.engine();
   std::vector<RequestId> abandoned;
   {
     const std::lock_guard lock(abandoned_mutex_);
     abandoned.swap(abandoned_);
   }
-  for (const RequestId id : abandoned) engine_->cancel(id);
-  return *engine_;
+  for (const RequestId id : abandoned) engine.cancel(id);
+  return engine;
 }
 
 void Model::abandon(RequestId request) {

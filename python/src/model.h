@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "generate/engine.h"
+#include "generate/chat_model.h"
 #include "llm/export.h"
 #include "llm/load.h"
 #include "python/src/computing.h"
@@ -33,13 +33,13 @@ class Model {
   // tokenizer takes and gives ids.
   Model(const std::string& path, const ModelSettings& settings, LoadProgress& progress);
 
-  const LoadedModel& loaded() const { return loaded_; }
+  const LoadedModel& loaded() const { return chat_.loaded(); }
   // Throws Error where the model has none.
-  const std::shared_ptr<const Tokenizer>& tokenizer() const;
+  const std::shared_ptr<const Tokenizer>& tokenizer() const { return chat_.tokenizer(); }
   // Tokens that a sequence may have.
   int64_t context() const { return context_; }
   // A request with the model's own sampling defaults and stop tokens, as its files had them when it was loaded.
-  Request request(std::vector<int32_t> prompt) const;
+  Request request(std::vector<int32_t> prompt) const { return chat_.request(std::move(prompt)); }
 
   // As llm/trace.h and llm/causal_lm.h have them. Throw Error for no token, for one outside the vocabulary, and for
   // more than the context. What `poll` throws ends them between two layers.
@@ -59,19 +59,12 @@ class Model {
   template <class F>
   auto over(std::span<const int32_t> tokens, const Poll& poll, F&& f);
   void require_trainable(const char* what) const;
-  // For who has the turn. Made at first use, so that a model that is only looked at has no cache; what was abandoned is
-  // cancelled first.
+  // For who has the turn. What was abandoned is cancelled first.
   Engine& engine();
   void abandon(RequestId request);  // never waits
 
-  LoadedModel loaded_;
-  std::shared_ptr<const Tokenizer> tokenizer_;
-  std::string tokenizer_problem_;
-  SamplingParameters sampling_;
-  std::vector<int32_t> stop_tokens_;
+  ChatModel chat_;
   int64_t context_;
-  EngineOptions engine_options_;
-  std::unique_ptr<Engine> engine_;
   std::atomic<bool> editable_ = false;
   Turns turns_;
   std::mutex abandoned_mutex_;

@@ -74,7 +74,8 @@ void run_schedule(const std::shared_ptr<const CausalLM>& model, DType cache_dtyp
   options.prefix_cache = draw(4) != 0;
   const int64_t drafter = draw(4);
   if (drafter == 0) options.drafter = make_ngram_drafter();
-  if (drafter == 1) options.drafter = make_model_drafter(model, DType::f32, options.context, options.max_sequences);
+  if (drafter == 1)
+    options.drafter = make_model_drafter(model, *model, DType::f32, options.context, options.max_sequences);
   set_threads(1 + static_cast<int>(draw(2)));
   Engine engine(*model, nullptr, options);
   std::vector<RequestId> submitted;

@@ -66,8 +66,8 @@ TEST_CASE("speculation changes no answer: guesses by n-grams, by a model, by cha
     Engine reference(*model, nullptr, plain);
     const std::string expected = fingerprint(generate(reference, list));
     const std::vector<std::shared_ptr<Drafter>> drafters = {
-        make_ngram_drafter(), make_model_drafter(model, DType::f16, 128, 4),
-        make_model_drafter(other, DType::f32, 128, 4), std::make_shared<RandomDrafter>()};
+        make_ngram_drafter(), make_model_drafter(model, *model, DType::f16, 128, 4),
+        make_model_drafter(other, *model, DType::f32, 128, 4), std::make_shared<RandomDrafter>()};
     for (size_t d = 0; d < drafters.size(); ++d)
       for (const int64_t budget : {5, 40, 512})
         for (const int64_t guesses : {1, 6}) {
@@ -94,7 +94,7 @@ TEST_CASE("a model that drafts for itself is always right, sampled text included
     r.sampling.temperature = temperature;
     r.sampling.seed = 3;
     EngineOptions options;
-    options.drafter = make_model_drafter(model, DType::f32, 128, 1);
+    options.drafter = make_model_drafter(model, *model, DType::f32, 128, 1);
     options.draft_tokens = 3;
     Engine engine(*model, nullptr, options);
     generate(engine, {r});
