@@ -149,4 +149,23 @@ void write_file(const std::filesystem::path& path, std::string_view bytes) {
   if (!file) throw std::runtime_error("cannot write " + path.string());
 }
 
+GoldenLlama::GoldenLlama() {
+  const std::filesystem::path golden = source_dir() / "tests" / "goldens" / "llama_untied_gqa";
+  for (const char* name : {"config.json", "model.safetensors"}) std::filesystem::copy_file(golden / name, file(name));
+}
+
+std::string GoldenLlama::write(const std::string& name, std::string_view text) const {
+  write_file(file(name), text);
+  return file(name).string();
+}
+
+void GoldenLlama::write_characters(const std::string& characters) const {
+  std::ostringstream vocabulary;
+  for (size_t id = 0; id < characters.size(); ++id)
+    vocabulary << (id > 0 ? ", " : "") << '"' << characters[id] << "\": " << id;
+  write("tokenizer.json", R"({"added_tokens": [], "normalizer": null, "pre_tokenizer": null, "post_processor": null,
+    "decoder": {"type": "Fuse"}, "model": {"type": "BPE", "vocab": {)" +
+                              vocabulary.str() + R"(}, "merges": []}})");
+}
+
 }  // namespace lathe::test

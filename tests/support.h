@@ -54,6 +54,17 @@ class TemporaryDirectory {
   std::filesystem::path path_;
 };
 
+// A copy of the golden Llama (61 tokens, a context of 64) that a test may add to and break.
+struct GoldenLlama {
+  TemporaryDirectory folder;
+
+  GoldenLlama();
+  std::filesystem::path file(const std::string& name) const { return folder.path() / name; }
+  std::string write(const std::string& name, std::string_view text) const;  // the file's path
+  // A tokenizer.json with a token a character of ASCII, numbered in their order.
+  void write_characters(const std::string& characters) const;
+};
+
 struct CommandResult {
   int exit_code;  // 128 + the signal's number, where a signal ended it
   std::string standard_output, standard_error;

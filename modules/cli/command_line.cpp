@@ -5,11 +5,14 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <limits>
+#include <map>
 #include <optional>
 #include <type_traits>
 #include <utility>
 
+#include "formats/atomic_file.h"
 #include "tensor/errors.h"
 
 namespace lathe {
@@ -89,10 +92,15 @@ template Option Command::option(const std::string&, std::optional<uint64_t>&, co
 template Option Command::option(const std::string&, std::optional<double>&, const std::string&) const;
 template Option Command::option(const std::string&, std::vector<std::string>&, const std::string&) const;
 
-Option Command::option_or_flag(const std::string& name, const std::string& value_name, const std::string& description,
-                               const std::function<void(const std::string&)>& f) const {
-  CLI::Option* option = command_->add_option_function<std::string>(name, f, description);
-  return Option(option->expected(0, 1)->type_name(value_name));
+Option Command::output(const std::string& name, std::string& value, const std::string& description) const {
+  outputs_->push_back(command_->add_option(name, value, description));
+  return Option(outputs_->back());
+}
+
+Option Command::optional_output(const std::string& name, const std::string& value_name, const std::string& description,
+                                const std::function<void(const std::string&)>& f) const {
+  outputs_->push_back(command_->add_option_function<std::string>(name, f, description));
+  return Option(outputs_->back()->expected(0, 1)->type_name(value_name));
 }
 
 Option Command::flag(const std::string& name, bool& value, const std::string& description) const {
@@ -112,13 +120,17 @@ CommandLine::CommandLine()
           "Lathe: define a language model once; train it, run it, hold it against its reference.", "lathe")) {
   app_->require_subcommand(1);
   app_->set_version_flag("--version", "lathe " LATHE_VERSION, "the version of the program");
+  app_->parse_complete_callback([this] {
+    check_outputs();
+    before_run_();
+  });
   app_->footer("lathe help COMMAND shows a command's options, their defaults and an example.");
 }
 
 CommandLine::~CommandLine() = default;
 
 Command CommandLine::add(const std::string& name, const std::string& description) {
-  return Command(app_->add_subcommand(name, description));
+  return {app_->add_subcommand(name, description), &outputs_};
 }
 
 void CommandLine::add_plugin_option(std::function<void(const std::string&)> f) {
@@ -129,7 +141,20 @@ void CommandLine::add_plugin_option(std::function<void(const std::string&)> f) {
         ->type_name("F.so");
 }
 
-void CommandLine::before_run(std::function<void()> f) { app_->parse_complete_callback(std::move(f)); }
+void CommandLine::check_outputs() const {
+  std::map<std::filesystem::path, std::string> written;  // and by which option
+  for (const CLI::Option* output : outputs_) {
+    const std::string file = output->results().empty() ? "" : output->results().front();
+    if (file.empty()) continue;
+    const auto [same, added] = written.emplace(std::filesystem::weakly_canonical(file), output->get_name());
+    if (!added) throw UsageError(fmt::format("{} and {} name one file, {}", same->second, output->get_name(), file));
+    std::vector<std::string> others;
+    for (const CLI::App* command : app_->get_subcommands())
+      for (const CLI::Option* option : command->get_options())
+        if (option != output) others.insert(others.end(), option->results().begin(), option->results().end());
+    check_not_input(file, others);
+  }
+}
 
 void CommandLine::run(std::vector<std::string> arguments) {
   if (!arguments.empty() && arguments[0] == "help") {

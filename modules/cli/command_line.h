@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace CLI {
@@ -36,15 +37,18 @@ class Option {
 
 class Command {
  public:
-  explicit Command(CLI::App* command) : command_(command) {}
+  Command(CLI::App* command, std::vector<CLI::Option*>* outputs) : command_(command), outputs_(outputs) {}
 
   // `value` is set where the command line names the option. T is std::string, int, int64_t, uint64_t, double, an
   // optional of one of the last three, or a vector of std::string (the option may be repeated).
   template <class T>
   Option option(const std::string& name, T& value, const std::string& description) const;
-  // An option that may stand alone: f is called with its value, or with "".
-  Option option_or_flag(const std::string& name, const std::string& value_name, const std::string& description,
-                        const std::function<void(const std::string&)>& f) const;
+  // A file or folder that the command writes: an Error where it is, under the same name or another one, a file that
+  // another option names. What lies in a model's folder is checked when the model is open.
+  Option output(const std::string& name, std::string& value, const std::string& description) const;
+  // The same where the name may be left out: f is called with it, or with "".
+  Option optional_output(const std::string& name, const std::string& value_name, const std::string& description,
+                         const std::function<void(const std::string&)>& f) const;
   // "--stream,!--no-stream" sets `value` to true or false.
   Option flag(const std::string& name, bool& value, const std::string& description) const;
 
@@ -55,6 +59,7 @@ class Command {
 
  private:
   CLI::App* command_;
+  std::vector<CLI::Option*>* outputs_;
 };
 
 class CommandLine {
@@ -68,13 +73,17 @@ class CommandLine {
   // Adds --plugin to every command; f is called with each file before the command runs.
   void add_plugin_option(std::function<void(const std::string&)> f);
   // Called when the command line is found right, before the command runs.
-  void before_run(std::function<void()> f);
+  void before_run(std::function<void()> f) { before_run_ = std::move(f); }
   // Runs the command that the arguments name, or prints the help or version that they ask for. Throws UsageError where
   // they are wrong, and what the command throws.
   void run(std::vector<std::string> arguments);
 
  private:
+  void check_outputs() const;
+
   std::unique_ptr<CLI::App> app_;
+  std::vector<CLI::Option*> outputs_;  // of all commands
+  std::function<void()> before_run_ = [] {};
 };
 
 }  // namespace lathe

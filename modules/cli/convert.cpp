@@ -23,7 +23,7 @@ void add_convert(CommandLine& app) {
   const auto o = std::make_shared<ConvertOptions>();
   const Command command = app.add("convert", "write a model as a Hugging Face folder or as GGUF");
   command.option("--model", o->model, "folder, file, or name of a model").required();
-  command.option("--output", o->output, "F.gguf, F.safetensors, or a folder that is new or empty").required();
+  command.output("--output", o->output, "F.gguf, F.safetensors, or a folder that is new or empty").required();
   command.option("--dtype", o->dtype, "of the weights: auto (as stored), float32, bfloat16 or float16").shows_default();
   command.option("--quantize", o->quantize,
                  "matrices of a .gguf file: q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k");

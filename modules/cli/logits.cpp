@@ -18,7 +18,7 @@ void add_logits(CommandLine& app) {
   const Command command = app.add("logits", "write the logits of given tokens");
   o->model.declare(command);
   command.option("--tokens", o->tokens, "ids separated by commas; - reads them from standard input").required();
-  command.option("--output", o->model.output, "float32 [tokens, vocab_size] as .npy").required();
+  command.output("--output", o->model.output, "float32 [tokens, vocab_size] as .npy").required();
   command.example("Example: lathe logits --model models/SmolLM2-135M --tokens 504,3575,282 --output logits.npy");
   command.run([o] {
     const std::vector<int32_t> tokens = parse_tokens(o->tokens == "-" ? read_text("-") : o->tokens);

@@ -7,7 +7,6 @@
 #include <exception>
 #include <new>
 
-#include "cli/check_outputs.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/standard_streams.h"
@@ -56,7 +55,6 @@ int run(int argc, char** argv) {
   try {
     lathe::CommandLine app;
     declare(app);
-    lathe::check_outputs({argv + 1, argv + argc});
     app.run({argv + 1, argv + argc});
     return 0;
   } catch (const lathe::UsageError& e) {

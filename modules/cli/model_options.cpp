@@ -31,13 +31,13 @@ void ModelOptions::declare(const Command& command) {
   command.option("--threads", threads, "default: the physical cores that the process may use").between(1, 1024);
   command.option("--context", context, "longest sequence; default: the model's limit")
       .between(int64_t{1}, int64_t{1} << 31);
-  command.option_or_flag("--profile", "[F.json]",
-                         "time, bytes and share of the ceiling by operation; a file: a trace of every call, for the "
-                         "browser's viewer",
-                         [this](const std::string& file) {
-                           profile = true;
-                           profile_trace = file;
-                         });
+  command.optional_output("--profile", "[F.json]",
+                          "time, bytes and share of the ceiling by operation; a file: a trace of every call, for the "
+                          "browser's viewer",
+                          [this](const std::string& file) {
+                            profile = true;
+                            profile_trace = file;
+                          });
   command.flag("--deterministic", deterministic, "the same bits whatever else is in the batch: always so on the CPU");
   command.flag("--verbose", verbose, "say more on standard error");
 }

@@ -23,7 +23,7 @@ void add_trace(CommandLine& app) {
   const Command command = app.add("trace", "write every named activation, and gradients on request");
   o->model.declare(command);
   command.option("--tokens", o->tokens, "ids separated by commas").required();
-  command.option("--output", o->model.output, "safetensors file").required();
+  command.output("--output", o->model.output, "safetensors file").required();
   command.option("--filter", o->filter, "only taps whose name matches, such as 'model.layers.0.*'").shows_default();
   command.flag("--gradients", o->gradients,
                "also loss (mean next-token cross-entropy) and grad.<checkpoint tensor name>");

@@ -14,15 +14,11 @@ using lathe::test::run_lathe;
 using nlohmann::ordered_json;
 
 // The golden Llama with a vocabulary of letters and a template: 61 tokens, a context of 64.
-struct Model {
-  lathe::test::TemporaryDirectory folder;
-
+struct Model : lathe::test::GoldenLlama {
   explicit Model(
       const char* chat_template =
           "{% for m in messages %}<s>{{ m.role[0] }}:{{ m.content }}{% endfor %}{% if add_generation_prompt %}"
           "<s>a:{% endif %}") {
-    const fs::path golden = lathe::test::source_dir() / "tests" / "goldens" / "llama_untied_gqa";
-    for (const char* file : {"config.json", "model.safetensors"}) fs::copy_file(golden / file, folder.path() / file);
     ordered_json vocabulary = ordered_json::object();
     int id = 0;
     for (const char* letter = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,:<>/"; *letter; ++letter)
@@ -48,8 +44,6 @@ struct Model {
     write("tokenizer_config.json", config.dump());
   }
 
-  fs::path file(const char* name) const { return folder.path() / name; }
-  void write(const char* name, const std::string& text) const { lathe::test::write_file(file(name), text); }
   CommandResult chat(const std::string& lines, std::vector<std::string> options = {}) const {
     std::vector<std::string> arguments = {"chat", "--model",     folder.path().string(), "--greedy", "--max-new-tokens",
                                           "4",    "--ignore-eos"};

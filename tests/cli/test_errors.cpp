@@ -16,15 +16,7 @@ using Catch::Matchers::ContainsSubstring;
 using lathe::test::CommandResult;
 using lathe::test::run_lathe;
 
-// A copy of the golden Llama that a test may break.
-struct Checkpoint {
-  lathe::test::TemporaryDirectory folder;
-
-  Checkpoint() {
-    const fs::path golden = lathe::test::source_dir() / "tests" / "goldens" / "llama_untied_gqa";
-    for (const char* file : {"config.json", "model.safetensors"}) fs::copy_file(golden / file, folder.path() / file);
-  }
-  fs::path file(const char* name) const { return folder.path() / name; }
+struct Checkpoint : lathe::test::GoldenLlama {
   void replace(const std::string& from, const std::string& to) const {
     std::string config = lathe::test::read_file(file("config.json"));
     const size_t at = config.find(from);

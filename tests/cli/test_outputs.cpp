@@ -85,3 +85,13 @@ TEST_CASE("outputs: a folder that is read, and a file that another option names"
   CHECK_THAT(same.standard_error, ContainsSubstring("m.gguf is a file that is read"));
   CHECK(read_file(gguf) == before);
 }
+
+TEST_CASE("outputs: two of one name are wrong usage") {
+  const Model m;
+  const std::string file = (m.root.path() / "both").string();
+  const CommandResult result = run_lathe({"logits", "--model", m.folder.string(), "--tokens", "1,2", "--output", file,
+                                          "--profile=" + m.folder.string() + "/../both"});
+  CHECK(result.exit_code == 2);
+  CHECK_THAT(result.standard_error, ContainsSubstring("--output") && ContainsSubstring("--profile"));
+  CHECK_FALSE(fs::exists(file));
+}

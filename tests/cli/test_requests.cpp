@@ -1,5 +1,4 @@
 // Requests and conversations in JSON: what is none is named by file, line and key, and nothing is cut to fit.
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "tests/catch.h"
@@ -7,27 +6,16 @@
 
 namespace {
 
-namespace fs = std::filesystem;
 using Catch::Matchers::ContainsSubstring;
 using lathe::test::CommandResult;
 using lathe::test::run_lathe;
 using nlohmann::json;
 
 // The golden Llama, 61 rows, with a tokenizer of five tokens.
-struct Model {
-  lathe::test::TemporaryDirectory folder;
-
+struct Model : lathe::test::GoldenLlama {
   Model() {
-    const fs::path golden = lathe::test::source_dir() / "tests" / "goldens" / "llama_untied_gqa";
-    for (const char* name : {"config.json", "model.safetensors"}) fs::copy_file(golden / name, folder.path() / name);
-    write("tokenizer.json", R"({"added_tokens": [], "normalizer": null, "pre_tokenizer": null, "post_processor": null,
-      "decoder": {"type": "Fuse"}, "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "d": 3, " ": 4},
-      "merges": []}})");
+    write_characters("abcd ");
     write("tokenizer_config.json", R"({"chat_template": "{{ messages[0].content }}"})");
-  }
-  std::string write(const char* name, const std::string& text) const {
-    lathe::test::write_file(folder.path() / name, text);
-    return (folder.path() / name).string();
   }
   CommandResult batch(const char* command, const std::string& lines) const {
     std::vector<std::string> arguments = {command, "--model", folder.path().string(), "--batch",

@@ -12,23 +12,17 @@ using Catch::Matchers::ContainsSubstring;
 using lathe::test::CommandResult;
 using lathe::test::run_shell;
 
-// The golden Llama, and a vocabulary of 256 bytes for the commands that need text.
-struct Files {
-  lathe::test::TemporaryDirectory folder;
-
+// The golden Llama, and a vocabulary of five characters for the commands that need text.
+struct Files : lathe::test::GoldenLlama {
   Files() {
-    const fs::path golden = lathe::test::source_dir() / "tests" / "goldens" / "llama_untied_gqa";
-    for (const char* name : {"config.json", "model.safetensors"}) fs::copy_file(golden / name, folder.path() / name);
-    lathe::test::write_file(folder.path() / "tokenizer.json", R"({"added_tokens": [], "normalizer": null,
-      "pre_tokenizer": null, "post_processor": null, "decoder": {"type": "Fuse"},
-      "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "d": 3, " ": 4}, "merges": []}})");
-    lathe::test::write_file(folder.path() / "m.json", R"([{"role": "user", "content": "a"}])");
-    lathe::test::write_file(folder.path() / "t.jinja", "{{ messages[0].content }}");
-    lathe::test::write_file(folder.path() / "lines.jsonl", "{\"tokens\": [1]}\n{\"tokens\": [2]}\n");
-    lathe::test::write_file(folder.path() / "texts.jsonl", "\"ab\"\n\"c\"\n");
+    write_characters("abcd ");
+    write("m.json", R"([{"role": "user", "content": "a"}])");
+    write("t.jinja", "{{ messages[0].content }}");
+    write("lines.jsonl", "{\"tokens\": [1]}\n{\"tokens\": [2]}\n");
+    write("texts.jsonl", "\"ab\"\n\"c\"\n");
     std::string text;
     for (int i = 0; i < 60; ++i) text += "a b c d";
-    lathe::test::write_file(folder.path() / "text", text);
+    write("text", text);
   }
   CommandResult run(const std::string& arguments, const std::string& streams) const {
     return run_shell("cd '" + folder.path().string() + "' && \"$LATHE\" " + arguments + " " + streams);

@@ -11,13 +11,8 @@ using Json = nlohmann::json;
 namespace {
 
 // The golden Llama (61 tokens, 64 positions), its vocabulary the letters, the space and marks.
-struct Model {
-  TemporaryDirectory folder;
-
+struct Model : GoldenLlama {
   Model() {
-    const auto golden = source_dir() / "tests" / "goldens" / "llama_untied_gqa";
-    for (const char* file : {"config.json", "model.safetensors"})
-      std::filesystem::copy_file(golden / file, folder.path() / file);
     const std::string characters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,:()?!\n";
     Json vocabulary;
     for (size_t i = 0; i < characters.size(); ++i) vocabulary[std::string(1, characters[i])] = i;
@@ -29,10 +24,6 @@ struct Model {
                        {"decoder", nullptr},
                        {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", Json::array()}}}};
     write("tokenizer.json", file.dump());
-  }
-  std::string write(const std::string& name, const std::string& text) const {
-    write_file(folder.path() / name, text);
-    return (folder.path() / name).string();
   }
   CommandResult run(const std::string& command, std::vector<std::string> arguments) const {
     arguments.insert(arguments.begin(), {command, "--model", folder.path().string()});

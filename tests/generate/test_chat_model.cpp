@@ -1,6 +1,5 @@
 // ChatModel: what lies with a checkpoint, put together, on a golden with a vocabulary of letters and on the demo model.
 #include <algorithm>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -14,16 +13,11 @@ using namespace lathe;
 
 namespace {
 
-namespace fs = std::filesystem;
 using Catch::Matchers::ContainsSubstring;
 
 // The tiny Llama with a token a letter, the digits as the rest, and "<s>" and "</s>".
-struct TalkingGolden {
-  test::TemporaryDirectory folder;
-
+struct TalkingGolden : test::GoldenLlama {
   explicit TalkingGolden(const std::optional<std::string>& chat_template, bool with_tokenizer = true) {
-    const fs::path golden = test::source_dir() / "tests" / "goldens" / "llama_untied_gqa";
-    for (const char* file : {"config.json", "model.safetensors"}) fs::copy_file(golden / file, folder.path() / file);
     if (!with_tokenizer) return;
     nlohmann::ordered_json vocabulary = nlohmann::ordered_json::object(), config = {{"eos_token", "</s>"}};
     int id = 0;
@@ -34,9 +28,9 @@ struct TalkingGolden {
       tokenizer["added_tokens"].push_back({{"id", id++}, {"content", special}, {"special", true}});
     tokenizer["model"] = {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", nlohmann::ordered_json::array()}};
     tokenizer["decoder"] = {{"type", "Fuse"}};
-    test::write_file(folder.path() / "tokenizer.json", tokenizer.dump());
+    write("tokenizer.json", tokenizer.dump());
     if (chat_template) config["chat_template"] = *chat_template;
-    test::write_file(folder.path() / "tokenizer_config.json", config.dump());
+    write("tokenizer_config.json", config.dump());
   }
   std::string path() const { return folder.path().string(); }
 };
