@@ -7,9 +7,6 @@
 #include "tensor/threads.h"
 
 namespace lathe::cpu {
-namespace {
-constexpr int64_t kGrainElements = 16 << 10;  // less is not worth a fork
-}
 
 void activation(float* y, const float* x, int64_t ldx, int64_t rows, int64_t n, Activation f) {
   const ProfileScope profile([&] { return ProfiledCall{"activation", 8 * rows * n, 4 * rows * n}; });

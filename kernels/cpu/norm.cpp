@@ -6,9 +6,6 @@
 #include "tensor/threads.h"
 
 namespace lathe::cpu {
-namespace {
-constexpr int64_t kGrainElements = 16 << 10;  // less is not worth a fork
-}
 
 void rms_norm(float* y, float* rstd, const float* x, int64_t ldx, const float* w, int64_t rows, int64_t n, float eps,
               float offset) {

@@ -11,7 +11,7 @@ namespace lathe::cpu {
 namespace {
 
 constexpr int64_t kColumnGrain = 64;
-int64_t row_grain(int64_t n) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, n)); }
+int64_t norm_grain(int64_t n) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, n)); }
 
 }  // namespace
 
@@ -19,7 +19,7 @@ template <class T>
 void rms_norm_backward(T* dx, T* dw, const T* dy, const T* x, int64_t ldx, const T* w, const T* rstd, int64_t rows,
                        int64_t n, T offset) {
   if (dx)
-    parallel_for(rows, row_grain(n), [&](int64_t begin, int64_t end) {
+    parallel_for(rows, norm_grain(n), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         const T *in = x + row * ldx, *d = dy + row * n;
         const T r = rstd[row];
@@ -44,7 +44,7 @@ template <class T>
 void layer_norm_backward(T* dx, T* dw, T* db, const T* dy, const T* x, int64_t ldx, const T* w, const T* mean,
                          const T* rstd, int64_t rows, int64_t n) {
   if (dx)
-    parallel_for(rows, row_grain(n), [&](int64_t begin, int64_t end) {
+    parallel_for(rows, norm_grain(n), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         const T *in = x + row * ldx, *d = dy + row * n;
         const T r = rstd[row], m = mean[row];

@@ -22,7 +22,6 @@
 namespace lathe::cpu {
 namespace {
 
-constexpr int64_t kSerialProducts = 1 << 16;  // below this many, a fork costs more than it gains
 constexpr int64_t kSerialActivations = 1 << 14;
 constexpr int64_t kChunkBytes = 16 << 10;        // least bytes of weights in a chunk
 constexpr int64_t kTokenBlockBytes = 768 << 10;  // activations that should stay in the second-level cache

@@ -27,8 +27,7 @@
 namespace lathe::cpu {
 namespace {
 
-constexpr int64_t kDecodeTokens = 8;          // up to so many new tokens, segments are units
-constexpr int64_t kSerialProducts = 1 << 16;  // below this many, a fork costs more than it gains
+constexpr int64_t kDecodeTokens = 8;  // up to so many new tokens, segments are units
 constexpr int64_t kBlockRows = AttentionTile::kBlockRows;
 constexpr float kNothing = -__builtin_inff();
 

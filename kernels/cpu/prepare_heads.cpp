@@ -11,8 +11,6 @@
 namespace lathe::cpu {
 namespace {
 
-constexpr int64_t kGrainElements = 16 << 10;  // less is not worth a fork
-
 // y (heads, D) = x of one token after norm and rotation.
 void prepare(float* y, const float* x, const HeadNorm& norm, const HeadSteps& steps, int64_t token, int64_t heads,
              int64_t head_dim) {

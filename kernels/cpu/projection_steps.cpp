@@ -10,7 +10,6 @@ namespace {
 // Calls f(row, column) for every element, rows shared out between the threads.
 template <class F>
 void by_rows(const char* name, int64_t bytes, int64_t rows, int64_t n, F&& f) {
-  constexpr int64_t kGrainElements = 16 << 10;  // less is not worth a fork
   const ProfileScope profile([&] { return ProfiledCall{name, bytes * rows * n, rows * n}; });
   parallel_for(rows, kGrainElements / (n + 1) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row)

@@ -18,7 +18,7 @@ void put_half(uint8_t* p, float v) {
   const uint16_t h = f32_to_f16(v);
   std::memcpy(p, &h, 2);
 }
-float half_at(const uint8_t* p) {
+float float_of_half(const uint8_t* p) {
   uint16_t h;
   std::memcpy(&h, p, 2);
   return f16_to_f32(h);
@@ -147,7 +147,7 @@ void quantise_affine_k(uint8_t* block, int* q, const float* x, int most) {
   }
   put_half(block, largest_scale / 63.0f);
   put_half(block + 2, largest_minimum / 63.0f);
-  const float factor = half_at(block), base = half_at(block + 2);
+  const float factor = float_of_half(block), base = float_of_half(block + 2);
   int scale[8], minimum[8];
   for (int r = 0; r < 8; ++r) {
     scale[r] = rounded(run[r].scale * inverse(factor), 0, 63);
@@ -217,7 +217,7 @@ void quantise_q6_k(uint8_t* block, const float* x) {
     if (std::fabs(scale[r]) > std::fabs(extreme)) extreme = scale[r];
   }
   put_half(block + 208, extreme / -128.0f);
-  const float factor = half_at(block + 208);
+  const float factor = float_of_half(block + 208);
   int q[256];
   for (int r = 0; r < 16; ++r) {
     const int s = rounded(scale[r] * inverse(factor), -128, 127);

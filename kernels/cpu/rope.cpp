@@ -7,9 +7,6 @@
 #include "tensor/threads.h"
 
 namespace lathe::cpu {
-namespace {
-constexpr int64_t kGrainElements = 16 << 10;  // less is not worth a fork
-}
 
 void rope(float* y, const float* x, int64_t ldx, const float* cos, const float* sin, int64_t n, int64_t heads,
           int64_t head_dim, int64_t rotary_dim, RopeStyle style, int direction) {

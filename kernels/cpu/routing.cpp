@@ -10,8 +10,6 @@
 namespace lathe::cpu {
 namespace {
 
-constexpr int64_t kGrainElements = 16 << 10;  // less is not worth a fork
-
 int64_t grain(int64_t row_elements) {
   return std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, row_elements));
 }

@@ -11,6 +11,11 @@
 
 namespace lathe {
 
+// Waking the team costs more than it gains for fewer elements than this that are read and written once, or for fewer
+// products.
+inline constexpr int64_t kGrainElements = 16 << 10;
+inline constexpr int64_t kSerialProducts = 1 << 16;
+
 class ThreadTeam {
  public:
   using Function = void (*)(void* context, int64_t unit);
