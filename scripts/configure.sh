@@ -6,15 +6,17 @@ set -euo pipefail
 build=$1; shift
 cache=$build/CMakeCache.txt
 compiler=$(command -v "${CXX:-c++}") || { echo "no C++ compiler: ${CXX:-c++} is not in PATH" >&2; exit 1; }
-# By what the links lead to: /usr/bin/c++, /usr/bin/g++ and g++ may all be one compiler.
-compiler=$(readlink -f "$compiler")
+# Compared by what the links lead to, for /usr/bin/c++, /usr/bin/g++ and g++ may all be one compiler; called by its own
+# name, for a program may go by that (clang++ leads to clang, which links no C++ library; a link to ccache names both).
+identity=$(readlink -f "$compiler")
+[ "${identity##*/}" != ccache ] || identity=$compiler
 before=$([ ! -f "$cache" ] || sed -n 's/^LATHE_COMPILER:.*=//p' "$cache")
-if [ -f "$cache" ] && [ "$before" != "$compiler" ]; then
-  echo "$build: was configured for ${before:-another compiler}, starts afresh for $compiler" >&2
+if [ -f "$cache" ] && [ "$before" != "$identity" ]; then
+  echo "$build: was configured for ${before:-another compiler}, starts afresh for $identity" >&2
   rm -rf "$cache" "$build/CMakeFiles"
 fi
-options=("-DLATHE_COMPILER:INTERNAL=$compiler" "-DCMAKE_CXX_COMPILER=$compiler" "$@")
-[ -f "$cache" ] || options+=(-G Ninja)
+options=("$@")
+[ -f "$cache" ] || options+=(-G Ninja "-DLATHE_COMPILER:INTERNAL=$identity" "-DCMAKE_CXX_COMPILER=$compiler")
 ! command -v ccache >/dev/null || options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 mkdir -p "$build"
 # The log is shown where something is wrong.
