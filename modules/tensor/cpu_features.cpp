@@ -75,11 +75,8 @@ void check_available(CpuIsa isa) {
 CpuIsa from_environment() {
   const char* wanted = std::getenv("LATHE_CPU");
   if (wanted == nullptr || *wanted == '\0') return best();
-  for (CpuIsa isa : kAll)
-    if (name(isa) == wanted) {
-      check_available(isa);
-      return isa;
-    }
+  for (CpuIsa isa : available_isas())
+    if (name(isa) == wanted) return isa;
   throw Error(
       fmt::format("cpu: LATHE_CPU is '{}', expected one that this machine has: {}", wanted, list_of_available()));
 }

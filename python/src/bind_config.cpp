@@ -74,7 +74,8 @@ void bind_config(nb::module_& m) {
       .def_ro("dtype", &C::dtype, "of the stored weights")
       .def_ro("initializer_range", &C::initializer_range, "standard deviation of fresh weights")
       .def_ro("extra", &C::extra, "keys that the library does not know, as JSON text")
-      .def_prop_ro("context_limit", &C::context_limit, "positions that a sequence may take")
+      .def_prop_ro(
+          "context_limit", [](const C& config) { return config.context_limit(); }, "positions that a sequence may take")
       .def("__repr__", [](const C& config) {
         return fmt::format("Config({}, {} layers, hidden_size {}, {} heads over {}, vocab_size {})",
                            config.architecture, config.num_hidden_layers, config.hidden_size,

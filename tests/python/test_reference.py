@@ -171,8 +171,8 @@ def test_another_vocabulary_cannot_be_compared(candidate):
             tensors[name] = tensors[name][:48]
 
     smaller = candidate("llama_untied_gqa", cut)
-    for folder, other, words in ((GOLDENS / "llama_untied_gqa", smaller, "48 tokens in Lathe, 61 in the reference"),
-                                 (smaller, GOLDENS / "llama_untied_gqa", "61 tokens in Lathe, 48 in the reference")):
+    for folder, other, words in ((GOLDENS / "llama_untied_gqa", smaller, "48 tokens in Lathe's model, 61 in the reference's"),
+                                 (smaller, GOLDENS / "llama_untied_gqa", "61 tokens in Lathe's model, 48 in the reference's")):
         result = subprocess.run([sys.executable, "-m", "lathe.reference", str(folder), "--candidate", str(other)], capture_output=True, text=True)
         assert result.returncode == 2 and words in result.stderr and "Traceback" not in result.stderr, result.stderr
 
