@@ -127,8 +127,7 @@ bool Scheduler::share_prompt(Sequence& s) {
       return true;
     }
   }
-  if (options_.prefix_cache && s.prefix_cache)
-    s.cached = blocks_.share_prefix(s.prefix_kind, s.tokens, s.pages);
+  if (options_.prefix_cache && s.prefix_cache) s.cached = blocks_.share_prefix(s.prefix_kind, s.tokens, s.pages);
   return true;
 }
 
