@@ -4,6 +4,7 @@
 // packed projection), what is inside a row may not. There are no transposed views; products take flags.
 // Copying a Tensor shares its elements.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
@@ -113,12 +114,14 @@ class Tensor {
 }  // namespace lathe
 
 // `check` formats its arguments only when it throws, so shapes and tensors are passed as they are.
+// Their text is copied: fmt::format_to needs fmt/format.h, which stays out of headers.
 template <>
 struct fmt::formatter<lathe::Shape> {
   constexpr auto parse(format_parse_context& context) { return context.begin(); }
   template <class Context>
   auto format(const lathe::Shape& shape, Context& context) const {
-    return fmt::format_to(context.out(), "{}", lathe::to_string(shape));
+    const std::string text = lathe::to_string(shape);
+    return std::copy(text.begin(), text.end(), context.out());
   }
 };
 template <>
@@ -126,7 +129,8 @@ struct fmt::formatter<lathe::Tensor> {
   constexpr auto parse(format_parse_context& context) { return context.begin(); }
   template <class Context>
   auto format(const lathe::Tensor& tensor, Context& context) const {
-    return fmt::format_to(context.out(), "{}", tensor.describe());
+    const std::string text = tensor.describe();
+    return std::copy(text.begin(), text.end(), context.out());
   }
 };
 
