@@ -78,7 +78,7 @@ CpuIsa from_environment() {
   for (CpuIsa isa : available_isas())
     if (name(isa) == wanted) return isa;
   throw Error(
-      fmt::format("cpu: LATHE_CPU is '{}', expected one that this machine has: {}", wanted, list_of_available()));
+      fmt::format("cpu: LATHE_CPU is '{}', which is not available: this machine has {}", wanted, list_of_available()));
 }
 
 constexpr int kUndecided = -1;
