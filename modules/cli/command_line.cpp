@@ -109,7 +109,11 @@ Option Command::flag(const std::string& name, bool& value, const std::string& de
 
 Option Command::find(const std::string& name) const { return Option(command_->get_option(name)); }
 
-void Command::remove(const std::string& name) const { command_->remove_option(command_->get_option(name)); }
+void Command::remove(const std::string& name) const {
+  CLI::Option* option = command_->get_option(name);
+  std::erase(*outputs_, option);
+  command_->remove_option(option);
+}
 
 void Command::example(const std::string& text) const { command_->footer(text); }
 
