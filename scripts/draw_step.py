@@ -57,7 +57,7 @@ def across(left, right, path):
     """From one box to its neighbour on the right, the folder above the arrow and the file below."""
     x, width, y, _ = BOXES[left]
     begin, end, middle = x + width, BOXES[right][0], y + BOX_HEIGHT // 2
-    folder, name = path.split("/")
+    *_, folder, name = path.split("/")
     at = (begin + end) // 2 - 3
     return [arrow([(begin + 3, middle), (end - 3, middle)]), file(at, middle - 8, path, folder + "/"),
             file(at, middle + 19, path, name)]
@@ -81,7 +81,7 @@ def picture():
     out += across("embed", "L × block", "common/embedding.h")
     out += across("L × block", "head", "llm/decoder.h")
     out += across("head", "sampler", "autograd/head.cpp")
-    out += across("sampler", "text", "tokenizer/tokenizer.cpp")
+    out += across("sampler", "text", "text/tokenizer/tokenizer.cpp")
     # The Batch goes down to the model, the new tokens back to the scheduler.
     between, above = (TOP + BOX_HEIGHT + BOTTOM) // 2, 30
     out.append(arrow([(centre("Batch"), TOP + BOX_HEIGHT + 3), (centre("Batch"), between), (centre("embed"), between),

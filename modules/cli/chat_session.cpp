@@ -6,11 +6,11 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "chat_template/encode_chat.h"
 #include "cli/engine_options.h"
 #include "cli/standard_streams.h"
 #include "formats/atomic_file.h"
 #include "generate/generate.h"
+#include "text/chat_template/encode_chat.h"
 
 namespace lathe {
 namespace {

@@ -3,11 +3,11 @@
 #include <memory>
 #include <string>
 
-#include "chat_template/chat_template.h"
 #include "cli/conversation.h"
 #include "cli/model_options.h"
 #include "cli/request_options.h"
 #include "generate/engine.h"
+#include "text/chat_template/chat_template.h"
 
 namespace lathe {
 

@@ -2,10 +2,10 @@
 
 #include <nlohmann/json.hpp>
 
-#include "chat_template/messages.h"
 #include "cli/json_file.h"
 #include "formats/atomic_file.h"
 #include "tensor/errors.h"
+#include "text/chat_template/messages.h"
 
 namespace lathe {
 

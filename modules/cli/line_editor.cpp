@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <iostream>
 
-#include "chat_template/unicode.h"
+#include "text/chat_template/unicode.h"
 
 namespace lathe {
 namespace {

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "chat_template/chat_template.h"
 #include "llm/load.h"
-#include "tokenizer/tokenizer.h"
+#include "text/chat_template/chat_template.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace lathe {
 

@@ -3,14 +3,14 @@
 
 #include <memory>
 
-#include "chat_template/encode_chat.h"
-#include "chat_template/lint.h"
-#include "chat_template/messages.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/json_file.h"
 #include "cli/model_options.h"
 #include "cli/standard_streams.h"
+#include "text/chat_template/encode_chat.h"
+#include "text/chat_template/lint.h"
+#include "text/chat_template/messages.h"
 
 namespace lathe {
 namespace {

@@ -3,9 +3,9 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "chat_template/messages.h"
 #include "cli/model_options.h"
 #include "formats/strict_json.h"
+#include "text/chat_template/messages.h"
 
 namespace lathe {
 namespace {

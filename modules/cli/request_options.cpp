@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "chat_template/encode_chat.h"
 #include "cli/command_line.h"
 #include "cli/model_options.h"
+#include "text/chat_template/encode_chat.h"
 
 namespace lathe {
 namespace {

@@ -38,8 +38,8 @@ struct RequestOptions : SamplingChoices {
 std::vector<int32_t> token_ids(const OrderedJsonNode& list);
 
 // Ids of a prompt: text through the tokenizer with its special tokens; messages through the model's template, which
-// writes its own BOS, and what they hold of special tokens' text stays text (chat_template/encode_chat.h). Throws Error
-// when the tokenizer or template is missing.
+// writes its own BOS, and what they hold of special tokens' text stays text (text/chat_template/encode_chat.h). Throws
+// Error when the tokenizer or template is missing.
 std::vector<int32_t> prompt_tokens(const Prompt& prompt, const Tokenizer* tokenizer, const std::string& model);
 
 // One finished sequence as the command line prints it.

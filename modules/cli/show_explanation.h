@@ -4,8 +4,8 @@
 #include <string>
 #include <string_view>
 
-#include "tokenizer/explanation.h"
-#include "tokenizer/tokenizer.h"
+#include "text/tokenizer/explanation.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace lathe {
 

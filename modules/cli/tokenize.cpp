@@ -11,7 +11,7 @@
 #include "cli/show_explanation.h"
 #include "cli/tokenizer_options.h"
 #include "tensor/errors.h"
-#include "tokenizer/explanation.h"
+#include "text/tokenizer/explanation.h"
 
 namespace lathe {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "cli/json_file.h"
 #include "formats/json_node.h"
-#include "tokenizer/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace lathe {
 

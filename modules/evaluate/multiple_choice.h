@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "llm/causal_lm.h"
-#include "tokenizer/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace lathe {
 

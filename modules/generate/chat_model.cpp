@@ -5,9 +5,9 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "chat_template/encode_chat.h"
 #include "generate/generate.h"
 #include "generate/inference_plan.h"
+#include "text/chat_template/encode_chat.h"
 
 namespace lathe {
 namespace {

@@ -10,11 +10,11 @@
 #include <string_view>
 #include <vector>
 
-#include "chat_template/chat_template.h"
 #include "generate/engine.h"
 #include "generate/request.h"
 #include "llm/load.h"
-#include "tokenizer/tokenizer.h"
+#include "text/chat_template/chat_template.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace lathe {
 
@@ -33,8 +33,8 @@ class ChatModel {
   // Made at first use, so that a model that is only looked at has no key-value cache.
   Engine& engine();
 
-  // Ids of a conversation through the model's template; `inputs` from chat_inputs (chat_template/encode_chat.h). Throws
-  // Error where the model has no template.
+  // Ids of a conversation through the model's template; `inputs` from chat_inputs (text/chat_template/encode_chat.h).
+  // Throws Error where the model has no template.
   std::vector<int32_t> encode(const ChatTemplate::Inputs& inputs) const;
   // A request with the model's own sampling and stop tokens, to change and to submit to engine().
   Request request(std::vector<int32_t> prompt) const;

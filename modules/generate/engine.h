@@ -20,7 +20,7 @@
 #include "generate/scheduler.h"
 #include "generate/speculation.h"
 #include "llm/causal_lm.h"
-#include "tokenizer/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace lathe {
 

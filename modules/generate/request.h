@@ -9,7 +9,7 @@
 
 #include "generate/sampler.h"
 #include "llm/load.h"
-#include "tokenizer/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace lathe {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "tensor/errors.h"
-#include "tokenizer/unicode.h"
+#include "text/unicode/unicode.h"
 
 namespace lathe {
 StopStrings::StopStrings(std::vector<std::string> stops) : stops_(std::move(stops)) {

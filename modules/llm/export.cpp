@@ -18,7 +18,7 @@
 #include "formats/safetensors.h"
 #include "llm/load.h"
 #include "tensor/interruption.h"
-#include "tokenizer/gguf_vocabulary.h"
+#include "text/tokenizer/gguf_vocabulary.h"
 
 namespace lathe {
 namespace {

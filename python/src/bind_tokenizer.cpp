@@ -8,11 +8,11 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "chat_template/encode_chat.h"
-#include "chat_template/messages.h"
 #include "python/src/arrays.h"
 #include "python/src/bindings.h"
 #include "python/src/computing.h"
+#include "text/chat_template/encode_chat.h"
+#include "text/chat_template/messages.h"
 
 namespace lathe::python {
 namespace {

@@ -1,6 +1,6 @@
 // A chat template comes with a model from anywhere: whatever it does, `lathe render-chat` ends, with an error, in
-// little memory. What bounds it is counted in steps and bytes (modules/chat_template/budget.h), so no clock decides
-// here.
+// little memory. What bounds it is counted in steps and bytes (modules/text/chat_template/budget.h), so no clock
+// decides here.
 #include <string>
 #include <vector>
 

@@ -3,10 +3,10 @@
 #include <cstdlib>
 
 #include "tensor/errors.h"
-#include "tokenizer/explanation.h"
-#include "tokenizer/tokenizer.h"
-#include "tokenizer/tokenizer_parts.h"
-#include "tokenizer/unicode.h"
+#include "text/tokenizer/explanation.h"
+#include "text/tokenizer/tokenizer.h"
+#include "text/tokenizer/tokenizer_parts.h"
+#include "text/unicode/unicode.h"
 
 namespace lathe::test {
 

@@ -2,9 +2,9 @@
 // budget, or is refused with lathe::Error.
 #include <nlohmann/json.hpp>
 
-#include "chat_template/chat_template.h"
 #include "tensor/errors.h"
-#include "tokenizer/unicode.h"
+#include "text/chat_template/chat_template.h"
+#include "text/unicode/unicode.h"
 
 namespace {
 

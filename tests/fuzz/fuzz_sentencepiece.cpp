@@ -2,7 +2,7 @@
 // whatever the library makes of it.
 #include "tests/fuzz/exercise_tokenizer.h"
 #include "tests/fuzz/input_file.h"
-#include "tokenizer/tokenizer_config.h"
+#include "text/tokenizer/tokenizer_config.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const lathe::test::InputFile input(data, size);

@@ -3,11 +3,11 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "chat_template/encode_chat.h"
 #include "generate/chat_model.h"
 #include "generate/generate.h"
 #include "tests/catch.h"
 #include "tests/support.h"
+#include "text/chat_template/encode_chat.h"
 
 using namespace lathe;
 

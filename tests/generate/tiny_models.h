@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "llm/registry.h"
-#include "tokenizer/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace lathe::test {
 

@@ -1,0 +1,384 @@
+// Binding of arguments, the tests, and the global functions.
+#include "text/chat_template/builtins.h"
+
+#include <algorithm>
+
+#include "text/chat_template/interpreter.h"
+#include "text/chat_template/operators.h"
+#include "text/chat_template/unicode.h"
+
+namespace lathe::jinja {
+
+// --- binding
+
+BoundCall::BoundCall(Interpreter& interpreter, const Builtin& builtin, const Value& self, Arguments& arguments)
+    : interpreter(interpreter), self(self), arguments(arguments), name_(builtin.name) {
+  if (builtin.parameters == "*") return;
+  const bool takes_keywords = !builtin.parameters.starts_with('/');
+  std::vector<std::string_view> names;
+  std::size_t required = 0;
+  for (std::string_view rest = builtin.parameters.substr(takes_keywords ? 0 : 1); !rest.empty();) {
+    const std::size_t end = std::min(rest.find(' '), rest.size());
+    std::string_view name = rest.substr(0, end);
+    if (name.ends_with('?'))
+      name.remove_suffix(1);
+    else
+      ++required;
+    names.push_back(name);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  if (arguments.positional.size() > names.size())
+    fail("{} takes at most {} arguments, {} given", name_, names.size(), arguments.positional.size());
+  if (!takes_keywords && !arguments.keywords.empty()) fail("{} takes no keyword arguments", name_);
+  values_.resize(names.size(), nullptr);
+  for (std::size_t i = 0; i < arguments.positional.size(); ++i) values_[i] = &arguments.positional[i];
+  for (const auto& [keyword, value] : arguments.keywords) {
+    const auto found = std::find(names.begin(), names.end(), keyword);
+    if (found == names.end()) fail("{} got an unexpected keyword argument '{}'", name_, keyword);
+    const Value*& slot = values_[static_cast<std::size_t>(found - names.begin())];
+    if (slot) fail("{} got multiple values for argument '{}'", name_, keyword);
+    slot = &value;
+  }
+  for (std::size_t i = 0; i < required; ++i)
+    if (!values_[i]) fail("{} misses its argument '{}'", name_, names[i]);
+}
+
+Value BoundCall::value_or(std::size_t parameter, Value otherwise) const {
+  if (values_[parameter]) return *values_[parameter];
+  return otherwise;
+}
+
+std::int64_t BoundCall::integer(std::size_t parameter) const {
+  const Value& value = *values_[parameter];
+  if (value.is_undefined()) fail("{}", value.problem());
+  const auto integer = as_integer(value);
+  if (!integer) fail("{}: '{}' object cannot be interpreted as an integer", name_, type_name(value));
+  return *integer;
+}
+
+std::int64_t BoundCall::integer_or(std::size_t parameter, std::int64_t otherwise) const {
+  return has(parameter) ? integer(parameter) : otherwise;
+}
+
+bool BoundCall::flag(std::size_t parameter, bool otherwise) const {
+  return values_[parameter] ? is_true(*values_[parameter]) : otherwise;
+}
+
+const std::string& BoundCall::text(std::size_t parameter) const {
+  const Value& value = *values_[parameter];
+  if (!value.is_string()) fail("{}: a str is needed, not '{}'", name_, type_name(value));
+  return value.text();
+}
+
+Value follow_path(const Value& item, const Value& path, const Value& otherwise) {
+  if (path.is_none()) return item;
+  const auto step = [&](const Value& from, const Value& part) {
+    Value value = get_item(from, part);
+    return value.is_undefined() && !otherwise.is_none() ? otherwise : value;
+  };
+  if (!path.is_string()) return step(item, path);
+  Value value = item;
+  for (std::string_view rest = path.text();;) {
+    const std::size_t dot = std::min(rest.find('.'), rest.size());
+    const std::string_view part = rest.substr(0, dot);
+    const bool is_index = !part.empty() && part.size() < 10 && part.find_first_not_of("0123456789") == part.npos;
+    value = step(value, is_index ? Value(std::stoll(std::string(part))) : Value(part));
+    if (dot == rest.size()) return value;
+    rest.remove_prefix(dot + 1);
+  }
+}
+
+// --- objects
+
+namespace {
+
+class Function : public Object {
+ public:
+  Function(std::string name, int depth, std::function<Value(Interpreter&, Arguments&)> function)
+      : name_(std::move(name)), depth_(checked_depth(depth + 1)), function_(std::move(function)) {}
+  std::string_view type_name() const override { return "function"; }
+  std::string representation() const override { return fmt::format("<function {}>", name_); }
+  bool is_callable() const override { return true; }
+  Value call(Interpreter& interpreter, Arguments& arguments) override { return function_(interpreter, arguments); }
+  int depth() const override { return depth_; }
+
+ private:
+  std::string name_;
+  int depth_;
+  std::function<Value(Interpreter&, Arguments&)> function_;
+};
+
+// cycler('a', 'b'): next() gives one after the other.
+class Cycler : public Object {
+ public:
+  explicit Cycler(std::vector<Value> items) : items_(Value::list(std::move(items))) {}
+  std::string_view type_name() const override { return "Cycler"; }
+  std::string representation() const override { return "<Cycler>"; }
+  int depth() const override { return depth_of(items_) + 1; }
+  std::optional<Value> attribute(std::string_view name) override {
+    if (name == "current") return items_.list().items[position_];
+    if (name != "next" && name != "reset") return std::nullopt;
+    return make_function(std::string(name), depth(),
+                         [self = shared_from_this(), this, advances = name == "next"](Interpreter&, Arguments&) {
+                           if (!advances) return position_ = 0, Value();
+                           const Value& item = items_.list().items[position_];
+                           position_ = (position_ + 1) % items_.list().items.size();
+                           return item;
+                         });
+  }
+
+ private:
+  Value items_;
+  std::size_t position_ = 0;
+};
+
+// --- global functions
+
+Value range(Interpreter&, Arguments& arguments) {
+  constexpr std::int64_t maximum = 100000;  // the reference's sandbox
+  std::vector<std::int64_t> bounds;
+  for (const Value& value : arguments.positional) {
+    const auto bound = as_integer(value);
+    if (value.is_undefined()) fail("{}", value.problem());
+    if (!bound) fail("range: '{}' object cannot be interpreted as an integer", type_name(value));
+    bounds.push_back(*bound);
+  }
+  if (bounds.empty() || bounds.size() > 3 || !arguments.keywords.empty()) fail("range takes 1 to 3 integers");
+  if (bounds.size() == 1) bounds.insert(bounds.begin(), 0);
+  if (bounds.size() == 2) bounds.push_back(1);
+  const auto [start, stop, step] = std::tuple(bounds[0], bounds[1], bounds[2]);
+  if (step == 0) fail("range() arg 3 must not be zero");
+  std::vector<Value> items;
+  std::int64_t i = start;
+  while (step > 0 ? i < stop : i > stop) {
+    if (static_cast<std::int64_t>(items.size()) == maximum)
+      fail("Range too big. The sandbox blocks ranges larger than {}.", maximum);
+    items.emplace_back(i);
+    if (__builtin_add_overflow(i, step, &i)) break;
+  }
+  auto result = std::make_shared<IterableObject>(IterableObject::Type::range, std::move(items));
+  result->range_start = start, result->range_stop = stop, result->range_step = step;
+  return result;
+}
+
+// dict(mapping or pairs, name=value...).
+std::shared_ptr<DictObject> build_dict(Arguments& arguments) {
+  if (arguments.positional.size() > 1) fail("dict expected at most 1 argument, got {}", arguments.positional.size());
+  auto dict = std::make_shared<DictObject>();
+  if (!arguments.positional.empty() && arguments.positional[0].is_dict()) {
+    for (const auto& [key, value] : arguments.positional[0].dict().entries()) dict->set(key, value);
+  } else if (!arguments.positional.empty()) {
+    for (const Value& item : iterate(arguments.positional[0])) {
+      const std::vector<Value> pair = iterate(item);
+      if (pair.size() != 2) fail("dict: an element has {} parts; 2 are required", pair.size());
+      dict->set(pair[0], pair[1]);
+    }
+  }
+  for (const auto& [name, value] : arguments.keywords) dict->set(name, value);
+  return dict;
+}
+
+Value make_dict(Interpreter&, Arguments& arguments) { return std::shared_ptr<const DictObject>(build_dict(arguments)); }
+
+Value make_namespace(Interpreter& interpreter, Arguments& arguments) {
+  auto result = std::make_shared<Namespace>();
+  interpreter.own(result);
+  const auto attributes = build_dict(arguments);
+  for (const auto& [key, value] : attributes->entries()) {
+    if (!key.is_string()) fail("namespace: attribute names are strings, not {}", type_name(key));
+    result->set(key.text(), value);
+  }
+  return std::shared_ptr<Object>(std::move(result));
+}
+
+Value make_cycler(Interpreter&, Arguments& arguments) {
+  if (arguments.positional.empty()) fail("cycler: at least one item has to be provided");
+  return std::shared_ptr<Object>(std::make_shared<Cycler>(arguments.positional));
+}
+
+Value make_joiner(Interpreter&, Arguments& arguments) {
+  const std::string separator = arguments.positional.empty() ? ", " : to_text(arguments.positional[0]);
+  return make_function("joiner", 0, [separator, used = false](Interpreter&, Arguments&) mutable -> Value {
+    return std::exchange(used, true) ? separator : "";
+  });
+}
+
+Value raise_exception(Interpreter&, Arguments& arguments) {
+  if (arguments.positional.size() != 1) fail("raise_exception takes 1 argument");
+  throw Error(to_text(arguments.positional[0]));
+}
+
+Value strftime_now(Interpreter& interpreter, Arguments& arguments) {
+  if (arguments.positional.size() != 1 || !arguments.positional[0].is_string()) fail("strftime_now takes a format");
+  return interpreter.formatted_now(arguments.positional[0].text());
+}
+
+constexpr std::pair<std::string_view, Value (*)(Interpreter&, Arguments&)> globals[] = {
+    {"range", range},        {"namespace", make_namespace},        {"cycler", make_cycler},
+    {"joiner", make_joiner}, {"raise_exception", raise_exception}, {"strftime_now", strftime_now}};
+
+}  // namespace
+
+Value make_function(std::string name, int depth, std::function<Value(Interpreter&, Arguments&)> function) {
+  return std::shared_ptr<Object>(std::make_shared<Function>(std::move(name), depth, std::move(function)));
+}
+
+// dict itself, whose only attribute is fromkeys.
+class DictFunction : public Object {
+ public:
+  std::string_view type_name() const override { return "type"; }
+  std::string representation() const override { return "<class 'dict'>"; }
+  bool is_callable() const override { return true; }
+  Value call(Interpreter& interpreter, Arguments& arguments) override { return make_dict(interpreter, arguments); }
+  std::optional<Value> attribute(std::string_view name) override {
+    if (name != "fromkeys") return std::nullopt;
+    return python_attribute(Value(std::make_shared<const DictObject>()), name);
+  }
+};
+
+Value make_global(std::string_view name) {
+  if (name == "dict") return std::shared_ptr<Object>(std::make_shared<DictFunction>());
+  for (const auto& [global, function] : globals)
+    if (global == name) return make_function(std::string(name), 0, function);
+  return Value::undefined(fmt::format("'{}' is undefined", name));
+}
+
+std::vector<std::string_view> global_names() {
+  std::vector<std::string_view> names = {"dict"};
+  for (const auto& global : globals) names.push_back(global.first);
+  return names;
+}
+
+std::string Namespace::representation() const {
+  thread_local int depth = 0;  // a namespace may hold itself
+  struct Level {
+    Level() { ++depth; }
+    ~Level() { --depth; }
+  } level;
+  if (depth > 20) fail("a namespace is nested in itself");
+  TextBuilder output;
+  output.append("<Namespace {");
+  for (std::size_t i = 0; i < attributes_.size(); ++i) {
+    output.append((i ? ", " : "") + python_quote(attributes_[i].first) + ": ");
+    output.append(jinja::representation(attributes_[i].second));
+  }
+  output.append("}>");
+  return output.take();
+}
+
+std::optional<Value> Namespace::attribute(std::string_view name) {
+  charge(static_cast<std::int64_t>(attributes_.size() / 16));
+  for (const auto& [attribute, value] : attributes_)
+    if (attribute == name) return value;
+  return std::nullopt;
+}
+
+void Namespace::set(const std::string& name, Value value) {
+  if (name.starts_with('_')) fail("a namespace cannot have the attribute '{}', which begins with an underscore", name);
+  charge(static_cast<std::int64_t>(attributes_.size() / 16));
+  for (auto& [attribute, present] : attributes_)
+    if (attribute == name) return void(present = std::move(value));
+  grow(name.size() + sizeof(attributes_[0]));
+  attributes_.emplace_back(name, std::move(value));
+}
+
+// --- tests
+
+namespace {
+
+Value remainder_is(BoundCall& call, std::int64_t divisor, std::int64_t wanted) {
+  return equal(modulo(call.self, Value(divisor)), Value(wanted));
+}
+
+bool is_kind(BoundCall& call, Kind kind) { return call.self.kind() == kind; }
+
+// str(value).islower() and isupper().
+Value is_case(BoundCall& call, std::string_view method) {
+  const Value text(to_text(call.self));
+  return call_method(call.interpreter, method, text, call.arguments);
+}
+
+Value is_sequence(BoundCall& call) {
+  const bool is_range = is_kind(call, Kind::iterable) && call.self.iterable().type == IterableObject::Type::range;
+  return is_range || is_kind(call, Kind::string) || is_kind(call, Kind::list) || is_kind(call, Kind::dict) ||
+         call.self.is_undefined();
+}
+
+// `is`: None, True and False are one object each, small values are compared as values.
+Value is_same(BoundCall& call) {
+  const Value &a = call.self, &b = call[0];
+  if (a.kind() != b.kind()) return false;
+  switch (a.kind()) {
+    case Kind::list: return &a.list() == &b.list();
+    case Kind::dict: return &a.dict() == &b.dict();
+    case Kind::iterable: return &a.iterable() == &b.iterable();
+    default: return equal(a, b);
+  }
+}
+
+Value ordered(BoundCall& call, std::string_view operation, int wanted, bool or_equal) {
+  const int order = compare(call.self, call[0], operation);
+  return order == wanted || (or_equal && order == 0);
+}
+
+Value is_equal(BoundCall& call) { return equal(call.self, call[0]); }
+Value is_not_equal(BoundCall& call) { return !equal(call.self, call[0]); }
+Value is_greater(BoundCall& call) { return ordered(call, ">", 1, false); }
+Value is_less(BoundCall& call) { return ordered(call, "<", -1, false); }
+Value is_greater_or_equal(BoundCall& call) { return ordered(call, ">=", 1, true); }
+Value is_less_or_equal(BoundCall& call) { return ordered(call, "<=", -1, true); }
+
+constexpr Builtin tests[] = {
+    {"!=", "other", is_not_equal},
+    {"<", "other", is_less},
+    {"<=", "other", is_less_or_equal},
+    {"==", "other", is_equal},
+    {">", "other", is_greater},
+    {">=", "other", is_greater_or_equal},
+    {"boolean", "", [](BoundCall& c) -> Value { return is_kind(c, Kind::boolean); }},
+    {"callable", "",
+     [](BoundCall& c) -> Value {
+       return c.self.is_undefined() || (is_kind(c, Kind::object) && c.self.object()->is_callable());
+     }},
+    {"defined", "", [](BoundCall& c) -> Value { return !c.self.is_undefined(); }},
+    {"divisibleby", "num", [](BoundCall& c) -> Value { return equal(modulo(c.self, c[0]), Value(0)); }},
+    {"eq", "other", is_equal},
+    {"equalto", "other", is_equal},
+    {"escaped", "", [](BoundCall& c) -> Value { return c.self.is_markup(); }},
+    {"even", "", [](BoundCall& c) { return remainder_is(c, 2, 0); }},
+    {"false", "", [](BoundCall& c) -> Value { return is_kind(c, Kind::boolean) && !c.self.boolean(); }},
+    {"filter", "", [](BoundCall& c) -> Value { return c.self.is_string() && find_filter(c.self.text()); }},
+    {"float", "", [](BoundCall& c) -> Value { return is_kind(c, Kind::real); }},
+    {"ge", "other", is_greater_or_equal},
+    {"greaterthan", "other", is_greater},
+    {"gt", "other", is_greater},
+    {"in", "seq", [](BoundCall& c) -> Value { return contains(c[0], c.self); }},
+    {"integer", "", [](BoundCall& c) -> Value { return is_kind(c, Kind::integer); }},
+    {"iterable", "", [](BoundCall& c) -> Value { return is_iterable(c.self); }},
+    {"le", "other", is_less_or_equal},
+    {"lessthan", "other", is_less},
+    {"lower", "", [](BoundCall& c) { return is_case(c, "islower"); }},
+    {"lt", "other", is_less},
+    {"mapping", "", [](BoundCall& c) -> Value { return is_kind(c, Kind::dict); }},
+    {"ne", "other", is_not_equal},
+    {"none", "", [](BoundCall& c) -> Value { return c.self.is_none(); }},
+    {"number", "", [](BoundCall& c) -> Value { return is_number(c.self); }},
+    {"odd", "", [](BoundCall& c) { return remainder_is(c, 2, 1); }},
+    {"sameas", "other", is_same},
+    {"sequence", "", is_sequence},
+    {"string", "", [](BoundCall& c) -> Value { return c.self.is_string(); }},
+    {"test", "", [](BoundCall& c) -> Value { return c.self.is_string() && find_test(c.self.text()); }},
+    {"true", "", [](BoundCall& c) -> Value { return is_kind(c, Kind::boolean) && c.self.boolean(); }},
+    {"undefined", "", [](BoundCall& c) -> Value { return c.self.is_undefined(); }},
+    {"upper", "", [](BoundCall& c) { return is_case(c, "isupper"); }},
+};
+
+}  // namespace
+
+const Builtin* find_test(std::string_view name) {
+  const Builtin* found =
+      std::find_if(std::begin(tests), std::end(tests), [&](const Builtin& row) { return row.name == name; });
+  return found == std::end(tests) ? nullptr : found;
+}
+
+}  // namespace lathe::jinja
