@@ -37,7 +37,7 @@ MAY_INCLUDE = {
     "llm": BELOW_COMMON + TEXT + ["common", "attention", "block", "load_model"],
     # Everything above, but a concrete model.
     "generate": BELOW_COMMON + TEXT + ["common", "attention", "block", "load_model",
-                                       "llm/causal_lm.h", "llm/registry.h", "llm/load.h"],
+                                       "llm/causal_lm.h", "llm/family.h", "llm/registry.h", "llm/load.h"],
 }
 MAY_INCLUDE["train"] = MAY_INCLUDE["generate"]
 MAY_INCLUDE["evaluate"] = MAY_INCLUDE["generate"] + ["generate"]

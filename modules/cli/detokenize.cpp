@@ -23,7 +23,7 @@ namespace {
 int64_t id_limit(const TokenizerOptions& source, const Tokenizer& tokenizer) {
   if (source.model.empty()) return tokenizer.vocab_size();
   try {
-    return std::max(open_checkpoint(source.model).config->vocab_size, tokenizer.vocab_size());
+    return std::max(open_checkpoint(source.model, family_configs()).config->vocab_size, tokenizer.vocab_size());
   } catch (const Error&) {
     return tokenizer.vocab_size();
   }

@@ -10,7 +10,9 @@
 #include "cli/describe.h"
 #include "cli/model_options.h"
 #include "config/config_values.h"
+#include "config/model_config.h"
 #include "generate/inference_plan.h"
+#include "llm/family.h"
 
 namespace lathe {
 namespace {
@@ -52,8 +54,8 @@ Json requirements(const Open& open) {
 }
 
 Json inspect_checkpoint(const std::string& path) {
-  const Checkpoint checkpoint = open_checkpoint(path);
-  const ModelFamily& family = family_of(*checkpoint.config);
+  const Checkpoint checkpoint = open_checkpoint(path, family_configs());
+  const Family& family = family_of(*checkpoint.config);
   const auto model = family.make(*checkpoint.config);
   const Json required = requirements([&] { return open_model(path); });
   Json json = {{"source", checkpoint.path},
@@ -62,7 +64,7 @@ Json inspect_checkpoint(const std::string& path) {
                {"config", config_values(*checkpoint.config)},
                {"parameters", parameters_json(*model)},
                {"stored_bytes", checkpoint.stored_bytes()}};
-  if (const Json unknown = unknown_keys(*checkpoint.config); !unknown.empty()) json["unknown_keys"] = unknown;
+  if (const Json unknown = unknown_keys(*checkpoint.config, family); !unknown.empty()) json["unknown_keys"] = unknown;
   json["memory"] = memory_json(model->sizes);
   if (required.is_object()) json["requirements"] = required;
   try {
@@ -78,11 +80,12 @@ Json inspect_checkpoint(const std::string& path) {
 }
 
 Json inspect_config(const std::string& path) {
-  const std::shared_ptr<const ModelConfig> config = read_config(path);
-  const auto model = family_of(*config).make(*config);
+  const std::shared_ptr<const ModelConfig> config = read_config(path, family_configs());
+  const Family& family = family_of(*config);
+  const auto model = family.make(*config);
   const int64_t count = count_parameters(*model);
   Json json = {{"source", path}, {"config", config_values(*config)}, {"parameters", parameters_json(*model)}};
-  if (const Json unknown = unknown_keys(*config); !unknown.empty()) json["unknown_keys"] = unknown;
+  if (const Json unknown = unknown_keys(*config, family); !unknown.empty()) json["unknown_keys"] = unknown;
   json["weight_bytes"] = {{"f32", 4 * count}, {"bf16", 2 * count}};
   json["memory"] = memory_json(model->sizes);
   json["requirements"] = requirements([&] { return describe_config(config, {}); });

@@ -18,7 +18,7 @@ std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
 }
 
 std::shared_ptr<const Tokenizer> load_tokenizer_of(const std::string& model, const std::string& pattern) {
-  const std::filesystem::path path = resolve_model(model);
+  const std::filesystem::path path = resolve_model(model, family_configs());
   const bool weights = path.extension() == ".safetensors" || path.extension() == ".bin";
   return load_tokenizer_file(weights ? path.parent_path().string() : path.string(), pattern);
 }

@@ -5,6 +5,8 @@
 #include "cli/commands.h"
 #include "cli/json_file.h"
 #include "cli/plan_report.h"
+#include "config/model_config.h"
+#include "llm/registry.h"
 #include "tensor/process_memory.h"
 
 namespace lathe {
@@ -19,7 +21,7 @@ struct PlanOptions {
 
 LoadedModel open(const PlanOptions& o) {
   if (o.config.empty()) return open_model(o.model.model, o.model.load_options());
-  return describe_config(read_config(o.config), o.model.load_options());
+  return describe_config(read_config(o.config, family_configs()), o.model.load_options());
 }
 
 // Many checkpoints have no vocabulary beside them, and ids need none.

@@ -7,9 +7,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "config/config_families.h"
 #include "config/config_values.h"
-#include "config/family_tables.h"
+#include "config/family_keys.h"
 #include "formats/quote.h"
 #include "tensor/errors.h"
 
@@ -120,7 +119,7 @@ void add_windows(GgufKeys& keys, const ModelConfig& c) {
     keys.set("attention.sliding_window_pattern", windowed);
 }
 
-bool is_key(const ConfigFamily& family, const std::string& name) {
+bool is_key(const FamilyConfig& family, const std::string& name) {
   return std::any_of(family.json_keys.begin(), family.json_keys.end(),
                      [&](const JsonKey& key) { return key.name == name; });
 }
@@ -140,8 +139,7 @@ void GgufKeys::erase(const std::string& key) {
   std::erase_if(metadata_, [name = prefix_ + key](const auto& entry) { return entry.first == name; });
 }
 
-std::string to_config_json(const ModelConfig& c) {
-  const ConfigFamily& family = find_config_family(c.architecture, c.model_type, c.source);
+std::string to_config_json(const ModelConfig& c, const FamilyConfig& family) {
   Json root;
   bool rope = false;
   for (const JsonKey& key : family.json_keys) {
@@ -159,13 +157,13 @@ std::string to_config_json(const ModelConfig& c) {
     add_rope(root, c, is_key(family, "rotary_pct") ? "rotary_pct" : "partial_rotary_factor", family.rotated_share);
   if (family.write_together) family.write_together(c, root);
   std::string text = root.dump(2) + "\n";
-  const ModelConfig read = parse_config_json(text, c.source);
+  const FamilyConfig* const families[] = {&family};
+  const ModelConfig read = parse_config_json(text, c.source, families);
   check_same(c, read, {}, "config.json", "read_together and write_together");
   return text;
 }
 
-GgufMetadata to_config_gguf(const ModelConfig& c) {
-  const ConfigFamily& family = find_config_family(c.architecture, c.model_type, c.source);
+GgufMetadata to_config_gguf(const ModelConfig& c, const FamilyConfig& family) {
   GgufMetadata out = {{"general.architecture", family.gguf_name()}};
   GgufKeys keys(out, family.gguf_name());
   keys.set("vocab_size", c.vocab_size);
@@ -187,7 +185,7 @@ GgufMetadata to_config_gguf(const ModelConfig& c) {
   return out;
 }
 
-std::vector<std::string> check_config_gguf(const ModelConfig& c, const ModelConfig& read) {
+std::vector<std::string> check_config_gguf(const ModelConfig& c, const FamilyConfig& family, const ModelConfig& read) {
   // Names and ids that are spelt otherwise there, and what matters to training alone.
   std::vector<std::string> ignored = {"architecture",      "model_type",   "dtype",
                                       "initializer_range", "bos_token_id", "eos_token_ids",
@@ -200,7 +198,7 @@ std::vector<std::string> check_config_gguf(const ModelConfig& c, const ModelConf
   if (c.rope_scaling == RopeScaling::llama3)
     ignore(
         {"rope_scaling", "rope_factor", "rope_original_max_position", "rope_low_freq_factor", "rope_high_freq_factor"});
-  const std::vector<std::string>& lost = find_config_family(c.architecture, c.model_type, c.source).lost_beyond_context;
+  const std::vector<std::string>& lost = family.lost_beyond_context;
   ignore(lost);
   check_same(c, read, ignored, "GGUF", "read_gguf and write_gguf");
   for (const NamedField& field : config_fields())

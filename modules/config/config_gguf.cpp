@@ -6,7 +6,7 @@
 #include <cstring>
 #include <unordered_set>
 
-#include "config/config_families.h"
+#include "config/family_config.h"
 #include "config/model_config.h"
 #include "formats/byte_count.h"
 #include "formats/gguf.h"
@@ -184,17 +184,17 @@ std::string weight_type(const GgufFile& file) {
 
 }  // namespace
 
-ModelConfig read_config_gguf(const GgufFile& file) {
+ModelConfig read_config_gguf(const GgufFile& file, FamilyConfigs families) {
   const auto name = file.require<std::string>("general.architecture");
   const bool has_experts = file.get<int64_t>(name + ".expert_count").value_or(0) > 0;
   const bool all_windows = file.get<int64_t>(name + ".attention.sliding_window").value_or(0) > 0 &&
                            !file.metadata().contains(name + ".attention.sliding_window_pattern");
-  const ConfigFamily& family = find_gguf_family(name, has_experts, all_windows, file.path());
+  const FamilyConfig& family = find_gguf_family(families, name, has_experts, all_windows, file.path());
   const Reader r(file, name);
   ModelConfig c = family.defaults;
   c.source = file.path();
   c.architecture = family.architectures.front();
-  c.model_type = family.model_type;
+  c.model_type = family.model_type();
   read_sizes(c, r);
   read_windows(c, r);
   read_experts(c, r);
@@ -209,7 +209,7 @@ ModelConfig read_config_gguf(const GgufFile& file) {
   c.mlp_bias = bias({"blk.0.ffn_up.bias", "blk.0.ffn_down.bias"});
   c.dtype = weight_type(file);
   if (family.read_gguf) family.read_gguf(c, file);
-  complete_config(c);
+  complete_config(c, family);
   return c;
 }
 

@@ -1,9 +1,9 @@
-// config.json, read by the key tables of config_families.cpp.
+// config.json, read by the key table of its family.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "config/config_families.h"
+#include "config/family_config.h"
 #include "config/model_config.h"
 #include "config/nearest_name.h"
 #include "formats/mapped_file.h"
@@ -188,7 +188,7 @@ void read_rope_blocks(ModelConfig& c, const json& root) {
 
 // The rotated part of a head, under one of its names in one of its places; all of them must agree, and families whose
 // table does not know the name rotate whole heads.
-void read_rotated_share(ModelConfig& c, const json& root, const ConfigFamily& family) {
+void read_rotated_share(ModelConfig& c, const json& root, const FamilyConfig& family) {
   std::optional<double> share;
   const auto read = [&](const json& object, const std::string& place, const std::string& name) {
     const bool known = is_known(family.json_keys, name);
@@ -216,7 +216,7 @@ void read_rotated_share(ModelConfig& c, const json& root, const ConfigFamily& fa
   c.rotary_dim = static_cast<int64_t>(static_cast<double>(head_dim) * *share);
 }
 
-void read_rope(ModelConfig& c, const json& root, const ConfigFamily& family) {
+void read_rope(ModelConfig& c, const json& root, const FamilyConfig& family) {
   if (has(root, "rope_theta")) {
     const JsonValue theta(root.at("rope_theta"), c.source, "rope_theta");
     if (is_known(family.json_keys, "rotary_emb_base") && theta.number() != c.rope_theta)
@@ -246,14 +246,12 @@ std::string architecture_of(const json& root, const std::string& source) {
 }
 
 // The class decides; a type that is another family's means that one of the two is wrong.
-void check_names_agree(const ConfigFamily& family, const std::string& architecture, const std::string& model_type,
+void check_names_agree(const FamilyConfig& family, const std::string& architecture, const std::string& model_type,
                        const std::string& source) {
-  const auto& former = family.former_model_types;
-  if (model_type.empty() || model_type == family.model_type ||
-      std::find(former.begin(), former.end(), model_type) != former.end())
-    return;
+  const auto& types = family.model_types;
+  if (model_type.empty() || std::find(types.begin(), types.end(), model_type) != types.end()) return;
   throw Error(fmt::format("config: {}: architectures is {}, whose model_type is {}, but model_type is {}", source,
-                          quote(architecture), family.model_type, quote(model_type)),
+                          quote(architecture), family.model_type(), quote(model_type)),
               "one of the two is of another model: compare the file with the published one");
 }
 
@@ -278,19 +276,19 @@ std::vector<std::string> names_of(const std::vector<JsonKey>& keys) {
   return names;
 }
 
-ModelConfig parse_config_json(const std::string& text, const std::string& source) {
+ModelConfig parse_config_json(const std::string& text, const std::string& source, FamilyConfigs families) {
   const json root = parse_strict_json(text, source);
   check(root.is_object(), "config", "{}: expected an object, found {}", source, root.type_name());
   const std::string architecture = architecture_of(root, source);
   const std::string model_type =
       has(root, "model_type") ? JsonValue(root.at("model_type"), source, "model_type").text() : std::string{};
-  const ConfigFamily& family = find_config_family(architecture, model_type, source);
+  const FamilyConfig& family = find_family(families, architecture, model_type, source);
   check_names_agree(family, architecture, model_type, source);
 
   ModelConfig c = family.defaults;
   c.source = source;
   c.architecture = architecture.empty() ? family.architectures.front() : architecture;
-  c.model_type = family.model_type;
+  c.model_type = family.model_type();
   check_required(c, family.json_keys, root);
   for (const JsonKey& key : family.json_keys) apply_key(c, key, root);
   check_names_of_one_field(c, family.json_keys, root);
@@ -298,16 +296,16 @@ ModelConfig parse_config_json(const std::string& text, const std::string& source
   if (family.read_together) family.read_together(c, root);
   for (const auto& [key, value] : root.items())
     if (!is_known(family.json_keys, key)) keep_unknown(c, "", key, root, names_of(family.json_keys));
-  complete_config(c);
+  complete_config(c, family);
   return c;
 }
 
-ModelConfig read_config_json(const std::string& path) {
+ModelConfig read_config_json(const std::string& path, FamilyConfigs families) {
   const auto file = MappedFile::open(path);
   const auto bytes = file->bytes();
   constexpr size_t kLargest = size_t{16} << 20;
   check(bytes.size() <= kLargest, "config", "{} has {} bytes, expected at most {}", path, bytes.size(), kLargest);
-  return parse_config_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
+  return parse_config_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path, families);
 }
 
 }  // namespace lathe

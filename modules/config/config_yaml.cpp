@@ -6,7 +6,7 @@
 #include <set>
 
 #include "config/config_export.h"
-#include "config/config_families.h"
+#include "config/family_config.h"
 #include "config/model_config.h"
 #include "config/nearest_name.h"
 #include "formats/mapped_file.h"
@@ -87,7 +87,7 @@ std::optional<std::string> field_of(const JsonKey& key) {
   return std::nullopt;
 }
 
-std::string hint_for(const std::string& key, const ConfigFamily& family, const std::vector<std::string>& names) {
+std::string hint_for(const std::string& key, const FamilyConfig& family, const std::vector<std::string>& names) {
   const auto known = std::find_if(family.json_keys.begin(), family.json_keys.end(),
                                   [&](const JsonKey& json_key) { return json_key.name == key; });
   if (known != family.json_keys.end()) {
@@ -98,7 +98,7 @@ std::string hint_for(const std::string& key, const ConfigFamily& family, const s
   return nearest ? fmt::format("did you mean {}?", *nearest) : "";
 }
 
-const NamedField& find_field(const std::string& key, const ConfigFamily& family, const std::string& where) {
+const NamedField& find_field(const std::string& key, const FamilyConfig& family, const std::string& where) {
   std::vector<std::string> names;
   for (const NamedField& field : config_fields()) {
     if (field.name == key) return field;
@@ -109,14 +109,14 @@ const NamedField& find_field(const std::string& key, const ConfigFamily& family,
 
 }  // namespace
 
-ModelConfig read_config_yaml(const std::string& path) {
+ModelConfig read_config_yaml(const std::string& path, FamilyConfigs families) {
   const YAML::Node root = parse_file(path);
   check(root.IsMap(), "config", "{}: expected keys and values, one a line", path);
   std::string architecture;
   if (const YAML::Node node = root["architecture"]; node && node.IsScalar()) architecture = node.Scalar();
   check(!architecture.empty(), "config", "{}: the key architecture is missing", path);
 
-  const ConfigFamily& family = find_config_family(architecture, {}, path);
+  const FamilyConfig& family = find_family(families, architecture, {}, path);
   ModelConfig c = family.defaults;
   c.source = path;
   std::set<std::string> seen;
@@ -128,9 +128,9 @@ ModelConfig read_config_yaml(const std::string& path) {
     const NamedField& field = find_field(key, family, where);
     if (!entry.second.IsNull()) set_field(c, field.field, YamlValue(entry.second, path, key));
   }
-  c.model_type = family.model_type;
-  complete_config(c);
-  to_config_json(c);  // throws where no config.json of the family would give these values
+  c.model_type = family.model_type();
+  complete_config(c, family);
+  to_config_json(c, family);  // throws where no config.json of the family would give these values
   return c;
 }
 

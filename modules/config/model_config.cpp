@@ -9,8 +9,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "config/config_families.h"
 #include "config/config_values.h"
+#include "config/family_config.h"
 #include "formats/quote.h"
 #include "tensor/errors.h"
 
@@ -171,8 +171,9 @@ int64_t ModelSizes::context_limit(int64_t asked) const {
   return asked;
 }
 
-std::shared_ptr<const ModelConfig> read_config(const std::string& path) {
-  return std::make_shared<const ModelConfig>(path.ends_with(".json") ? read_config_json(path) : read_config_yaml(path));
+std::shared_ptr<const ModelConfig> read_config(const std::string& path, FamilyConfigs families) {
+  return std::make_shared<const ModelConfig>(path.ends_with(".json") ? read_config_json(path, families)
+                                                                     : read_config_yaml(path, families));
 }
 
 void validate(const ModelConfig& c) {
@@ -221,8 +222,8 @@ Json config_values(const ModelConfig& c) {
   return values;
 }
 
-Json unknown_keys(const ModelConfig& c) {
-  const std::vector<std::string> known = names_of(find_config_family(c.architecture, c.model_type, c.source).json_keys);
+Json unknown_keys(const ModelConfig& c, const FamilyConfig& family) {
+  const std::vector<std::string> known = names_of(family.json_keys);
   Json keys = Json::object();
   for (const auto& [key, value] : c.extra) {
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;

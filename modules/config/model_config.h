@@ -6,6 +6,7 @@
 // ModelSizes; headers name ModelConfig by that file's forward declaration.
 #pragma once
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -61,15 +62,18 @@ struct ModelConfig : ModelSizes {
 };
 
 // Each of these throws Error naming the source, the key, what was expected and what was found, and validates. What a
-// file leaves out is what the reference library's configuration class assumes (config_families.cpp).
+// file leaves out is what the reference library's configuration class assumes (FamilyConfig::defaults).
 
 // `text` is config.json; both spellings of the rope settings (rope_theta + rope_scaling, rope_parameters).
-ModelConfig parse_config_json(const std::string& text, const std::string& source);
-ModelConfig read_config_json(const std::string& path);
+ModelConfig parse_config_json(const std::string& text, const std::string& source, FamilyConfigs families);
+ModelConfig read_config_json(const std::string& path, FamilyConfigs families);
 // `configs/<family>/<size>.yaml`: the fields above by name; a misspelt key is an error that names the nearest.
-ModelConfig read_config_yaml(const std::string& path);
+ModelConfig read_config_yaml(const std::string& path, FamilyConfigs families);
 // Metadata `general.architecture` and `<architecture>.*`.
-ModelConfig read_config_gguf(const GgufFile& file);
+ModelConfig read_config_gguf(const GgufFile& file, FamilyConfigs families);
+
+// A config.json where the name ends in .json, YAML otherwise.
+std::shared_ptr<const ModelConfig> read_config(const std::string& path, FamilyConfigs families);
 
 // Divisibility, ranges and supported values; throws Error naming field and values. Token ids at or above vocab_size are
 // let through: published files have them, such an end of text is never reached, and such a first token is refused where

@@ -4,8 +4,8 @@
 // for its blocks (model_config.h).
 #pragma once
 #include <cstdint>
-#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -60,8 +60,9 @@ struct ModelSizes {
   int64_t window(int64_t layer) const { return layer_window.empty() ? 0 : layer_window[static_cast<size_t>(layer)]; }
 };
 
-struct ModelConfig;  // all of it: config/model_config.h
-// For code that hands it on: a config.json where the name ends in .json, YAML otherwise. Throws as those readers do.
-std::shared_ptr<const ModelConfig> read_config(const std::string& path);
+struct ModelConfig;   // all of it: config/model_config.h
+struct FamilyConfig;  // how a family's configurations are read: config/family_config.h
+// The families that a reader chooses from, in the order of its messages.
+using FamilyConfigs = std::span<const FamilyConfig* const>;
 
 }  // namespace lathe

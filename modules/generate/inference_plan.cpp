@@ -8,6 +8,7 @@
 
 #include "generate/block_manager.h"
 #include "generate/kv_memory.h"
+#include "llm/family.h"
 #include "tensor/storage.h"
 
 namespace lathe {
@@ -315,7 +316,7 @@ void check_memory(const LoadedModel& opened, DType cache_dtype, const LoadOption
 LoadedModel describe_config(const std::shared_ptr<const ModelConfig>& config, const LoadOptions& options) {
   const std::map<std::string, DType> dtypes = {
       {"float32", DType::f32}, {"bfloat16", DType::bf16}, {"float16", DType::f16}};
-  const ModelFamily& family = family_of(*config);
+  const Family& family = family_of(*config);
   LoadedModel described;
   described.model = family.make(*config);
   const ModelSizes& sizes = described.model->sizes;

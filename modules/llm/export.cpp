@@ -11,12 +11,11 @@
 #include "attention/rope_frequencies.h"
 #include "autograd/convert.h"
 #include "config/config_export.h"
-#include "config/config_families.h"
 #include "formats/atomic_file.h"
 #include "formats/byte_count.h"
 #include "formats/quote.h"
 #include "formats/safetensors.h"
-#include "llm/load.h"
+#include "llm/family.h"
 #include "tensor/interruption.h"
 #include "text/tokenizer/gguf_vocabulary.h"
 
@@ -129,9 +128,7 @@ void recognise_llama3(ModelConfig& c) {
 }
 
 // What a family's Hugging Face files add to the weights of norms.
-double folder_norm_offset(const ModelConfig& c) {
-  return find_config_family(c.architecture, c.model_type, c.source).defaults.norm_offset;
-}
+double folder_norm_offset(const ModelConfig& c) { return family_of(c).defaults.norm_offset; }
 
 // The model's own config.json with what the export changes, every other key as it was; one written from the
 // configuration where the model brought none.
@@ -141,7 +138,7 @@ std::string config_text(const Source& source, DType dtype) {
   if (source.checkpoint().gguf) {
     recognise_llama3(config);
     config.norm_offset = folder_norm_offset(config);
-    return to_config_json(config);
+    return to_config_json(config, family_of(config));
   }
   const auto file = MappedFile::open((fs::path(source.checkpoint().folder) / "config.json").string());
   Json root = Json::parse(file->bytes());  // in its own order; it has been read strictly when the model was opened
@@ -277,7 +274,7 @@ void add_rope_factors(std::vector<OutgoingTensor>& tensors, const ModelConfig& c
 }
 
 GgufMetadata gguf_metadata(const Source& source, DType dtype, std::vector<std::string>& remarks) {
-  GgufMetadata metadata = to_config_gguf(source.config());
+  GgufMetadata metadata = to_config_gguf(source.config(), family_of(source.config()));
   const std::string folder = source.checkpoint().folder;
   metadata.emplace_back("general.file_type", file_type(dtype));
   if (is_quantised(dtype)) metadata.emplace_back("general.quantization_version", int64_t{2});
@@ -309,7 +306,8 @@ GgufMetadata gguf_metadata(const Source& source, DType dtype, std::vector<std::s
 
 // What the written file does not say as the source did, one line each. Throws Error for what changes the model.
 std::vector<std::string> read_back(const Source& source, const std::string& written, bool vocabulary) {
-  std::vector<std::string> remarks = check_config_gguf(source.config(), read_config_gguf(*GgufFile::open(written)));
+  const ModelConfig read = read_config_gguf(*GgufFile::open(written), family_configs());
+  std::vector<std::string> remarks = check_config_gguf(source.config(), family_of(source.config()), read);
   if (!vocabulary) return remarks;
   const std::string text = vocabulary_difference(source.checkpoint().folder, written);
   if (!text.empty()) remarks.push_back("the vocabulary as GGUF has it reads this text as other ids: " + quote(text));

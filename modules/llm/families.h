@@ -1,49 +1,25 @@
-// What each family file provides to the registry.
+// What families take from one another; each is defined in the file of the one that had it first.
 #pragma once
 #include <memory>
+#include <vector>
 
-#include "llm/causal_lm.h"
-#include "load_model/weight_mapping.h"
+#include "llm/family.h"
 
 namespace lathe {
 
-struct ConfigFamily;  // config/config_families.h
-
-std::unique_ptr<CausalLM> make_gpt2(const ModelConfig& config);
-WeightMapping gpt2_weight_mapping(const ModelConfig& config, CheckpointFormat format);
-
 std::unique_ptr<CausalLM> make_llama(const ModelConfig& config);
 WeightMapping llama_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+// The same but for GGUF's order of the rows of q and k: the model's.
 WeightMapping qwen_weight_mapping(const ModelConfig& config, CheckpointFormat format);
 
-std::unique_ptr<CausalLM> make_mixtral(const ModelConfig& config);
-WeightMapping mixtral_weight_mapping(const ModelConfig& config, CheckpointFormat format);
-// The rules for all experts of a layer in one tensor.
+// Mixtral's: the rules for all experts of a layer in one tensor.
 void add_fused_experts(WeightMapping& mapping, const ModelConfig& config, CheckpointFormat format);
 
-std::unique_ptr<CausalLM> make_qwen3_moe(const ModelConfig& config);
-WeightMapping qwen3_moe_weight_mapping(const ModelConfig& config, CheckpointFormat format);
-
-std::unique_ptr<CausalLM> make_gpt_neox(const ModelConfig& config);
-WeightMapping gpt_neox_weight_mapping(const ModelConfig& config, CheckpointFormat format);
-
-std::unique_ptr<CausalLM> make_falcon(const ModelConfig& config);
-WeightMapping falcon_weight_mapping(const ModelConfig& config, CheckpointFormat format);
-
-std::unique_ptr<CausalLM> make_mpt(const ModelConfig& config);
-WeightMapping mpt_weight_mapping(const ModelConfig& config, CheckpointFormat format);
-
-std::unique_ptr<CausalLM> make_gemma3(const ModelConfig& config);
-WeightMapping gemma3_weight_mapping(const ModelConfig& config, CheckpointFormat format);
-
-std::unique_ptr<CausalLM> make_olmo2(const ModelConfig& config);
-WeightMapping olmo2_weight_mapping(const ModelConfig& config, CheckpointFormat format);
-
-std::unique_ptr<CausalLM> make_qwen1(const ModelConfig& config);
-WeightMapping qwen1_weight_mapping(const ModelConfig& config, CheckpointFormat format);
-
-// Llama's arithmetic: make_llama.
-WeightMapping phi3_weight_mapping(const ModelConfig& config, CheckpointFormat format);
-ConfigFamily phi3_config();
+// Qwen2's: Llama's keys, those of windows in some layers, and `more`.
+std::vector<JsonKey> with_qwen2(std::vector<JsonKey> more);
+// `sliding_window` of a file where use_sliding_window says so, else 0.
+int64_t read_qwen2_window(const ModelConfig& config, const nlohmann::json& root);
+void read_qwen2_windows(ModelConfig& config, const nlohmann::json& root);
+void write_qwen2_windows(const ModelConfig& config, nlohmann::ordered_json& root);
 
 }  // namespace lathe

@@ -7,6 +7,7 @@
 #include "common/embedding.h"
 #include "common/feed_forward_net.h"
 #include "common/norm.h"
+#include "config/family_keys.h"
 #include "llm/families.h"
 #include "llm/gguf_names.h"
 #include "tensor/interruption.h"
@@ -81,16 +82,64 @@ WeightMapping gpt2_hugging_face_mapping() {
       .skip(prefix + "h.{}.attn.masked_bias");
 }
 
-}  // namespace
-
-std::unique_ptr<CausalLM> make_gpt2(const ModelConfig& config) { return std::make_unique<Gpt2>(config); }
-
 WeightMapping gpt2_weight_mapping(const ModelConfig&, CheckpointFormat format) {
   if (format == CheckpointFormat::hugging_face) return gpt2_hugging_face_mapping();
   WeightMapping m = gguf_mapping_of_fused();
   rename_in_layers(m, "attn_norm", "input_layernorm");
   rename_in_layers(m, "ffn_norm", "post_attention_layernorm");
   return m.rename("position_embd.weight", "model.embed_positions.weight");
+}
+
+using M = ModelConfig;
+
+std::vector<JsonKey> gpt2_keys() {
+  return with_common({
+      // Of the first files; where n_positions is, it decides.
+      {"n_ctx", [](M& c, const JsonValue& v) { c.max_position_embeddings = v.integer(); }},
+      // As other families spell them, which transformers takes too.
+      {"hidden_size", &M::hidden_size},
+      {"num_hidden_layers", &M::num_hidden_layers},
+      {"num_attention_heads", &M::num_attention_heads},
+      {"max_position_embeddings", &M::max_position_embeddings},
+      {"n_embd", &M::hidden_size, true},
+      {"n_inner", &M::intermediate_size},
+      {"n_layer", &M::num_hidden_layers, true},
+      {"n_head", &M::num_attention_heads, true},
+      {"n_positions", &M::max_position_embeddings},
+      {"activation_function", set_activation},
+      {"layer_norm_epsilon", &M::norm_eps},
+      {"scale_attn_weights", OnlyValue{true}},
+      {"scale_attn_by_inverse_layer_idx", OnlyValue{false}},
+      {"add_cross_attention", OnlyValue{false}},
+  });
+}
+
+}  // namespace
+
+Family gpt2_family() {
+  Family f;
+  f.name = "gpt2";
+  f.architectures = {"GPT2LMHeadModel", "GPT2Model"};  // the latter: files of the bare model, headless
+  f.model_types = {"gpt2"};
+  f.variants = {"GPT-2"};
+  f.capabilities = {"completion"};
+  f.published = {{"gpt2", {"124M"}, {{"base", "openai-community/gpt2"}}},
+                 {"gpt2", {"355M"}, {{"base", "openai-community/gpt2-medium"}}},
+                 {"gpt2", {"774M"}, {{"base", "openai-community/gpt2-large"}}},
+                 {"gpt2", {"1558M"}, {{"base", "openai-community/gpt2-xl"}}}};
+  ModelConfig& d = f.defaults;
+  d.hidden_act = "gelu_new";
+  d.norm_eps = 1e-5;
+  d.max_position_embeddings = 1024;
+  d.tie_word_embeddings = true;
+  d.attention_bias = d.attention_output_bias = d.mlp_bias = true;
+  d.bos_token_id = 50256;
+  d.eos_token_ids = {50256};
+  f.net_width = 4;
+  f.json_keys = gpt2_keys();
+  f.make = make_model<Gpt2>;
+  f.weight_mapping = gpt2_weight_mapping;
+  return f;
 }
 
 }  // namespace lathe

@@ -7,6 +7,7 @@
 #include "config/model_config.h"
 #include "formats/byte_count.h"
 #include "formats/quote.h"
+#include "llm/family.h"
 #include "tensor/cpu_features.h"
 #include "tensor/storage.h"
 
@@ -173,9 +174,9 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
                 "gradients need weights in float32");
   if (options.trainable && options.dtype != ComputeDtype::automatic && options.dtype != ComputeDtype::float32)
     throw Error("load: trainable weights are computed in float32, found another dtype", "leave the dtype out");
-  loaded.checkpoint = open_checkpoint(model);
+  loaded.checkpoint = open_checkpoint(model, family_configs());
   Checkpoint& checkpoint = loaded.checkpoint;
-  const ModelFamily& family = family_of(*checkpoint.config);
+  const Family& family = family_of(*checkpoint.config);
   for (const auto& [key, nearest] : checkpoint.config->misspelt)
     loaded.warnings.push_back(
         fmt::format("{}: the key {} is not known: did you mean {}?", checkpoint.config->source, quote(key), nearest));

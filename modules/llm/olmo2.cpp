@@ -5,6 +5,7 @@
 #include "block/post_norm_block.h"
 #include "common/feed_forward_net.h"
 #include "common/norm.h"
+#include "config/family_keys.h"
 #include "llm/decoder.h"
 #include "llm/families.h"
 #include "llm/gguf_names.h"
@@ -33,11 +34,7 @@ struct Olmo2Attention : GroupedQueryAttention {
   }
 };
 
-}  // namespace
-
-std::unique_ptr<CausalLM> make_olmo2(const ModelConfig& config) {
-  return std::make_unique<Decoder<PostNormBlock<RmsNorm, GatedFeedForwardNet, Olmo2Attention>, RmsNorm>>(config);
-}
+using Olmo2 = Decoder<PostNormBlock<RmsNorm, GatedFeedForwardNet, Olmo2Attention>, RmsNorm>;
 
 // Hugging Face names are the model's own.
 WeightMapping olmo2_weight_mapping(const ModelConfig&, CheckpointFormat format) {
@@ -49,6 +46,32 @@ WeightMapping olmo2_weight_mapping(const ModelConfig&, CheckpointFormat format) 
   WeightMapping m = gguf_mapping();
   rename_in_layers(m, "post_attention_norm", "post_attention_layernorm");
   return rename_in_layers(m, "post_ffw_norm", "post_feedforward_layernorm");
+}
+
+}  // namespace
+
+Family olmo2_family() {
+  Family f;
+  f.name = "olmo2";
+  f.architectures = {"Olmo2ForCausalLM"};
+  f.model_types = {"olmo2"};
+  f.variants = {"OLMo 2"};
+  f.capabilities = {"completion", "chat"};
+  f.published = {
+      {"olmo2", {"1B"}, {{"instruct", "allenai/OLMo-2-0425-{size}-Instruct"}, {"base", "allenai/OLMo-2-0425-{size}"}}},
+      {"olmo2",
+       {"7B", "13B"},
+       {{"instruct", "allenai/OLMo-2-1124-{size}-Instruct"}, {"base", "allenai/OLMo-2-1124-{size}"}}},
+      {"olmo2",
+       {"32B"},
+       {{"instruct", "allenai/OLMo-2-0325-{size}-Instruct"}, {"base", "allenai/OLMo-2-0325-{size}"}}}};
+  f.defaults = llama_defaults(2048, 1e-5);
+  f.defaults.eos_token_ids = {50279};
+  f.defaults.pad_token_id = 1;
+  f.json_keys = with_llama({attention_bias_key()});
+  f.make = make_model<Olmo2>;
+  f.weight_mapping = olmo2_weight_mapping;
+  return f;
 }
 
 }  // namespace lathe

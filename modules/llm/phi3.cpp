@@ -6,7 +6,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "config/family_tables.h"
+#include "config/family_keys.h"
 #include "formats/gguf.h"
 #include "llm/families.h"
 
@@ -43,20 +43,6 @@ void read_phi3_gguf(ModelConfig& c, const GgufFile& file) {
   c.rope_factor = static_cast<double>(c.max_position_embeddings) / static_cast<double>(c.rope_original_max_position);
 }
 
-}  // namespace
-
-ConfigFamily phi3_config() {
-  ConfigFamily family{"phi3", {"Phi3ForCausalLM"}, llama_defaults(4096, 1e-5), {}};
-  family.defaults.bos_token_id = 1;
-  family.defaults.eos_token_ids = {32000};
-  family.defaults.pad_token_id = 32000;
-  family.json_keys = with_llama({{"sliding_window", ReadElsewhere{}}, {"partial_rotary_factor", ReadElsewhere{}}});
-  family.read_together = read_phi3;
-  family.read_gguf = read_phi3_gguf;
-  family.write_together = write_window;
-  return family;
-}
-
 // What is not fused has Llama's names, and rotated rows lie as the model has them.
 WeightMapping phi3_weight_mapping(const ModelConfig& config, CheckpointFormat format) {
   const bool gguf = format == CheckpointFormat::gguf;
@@ -69,6 +55,35 @@ WeightMapping phi3_weight_mapping(const ModelConfig& config, CheckpointFormat fo
   WeightMapping rest = qwen_weight_mapping(config, format);
   rest.rules.insert(rest.rules.begin(), m.rules.begin(), m.rules.end());  // of two rules the first one holds
   return rest.skip(kShortFactors).skip(kLongFactors);
+}
+
+}  // namespace
+
+Family phi3_family() {
+  Family f;
+  f.name = "phi3";
+  f.architectures = {"Phi3ForCausalLM"};
+  f.model_types = {"phi3"};
+  f.variants = {"Phi-3", "Phi-3.5 mini", "Phi-4"};
+  f.capabilities = {"completion", "chat"};
+  f.published = {
+      {"phi3", {"mini-4k", "mini-128k", "medium-4k", "medium-128k"}, {{"instruct", "microsoft/Phi-3-{size}-instruct"}}},
+      {"phi3.5", {"mini"}, {{"instruct", "microsoft/Phi-3.5-{size}-instruct"}}},
+      {"phi4", {"14b"}, {{"chat", "microsoft/phi-4"}, {"reasoning", "microsoft/Phi-4-reasoning"}}},
+      {"phi4",
+       {"mini"},
+       {{"instruct", "microsoft/Phi-4-{size}-instruct"}, {"reasoning", "microsoft/Phi-4-{size}-reasoning"}}}};
+  f.defaults = llama_defaults(4096, 1e-5);
+  f.defaults.bos_token_id = 1;
+  f.defaults.eos_token_ids = {32000};
+  f.defaults.pad_token_id = 32000;
+  f.json_keys = with_llama({{"sliding_window", ReadElsewhere{}}, {"partial_rotary_factor", ReadElsewhere{}}});
+  f.read_together = read_phi3;
+  f.write_together = write_window;
+  f.read_gguf = read_phi3_gguf;
+  f.make = make_llama;
+  f.weight_mapping = phi3_weight_mapping;
+  return f;
 }
 
 }  // namespace lathe

@@ -7,6 +7,7 @@
 #pragma once
 #include <string>
 
+#include "llm/family.h"
 #include "llm/headers_hash.h"
 #include "llm/registry.h"
 

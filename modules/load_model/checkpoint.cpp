@@ -75,13 +75,13 @@ GenerationDefaults generation_gguf(const GgufFile& file, const ModelConfig& conf
   return d;
 }
 
-Checkpoint open_gguf(const std::string& path) {
+Checkpoint open_gguf(const std::string& path, FamilyConfigs families) {
   Checkpoint c;
   c.format = CheckpointFormat::gguf;
   c.path = path;
   c.folder = fs::path(path).parent_path().string();
   c.gguf = GgufFile::open(path);
-  c.config = std::make_shared<ModelConfig>(read_config_gguf(*c.gguf));
+  c.config = std::make_shared<ModelConfig>(read_config_gguf(*c.gguf, families));
   c.generation = generation_gguf(*c.gguf, *c.config);
   c.tensors = c.gguf->tensors();
   c.files = c.gguf->paths();
@@ -115,11 +115,11 @@ std::vector<std::string> files_of(const Checkpoint& c, const fs::path& weights) 
 }
 
 Checkpoint open_hugging_face(const fs::path& path, const fs::path& folder, const fs::path& weights,
-                             const WeightForm& form) {
+                             const WeightForm& form, FamilyConfigs families) {
   Checkpoint c;
   c.path = path.string();
   c.folder = folder.string();
-  c.config = std::make_shared<ModelConfig>(read_config_json((folder / "config.json").string()));
+  c.config = std::make_shared<ModelConfig>(read_config_json((folder / "config.json").string(), families));
   c.generation = generation_json(folder);
   c.tensors = form.read(weights.string());
   c.files = files_of(c, weights);
@@ -127,15 +127,15 @@ Checkpoint open_hugging_face(const fs::path& path, const fs::path& folder, const
   return c;
 }
 
-Checkpoint open_folder(const fs::path& folder) {
+Checkpoint open_folder(const fs::path& folder, FamilyConfigs families) {
   const bool config = is_file(folder / "config.json");
   const auto* form = std::find_if(std::begin(kWeightForms), std::end(kWeightForms),
                                   [&](const WeightForm& f) { return is_file(folder / f.name); });
   const bool weights = form != std::end(kWeightForms);
-  if (config && weights) return open_hugging_face(folder, folder, folder / form->name, *form);
+  if (config && weights) return open_hugging_face(folder, folder, folder / form->name, *form, families);
   if (!weights) {
     const auto gguf = gguf_files(folder);
-    if (gguf.size() == 1) return open_gguf(gguf[0]);
+    if (gguf.size() == 1) return open_gguf(gguf[0], families);
     check(gguf.empty(), "load", "{} holds several .gguf files, name one: {}", folder.string(), fmt::join(gguf, ", "));
   }
   std::vector<std::string> missing;
@@ -152,7 +152,7 @@ bool is_shard(const std::string& name, const std::string& ending) {
   return parse_gguf_part_name(name.substr(0, name.size() - ending.size()) + ".gguf").has_value();
 }
 
-Checkpoint open_file(const fs::path& path) {
+Checkpoint open_file(const fs::path& path, FamilyConfigs families) {
   const std::string name = path.filename().string();
   for (const WeightForm* form = std::begin(kWeightForms); form != std::end(kWeightForms); ++form) {
     if (!name.ends_with(form->ending)) continue;
@@ -161,8 +161,8 @@ Checkpoint open_file(const fs::path& path) {
     // Of a shard the model is all of them, where the form's index, the next in the list, is there.
     const bool is_index = name.ends_with(".index.json");
     if (!is_index && is_shard(name, form->ending) && is_file(folder / form[1].name))
-      return open_hugging_face(path, folder, folder / form[1].name, form[1]);
-    return open_hugging_face(path, folder, path, *form);
+      return open_hugging_face(path, folder, folder / form[1].name, form[1], families);
+    return open_hugging_face(path, folder, path, *form, families);
   }
   throw Error(
       fmt::format("load: {} is no folder and ends neither in .gguf nor in .safetensors nor in .bin", path.string()));
@@ -189,12 +189,12 @@ size_t Checkpoint::stored_bytes() const {
   return bytes;
 }
 
-Checkpoint open_checkpoint(const std::string& model) {
-  const fs::path path = resolve_model(model);
+Checkpoint open_checkpoint(const std::string& model, FamilyConfigs families) {
+  const fs::path path = resolve_model(model, families);
   std::error_code ignored;
-  if (fs::is_directory(path, ignored)) return open_folder(path);
-  if (path.extension() == ".gguf") return open_gguf(path.string());
-  return open_file(path);
+  if (fs::is_directory(path, ignored)) return open_folder(path, families);
+  if (path.extension() == ".gguf") return open_gguf(path.string(), families);
+  return open_file(path, families);
 }
 
 }  // namespace lathe

@@ -47,14 +47,15 @@ bool is_companion(const std::string& name);
 
 // `model`: a Hugging Face folder (config.json; model.safetensors or pytorch_model.bin, whole or in shards with an
 // index; the first of these where there are several), a .safetensors or .bin file, or a shard, with config.json beside
-// it, or a .gguf file, any one where they are the parts of one. Anything else is looked up by resolve_model first.
+// it, or a .gguf file, any one where they are the parts of one. Anything else is looked up by resolve_model first. Its
+// configuration is read as that of one of the families.
 // Throws Error naming each required file that is missing.
-Checkpoint open_checkpoint(const std::string& model);
+Checkpoint open_checkpoint(const std::string& model, FamilyConfigs families);
 
 // Turns `org/name[@revision]` or `family:size-variant[@revision]` into a path: looked up in models/, $LATHE_MODELS and
 // the Hugging Face cache ($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub), the latter form also by the
-// repository that config/published_models.h knows for it; an existing path is returned as it is. Throws Error that says
-// where it looked and how to get the model.
-std::string resolve_model(const std::string& model);
+// repository that one of the families knows for it (config/published_models.h); an existing path is returned as it is.
+// Throws Error that says where it looked and how to get the model.
+std::string resolve_model(const std::string& model, FamilyConfigs families);
 
 }  // namespace lathe

@@ -10,8 +10,8 @@
 #include <fstream>
 #include <optional>
 
+#include "config/family_config.h"
 #include "config/nearest_name.h"
-#include "config/published_models.h"
 #include "formats/quote.h"
 #include "load_model/checkpoint.h"
 #include "tensor/errors.h"
@@ -130,12 +130,13 @@ std::optional<std::string> find_model(const ModelName& n, std::vector<std::strin
 }
 
 // How to get a model that is not here.
-std::string advice(const ModelName& n) {
+std::string advice(const ModelName& n, FamilyConfigs families) {
   if (!n.organisation.empty())
     return fmt::format("hf download {}/{}{} puts it into the cache of the Hugging Face tools, where it is found",
                        n.organisation, n.name, n.revision.empty() ? "" : " --revision " + n.revision);
   std::vector<std::string> names;
-  for (const PublishedModels& models : published_models()) names.push_back(models.name);
+  for (const FamilyConfig* family : families)
+    for (const PublishedModels& models : family->published) names.push_back(models.name);
   const std::string& wanted = n.family.empty() ? n.name : n.family;
   if (const auto nearest = nearest_name(wanted, names))
     return fmt::format("did you mean {}:{}? lathe models lists the names", *nearest,
@@ -146,7 +147,7 @@ std::string advice(const ModelName& n) {
 
 }  // namespace
 
-std::string resolve_model(const std::string& model) {
+std::string resolve_model(const std::string& model, FamilyConfigs families) {
   if (present(model)) return model;
   auto name = parse_name(model);
   if (!name || (name->organisation.empty() && (model.ends_with(".gguf") || model.ends_with(".safetensors"))))
@@ -155,14 +156,14 @@ std::string resolve_model(const std::string& model) {
   std::vector<std::string> looked;
   if (const auto found = find_model(*name, looked)) return *found;
   if (!name->family.empty()) {
-    if (const auto repository = find_repository(name->family, name->variant)) {
+    if (const auto repository = find_repository(families, name->family, name->variant)) {
       const size_t slash = repository->find('/');
       name = ModelName{repository->substr(0, slash), repository->substr(slash + 1), name->revision, {}, {}};
       if (const auto found = find_model(*name, looked)) return *found;
     }
   }
   throw Error(fmt::format("load: the model {} is not here: looked for {}", quote(model), fmt::join(looked, ", ")),
-              advice(*name));
+              advice(*name, families));
 }
 
 }  // namespace lathe

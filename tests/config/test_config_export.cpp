@@ -3,7 +3,8 @@
 #include <nlohmann/json.hpp>
 
 #include "config/config_export.h"
-#include "config/config_families.h"
+#include "llm/family.h"
+#include "llm/registry.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
 
@@ -21,6 +22,9 @@ const GgufValue* find(const GgufMetadata& metadata, const std::string& key) {
     if (name == key) return &value;
   return nullptr;
 }
+
+std::string to_config_json(const ModelConfig& c) { return lathe::to_config_json(c, family_of(c)); }
+GgufMetadata to_config_gguf(const ModelConfig& c) { return lathe::to_config_gguf(c, family_of(c)); }
 
 }  // namespace
 
@@ -49,10 +53,10 @@ TEST_CASE("config export: config.json says every field again") {
           "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4, "kv_channels": 16,
           "seq_length": 128, "use_logn_attn": false, "no_bias": true})")}) {
     INFO(text);
-    const ModelConfig c = parse_config_json(text, "source");
+    const ModelConfig c = parse_config_json(text, "source", family_configs());
     CHECK_NOTHROW(to_config_json(c));
   }
-  ModelConfig c = parse_config_json("{" + llama + "}", "source");
+  ModelConfig c = parse_config_json("{" + llama + "}", "source", family_configs());
   c.rope_frequency_factors.assign(8, 2.0f);
   CHECK_THROWS_WITH(to_config_json(c), ContainsSubstring("a divisor each"));
   c.rope_frequency_factors.clear();
@@ -71,7 +75,7 @@ TEST_CASE("config export: Gemma 3 as its reference wants it") {
     "hidden_size": 5376, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 32, "head_dim": 128,
     "num_key_value_heads": 16, "sliding_window": 32, "layer_types": ["sliding_attention", "full_attention",
     "sliding_attention", "full_attention"])";
-  ModelConfig c = parse_config_json("{" + gemma + "}", "source");
+  ModelConfig c = parse_config_json("{" + gemma + "}", "source", family_configs());
   const auto written = [&] { return nlohmann::json::parse(to_config_json(c)); };
   c.attention_scale = 0.0;
   CHECK(written()["query_pre_attn_scalar"].is_number_integer());
@@ -96,7 +100,7 @@ TEST_CASE("config export: Gemma 3 as its reference wants it") {
 TEST_CASE("config export: MPT's slope of ALiBi is the integer that its reference asks for") {
   ModelConfig c = parse_config_json(R"({"architectures": ["MptForCausalLM"], "vocab_size": 64, "d_model": 64,
     "n_layers": 2, "n_heads": 4, "attn_config": {"alibi": true, "alibi_bias_max": 6}})",
-                                    "source");
+                                    "source", family_configs());
   CHECK(nlohmann::json::parse(to_config_json(c))["attn_config"]["alibi_bias_max"].is_number_integer());
   c.alibi_bias_max = 6.5;
   CHECK(nlohmann::json::parse(to_config_json(c))["attn_config"]["alibi_bias_max"] == 6.5);
@@ -107,7 +111,8 @@ TEST_CASE("config export: a window that is none is written as null") {
   const std::string mistral = R"("architectures": ["MistralForCausalLM"], "vocab_size": 64, "hidden_size": 64,
     "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2)";
   for (const char* window : {"null", "7"}) {
-    const ModelConfig c = parse_config_json("{" + mistral + ", \"sliding_window\": " + window + "}", "source");
+    const ModelConfig c =
+        parse_config_json("{" + mistral + ", \"sliding_window\": " + window + "}", "source", family_configs());
     CHECK(nlohmann::json::parse(to_config_json(c))["sliding_window"] == nlohmann::json::parse(window));
   }
 }
@@ -126,7 +131,7 @@ TEST_CASE("config export: GGUF keys are set, replaced and taken out") {
 TEST_CASE("config export: GGUF metadata") {
   const ModelConfig c = parse_config_json("{" + std::string(kLlama) + R"(, "rope_scaling": {"rope_type": "linear",
     "factor": 2.0}})",
-                                          "source");
+                                          "source", family_configs());
   const GgufMetadata metadata = to_config_gguf(c);
   CHECK(metadata.front() == std::pair<std::string, GgufValue>("general.architecture", std::string("llama")));
   CHECK(*find(metadata, "llama.attention.head_count_kv") == GgufValue(int64_t{2}));

@@ -1,6 +1,7 @@
 // Configurations out of YAML and GGUF: the same values from every kind of file.
 #include "config/model_config.h"
 #include "formats/gguf.h"
+#include "llm/registry.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
 #include "tests/formats/gguf_builder.h"
@@ -18,7 +19,7 @@ std::string yaml_refusal(const std::string& text, std::string* hint = nullptr) {
   const auto path = folder.path() / "a.yaml";
   write_file(path, text);
   try {
-    read_config_yaml(path.string());
+    read_config_yaml(path.string(), family_configs());
     return {};
   } catch (const Error& e) {
     if (hint) *hint = e.hint();
@@ -49,7 +50,7 @@ ModelConfig read(const B& b) {
   const TemporaryDirectory folder;
   const auto path = folder.path() / "a.gguf";
   write_file(path, b.build());
-  return read_config_gguf(*GgufFile::open(path.string()));
+  return read_config_gguf(*GgufFile::open(path.string()), family_configs());
 }
 
 }  // namespace
@@ -189,9 +190,11 @@ TEST_CASE("config.json, GGUF and YAML give the same values for the same model") 
   const auto shared = shared_dir();
   if (!shared) return skip("needs ../shared/models");
   const auto folder = *shared / "models/stories260K";
-  const ModelConfig json = read_config_json((folder / "hf/config.json").string());
-  const ModelConfig gguf = read_config_gguf(*GgufFile::open((folder / "gguf/stories260K-f32.gguf").string()));
-  const ModelConfig yaml = read_config_yaml((source_dir() / "configs/llama/stories260k.yaml").string());
+  const ModelConfig json = read_config_json((folder / "hf/config.json").string(), family_configs());
+  const ModelConfig gguf =
+      read_config_gguf(*GgufFile::open((folder / "gguf/stories260K-f32.gguf").string()), family_configs());
+  const ModelConfig yaml =
+      read_config_yaml((source_dir() / "configs/llama/stories260k.yaml").string(), family_configs());
   for (const ModelConfig* other : {&gguf, &yaml}) {
     INFO(other->source);
     CHECK(other->architecture == json.architecture);

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "config/model_config.h"
+#include "llm/registry.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
 #include "tests/support.h"
@@ -23,7 +24,7 @@ json gpt2() {
     "n_head": 4, "n_layer": 2, "n_positions": 96, "n_ctx": 32, "layer_norm_epsilon": 1e-06,
     "activation_function": "gelu_new", "bos_token_id": 1, "eos_token_id": [2, 3]})");
 }
-ModelConfig parse(const json& root) { return parse_config_json(root.dump(), "config.json"); }
+ModelConfig parse(const json& root) { return parse_config_json(root.dump(), "config.json", family_configs()); }
 ModelConfig parse(json root, const json& changes) {
   root.update(changes);
   return parse(root);
@@ -245,15 +246,16 @@ TEST_CASE("config.json: what is missing, wrong or not supported is named") {
                                                        {"{\"a\":\"\xff\"}", "json"}};
   for (const auto& [text, expected] : texts) {
     INFO(text.substr(0, 40));
-    CHECK_THROWS_WITH(parse_config_json(text, "config.json"), ContainsSubstring(expected));
+    CHECK_THROWS_WITH(parse_config_json(text, "config.json", family_configs()), ContainsSubstring(expected));
   }
 }
 
 TEST_CASE("config.json: real files") {
   const auto shared = shared_dir();
   if (!shared) return skip("needs ../shared/models");
-  const ModelConfig c = read_config_json((*shared / "models/stories260K/hf/config.json").string());
+  const ModelConfig c = read_config_json((*shared / "models/stories260K/hf/config.json").string(), family_configs());
   CHECK(c.head_dim == 8);
   CHECK(c.tie_word_embeddings);
-  CHECK_THROWS_WITH(read_config_json((*shared / "none.json").string()), ContainsSubstring("No such file"));
+  CHECK_THROWS_WITH(read_config_json((*shared / "none.json").string(), family_configs()),
+                    ContainsSubstring("No such file"));
 }

@@ -5,6 +5,7 @@
 
 #include "config/model_config.h"
 #include "formats/gguf.h"
+#include "llm/registry.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
 #include "tests/formats/gguf_builder.h"
@@ -22,7 +23,7 @@ ModelConfig parse(json root, const json& changes = json::object()) {
   root.update(changes);
   for (const auto& [key, value] : changes.items())
     if (value == "(absent)") root.erase(key);
-  return parse_config_json(root.dump(), "config.json");
+  return parse_config_json(root.dump(), "config.json", family_configs());
 }
 
 struct Broken {
@@ -41,7 +42,7 @@ ModelConfig read(const B& b) {
   const TemporaryDirectory folder;
   const auto path = folder.path() / "a.gguf";
   write_file(path, b.build());
-  return read_config_gguf(*GgufFile::open(path.string()));
+  return read_config_gguf(*GgufFile::open(path.string()), family_configs());
 }
 B gguf(const std::string& architecture, uint32_t layers) {
   B b;

@@ -4,6 +4,8 @@
 
 #include "config/config_values.h"
 #include "config/model_config.h"
+#include "llm/family.h"
+#include "llm/registry.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
 #include "tests/support.h"
@@ -35,7 +37,7 @@ const json kMixtral = root_of("MixtralForCausalLM", "mixtral");
 
 ModelConfig parse(json root, const json& changes) {
   root.update(changes);
-  return parse_config_json(root.dump(), "config.json");
+  return parse_config_json(root.dump(), "config.json", family_configs());
 }
 std::string refusal(const json& root, const json& changes, std::string* hint = nullptr) {
   try {
@@ -154,7 +156,7 @@ TEST_CASE("config.json: a key that looks misspelt is told with the known one, a 
                                        {"use_cache", true}});
   CHECK(c.misspelt == std::map<std::string, std::string>{{"final_logit_softcaping", "final_logit_softcapping"},
                                                          {"query_preattn_scalar", "query_pre_attn_scalar"}});
-  const json unknown = unknown_keys(c);
+  const json unknown = unknown_keys(c, family_of(c));
   CHECK(unknown.size() == 5);
   CHECK(unknown["query_preattn_scalar"] == "query_pre_attn_scalar");
   CHECK(unknown["use_cache"].is_null());
@@ -179,7 +181,7 @@ TEST_CASE("YAML: config.json's name of a field is told, and values that no confi
   const auto refused = [&](const std::string& text, std::string* hint) {
     write_file(path, text);
     try {
-      read_config_yaml(path);
+      read_config_yaml(path, family_configs());
       return std::string();
     } catch (const Error& e) {
       *hint = e.hint();

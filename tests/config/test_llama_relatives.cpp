@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "config/model_config.h"
+#include "llm/registry.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
 #include "tests/support.h"
@@ -38,7 +39,7 @@ json qwen2(const json& changes = {}) { return file_of("Qwen2ForCausalLM", change
 json qwen3(const json& changes = {}) { return file_of("Qwen3ForCausalLM", changes); }
 json qwen3_moe(const json& changes = {}) { return file_of("Qwen3MoeForCausalLM", changes); }
 
-ModelConfig parse(const json& root) { return parse_config_json(root.dump(), "config.json"); }
+ModelConfig parse(const json& root) { return parse_config_json(root.dump(), "config.json", family_configs()); }
 using Layers = std::vector<int64_t>;
 
 }  // namespace
@@ -165,7 +166,7 @@ TEST_CASE("every published size reads the same from config.json, in both spellin
   for (const char* family : {"llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe"})
     for (const auto& entry : std::filesystem::directory_iterator(source_dir() / "configs" / family)) {
       INFO(entry.path().string());
-      const ModelConfig c = read_config_yaml(entry.path().string());
+      const ModelConfig c = read_config_yaml(entry.path().string(), family_configs());
       json root = {{"architectures", {c.architecture}},
                    {"model_type", c.model_type},
                    {"vocab_size", c.vocab_size},

@@ -1,6 +1,7 @@
 #include "tests/evaluate/tiny_llama.h"
 
 #include "config/model_config.h"
+#include "llm/family.h"
 #include "llm/registry.h"
 
 namespace lathe::test {

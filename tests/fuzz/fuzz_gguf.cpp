@@ -2,6 +2,7 @@
 // lathe::Error; a tensor that is handed out lies within the file.
 #include "config/model_config.h"
 #include "formats/gguf.h"
+#include "llm/registry.h"
 #include "tensor/errors.h"
 #include "tests/fuzz/input_file.h"
 
@@ -14,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       const auto bytes = tensor.file->bytes();
       if (tensor.data < bytes.data() || tensor.data + tensor.bytes > bytes.data() + bytes.size()) std::abort();
     }
-    lathe::read_config_gguf(*file);
+    lathe::read_config_gguf(*file, lathe::family_configs());
   } catch (const lathe::Error&) {}
   return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "config/model_config.h"
 #include "generate/generate.h"
+#include "llm/family.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
 #include "tests/generate/tiny_models.h"

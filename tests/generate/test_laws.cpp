@@ -6,6 +6,7 @@
 #include <span>
 
 #include "config/model_config.h"
+#include "llm/registry.h"
 #include "tensor/cpu_features.h"
 #include "tensor/random.h"
 #include "tensor/threads.h"
@@ -174,7 +175,7 @@ TEST_CASE("every golden's architecture: whole = chunked = decoded = batched, any
   set_cpu_isa(available_isas().back());
   for (const auto& entry : std::filesystem::directory_iterator(source_dir() / "tests" / "goldens")) {
     if (!std::filesystem::exists(entry.path() / "config.json")) continue;
-    ModelConfig config = read_config_json((entry.path() / "config.json").string());
+    ModelConfig config = read_config_json((entry.path() / "config.json").string(), family_configs());
     config.vocab_size = 257;
     config.max_position_embeddings = 512;
     config.initializer_range = 0.3;

@@ -5,6 +5,8 @@
 
 #include "config/model_config.h"
 #include "kernels/packed_linear.h"
+#include "llm/family.h"
+#include "llm/registry.h"
 #include "tensor/random.h"
 #include "tests/support.h"
 

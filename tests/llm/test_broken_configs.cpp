@@ -4,7 +4,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "config/config_families.h"
+#include "llm/family.h"
+#include "llm/registry.h"
 #include "tests/catch.h"
 #include "tests/support.h"
 
@@ -25,7 +26,7 @@ struct Broken {
   std::vector<Change> changes;
   const char* message;
 };
-struct Family {
+struct FamilyCases {
   const char* golden;  // whose config.json is broken
   std::vector<Broken> cases;
 };
@@ -57,7 +58,7 @@ TEST_CASE("config.json: a table of broken files for every family") {
                broken_new_theta = {{{"/rope_parameters/rope_theta", 0}}, theta},
                unknown_rope = {{{"/rope_parameters/rope_type", "spiral"}}, "rope_parameters.rope_type is 'spiral'"},
                no_factor = {{{"/rope_parameters/rope_type", "linear"}}, "the key rope_parameters.factor is missing"};
-  const Family families[] = {
+  const FamilyCases all[] = {
       {"llama_untied_gqa",
        {no_vocabulary, empty_vocabulary, negative_vocabulary, huge_vocabulary, broken_heads, no_heads, broken_groups,
         negative_groups, odd_head, negative_head, broken_theta}},
@@ -148,14 +149,14 @@ TEST_CASE("config.json: a table of broken files for every family") {
         {{{"/rotary_emb_base", 0}}, theta},
         {{{"/rotary_pct", 0}}, "rotary_pct is '0', expected a number above 0"}}},
   };
-  for (const Family& family : families) {
+  for (const FamilyCases& family : all) {
     const json whole = json::parse(read_file(source_dir() / "tests/goldens" / family.golden / "config.json"));
-    CHECK_NOTHROW(parse_config_json(whole.dump(), "config.json"));
+    CHECK_NOTHROW(parse_config_json(whole.dump(), "config.json", family_configs()));
     for (const Broken& broken : family.cases) {
       json root = whole;
       for (const Change& change : broken.changes) root[json::json_pointer(change.pointer)] = change.value;
       INFO(family.golden << ": " << broken.message);
-      CHECK_THROWS_WITH(parse_config_json(root.dump(), "config.json"),
+      CHECK_THROWS_WITH(parse_config_json(root.dump(), "config.json", family_configs()),
                         ContainsSubstring(broken.message) && ContainsSubstring("config.json"));
     }
   }
@@ -166,28 +167,29 @@ TEST_CASE("config.json: the class and the model type must be of one family") {
   json root = llama;
   root["model_type"] = "gpt2";
   CHECK_THROWS_WITH(
-      parse_config_json(root.dump(), "config.json"),
+      parse_config_json(root.dump(), "config.json", family_configs()),
       ContainsSubstring("config.json: architectures is 'LlamaForCausalLM', whose model_type is llama, but "
                         "model_type is 'gpt2'"));
   root.erase("model_type");
-  CHECK(parse_config_json(root.dump(), "config.json").model_type == "llama");
-  for (const ConfigFamily& family : config_families())
-    for (const std::string& type : family.former_model_types)
-      CHECK(find_config_family("", type, "config.json").model_type == family.model_type);
+  CHECK(parse_config_json(root.dump(), "config.json", family_configs()).model_type == "llama");
+  for (const Family& family : families())
+    for (const std::string& type : family.model_types)
+      CHECK(&find_family(family_configs(), "", type, "config.json") == &family);
 }
 
 TEST_CASE("YAML: a broken size of every family is named, a misspelt key gets the nearest one") {
-  size_t families = 0;
+  size_t count = 0;
   for (const auto& folder : fs::directory_iterator(source_dir() / "configs")) {
     const fs::path file = fs::directory_iterator(folder)->path();
     const std::string text = read_file(file);
-    const ModelConfig config = read_config_yaml(file.string());
+    const ModelConfig config = read_config_yaml(file.string(), family_configs());
     const TemporaryDirectory place;
     const std::string path = (place.path() / "broken.yaml").string();
     const auto check_refused = [&](const char* key, const char* value, const std::string& message) {
       write_file(path, with_line(text, key, value));
       INFO(file << ": " << key << ": " << value);
-      CHECK_THROWS_WITH(read_config_yaml(path), ContainsSubstring(message) && ContainsSubstring("broken.yaml"));
+      CHECK_THROWS_WITH(read_config_yaml(path, family_configs()),
+                        ContainsSubstring(message) && ContainsSubstring("broken.yaml"));
     };
     check_refused("vocab_size", "0", "vocab_size is 0, expected 1 to");
     check_refused("vocab_size", "many", "vocab_size is 'many', expected an integer");
@@ -201,13 +203,13 @@ TEST_CASE("YAML: a broken size of every family is named, a misspelt key gets the
     }
     write_file(path, text + "num_atention_heads: 4\n");
     try {
-      read_config_yaml(path);
+      read_config_yaml(path, family_configs());
       FAIL("a misspelt key was read");
     } catch (const Error& e) {
       CHECK_THAT(e.what(), ContainsSubstring("the key 'num_atention_heads' is not known"));
       CHECK(e.hint() == "did you mean num_attention_heads?");
     }
-    ++families;
+    ++count;
   }
-  CHECK(families == config_families().size());
+  CHECK(count == families().size());
 }

@@ -2,7 +2,6 @@
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <span>
 
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
@@ -18,28 +17,19 @@ using namespace lathe::test;
 using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
-const char* const kGoldens[] = {"gpt2",
-                                "llama_untied_gqa",
-                                "llama_tied_llama3_rope",
-                                "llama_biases_head_dim_yarn",
-                                "mistral_window_head_dim",
-                                "mixtral",
-                                "mixtral_fused",
-                                "qwen2_windowed_layers",
-                                "qwen",
-                                "qwen3_untied",
-                                "qwen3_moe_plain_layer",
-                                "qwen3_moe_sparse_step",
-                                "gpt_neox",
-                                "gpt_neox_serial",
-                                "falcon_7b",
-                                "falcon_40b",
-                                "falcon_one_norm",
-                                "mpt",
-                                "olmo2",
-                                "phi3"};
+// What GGUF cannot say: dynamic and longrope scaling, ALiBi of rounded slopes, another divisor of Gemma 3's scores; of
+// the last one, what lies beyond the trained context, with a warning.
+const char* const kNoGguf[] = {"llama_dynamic", "llama_longrope", "falcon_rw", "gemma3", "qwen_beyond_context"};
 
 std::string golden(const std::string& name) { return (source_dir() / "tests/goldens" / name).string(); }
+
+std::vector<std::string> goldens() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(source_dir() / "tests/goldens"))
+    if (fs::exists(entry.path() / "config.json")) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
 
 std::vector<float> logits_of(const std::string& model) {
   LoadOptions options;
@@ -82,7 +72,7 @@ std::string refusal(const std::string& model, const std::string& output, const E
 }  // namespace
 
 TEST_CASE("export: folder, shards, one file and GGUF give the logits back") {
-  for (const char* name : kGoldens) {
+  for (const std::string& name : goldens()) {
     INFO(name);
     const TemporaryDirectory root;
     const std::string out = root.path().string();
@@ -98,9 +88,10 @@ TEST_CASE("export: folder, shards, one file and GGUF give the logits back") {
     export_model(out + "/shards", out + "/one/model.safetensors");
     CHECK(logits_of(out + "/one/model.safetensors") == want);
 
+    if (std::find(std::begin(kNoGguf), std::end(kNoGguf), name) != std::end(kNoGguf)) continue;
     export_model(golden(name), out + "/f32.gguf");
     // The format holds a divisor for each of llama3's frequencies, rounded to f32.
-    const bool rounded = std::string(name) == "llama_tied_llama3_rope";
+    const bool rounded = name == "llama_tied_llama3_rope";
     CHECK(distance(logits_of(out + "/f32.gguf"), want) <= (rounded ? 1e-5 : 0.0));
     if (!rounded) {
       export_model(out + "/f32.gguf", out + "/back");
@@ -179,7 +170,7 @@ TEST_CASE("export: values beyond the range of the new type are refused by the te
 }
 
 TEST_CASE("export: narrower types stay within what they round") {
-  for (const char* name : std::span(kGoldens).first<4>()) {
+  for (const char* name : {"gpt2", "llama_untied_gqa", "llama_tied_llama3_rope", "llama_biases_head_dim_yarn"}) {
     INFO(name);
     const TemporaryDirectory root;
     const std::string out = root.path().string();

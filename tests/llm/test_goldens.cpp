@@ -14,6 +14,7 @@
 #include "common/observer.h"
 #include "config/model_config.h"
 #include "formats/safetensors.h"
+#include "llm/family.h"
 #include "llm/load.h"
 #include "llm/registry.h"
 #include "tensor/cpu_features.h"
@@ -191,7 +192,7 @@ TEST_CASE("a router keeps its dtype where the experts are quantised") {
 TEST_CASE("Qwen3's attention with its norms of q and k off is Llama's, the same bits") {
   const Golden golden("qwen3_untied");
   const auto logits_as = [&](const char* architecture, bool norms) {
-    ModelConfig config = read_config_json(golden.folder + "/config.json");
+    ModelConfig config = read_config_json(golden.folder + "/config.json", family_configs());
     config.architecture = architecture;
     config.qk_norm = norms;
     const auto model = family_of(config).make(config);

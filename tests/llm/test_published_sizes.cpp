@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "config/model_config.h"
+#include "llm/family.h"
 #include "llm/registry.h"
 #include "tests/catch.h"
 #include "tests/support.h"
@@ -33,7 +34,7 @@ TEST_CASE("every published size has its published number of parameters") {
     for (const auto& entry : std::filesystem::directory_iterator(folder)) {
       const std::string family = folder.path().filename().string();
       INFO(family << "/" << entry.path().stem().string());
-      const ModelConfig config = read_config_yaml(entry.path().string());
+      const ModelConfig config = read_config_yaml(entry.path().string(), family_configs());
       CHECK(family_of(config).name == family);
       CHECK(config.eos_token_ids.size() == 1);
       CHECK(count_parameters(*family_of(config).make(config)) == published_parameters(entry.path()));

@@ -3,9 +3,7 @@
 #include <filesystem>
 #include <set>
 
-#include "config/config_families.h"
-#include "config/family_tables.h"
-#include "config/published_models.h"
+#include "llm/family.h"
 #include "llm/registry.h"
 #include "tests/catch.h"
 #include "tests/support.h"
@@ -21,23 +19,9 @@ bool holds(const std::vector<std::string>& names, const std::string& name) {
 
 }  // namespace
 
-TEST_CASE("registry: a family has the names that its configuration is read by") {
-  REQUIRE(model_families().size() == config_families().size());
-  for (const ConfigFamily& read : config_families()) {
-    INFO(read.model_type);
-    ModelConfig config = read.defaults;
-    config.architecture = read.architectures.front();
-    const ModelFamily& family = family_of(config);
-    CHECK(std::set(family.architectures.begin(), family.architectures.end()) ==
-          std::set(read.architectures.begin(), read.architectures.end()));
-    CHECK(holds(family.model_types, read.model_type));
-    for (const std::string& former : read.former_model_types) CHECK(holds(family.model_types, former));
-  }
-}
-
 TEST_CASE("registry: a name of a class or a type is one family's") {
   std::set<std::string> names;
-  for (const ModelFamily& family : model_families()) {
+  for (const Family& family : families()) {
     CHECK_FALSE(family.variants.empty());
     CHECK(holds(family.capabilities, "completion"));
     for (const std::string& capability : family.capabilities)
@@ -48,57 +32,53 @@ TEST_CASE("registry: a name of a class or a type is one family's") {
 }
 
 TEST_CASE("registry: every rule of a weight mapping fills a parameter of some model") {
-  for (const ConfigFamily& read : config_families()) {
-    ModelConfig config = read.defaults;
-    config.architecture = read.architectures.front();
-    INFO(read.model_type);
-    CHECK(dead_targets(family_of(config), read) == std::vector<std::string>{});
+  for (const Family& family : families()) {
+    INFO(family.name);
+    CHECK(dead_targets(family) == std::vector<std::string>{});
   }
   ModelConfig llama;
   llama.architecture = "LlamaForCausalLM";
-  ModelFamily slip = family_of(llama);
+  Family slip = family_of(llama);
   slip.name = "slip";
   slip.architectures = {"SlipForCausalLM"};
   slip.model_types = {"slip"};
-  slip.config = [] { return ConfigFamily{"slip", {"SlipForCausalLM"}, llama_defaults(64), with_llama({})}; };
   slip.weight_mapping = [](const ModelConfig&, CheckpointFormat) {
     WeightMapping m;
     m.rename("model.layers.{}.attention.k.weight", "model.layers.{}.self_attn.key_proj.weight");
     return m.rename("model.layers.{}.attention.q.weight", "model.layers.{}.self_attn.q_proj.weight");
   };
-  const size_t before = model_families().size();
+  const size_t before = families().size();
   CHECK_THROWS_WITH(register_family(slip), ContainsSubstring("'slip'") &&
                                                ContainsSubstring("fills model.layers.{}.self_attn.key_proj.weight,"));
-  CHECK(model_families().size() == before);
+  CHECK(families().size() == before);
 }
 
 TEST_CASE("published names: each is one repository of a registered family, for a thing that the family can do") {
-  std::set<std::string> names, sizes;
-  for (const PublishedModels& models : published_models()) {
-    INFO(models.name);
-    const ConfigFamily& read = find_config_family("", models.model_type, "");
-    ModelConfig config;
-    config.architecture = read.architectures.front();
-    const ModelFamily& family = family_of(config);
-    for (const PublishedName& named : names_of(models)) {
-      CHECK(names.insert(named.name).second);
-      CHECK(named.repository.find('{') == std::string::npos);
-      CHECK(std::count(named.repository.begin(), named.repository.end(), '/') == 1);
-      CHECK(find_repository(models.name, named.name.substr(models.name.size() + 1)) == named.repository);
+  std::set<std::string> names;
+  const auto find = [](const std::string& family, const std::string& size_and_variant) {
+    return find_repository(family_configs(), family, size_and_variant);
+  };
+  for (const Family& family : families())
+    for (const PublishedModels& models : family.published) {
+      INFO(models.name);
+      for (const PublishedName& named : names_of(models)) {
+        CHECK(names.insert(named.name).second);
+        CHECK(named.repository.find('{') == std::string::npos);
+        CHECK(std::count(named.repository.begin(), named.repository.end(), '/') == 1);
+        CHECK(find(models.name, named.name.substr(models.name.size() + 1)) == named.repository);
+      }
+      for (const PublishedVariant& variant : models.variants) {
+        if (variant.name == "chat" || variant.name == "instruct" || variant.name == "reasoning")
+          CHECK(holds(family.capabilities, "chat"));
+        if (variant.name == "embedding") CHECK(holds(family.capabilities, "embeddings"));
+      }
     }
-    for (const PublishedVariant& variant : models.variants) {
-      if (variant.name == "chat" || variant.name == "instruct" || variant.name == "reasoning")
-        CHECK(holds(family.capabilities, "chat"));
-      if (variant.name == "embedding") CHECK(holds(family.capabilities, "embeddings"));
-    }
-  }
-  CHECK(find_repository("llama3.2", "1b") == "meta-llama/Llama-3.2-1B-Instruct");
-  CHECK(find_repository("Llama3.2", "1B-base") == "meta-llama/Llama-3.2-1B");
-  CHECK(find_repository("qwen3", "30b-a3b-reasoning") == "Qwen/Qwen3-30B-A3B-Thinking-2507");
-  CHECK(find_repository("mpt", "7b-8k-base") == "mosaicml/mpt-7b-8k");
-  CHECK_FALSE(find_repository("yoda", "1b"));
-  CHECK_THROWS_WITH(find_repository("llama3.2", "2b"),
+  CHECK(find("llama3.2", "1b") == "meta-llama/Llama-3.2-1B-Instruct");
+  CHECK(find("Llama3.2", "1B-base") == "meta-llama/Llama-3.2-1B");
+  CHECK(find("qwen3", "30b-a3b-reasoning") == "Qwen/Qwen3-30B-A3B-Thinking-2507");
+  CHECK(find("mpt", "7b-8k-base") == "mosaicml/mpt-7b-8k");
+  CHECK_FALSE(find("yoda", "1b"));
+  CHECK_THROWS_WITH(find("llama3.2", "2b"),
                     ContainsSubstring("'llama3.2:2b' is no published model, expected one of llama3.2:1b-instruct"));
-  CHECK_THROWS_WITH(find_repository("llama3.3", "70b-base"),
-                    ContainsSubstring("expected one of llama3.3:70b-instruct"));
+  CHECK_THROWS_WITH(find("llama3.3", "70b-base"), ContainsSubstring("expected one of llama3.3:70b-instruct"));
 }

@@ -6,6 +6,7 @@
 
 #include "config/model_config.h"
 #include "formats/safetensors.h"
+#include "llm/registry.h"
 #include "load_model/checkpoint.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
@@ -17,6 +18,9 @@ using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
 namespace {
+
+Checkpoint open_checkpoint(const std::string& model) { return lathe::open_checkpoint(model, family_configs()); }
+std::string resolve_model(const std::string& model) { return lathe::resolve_model(model, family_configs()); }
 
 const char* kConfig =
     R"({"architectures": ["LlamaForCausalLM"], "vocab_size": 8, "hidden_size": 4, "intermediate_size": 4,

@@ -69,7 +69,7 @@ Checkpoint open(const TemporaryDirectory& folder, const NamedTensors& tensors, c
                        {"quantization_config", quantization}};
   write_file(folder.path() / "config.json", config.dump());
   write_safetensors((folder.path() / "model.safetensors").string(), tensors);
-  return open_checkpoint(folder.path().string());
+  return open_checkpoint(folder.path().string(), family_configs());
 }
 
 void check_values(const json& quantization, bool awq, Zero zeros, uint32_t stored_less, DType expected) {

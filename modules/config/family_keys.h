@@ -1,8 +1,9 @@
-// What the entries of config_families() are made of, and those that lie in files of their own (families/).
+// What families' descriptions of their configurations are made of, where several say the same: tables of keys and
+// functions for `read_together` and `write_together`.
 #pragma once
 #include <functional>
 
-#include "config/config_families.h"
+#include "config/family_config.h"
 
 namespace lathe {
 
@@ -32,17 +33,5 @@ nlohmann::ordered_json whole_number(double value);
 bool read_layer_types(ModelConfig& config, const nlohmann::json& root, int64_t window);
 // "query_pre_attn_scalar": attention's scores are divided by its root, in place of that of the head's width.
 JsonKey query_scalar_key();
-
-ConfigFamily mistral_family();
-ConfigFamily mixtral_family();
-ConfigFamily qwen2_family();
-ConfigFamily qwen3_family();
-ConfigFamily qwen3_moe_family();
-ConfigFamily gpt_neox_family();
-ConfigFamily falcon_family();
-ConfigFamily mpt_family();
-ConfigFamily gemma3_family();
-ConfigFamily olmo2_family();
-ConfigFamily qwen1_family();
 
 }  // namespace lathe

@@ -1,14 +1,16 @@
-// What the readers of configurations know of each family: names, what its files leave out, how config.json spells it.
+// FamilyConfig: what readers and writers of configurations are told of a family: its names, what its files leave out,
+// how config.json and GGUF spell it. It is the part of a family's description (llm/family.h) that this folder needs;
+// whoever reads a configuration hands in the families to choose from.
 #pragma once
-#include <deque>
-#include <functional>
 #include <nlohmann/json_fwd.hpp>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
 #include "config/model_config.h"
+#include "config/published_models.h"
 #include "tensor/errors.h"
 
 namespace lathe {
@@ -85,44 +87,46 @@ struct JsonKey {
   void (*null_sets)(ModelConfig& config) = nullptr;
 };
 
-struct ConfigFamily {
-  std::string model_type;                  // "llama": in config.json, and `general.architecture` in GGUF
-  std::vector<std::string> architectures;  // class names; the first is what a file without one means
-  ModelConfig defaults;                    // what its files leave out; rotary_dim -1: all of the head
-  std::vector<JsonKey> json_keys;          // in order: of two that set the same field the later one wins
-  std::string gguf_architecture = {};      // `general.architecture` in GGUF where it is not the model type
-  bool gguf_all_windows = false;  // of those that share the name, this one is meant where all layers have a window
-  // Sets what several keys of config.json decide together, after all of them have been read; null: nothing.
+struct FamilyConfig {
+  std::string name;                            // "llama"; of the family's file and of its function in the registry
+  std::vector<std::string> architectures;      // class names in config.json; the first is what a file without one means
+  std::vector<std::string> model_types;        // in config.json; the first is the one that is written
+  std::string gguf_architecture = {};          // `general.architecture` in GGUF where it is not the model type
+  std::vector<std::string> variants = {};      // what users know it by: "Llama 2", "Code Llama"
+  std::vector<std::string> capabilities = {};  // "completion", "chat", "embeddings": what its checkpoints are made for
+  std::vector<PublishedModels> published = {};  // short names of its checkpoints
+
+  ModelConfig defaults = {};            // what its files leave out; rotary_dim -1: all of the head
+  std::vector<JsonKey> json_keys = {};  // in order: of two that set the same field the later one wins
+  double rotated_share = 1.0;           // of each head, where config.json says nothing
+  int64_t net_width = 0;                // intermediate_size in multiples of C, where no file says it; 0: a file must
+  bool gguf_all_windows = false;  // of those that share the GGUF name, this one is meant where all layers have a window
+
+  // What several keys of config.json decide together: set after all of them have been read; null: nothing.
   void (*read_together)(ModelConfig& config, const nlohmann::json& root) = nullptr;
+  // The way back, for exports: adds to config.json, or replaces, what read_together and the keys' own functions read;
+  // what fields and common keys say (config_export.cpp) is there already.
+  void (*write_together)(const ModelConfig& config, nlohmann::ordered_json& root) = nullptr;
   // Sets what only this family's GGUF files say, after what all of them say; null: nothing.
   void (*read_gguf)(ModelConfig& config, const GgufFile& file) = nullptr;
-  std::vector<std::string> former_model_types = {};  // of older files
-  // The ways back, for exports; null: nothing. What they leave out is found when the result is read again.
-  // Adds to config.json, or replaces, what read_together and the keys' own functions read; what fields and common keys
-  // say (config_export.cpp) is there already.
-  void (*write_together)(const ModelConfig& config, nlohmann::ordered_json& root) = nullptr;
-  // Adds to the metadata, or replaces or removes, what read_gguf reads; what all families' files say is there already.
+  // The way back: adds to the metadata, or replaces or removes, what read_gguf reads.
   void (*write_gguf)(const ModelConfig& config, GgufKeys& keys) = nullptr;
   // Fields that decide only what lies beyond the trained context and that GGUF of the family leaves out: lost with a
   // warning.
   std::vector<std::string> lost_beyond_context = {};
-  double rotated_share = 1.0;  // of each head, where config.json says nothing
 
-  const std::string& gguf_name() const { return gguf_architecture.empty() ? model_type : gguf_architecture; }
+  const std::string& model_type() const { return model_types.front(); }
+  const std::string& gguf_name() const { return gguf_architecture.empty() ? model_type() : gguf_architecture; }
 };
 
-// A deque, because references to its entries outlive the arrival of another one.
-const std::deque<ConfigFamily>& config_families();
-// One more: of a family whose file in llm/ or whose plugin describes it whole. Not while another thread reads one.
-void add_config_family(ConfigFamily family);
-// By architecture, by model_type where that is empty. Throws Error that lists the known ones.
-const ConfigFamily& find_config_family(const std::string& architecture, const std::string& model_type,
-                                       const std::string& source);
+// By architecture, by model type where that is empty. Throws Error that lists the known ones.
+const FamilyConfig& find_family(FamilyConfigs families, const std::string& architecture, const std::string& model_type,
+                                const std::string& source);
 
 // By `general.architecture` of a GGUF file, which several families may share: the one with experts or without, and of
 // several the one with windows in all layers or without. Throws Error that lists the known ones.
-const ConfigFamily& find_gguf_family(const std::string& architecture, bool has_experts, bool all_windows,
-                                     const std::string& source);
+const FamilyConfig& find_gguf_family(FamilyConfigs families, const std::string& architecture, bool has_experts,
+                                     bool all_windows, const std::string& source);
 
 // Keeps a key of `object` that nobody reads, `place` before its name, and notes which of the `known` names that the
 // object lacks it may be a misspelling of.
@@ -143,6 +147,6 @@ const std::vector<NamedField>& config_fields();
 
 // Fills what follows from other fields (key-value heads, head_dim, rotary_dim, feed-forward width, the original context
 // of a rope scaling), then validates.
-void complete_config(ModelConfig& config);
+void complete_config(ModelConfig& config, const FamilyConfig& family);
 
 }  // namespace lathe

@@ -5,11 +5,13 @@
 // (log-n attention, Su 2021), and the rotary base grows in steps (RopeScaling::qwen). Files call the gate w2.
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "block/pre_norm_block.h"
 #include "common/feed_forward_net.h"
 #include "common/norm.h"
-#include "config/model_config.h"
+#include "config/config_export.h"
+#include "config/family_keys.h"
 #include "llm/decoder.h"
 #include "llm/families.h"
 #include "llm/gguf_names.h"
@@ -46,13 +48,9 @@ struct QwenAttention : GroupedQueryAttention {
   }
 };
 
-}  // namespace
+using Qwen = Decoder<PreNormBlock<RmsNorm, GatedFeedForwardNet, QwenAttention>, RmsNorm>;
 
-std::unique_ptr<CausalLM> make_qwen1(const ModelConfig& config) {
-  return std::make_unique<Decoder<PreNormBlock<RmsNorm, GatedFeedForwardNet, QwenAttention>, RmsNorm>>(config);
-}
-
-WeightMapping qwen1_weight_mapping(const ModelConfig&, CheckpointFormat format) {
+WeightMapping qwen_first_weight_mapping(const ModelConfig&, CheckpointFormat format) {
   if (format == CheckpointFormat::gguf) {
     WeightMapping m = gguf_mapping_of_fused();
     rename_in_layers(m, "attn_norm", "input_layernorm");
@@ -74,6 +72,69 @@ WeightMapping qwen1_weight_mapping(const ModelConfig&, CheckpointFormat format) 
       .rename(prefix + "wte.weight", "model.embed_tokens.weight")
       .skip(prefix + "rotary_emb.inv_freq")
       .skip(block + "attn.masked_bias");
+}
+
+}  // namespace
+
+Family qwen_family() {
+  Family f;
+  f.name = "qwen";
+  f.architectures = {"QWenLMHeadModel"};
+  f.model_types = {"qwen"};
+  f.variants = {"Qwen 1.8B", "Qwen 7B", "Qwen 14B", "Qwen 72B"};
+  f.capabilities = {"completion", "chat"};
+  f.published = {{"qwen", {"1.8B"}, {{"chat", "Qwen/Qwen-1_8B-Chat"}, {"base", "Qwen/Qwen-1_8B"}}},
+                 {"qwen", {"7B", "14B", "72B"}, {{"chat", "Qwen/Qwen-{size}-Chat"}, {"base", "Qwen/Qwen-{size}"}}}};
+  ModelConfig& d = f.defaults;
+  d.hidden_act = "silu";
+  d.norm_eps = 1e-6;
+  d.max_position_embeddings = 8192;
+  d.rope_original_max_position = 8192;
+  d.rotary_dim = -1;
+  d.rope_scaling = RopeScaling::qwen;
+  d.attention_bias = d.use_logn_attention = true;
+  d.eos_token_ids = {151643};  // the published files leave it to the code
+  f.json_keys = with_rope(with_common({
+      {"hidden_size", &ModelConfig::hidden_size, true},
+      // Both halves of the gated net together.
+      {"intermediate_size",
+       [](ModelConfig& c, const JsonValue& v) {
+         if (v.integer() % 2 != 0) v.fail("an even number");
+         c.intermediate_size = v.integer() / 2;
+       },
+       true},
+      {"num_hidden_layers", &ModelConfig::num_hidden_layers, true},
+      {"num_attention_heads", &ModelConfig::num_attention_heads, true},
+      {"kv_channels", &ModelConfig::head_dim},
+      {"max_position_embeddings", &ModelConfig::max_position_embeddings},
+      {"seq_length", &ModelConfig::rope_original_max_position},
+      {"layer_norm_epsilon", &ModelConfig::norm_eps},
+      {"rotary_emb_base", &ModelConfig::rope_theta},
+      {"rotary_pct", ReadElsewhere{}},
+      {"use_dynamic_ntk",
+       [](ModelConfig& c, const JsonValue& v) {
+         c.rope_scaling = v.boolean() ? RopeScaling::qwen : RopeScaling::none;
+       }},
+      {"use_logn_attn", &ModelConfig::use_logn_attention},
+      {"no_bias", [](ModelConfig& c, const JsonValue& v) { c.attention_output_bias = c.mlp_bias = !v.boolean(); }},
+      {"scale_attn_weights", OnlyValue{true}},
+  }));
+  // GGUF says nothing of either way to go beyond the trained context, and counts the gated net as config.json does.
+  f.read_gguf = [](ModelConfig& c, const GgufFile&) {
+    c.intermediate_size /= 2;
+    c.rope_scaling = RopeScaling::none;
+    c.use_logn_attention = false;
+  };
+  f.write_together = [](const ModelConfig& c, nlohmann::ordered_json& root) {
+    root["intermediate_size"] = 2 * c.intermediate_size;
+    root["use_dynamic_ntk"] = c.rope_scaling == RopeScaling::qwen;
+    root["no_bias"] = !c.mlp_bias;
+  };
+  f.write_gguf = [](const ModelConfig& c, GgufKeys& keys) { keys.set("feed_forward_length", 2 * c.intermediate_size); };
+  f.lost_beyond_context = {"rope_scaling", "rope_original_max_position", "use_logn_attention"};
+  f.make = make_model<Qwen>;
+  f.weight_mapping = qwen_first_weight_mapping;
+  return f;
 }
 
 }  // namespace lathe
