@@ -39,7 +39,7 @@ MAY_INCLUDE = {
     "generate": BELOW_COMMON + TEXT + ["common", "attention", "block", "load_model",
                                        "llm/causal_lm.h", "llm/family.h", "llm/registry.h", "llm/load.h"],
 }
-MAY_INCLUDE["train"] = MAY_INCLUDE["generate"]
+MAY_INCLUDE["train"] = MAY_INCLUDE["generate"] + ["llm/export.h"]
 MAY_INCLUDE["evaluate"] = MAY_INCLUDE["generate"] + ["generate"]
 FOLDERS = set(MAY_INCLUDE) | {"serve", "cli", "python", "tests"}
 

@@ -9,7 +9,7 @@ void Parameter::prepare_for_inference(Arithmetic arithmetic) {
   if (packed) return;
   check(value.defined(), "prepare_for_inference", "a parameter of shape {} has no value", shape);
   if (value.dtype() == DType::f64) return;
-  if (kind == Kind::norm || kind == Kind::bias) {
+  if (is_vector()) {
     // Copied even as it is: a vector left in the mapped file would keep its page, and a huge page with it.
     value = value.dtype() == DType::f32 ? value.clone() : convert(value, DType::f32);
     return;

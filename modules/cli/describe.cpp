@@ -13,9 +13,11 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 // Parameters summed by what they belong to: "self_attn", "mlp", norms, tables.
-std::string part_of(const std::string& name) {
-  for (const char* part : {"embed_tokens", "embed_positions", "self_attn", "mlp", "lm_head"})
-    if (name.find(part) != std::string::npos) return part;
+std::string part_of(const NamedParameter& p) {
+  if (p.parameter->kind == Parameter::Kind::embedding) return "embed_tokens";
+  if (p.parameter->kind == Parameter::Kind::position) return "embed_positions";
+  for (const char* module : {"self_attn", "mlp", "lm_head"})
+    if (p.name.find(module) != std::string::npos) return module;
   return "norms";
 }
 
@@ -23,12 +25,12 @@ std::string part_of(const std::string& name) {
 
 Json parameters_json(CausalLM& model) {
   std::map<std::string, int64_t> parts;
-  for (const NamedParameter& p : named_parameters(model)) parts[part_of(p.name)] += p.parameter->shape.elements();
+  for (const NamedParameter& p : named_parameters(model)) parts[part_of(p)] += p.parameter->shape.elements();
   Json json = {{"total", count_parameters(model)}};
   if (model.sizes.num_experts > 0) {
     double met = 0;
     for (const NamedParameter& p : named_parameters(model))
-      met += token_share(model.sizes, p.name) * static_cast<double>(p.parameter->shape.elements());
+      met += p.parameter->share * static_cast<double>(p.parameter->shape.elements());
     json["for_a_token"] = static_cast<int64_t>(met);
   }
   for (const auto& [part, count] : parts) json[part] = count;

@@ -6,10 +6,11 @@
 namespace lathe {
 
 struct Embedding {
-  Parameter weight;  // (V, C)
+  Parameter weight;  // (rows, C)
 
   Embedding() = default;
-  Embedding(int64_t rows, int64_t width) : weight(Parameter::Kind::embedding, {rows, width}) {}
+  Embedding(int64_t rows, int64_t width, Parameter::Kind kind = Parameter::Kind::embedding)
+      : weight(kind, {rows, width}) {}
 
   Tensor operator()(const Tensor& ids) const { return embedding(weight, ids); }  // (N) i32 -> (N, C)
 

@@ -8,8 +8,8 @@
 
 #include "config/family_config.h"
 #include "config/model_config.h"
-#include "formats/byte_count.h"
 #include "formats/gguf.h"
+#include "formats/most_common.h"
 #include "formats/quote.h"
 
 namespace lathe {
@@ -171,9 +171,8 @@ void read_token_ids(ModelConfig& c, const GgufFile& file) {
 
 // The type that most of the weights' bytes have, in config.json's spelling where it has one.
 std::string weight_type(const GgufFile& file) {
-  ByteCount<std::string> types;
-  for (const StoredTensor& tensor : file.tensors()) types.add(tensor.type_name, tensor.bytes);
-  std::string name = types.most("F32");
+  std::string name = most_common(file.tensors(), std::string("F32"),
+                                 [](const StoredTensor& t) { return std::pair(t.type_name, t.bytes); });
   if (name == "F32") return "float32";
   if (name == "F16") return "float16";
   if (name == "BF16") return "bfloat16";

@@ -100,7 +100,7 @@ std::vector<PlannedParameter> planned_parameters(const LoadedModel& opened, cons
                        bytes_of(dtype, source_elements),
                        rule != nullptr && (rule->sources.size() > 1 || rule->source_row || transposed), transposed,
                        rule == nullptr || match->target + 1 == rule->targets.size(),
-                       token_share(opened.model->sizes, named.name)});
+                       named.parameter->share});
   }
   return planned;
 }

@@ -58,11 +58,6 @@ int64_t count_parameters(CausalLM& model) {
   return count;
 }
 
-double token_share(const ModelSizes& sizes, const std::string& parameter) {
-  if (parameter.find(".mlp.experts.") == std::string::npos) return 1.0;
-  return static_cast<double>(sizes.num_experts_per_tok) / static_cast<double>(sizes.num_experts);
-}
-
 size_t weight_bytes(CausalLM& model) {
   size_t bytes = 0;
   for (const NamedParameter& p : named_parameters(model)) {
@@ -72,22 +67,31 @@ size_t weight_bytes(CausalLM& model) {
   return bytes;
 }
 
+namespace {
+
+// FNV-1a of 64 bits (Fowler, Noll, Vo): a parameter's numbers do not depend on those that are visited before it.
+uint64_t stream_of(const std::string& name) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
+  return hash;
+}
+
+}  // namespace
+
 void initialise(CausalLM& model, uint64_t seed, DType dtype) {
-  uint64_t stream = 0;
   for (const NamedParameter& named : named_parameters(model)) {
     Parameter& p = *named.parameter;
+    const uint64_t stream = stream_of(named.name);
     const double deviation = model.config.initializer_range;
     const double constant = p.kind == Parameter::Kind::norm ? 1.0 - model.config.norm_offset : 0.0;
-    const bool drawn = p.kind != Parameter::Kind::norm && p.kind != Parameter::Kind::bias;
     p.value = Tensor::empty(p.shape, dtype);
     for (int64_t i = 0; i < p.shape.elements(); ++i) {
-      const double x = drawn ? deviation * random_normal(seed, stream, static_cast<uint64_t>(i)) : constant;
+      const double x = p.is_vector() ? constant : deviation * random_normal(seed, stream, static_cast<uint64_t>(i));
       if (dtype == DType::f64)
         p.value.data<double>()[i] = x;
       else
         p.value.data<float>()[i] = static_cast<float>(x);
     }
-    ++stream;
   }
 }
 

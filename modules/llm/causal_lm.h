@@ -37,11 +37,9 @@ Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType 
 
 std::vector<NamedParameter> named_parameters(CausalLM& model);
 int64_t count_parameters(CausalLM& model);
-// The fraction of tokens that use a parameter: k / E for an expert's, 1 for all others.
-double token_share(const ModelSizes& sizes, const std::string& parameter);
 // Bytes of all weights in memory (packed or not).
 size_t weight_bytes(CausalLM& model);
-// Fresh weights: matrices and embeddings normal with the config's initializer_range (by seed and order),
+// Fresh weights: matrices and embeddings normal with the config's initializer_range (by seed and name),
 // norms 1 (less the config's norm_offset), biases 0, in `dtype` (f32 or f64).
 void initialise(CausalLM& model, uint64_t seed, DType dtype = DType::f32);
 // Packs every matrix for inference with the same arithmetic.

@@ -31,5 +31,9 @@ std::vector<std::string> export_model(const std::string& model, const std::strin
 // edited, and count as stored in f32. What else the model is made of is read from its checkpoint once more.
 std::vector<std::string> export_model(const LoadedModel& loaded, const std::string& output,
                                       const ExportOptions& options = {});
+// One that comes from no checkpoint, as training makes it: its config.json says what its configuration does, and the
+// tokenizer's files of the folder `companions`, empty for none, go with it.
+std::vector<std::string> export_model(CausalLM& model, const std::string& companions, const std::string& output,
+                                      const ExportOptions& options = {});
 
 }  // namespace lathe

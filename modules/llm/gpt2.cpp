@@ -20,7 +20,7 @@ class Gpt2 final : public CausalLM {
   explicit Gpt2(const ModelConfig& c)
       : CausalLM(c),
         embed_tokens_(sizes.vocab_size, sizes.hidden_size),
-        embed_positions_(sizes.max_position_embeddings, sizes.hidden_size),
+        embed_positions_(sizes.max_position_embeddings, sizes.hidden_size, Parameter::Kind::position),
         norm_(c) {
     for (int64_t layer = 0; layer < sizes.num_hidden_layers; ++layer) layers_.emplace_back(c, layer);
     if (!sizes.tie_word_embeddings) lm_head_.emplace(sizes.hidden_size, sizes.vocab_size, false);

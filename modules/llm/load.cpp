@@ -5,7 +5,7 @@
 
 #include "autograd/convert.h"
 #include "config/model_config.h"
-#include "formats/byte_count.h"
+#include "formats/most_common.h"
 #include "formats/quote.h"
 #include "llm/family.h"
 #include "tensor/cpu_features.h"
@@ -68,13 +68,6 @@ void decide_head(LoadedModel& loaded, WeightMapping& mapping) {
 // What weights of a stored type are computed with: no kernel multiplies f64.
 DType used_dtype(DType stored) { return stored == DType::f64 ? DType::f32 : stored; }
 
-DType most_common_dtype(const Checkpoint& checkpoint) {
-  ByteCount<DType> types;
-  for (const StoredTensor& t : checkpoint.tensors)
-    if (t.dtype) types.add(used_dtype(*t.dtype), t.bytes);
-  return types.most(DType::f32);
-}
-
 void prepare(const NamedParameter& named, const LoadOptions& options, bool is_head) {
   Parameter& p = *named.parameter;
   if (options.trainable) {
@@ -99,10 +92,10 @@ std::optional<DType> block_format_for(DType wanted, int64_t columns) {
 
 WeightPlacement placement_of(const Parameter& p, DType stored, const LoadOptions& options, bool is_head) {
   using Place = WeightPlacement::Place;
-  if (p.kind == Parameter::Kind::norm || p.kind == Parameter::Kind::bias) return {Place::plain, DType::f32};
-  if (p.kind == Parameter::Kind::embedding && !is_head && stored != DType::f64) return {Place::file, stored};
+  if (p.is_vector()) return {Place::plain, DType::f32};
+  if (p.is_table() && !is_head && stored != DType::f64) return {Place::file, stored};
   stored = used_dtype(stored);
-  if (p.kind == Parameter::Kind::embedding && !is_head) return {Place::packed, stored};
+  if (p.is_table() && !is_head) return {Place::packed, stored};
   if (p.kind == Parameter::Kind::router) return {Place::packed, stored};
   const auto format = options.quantize ? block_format_for(*options.quantize, p.shape[-1]) : std::nullopt;
   return {Place::packed, format.value_or(stored)};
@@ -184,7 +177,10 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
   loaded.missing_prefix = add_base_prefix(checkpoint, loaded.mapping.base_prefix);
   loaded.mapping.choose_alternatives(checkpoint.tensors);
   decide_head(loaded, loaded.mapping);
-  loaded.weight_dtype = options.quantize.value_or(most_common_dtype(checkpoint));
+  loaded.weight_dtype =
+      options.quantize.value_or(most_common(checkpoint.tensors, DType::f32, [](const StoredTensor& t) {
+        return std::pair(used_dtype(t.dtype.value_or(DType::f32)), t.dtype ? t.bytes : 0);
+      }));
   loaded.cache_dtype = cache_dtype_of(loaded.weight_dtype, options.dtype);
 
   loaded.model = family.make(*checkpoint.config);

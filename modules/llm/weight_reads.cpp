@@ -9,12 +9,11 @@ size_t decode_weight_bytes(CausalLM& model) {
   double bytes = 0;
   for (const NamedParameter& named : named_parameters(model)) {
     const Parameter& p = *named.parameter;
-    if (p.kind == Parameter::Kind::embedding && &p != head) continue;
-    const double share = token_share(model.sizes, named.name);
+    if (p.is_table() && &p != head) continue;
     if (p.packed)
-      bytes += share * static_cast<double>(p.packed->storage.bytes());
+      bytes += p.share * static_cast<double>(p.packed->storage.bytes());
     else if (p.value.defined())
-      bytes += share * static_cast<double>(p.value.bytes());
+      bytes += p.share * static_cast<double>(p.value.bytes());
   }
   return static_cast<size_t>(bytes);
 }

@@ -3,9 +3,11 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "config/model_config.h"
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
 #include "llm/export.h"
+#include "llm/family.h"
 #include "llm/load.h"
 #include "tests/catch.h"
 #include "tests/support.h"
@@ -265,4 +267,60 @@ TEST_CASE("export: a vocabulary keeps its ids in GGUF") {
   const auto file = GgufFile::open(path);
   CHECK(file->require<std::string>("tokenizer.ggml.model") == "llama");
   CHECK(file->require<std::vector<std::string>>("tokenizer.ggml.tokens").size() == 512);
+}
+
+TEST_CASE("export: a model in memory that comes from no checkpoint, as training makes it") {
+  for (const char* name : {"llama_tied_llama3_rope", "gpt2", "qwen3_moe_plain_layer", "gemma3"}) {
+    INFO(name);
+    const TemporaryDirectory root;
+    const ModelConfig config = read_config_json(golden(name) + "/config.json", family_configs());
+    const std::unique_ptr<CausalLM> model = family_of(config).make(config);
+    initialise(*model, 7);
+    write_file(root.path() / "tokenizer_config.json", "{}");
+    const auto check_written = [&](const std::string& output) {
+      CHECK(export_model(*model, "", output).empty());
+      LoadOptions trainable;
+      trainable.trainable = true;
+      const LoadedModel loaded = load_model(output, trainable);
+      const auto want = named_parameters(*model), got = named_parameters(*loaded.model);
+      REQUIRE(got.size() == want.size());
+      for (size_t i = 0; i < want.size(); ++i) {
+        INFO(want[i].name);
+        CHECK(got[i].name == want[i].name);
+        const Tensor &a = want[i].parameter->value, &b = got[i].parameter->value;
+        // A norm less Gemma's offset of 1 is 0: whole in either form.
+        const bool norm = want[i].parameter->kind == Parameter::Kind::norm;
+        const float offset =
+            norm ? static_cast<float>(model->config.norm_offset - loaded.model->config.norm_offset) : 0;
+        REQUIRE(a.shape() == b.shape());
+        bool equal = true;
+        for (int64_t n = 0; n < a.elements(); ++n) equal &= a.data<float>()[n] + offset == b.data<float>()[n];
+        CHECK(equal);
+      }
+    };
+    check_written((root.path() / "folder").string());
+    if (std::string(name) != "gemma3") check_written((root.path() / "x.gguf").string());
+    CHECK(export_model(*model, root.path().string(), (root.path() / "with").string()).empty());
+    CHECK(files_in(root.path() / "with") ==
+          std::vector<std::string>{"config.json", "model.safetensors", "tokenizer_config.json"});
+    prepare_for_inference(*model, Arithmetic::f32);
+    CHECK_THROWS_WITH(export_model(*model, "", (root.path() / "packed").string()),
+                      ContainsSubstring("model.embed_tokens.weight has no value that could be written"));
+  }
+}
+
+TEST_CASE("initialise: a parameter's numbers follow from the seed and its name alone") {
+  ModelConfig config = read_config_json(golden("llama_untied_gqa") + "/config.json", family_configs());
+  const auto values = [&](uint64_t seed) {
+    const std::unique_ptr<CausalLM> model = family_of(config).make(config);
+    initialise(*model, seed);
+    for (const NamedParameter& p : named_parameters(*model))
+      if (p.name == "model.layers.1.mlp.down_proj.weight")
+        return std::vector(p.parameter->value.data<float>(), p.parameter->value.data<float>() + 100);
+    return std::vector<float>();
+  };
+  const std::vector<float> before = values(1);
+  CHECK(values(2) != before);
+  config.attention_bias = config.qk_norm = true;  // parameters that are visited before it
+  CHECK(values(1) == before);
 }
