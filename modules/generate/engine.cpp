@@ -117,7 +117,7 @@ void Engine::choose_rope(Sequence& s) {
 
 bool Engine::idle() const { return generations_.empty() && events_.empty(); }
 
-// Every decoding sequence may bring as many guesses as the step has room for.
+// Every decoding sequence may bring as many draft tokens as the step has room for.
 void Engine::ask_for_drafts() {
   const std::vector<Sequence*> decoding = scheduler_->decoding();
   if (decoding.empty()) return;
@@ -126,7 +126,7 @@ void Engine::ask_for_drafts() {
   for (Sequence* s : decoding) {
     const Generation& g = *generations_.at(s->id);
     const SampleKey key{g.seed, static_cast<uint64_t>(g.index), static_cast<uint64_t>(s->length())};
-    // The last token of an answer is never computed, so no guess at it is needed.
+    // The last token of an answer is never computed, so no draft of it is needed.
     int64_t most = std::min(length, s->token_limit - s->length() - 1);
     if (s->length() <= rope_switch_) most = std::min(most, rope_switch_ - s->length());  // there it begins anew
     s->draft.clear();
@@ -168,7 +168,7 @@ StepReport Engine::step() {
       ++report.sampled;
       goes_on = take_token(g, {logits.data<float>() + static_cast<size_t>(row + i) * width, width});
       if (!goes_on || i == item.drafted || s.tokens.back() != draft[static_cast<size_t>(i)]) break;
-      ++s.cached;  // the guess was right, so its keys and values are
+      ++s.cached;  // the draft token is accepted, so its keys and values are cached
       ++report.accepted;
     }
     row += 1 + item.drafted;
@@ -189,7 +189,7 @@ StepReport Engine::step() {
 Tensor Engine::run(const StepPlan& plan) {
   copy_pages(plan.copies);
   std::vector<BatchSequence> sequences(plan.items.size());
-  std::deque<std::vector<int32_t>> with_drafts;  // known tokens and guesses in a row
+  std::deque<std::vector<int32_t>> with_drafts;  // known tokens and draft tokens in a row
   bool samples = false;
   for (size_t i = 0; i < sequences.size(); ++i) {
     const Sequence& s = *plan.items[i].sequence;

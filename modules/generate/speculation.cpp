@@ -75,7 +75,7 @@ class ModelDrafter : public Drafter {
     for (const LayerGroup& g : layer_groups(model.sizes)) groups.push_back({g.window, sequences * pages_for(context)});
     return groups;
   }
-  // The history of penalties is the target's; a guess does without.
+  // The history of penalties is the target's; a draft does without.
   static SamplingParameters unpenalised(SamplingParameters p) {
     p.repetition_penalty = 1.0;
     p.presence_penalty = p.frequency_penalty = 0.0;

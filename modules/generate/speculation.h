@@ -1,9 +1,9 @@
-// Speculative decoding: somebody guesses the next few tokens, the model verifies them all in one pass.
+// Speculative decoding: a drafter proposes the next few tokens, the model verifies them all in one pass.
 //
-// Leviathan et al. 2023 accept a guess with a probability; here the model samples every position with that position's
-// own random number, as it would without guesses, and a guess stands while it equals the sample. So the text is the
-// same, sampled text too, and a guess can only cost time. Whether it gains any depends on how often guesses stand and
-// on what verifying costs, which is measured while it runs.
+// Leviathan et al. 2023 accept a draft token with a probability; here the model samples every position with that
+// position's own random number, as it would without drafts, and a draft token is accepted while it equals the sample.
+// So the text is the same, sampled text too, and a draft can only cost time. Whether it gains any depends on how many
+// draft tokens are accepted and on what verifying costs, which is measured while it runs.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -15,18 +15,18 @@
 
 namespace lathe {
 
-// A sequence that wants guesses.
+// A sequence that wants draft tokens.
 struct DraftRequest {
   uint64_t sequence = 0;            // the same number from call to call
   std::span<const int32_t> tokens;  // prompt and answer so far
   const SamplingParameters& sampling;
-  SampleKey key;  // of the first guess; the position counts up
+  SampleKey key;  // of the first draft token; the position counts up
 };
 
 class Drafter {
  public:
   virtual ~Drafter() = default;
-  // At most `most` guesses at what follows; none where it has none.
+  // At most `most` tokens that may follow; none where it has no proposal.
   virtual std::vector<int32_t> draft(const DraftRequest& request, int64_t most) = 0;
   // The sequence is over.
   virtual void forget(uint64_t /*sequence*/) {}
@@ -44,7 +44,7 @@ std::unique_ptr<Drafter> make_model_drafter(std::shared_ptr<const CausalLM> mode
 // Counts what speculation does, and stops it while it loses time.
 class SpeculationControl {
  public:
-  // Guesses a sequence that are worth asking for in the next step; 0: none.
+  // Draft tokens a sequence that are worth asking for in the next step; 0: none.
   int64_t draft_length(int64_t most);
   // A decoding step of `sequences` sequences that took `seconds`, drafting included.
   void report(int64_t sequences, int64_t drafted, int64_t accepted, double seconds);

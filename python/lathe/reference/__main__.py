@@ -5,8 +5,8 @@ import sys
 import lathe
 
 EPILOG = """\
-The table shows by layer the error so far, and the operation that errs most by itself: the reference's operation is given Lathe's
-inputs. The first one that errs by more than rounding is tried with the known causes: rope layout, eps, norm + 1, a weight that is
+One row per layer: the error so far, and the operation with the largest error of its own, for which the reference's operation is given
+Lathe's inputs. The first one that errs by more than rounding is tried with the known causes: rope layout, eps, norm + 1, a weight that is
 off, exchanged or transposed, windows, softcaps, scales, biases, activations. Exit code: 0 where the two agree, 1 where they do not, 2 where they could not be compared."""
 
 
