@@ -5,7 +5,7 @@
     draw_pictures.py --check     writes nothing; one line for each picture that is not what this script draws
     draw_pictures.py --record    asks build/lathe the question of `make demo` and keeps what it prints for demo.svg
 """
-import functools, os, re, subprocess, sys, textwrap
+import functools, re, subprocess, sys, textwrap
 
 import drawing, lint
 from drawing import Drawing
@@ -43,11 +43,15 @@ def named(end, *names):
     return shown(end)
 
 
-def constant(end, name):
-    found = re.search(rf"\b{name} = (\d+);", source(end))
+def find(pattern, text, where, begin=0):
+    found = re.compile(pattern).search(text, begin)
     if not found:
-        raise ValueError(f"{path_of(end)} has no number {name}")
-    return int(found[1])
+        raise ValueError(f"{where} has no {pattern} where the picture expects it")
+    return found
+
+
+def constant(end, name):
+    return int(find(rf"\b{name} = (\d+);", source(end), end)[1])
 
 
 @functools.cache
@@ -96,63 +100,62 @@ def one_step():
     return d
 
 
+# Name, what it brings, new tokens, tokens in the cache, page of each 16 positions, first new token that wants logits, colour.
+SEQUENCES = [("A", "a chunk of a prompt", [504, 3575, 282, 4649, 314], 16, [7, 2], 5, "blue"),
+             ("B", "decode", [284], 18, [7, 9], 0, "orange"),
+             ("C", "a token and three drafts to verify", [30, 198, 504, 260], 29, [3, 5, 8], 0, "green")]
+
+
 def batch():
     page = constant("kernels/paged_attention.h", "kPageTokens")
-    file = named("attention/batch.h", "tokens", "positions", "seq_start", "context_len", "logit_rows", "page_tables", "pages",
-                 "slots")
-    # name, what it brings, new tokens, tokens in the cache, page of each 16 positions, first new token that wants logits
-    sequences = [("A", "a chunk of a prompt", [504, 3575, 282, 4649, 314], page, [7, 2], 5),
-                 ("B", "decode", [284], page + 2, [7, 9], 0),
-                 ("C", "a token and three drafts to verify", [30, 198, 504, 260], 2 * page - 3, [3, 5, 8], 0)]
-    colours = ["blue", "orange", "green"]
+    shapes = {"tokens": "(N) i32", "positions": "(N) i32", "slots": "(N) i32", "logit_rows": "(R) i32",
+              "seq_start": "(S + 1) i32", "context_len": "(S) i32"}
+    y = dict(zip(shapes, (68, 98, 128, 158, 198, 228)))
     d = Drawing("A Batch: three sequences in one pass", 532)
-    left, cell, strip, gap = 140, 58, 12, 14
-    end = left + cell * sum(len(s[2]) for s in sequences)
-
-    rows = {"tokens": 68, "positions": 98, "slots": 128, "logit_rows": 158, "seq_start": 198, "context_len": 228}
-    shapes = {"tokens": "(N) i32", "positions": "(N) i32", "slots": "(N) i32", "logit_rows": "(R) i32", "seq_start": "(S + 1) i32",
-              "context_len": "(S) i32"}
-    for name, y in rows.items():
-        d.text(20, y + 16, name, "code start")
-        d.text(end + 22, y + 16, shapes[name], "note grey start")
-    row = 0
-    for s, ((name, brings, new, cached, pages, logits_from), colour) in enumerate(zip(sequences, colours)):
-        x, width, n = left + cell * row, cell * len(new), len(new)
+    left, cell, row = 140, 58, 0
+    end = left + cell * sum(len(new) for _, _, new, *_ in SEQUENCES)
+    for name, shape in shapes.items():
+        d.text(20, y[name] + 16, name, "code start")
+        d.text(end + 22, y[name] + 16, shape, "note grey start")
+    for s, (name, brings, new, cached, pages, logits_from, colour) in enumerate(SEQUENCES):
+        x, width = left + cell * row, cell * len(new)
         d.text(x + width / 2, 30, name, f"name {colour}")
         d.text(x + width / 2, 50, brings, "note grey")
-        positions = [cached + i for i in range(n)]
-        slots = [pages[p // page] * page + p % page for p in positions]
-        for field, values in {"tokens": new, "positions": positions, "slots": slots,
-                              "logit_rows": [row + i if i >= logits_from else None for i in range(n)]}.items():
-            d.cells(x, rows[field], cell, values, colour)
-        d.text(x, rows["seq_start"] + 16, str(row), "code")
-        d.cells(x, rows["context_len"], width, [cached + n], colour)
-
-        y = 324 + 68 * s  # the sequence's pages
-        d.text(20, y + 11, name, f"name {colour} start")
-        d.text(40, y + 11, f"{cached} cached,", "note grey start")
-        d.text(40, y + 27, f"{n} new", "note grey start")
-        for p in range(max(len(s[4]) for s in sequences)):
-            at = left + (page * strip + gap) * p
-            number = pages[p] if p < len(pages) else -1
-            d.text(at, y - 7, f"page {number}" if number >= 0 else "-1", "code start")
-            if number < 0:
-                continue
-            for i in range(page):
-                kind = colour if p * page + i in positions else "grey"
-                d.box(at + strip * i, y, strip, 14, kind if p * page + i < cached + n else "faint", 0)
-            written = [i for i in range(page) if p * page + i in positions]
-            if written:
-                d.text(at if written[0] < 8 else at + page * strip, y + 30, f"slot {slots[positions.index(p * page + written[0])]} = "
-                       f"{number} × {page} + {written[0]}", f"code {colour} " + ("start" if written[0] < 8 else "end"))
-        row += n
-    d.text(end, rows["seq_start"] + 16, str(row), "code")
+        positions = range(cached, cached + len(new))
+        d.cells(x, y["tokens"], cell, new, colour)
+        d.cells(x, y["positions"], cell, positions, colour)
+        d.cells(x, y["slots"], cell, [pages[p // page] * page + p % page for p in positions], colour)
+        d.cells(x, y["logit_rows"], cell, [row + i if i >= logits_from else None for i in range(len(new))], colour)
+        d.text(x, y["seq_start"] + 16, str(row), "code")
+        d.cells(x, y["context_len"], width, [cached + len(new)], colour)
+        d.text(20, 335 + 68 * s, name, f"name {colour} start")
+        d.lines(40, 335 + 68 * s, [f"{cached} cached,", f"{len(new)} new"], "note grey start", 16)
+        pages_of_sequence(d, left, 324 + 68 * s, page, pages, positions, colour)
+        row += len(new)
+    d.text(end, y["seq_start"] + 16, str(row), "code")
     d.line([(20, 268), (drawing.WIDTH - 20, 268)])
     d.text(20, 290, "pages (S, P) i32", "code start")
     d.text(160, 290, f"of {page} tokens each; -1: none. A and B begin alike and share page 7. Grey is in the cache already.",
            "note grey start")
-    d.text(20, 516, file, "code blue start")
+    d.text(20, 516, named("attention/batch.h", *shapes, "page_tables", "pages"), "code blue start")
     return d
+
+
+def pages_of_sequence(d, left, y, page, pages, positions, colour):
+    """A row of the page table, each page as a strip of its slots; `positions`: of the new tokens."""
+    strip, gap = 12, 14
+    for i in range(max(len(s[4]) for s in SEQUENCES)):
+        x = left + (page * strip + gap) * i
+        if i >= len(pages):
+            d.text(x, y - 7, "-1", "code start")
+            continue
+        d.text(x, y - 7, f"page {pages[i]}", "code start")
+        for p in range(page * i, page * (i + 1)):
+            d.box(x + strip * (p % page), y, strip, 14, colour if p in positions else "grey" if p < positions[0] else "faint", 0)
+        first = next((p % page for p in positions if p // page == i), None)
+        if first is not None:
+            at, anchor = (x, "start") if first < page / 2 else (x + page * strip, "end")
+            d.text(at, y + 30, f"slot {pages[i] * page + first} = {pages[i]} × {page} + {first}", f"code {colour} {anchor}")
 
 
 def page():
@@ -192,21 +195,22 @@ def page():
     d.lines(values + wide / 2, under + 20, ["whole vectors of the output grow,", "one fused multiply-add each"], "note grey")
 
     y = top + cell * drawn + 30
-    d.lines(keys, y, [f"Orange: one token, written to its slot,", f"page * {tokens} + {offset}: a column of keys,", "a row of values"],
+    d.lines(keys, y, ["Orange: one token, written to its slot,", f"page * {tokens} + {offset}: a column of keys,", "a row of values"],
             "orange start", 18)
     y = under + 62
     d.text(20, y + 16, "a page", "start")
     for i, words in enumerate(["layer 0: keys", "values", "layer 1: keys", "values", "...", "layer L - 1: keys", "values"]):
         d.box(90 + 101 * i, y, 101, 24, "blue" if i < 2 else "faint", 0)
         d.text(140.5 + 101 * i, y + 16, words, "note")
-    d.text(20, y + 52, f"{named('kernels/paged_attention.h', 'kPageTokens')}, {named('attention/kv_cache.h', 'KVCache')}", "code blue start")
+    files = [named("kernels/paged_attention.h", "kPageTokens"), named("attention/kv_cache.h", "KVCache")]
+    d.text(20, y + 52, ", ".join(files), "code blue start")
     return d
 
 
 def packed_matrix():
     layout = "kernels/cpu/packed_layout.h"
     rows, columns, word = (constant(layout, name) for name in ("kGroupRows", "kBlockColumns", "kWordBytes"))
-    bits, offset, _, bytes_a_row = map(int, re.search(r"//   q4_0 +(\d+) +(\d+) +(\d+) +f16 +(\d+) ", source(layout)).groups())
+    bits, offset, _, bytes_a_row = map(int, find(r"//   q4_0 +(\d+) +(\d+) +(\d+) +f16 +(\d+) ", source(layout), layout).groups())
     words, per_lane = columns * bits // 8 * rows // word, word // rows
     block = bytes_a_row * rows
     d = Drawing("A packed matrix: one block of q4_0", 552)
@@ -328,9 +332,7 @@ def operation():
     d.box(20, 44, 520, 54 * len(STEPS) + 8, "grey")
     for i, (step, pattern, file, name, note) in enumerate(STEPS):
         y = 48 + 54 * i
-        found = re.compile(pattern).search(code, at)
-        if not found:
-            raise ValueError(f"autograd/rms_norm.cpp has no line {pattern} where the picture expects it")
+        found = find(pattern, code, "autograd/rms_norm.cpp", at)
         at = found.end()
         line = found[0] if len(found[0]) <= room else found[0][:room - 2].rsplit(" ", 1)[0] + " …"
         d.text(34, y + 31, step, "name start")
@@ -365,6 +367,10 @@ def floors():
     @functools.cache
     def floor(room):  # a circle in the table would end in a RecursionError
         return 1 + max([floor(below) for below in uses[room] if aside(below) <= aside(room)], default=-1)
+
+    unknown = {room.split("/")[-1] for room in table} - set(ROOMS)
+    if unknown:
+        raise ValueError(f"ROOMS does not say what is in {', '.join(sorted(unknown))}")
 
     def by_floor(rooms):
         order = lambda room: list(ROOMS).index(room.split("/")[-1])
@@ -407,15 +413,16 @@ def house():
     d.arrow([(edge + 24, level), (at + wide / 2, level), (at + wide / 2, annex_top - 39)])
     d.text(at + wide / 2, level - 10, "these floors may use text", "note grey")
     d.arrow([(at - 3, top_of(ground) + height / 2), (edge + 3, top_of(ground) + height / 2)])
-    d.lines(drawing.WIDTH / 2, bottom + 26, ["A room uses rooms on the floors below its own and never those above: scripts/lint.py, whose table this is, refuses it.",
-                                             "Dashed rooms are still to come."], "note grey")
+    d.text(drawing.WIDTH / 2, bottom + 26, "A room uses rooms on the floors below its own and never those above: scripts/lint.py, "
+           "whose table this is, refuses it.", "note grey")
+    d.text(drawing.WIDTH / 2, bottom + 43, "Dashed rooms are still to come.", "note grey")
     return d
 
 
 def demo():
-    """The last frame of a terminal of 100 columns; docs/demo.txt has what the program printed."""
+    """The last frame of a terminal; docs/demo.txt has what was printed."""
     columns, step = 104, 19
-    default = re.search(r"\$\{1:-(.*)\}", (ROOT / "scripts" / "demo.sh").read_text())[1]
+    default = find(r"\$\{1:-(.*)\}", (ROOT / "scripts" / "demo.sh").read_text(), "scripts/demo.sh")[1]
     lines = DEMO.read_text().splitlines()
     if f"Question: {default}" not in lines:
         raise ValueError(f"docs/demo.txt does not hold the question of scripts/demo.sh: {default}")
@@ -444,10 +451,9 @@ def violations():
 
 
 def record():
-    program = os.environ.get("BUILD", "build") + "/lathe"
     printed = subprocess.run(["scripts/demo.sh"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if printed.returncode:
-        sys.exit(f"{program}: {printed.stdout.strip()}")
+        sys.exit(f"scripts/demo.sh: {printed.stdout.strip()}")
     DEMO.write_text(printed.stdout)
 
 

@@ -3,14 +3,16 @@
 
 1. which folder may include which (the table of docs/architecture.md), 2. no `if (training|cache|cuda|quantized)` in a
 model file: modes are dispatched below the models, 3. no file over 800 lines, 4. no absolute path of one machine,
-5. the numbers of lines that README states, and the pictures of docs/, 6. clang-format, 7. clang-tidy with the checks of
-.clang-tidy. All violations are printed, one a line; exit code 1 if any.
+5. the numbers of lines that README states, the pictures of docs/ (draw_pictures.py), and that what comments and pages
+name is there (check_comments.py), 6. clang-format, 7. clang-tidy with the checks of .clang-tidy. All violations are printed, one a line; exit code 1 if any.
 
 clang-tidy takes minutes, so what it found clean is remembered in $XDG_CACHE_HOME/lathe (~/.cache/lathe) by a hash of all that it read: the
 file, the headers of the tree that it includes, its flags and the checks. The build folder must compile each file by itself
 (CMAKE_UNITY_BUILD=OFF).
 """
 import argparse, concurrent.futures, functools, hashlib, json, os, pathlib, re, subprocess, sys
+
+import check_comments
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LINE_LIMIT = 800
@@ -20,7 +22,7 @@ BELOW_COMMON = ["tensor", "kernels", "formats", "config", "autograd"]
 TEXT = ["text/unicode", "text/tokenizer", "text/chat_template"]  # the annex: nothing below llm/ knows of text
 MAY_INCLUDE = {
     "tensor": [],
-    "kernels": ["tensor/dtype.h", "tensor/errors.h", "tensor/stream.h", "tensor/threads.h", "tensor/cpu_features.h",
+    "kernels": ["tensor/dtype.h", "tensor/errors.h", "tensor/threads.h", "tensor/cpu_features.h",
                 "tensor/profiler.h"],
     "formats": ["tensor"],
     "config": ["tensor", "formats"],
@@ -133,9 +135,18 @@ def check_pictures():
     yield from draw_pictures.violations()
 
 
+def check_table():
+    """That each header named in the table is there."""
+    for header in sorted({entry for entries in MAY_INCLUDE.values() for entry in entries if entry.endswith(".h")}):
+        if not any((ROOT / folder / header).is_file() for folder in ("modules", ".")):
+            yield f"scripts/lint.py: the include table names {header}, which is not there"
+
+
 def check_rules():
     yield from check_readme()
+    yield from check_table()
     yield from check_pictures()
+    yield from check_comments.violations(tracked())
     for path in tracked():
         try:
             lines = (ROOT / path).read_text().splitlines()

@@ -10,9 +10,10 @@
 namespace lathe {
 
 // Replaces `X.qweight`, `X.qzeros`, `X.scales` and `X.g_idx` by `X.weight`, as `quantization_config` says; nothing
-// happens to a checkpoint without one. The new tensors have memory of their own, which is filled by `fill_unpacked`:
-// until then no weight has been read. Throws Error naming the tensor for groups that are no multiple of 32 columns, for
-// columns in another order than their groups (`desc_act`), and for shapes that do not fit together.
+// happens to a checkpoint without one. The new tensors have memory of their own, which is filled by
+// `Checkpoint::unpack`: until then no weight has been read. Throws Error naming the tensor for groups that are no
+// multiple of 32 columns, for columns in another order than their groups (`desc_act`), and for shapes that do not fit
+// together.
 void unpack_gptq_awq(Checkpoint& checkpoint);
 
 }  // namespace lathe
