@@ -22,7 +22,7 @@ struct Sequence {
   int64_t prompt_tokens = 0;
   int64_t token_limit = 0;  // tokens.size() at which the sequence ends at the latest
 
-  // Guesses at what follows, to be verified by the next step.
+  // Draft tokens, to be verified by the next step.
   std::vector<int32_t> draft;
 
   int64_t cached = 0;   // tokens from the first on whose keys and values are in the pages

@@ -39,7 +39,7 @@ class ModelDrafter : public Drafter {
   std::vector<int32_t> draft(const DraftRequest& request, int64_t most) override {
     State& state = states_[request.sequence];
     std::vector<int32_t> tokens(request.tokens.begin(), request.tokens.end());
-    // Guesses that did not stand are in the cache; what agrees with the tokens stays.
+    // Rejected draft tokens are in the cache; what agrees with the tokens stays.
     const auto parted = std::mismatch(state.fed.begin(), state.fed.end(), tokens.begin(), tokens.end()).first;
     state.fed.resize(std::min(static_cast<size_t>(parted - state.fed.begin()), tokens.size() - 1));
     if (!state.rope && model_->sizes.uses_rope())
