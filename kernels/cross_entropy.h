@@ -1,11 +1,10 @@
 // Cross-entropy over logits that may come in chunks of the vocabulary, and its gradient.
 #pragma once
-#include <cstdint>
+#include "kernels/device.h"
 
-namespace lathe::cpu {
+namespace lathe {
 
-// State of a running logsumexp of N rows, all arrays (N): maximum starts at -infinity, sum and target_logit at 0.
-// The sums are kept in double: a vocabulary has 10^5 terms.
+// State of a running logsumexp of N rows, all arrays (N). The sums are kept in double: a vocabulary has 10^5 terms.
 template <class T>
 struct RunningLogsumexp {
   T* maximum;
@@ -13,16 +12,28 @@ struct RunningLogsumexp {
   T* target_logit;
 };
 
-// Takes in columns [first, first + width) of the vocabulary: logits (N, width; row stride ldl); targets (N), a negative
-// one has no logit.
+namespace kernel {
+
+// The state before any column: -infinity, 0 and 0.
 template <class T>
-void logsumexp_update(const RunningLogsumexp<T>& state, const T* logits, int64_t ldl, const int32_t* targets, int64_t n,
+void logsumexp_start(Cpu, const RunningLogsumexp<T>& state, int64_t n);
+// Takes in columns [first, first + width) of the vocabulary: logits (N, width); targets (N), a negative one has no
+// logit.
+template <class T>
+void logsumexp_update(Cpu, const RunningLogsumexp<T>& state, ConstRows<T> logits, const int32_t* targets, int64_t n,
                       int64_t first, int64_t width);
 
-// dlogits (N, width, contiguous) = factor (exp(logit - logsumexp[n]) - [column is the target]); rows with a negative
-// target are zero. dlogits may be logits when ldl == width.
+// The mean over the targets that are not negative: loss (1) = factor * sum of logsumexp - logit[target], factor (1)
+// being 1 / total, or where total is 0 one by the number of such targets; 0 where there are none. logsumexp (N) is
+// written.
 template <class T>
-void cross_entropy_backward(T* dlogits, const T* logits, int64_t ldl, const T* logsumexp, const int32_t* targets,
-                            int64_t n, int64_t first, int64_t width, T factor);
+void cross_entropy(Cpu, T* loss, double* factor, Sum<T>* logsumexp, const RunningLogsumexp<T>& state,
+                   const int32_t* targets, int64_t n, double total);
+// dlogits (N, width, contiguous) = dloss factor (exp(logit - logsumexp[n]) - [column is the target]); rows with a
+// negative target are zero. dlogits may be logits where their rows are contiguous. dloss and factor (1).
+template <class T>
+void cross_entropy_backward(Cpu, T* dlogits, ConstRows<T> logits, const Sum<T>* logsumexp, const int32_t* targets,
+                            int64_t n, int64_t first, int64_t width, const T* dloss, const double* factor);
 
-}  // namespace lathe::cpu
+}  // namespace kernel
+}  // namespace lathe

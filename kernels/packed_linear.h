@@ -7,8 +7,8 @@
 // Shapes: M tokens, N output rows, K input columns. Pointers are not null unless said; kernels never allocate.
 #pragma once
 #include <cstddef>
-#include <cstdint>
 
+#include "kernels/device.h"
 #include "tensor/dtype.h"
 
 namespace lathe {
@@ -27,15 +27,6 @@ struct PackedMatrix {
   const uint8_t* data = nullptr;  // 64-byte aligned
 };
 
-namespace cpu {
-
-// Bytes of the packed form, a multiple of 64.
-size_t packed_bytes(DType dtype, int64_t rows, int64_t columns);
-// Packs row-major `source` (rows x columns, GGUF blocks for quantised dtypes) into `packed`. Runs on the thread team.
-void pack(uint8_t* packed, const void* source, DType dtype, int64_t rows, int64_t columns);
-// One row widened to f32, exactly: y (K). Embedding look-ups and the gradients of frozen weights read this.
-void unpack_row(float* y, const PackedMatrix& w, int64_t row);
-
 // One of the weights that share an input: q, k and v, or gate and up. Their dtypes may differ.
 struct LinearPart {
   PackedMatrix weight;
@@ -43,21 +34,22 @@ struct LinearPart {
   float* y = nullptr;           // first output element of token 0; token stride `ldy`
 };
 
+namespace kernel {
+
+// Bytes of the packed form, a multiple of 64.
+size_t packed_bytes(Cpu, DType dtype, int64_t rows, int64_t columns);
+// Packs row-major `source` (rows x columns, GGUF blocks for quantised dtypes) into `packed`. Runs on the thread team.
+void pack(Cpu, uint8_t* packed, const void* source, DType dtype, int64_t rows, int64_t columns);
+// Rows [first, first + count) widened to f32, exactly: y (count, K). The gradients of frozen weights read this.
+void unpack_rows(Cpu, float* y, const PackedMatrix& w, int64_t first, int64_t count);
+
 // Bytes of 64-byte aligned scratch for the call below.
-size_t packed_linear_scratch_bytes(int64_t m, int64_t columns, Arithmetic arithmetic);
-// For every part p: p.y[t * ldy + r] = bias[r] + sum_k w[r, k] x[t * ldx + k].    x (M, K) f32, K the same in all
+size_t packed_linear_scratch_bytes(Cpu, const LinearPart* parts, int part_count, int64_t m, Arithmetic arithmetic);
+// For every part p: p.y[t * ldy + r] = bias[r] + sum_k w[r, k] x[t, k].    x (M, K) f32, K the same in all
 // parts. All parts are one parallel region; x is rounded or quantised once. Arithmetic::int8 falls back to f32 for the
 // parts whose weights are not quantised.
-void packed_linear(const LinearPart* parts, int part_count, int64_t ldy, const float* x, int64_t ldx, int64_t m,
+void packed_linear(Cpu, const LinearPart* parts, int part_count, int64_t ldy, ConstRows<float> x, int64_t m,
                    Arithmetic arithmetic, void* scratch);
 
-// Row-major `columns` values of one row, widened to f32 exactly (GGUF blocks for quantised dtypes). Any dtype but f64,
-// i32.
-void dequantise_row(float* y, const void* row, DType dtype, int64_t columns);
-// The other way: q8_0 (scale amax / 127), q4_0 (scale max / -8), q4_1 (min and (max - min) / 15), q5_0 and q5_1, as
-// ggml writes them; q4_k, q5_k and q6_k by a search (quantise_k.cpp); bf16 and f16 to nearest even. Throws Error for
-// q2_k and q3_k, which are only read.
-void quantise_row(void* row, const float* x, DType dtype, int64_t columns);
-
-}  // namespace cpu
+}  // namespace kernel
 }  // namespace lathe

@@ -15,8 +15,8 @@
 // Shapes: N new tokens of S sequences, Hq query heads, Hk key-value heads (Hq % Hk == 0), D head dim.
 #pragma once
 #include <cstddef>
-#include <cstdint>
 
+#include "kernels/device.h"
 #include "tensor/dtype.h"
 
 namespace lathe {
@@ -25,18 +25,17 @@ inline constexpr int kPageTokens = 16;
 inline constexpr int kSegmentTokens = 256;
 inline constexpr int kCacheBlock = 32;  // components that share a scale in q8_0
 
-struct AttentionOptions {
+// How a score is made of q k^T, and which keys have one.
+struct ScoreOptions {
   float scale = 1.0f;                   // multiplies q k^T
   int64_t window = 0;                   // keys a query sees, itself included; 0: all before it
   float softcap = 0.0f;                 // c tanh(s / c); 0: none
   const float* alibi_slopes = nullptr;  // (Hq): adds slope * (key position - query position); null: none
 };
 
-namespace cpu {
-
 // One layer's share of a cache: its part of page p begins p * page_stride bytes behind `keys` and `values`. The layers
 // of a page lie together, so that memory is touched by the page and not by the layer.
-struct LayerPages {
+struct CacheLayer {
   void* keys;
   void* values;
   DType dtype;          // f32, f16, bf16 or q8_0
@@ -52,10 +51,6 @@ constexpr int64_t page_head_bytes(DType dtype, int64_t head_dim) {
   return (head_dim + (head_dim + kCacheBlock - 1) / kCacheBlock * 2) * kPageTokens;
 }
 
-// k, v (N, Hk, D) f32 with token strides ldk, ldv, into the pages of one layer; slot -1 is skipped.
-void write_kv(const LayerPages& pages, const float* k, int64_t ldk, const float* v, int64_t ldv, const int32_t* slots,
-              int64_t n, int64_t kv_heads, int64_t head_dim);
-
 struct PagedBatch {
   const int32_t* seq_start;    // (S + 1): first new token of each sequence
   const int32_t* context_len;  // (S): tokens in the cache after this step's write, the new ones included
@@ -64,14 +59,20 @@ struct PagedBatch {
   int64_t pages_per_sequence;
 };
 
+namespace kernel {
+
+// k, v (N, Hk, D) f32 by token, into the pages of one layer; slot -1 is skipped.
+void write_kv(Cpu, const CacheLayer& pages, ConstRows<float> k, ConstRows<float> v, const int32_t* slots, int64_t n,
+              int64_t kv_heads, int64_t head_dim);
+
 // Bytes of 64-byte aligned scratch for the call below; `max_context` is the largest of context_len, n the new tokens.
 // It grows with the thread team, which must not be replaced in between.
-size_t paged_attention_scratch_bytes(DType cache, int64_t n, int64_t heads, int64_t head_dim, int64_t max_context);
-// out (N, Hq, D) f32 contiguous; q (N, Hq, D) f32, token stride ldq. The new tokens' keys are already in the cache;
+size_t paged_attention_scratch_bytes(Cpu, DType cache, int64_t n, int64_t heads, int64_t head_dim, int64_t max_context);
+// out (N, Hq, D) f32 contiguous; q (N, Hq, D) f32 by token. The new tokens' keys are already in the cache;
 // token i of a sequence with t new ones stands at position context_len - t + i and sees the keys up to itself.
 // Arithmetic in f32; with AMX and a cache of bf16, queries and softmax weights are rounded to bf16 as well.
-void paged_attention(float* out, const float* q, int64_t ldq, const LayerPages& pages, const PagedBatch& batch,
-                     int64_t heads, int64_t kv_heads, int64_t head_dim, const AttentionOptions& options, void* scratch);
+void paged_attention(Cpu, float* out, ConstRows<float> q, const CacheLayer& pages, const PagedBatch& batch,
+                     int64_t heads, int64_t kv_heads, int64_t head_dim, const ScoreOptions& options, void* scratch);
 
-}  // namespace cpu
+}  // namespace kernel
 }  // namespace lathe

@@ -2,7 +2,7 @@
 // decoding.
 #pragma once
 
-namespace lathe::cpu {
+namespace lathe {
 
 // Operations per second of the whole thread team; a product and its sum count as two.
 struct PeakRates {
@@ -15,4 +15,4 @@ struct PeakRates {
 // of several rounds. Takes some 20 ms.
 PeakRates measure_peak_rates();
 
-}  // namespace lathe::cpu
+}  // namespace lathe

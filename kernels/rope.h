@@ -1,6 +1,6 @@
 // Rotary position embedding (Su et al. 2021, eq. 34): pairs of components are rotated by an angle of the position.
 #pragma once
-#include <cstdint>
+#include "kernels/device.h"
 
 namespace lathe {
 
@@ -8,14 +8,13 @@ namespace lathe {
 // Meta does.
 enum class RopeStyle : uint8_t { half_split, interleaved };
 
-namespace cpu {
+namespace kernel {
 
-// y (N, H, D) contiguous = x (N, H, D; token stride ldx) with the first `rotary_dim` components of each head rotated,
-// the rest copied. cos, sin (N, rotary_dim / 2). `direction` 1 forwards, -1 backwards (the transposed rotation).
-void rope(float* y, const float* x, int64_t ldx, const float* cos, const float* sin, int64_t n, int64_t heads,
-          int64_t head_dim, int64_t rotary_dim, RopeStyle style, int direction);
-void rope(double* y, const double* x, int64_t ldx, const double* cos, const double* sin, int64_t n, int64_t heads,
-          int64_t head_dim, int64_t rotary_dim, RopeStyle style, int direction);
+// y (N, H, D) contiguous = x (N, H D) with the first `rotary_dim` components of each head rotated, the rest copied.
+// cos, sin (N, rotary_dim / 2). `direction` 1 forwards, -1 backwards (the transposed rotation). T: float, double.
+template <class T>
+void rope(Cpu, T* y, ConstRows<T> x, const T* cos, const T* sin, int64_t n, int64_t heads, int64_t head_dim,
+          int64_t rotary_dim, RopeStyle style, int direction);
 
-}  // namespace cpu
+}  // namespace kernel
 }  // namespace lathe

@@ -103,6 +103,45 @@ def check_conditionals(path, lines):
                 yield f"{path}:{number}: a model file does not ask for its mode; the ops and the batch know it"
 
 
+DISPATCH = re.compile(r"\bdispatch(?:_device|_size)?\(")
+COMMENT = re.compile(r"//[^\n]*")
+MAKES_TENSOR = re.compile(r"\bTensor::(?:empty|zeros)\(")
+
+
+def arguments(text, begin):
+    """The end of the parentheses that open before `begin`, and the number of arguments between."""
+    depth, count = 1, 1
+    for end in range(begin, len(text)):
+        depth += (text[end] in "([{") - (text[end] in ")]}")
+        count += text[end] == "," and depth == 1
+        if depth == 0:
+            return end, count
+    return len(text), count
+
+
+def check_devices(path, lines):
+    """Kernels are called inside a dispatch alone, which chooses their device; ops and modules make tensors on a device that
+    they name; elements are read by `host`, which checks that they can be."""
+    if not path.startswith("modules/"):
+        return
+    text = COMMENT.sub(lambda comment: " " * len(comment[0]), "\n".join(lines))
+    number = lambda at: text.count("\n", 0, at) + 1
+    inside = [(call.end(), arguments(text, call.end())[0]) for call in DISPATCH.finditer(text)]
+    for call in re.finditer(r"\bkernel::", text):
+        if not any(begin <= call.start() < end for begin, end in inside):
+            yield f"{path}:{number(call.start())}: a kernel is called outside of a dispatch (autograd/dispatch.h)"
+    for call in re.finditer(r"\bcpu::", text):
+        yield f"{path}:{number(call.start())}: what is the CPU's alone stays in kernels/cpu"
+    folder = folder_of(path)
+    if folder not in ("autograd", "tensor"):
+        for call in re.finditer(r"\bdata<", text):
+            yield f"{path}:{number(call.start())}: elements are read by Tensor::host, which checks the device"
+    if folder in ("autograd", "common", "attention", "block"):
+        for call in MAKES_TENSOR.finditer(text):
+            if arguments(text, call.end())[1] < 3:
+                yield f"{path}:{number(call.start())}: a tensor is made without a device"
+
+
 def check_text(path, lines):
     if len(lines) > LINE_LIMIT and path.endswith((".h", ".cpp", ".py", ".sh")):
         yield f"{path}: {len(lines)} lines, at most {LINE_LIMIT}"
@@ -155,6 +194,7 @@ def check_rules():
         yield from check_text(path, lines)
         if path.endswith((".h", ".cpp")):
             yield from check_includes(path, lines)
+            yield from check_devices(path, lines)
             yield from check_conditionals(path, lines)
 
 

@@ -1,49 +1,164 @@
-// Activations and element-wise sums on the thread team; the activations themselves are in vector_math.h. Sums and
-// products are bound by memory, so they are left to the compiler and have the same bits on every instruction set.
+// Activations and element-wise sums on the thread team. In f32 the activations are those of vector_math.h; in double,
+// and in the backward, they are the standard library's exp, tanh and erf. Sums and products are bound by memory, so
+// they are left to the compiler and have the same bits on every instruction set.
 #include "kernels/activation.h"
+
+#include <algorithm>
+#include <cmath>
 
 #include "kernels/cpu/dispatch.h"
 #include "tensor/profiler.h"
 #include "tensor/threads.h"
 
-namespace lathe::cpu {
+namespace lathe::kernel {
+namespace {
 
-void activation(float* y, const float* x, int64_t ldx, int64_t rows, int64_t n, Activation f) {
-  const ProfileScope profile([&] { return ProfiledCall{"activation", 8 * rows * n, 4 * rows * n}; });
-  const auto kernel = kernels().rows.activation;
-  parallel_for(rows, kGrainElements / n + 1, [&](int64_t begin, int64_t end) {
-    kernel(y + begin * n, x + begin * ldx, ldx, nullptr, 0, end - begin, n, f);
+// ---- the functions and their derivatives ----
+
+template <class T>
+struct ValueAndSlope {
+  T value, slope;
+};
+
+template <class T>
+ValueAndSlope<T> evaluate(Activation f, T x) {
+  switch (f) {
+    case Activation::silu: {
+      const T s = 1 / (1 + std::exp(-x));
+      return {x * s, s * (1 + x * (1 - s))};
+    }
+    case Activation::gelu_exact: {
+      const T phi = T(0.5) * (1 + std::erf(x * T(0.70710678118654752440)));     // the normal distribution
+      const T density = T(0.39894228040143267794) * std::exp(T(-0.5) * x * x);  // its density
+      return {x * phi, phi + x * density};
+    }
+    case Activation::gelu_tanh: break;
+  }
+  constexpr T k = T(0.79788456080286535588), c = T(0.044715);  // sqrt(2 / pi)
+  const T t = std::tanh(k * (x + c * x * x * x));
+  const T bend = 1 - t * t;  // 0 far out, where the polynomial beside it overflows
+  const T slope = bend > 0 ? T(0.5) * x * bend * k * (1 + 3 * c * x * x) : T(0);
+  return {T(0.5) * x * (1 + t), T(0.5) * (1 + t) + slope};
+}
+
+int64_t activation_grain(int64_t n) { return std::max<int64_t>(1, 8192 / std::max<int64_t>(1, n)); }
+
+// f(i) for n elements, shared out between the threads.
+template <class F>
+void by_elements(const char* name, int64_t bytes, int64_t n, F&& f) {
+  const ProfileScope profile([&] { return ProfiledCall{name, bytes * n, n}; });
+  parallel_for(n, kGrainElements, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) f(i);
   });
 }
 
-void gated_activation(float* y, const float* gate, int64_t ldg, const float* up, int64_t ldu, int64_t rows, int64_t n,
+}  // namespace
+
+// ---- forward ----
+
+template <>
+void activation(Cpu, float* y, ConstRows<float> x, int64_t rows, int64_t n, Activation f) {
+  const ProfileScope profile([&] { return ProfiledCall{"activation", 8 * rows * n, 4 * rows * n}; });
+  const auto kernel = cpu::kernels().rows.activation;
+  parallel_for(rows, kGrainElements / n + 1, [&](int64_t begin, int64_t end) {
+    kernel(y + begin * n, x[begin], x.stride, nullptr, 0, end - begin, n, f);
+  });
+}
+
+template <>
+void gated_activation(Cpu, float* y, ConstRows<float> gate, ConstRows<float> up, int64_t rows, int64_t n,
                       Activation f) {
   const ProfileScope profile([&] { return ProfiledCall{"gated_activation", 12 * rows * n, 5 * rows * n}; });
-  const auto kernel = kernels().rows.activation;
+  const auto kernel = cpu::kernels().rows.activation;
   parallel_for(rows, kGrainElements / n + 1, [&](int64_t begin, int64_t end) {
-    kernel(y + begin * n, gate + begin * ldg, ldg, up + begin * ldu, ldu, end - begin, n, f);
+    kernel(y + begin * n, gate[begin], gate.stride, up[begin], up.stride, end - begin, n, f);
   });
 }
 
-void add(float* y, const float* a, const float* b, int64_t n) {
-  const ProfileScope profile([&] { return ProfiledCall{"add", 12 * n, n}; });
-  parallel_for(n, kGrainElements, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = a[i] + b[i];
+// ---- in double ----
+
+template <>
+void activation(Cpu, double* y, ConstRows<double> x, int64_t rows, int64_t n, Activation f) {
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t i = 0; i < n; ++i) y[row * n + i] = evaluate(f, x[row][i]).value;
+}
+
+template <>
+void gated_activation(Cpu, double* y, ConstRows<double> gate, ConstRows<double> up, int64_t rows, int64_t n,
+                      Activation f) {
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t i = 0; i < n; ++i) y[row * n + i] = evaluate(f, gate[row][i]).value * up[row][i];
+}
+
+// ---- backward ----
+
+template <class T>
+void activation_backward(Cpu, T* dx, const T* dy, ConstRows<T> x, int64_t rows, int64_t n, Activation f) {
+  const ProfileScope profile([&] {
+    return ProfiledCall{"activation_backward", 3 * int64_t{sizeof(T)} * rows * n, 8 * rows * n};
+  });
+  parallel_for(rows, activation_grain(n), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      for (int64_t i = 0; i < n; ++i) dx[row * n + i] = dy[row * n + i] * evaluate(f, x[row][i]).slope;
   });
 }
 
-void multiply(float* y, const float* a, const float* b, int64_t n) {
-  const ProfileScope profile([&] { return ProfiledCall{"multiply", 12 * n, n}; });
-  parallel_for(n, kGrainElements, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = a[i] * b[i];
+template <class T>
+void gated_activation_backward(Cpu, T* dgate, T* dup, const T* dy, ConstRows<T> gate, ConstRows<T> up, int64_t rows,
+                               int64_t n, Activation f) {
+  const ProfileScope profile([&] {
+    return ProfiledCall{"gated_activation_backward", 5 * int64_t{sizeof(T)} * rows * n, 10 * rows * n};
+  });
+  parallel_for(rows, activation_grain(n), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      for (int64_t i = 0; i < n; ++i) {
+        const auto [value, slope] = evaluate(f, gate[row][i]);
+        const T d = dy[row * n + i];
+        dgate[row * n + i] = d * up[row][i] * slope;
+        dup[row * n + i] = d * value;
+      }
   });
 }
 
-void scale(float* y, const float* a, float factor, int64_t n) {
-  const ProfileScope profile([&] { return ProfiledCall{"scale", 8 * n, n}; });
-  parallel_for(n, kGrainElements, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = factor * a[i];
+// ---- sums and products ----
+
+template <class T>
+void fill(Cpu, T* y, double value, int64_t n) {
+  std::fill_n(y, n, static_cast<T>(value));
+}
+template <class T>
+void add(Cpu, T* y, const T* a, const T* b, int64_t n) {
+  by_elements("add", 3 * int64_t{sizeof(T)}, n, [=](int64_t i) { y[i] = a[i] + b[i]; });
+}
+template <class T>
+void add_rows(Cpu, Rows<T> y, ConstRows<T> x, int64_t rows, int64_t n) {
+  const ProfileScope profile([&] { return ProfiledCall{"add_rows", 3 * int64_t{sizeof(T)} * rows * n, rows * n}; });
+  parallel_for(rows, activation_grain(n), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      for (int64_t i = 0; i < n; ++i) y[row][i] += x[row][i];
   });
 }
+template <class T>
+void multiply(Cpu, T* y, const T* a, const T* b, int64_t n) {
+  by_elements("multiply", 3 * int64_t{sizeof(T)}, n, [=](int64_t i) { y[i] = a[i] * b[i]; });
+}
+template <class T>
+void scale(Cpu, T* y, const T* a, double factor, int64_t n) {
+  by_elements("scale", 2 * int64_t{sizeof(T)}, n,
+              [=, factor = static_cast<T>(factor)](int64_t i) { y[i] = factor * a[i]; });
+}
 
-}  // namespace lathe::cpu
+#define LATHE_INSTANTIATE(T)                                                                                   \
+  template void activation_backward(Cpu, T*, const T*, ConstRows<T>, int64_t, int64_t, Activation);            \
+  template void gated_activation_backward(Cpu, T*, T*, const T*, ConstRows<T>, ConstRows<T>, int64_t, int64_t, \
+                                          Activation);                                                         \
+  template void fill(Cpu, T*, double, int64_t);                                                                \
+  template void add(Cpu, T*, const T*, const T*, int64_t);                                                     \
+  template void add_rows(Cpu, Rows<T>, ConstRows<T>, int64_t, int64_t);                                        \
+  template void multiply(Cpu, T*, const T*, const T*, int64_t);                                                \
+  template void scale(Cpu, T*, const T*, double, int64_t);
+LATHE_INSTANTIATE(float)
+LATHE_INSTANTIATE(double)
+#undef LATHE_INSTANTIATE
+
+}  // namespace lathe::kernel

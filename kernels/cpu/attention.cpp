@@ -7,10 +7,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/gemm.h"
+#include "kernels/cpu/gemm_tile.h"
+#include "tensor/profiler.h"
 #include "tensor/threads.h"
 
-namespace lathe::cpu {
+namespace lathe::kernel {
 namespace {
 
 constexpr int64_t kQueries = 32, kKeys = 64;  // of a tile
@@ -29,14 +30,14 @@ struct Head {
 };
 
 template <class T>
-Head<T> head_of(const PackedSequences& s, const AttentionOptions& options, int64_t sequence, int64_t head, const T* q,
-                int64_t ldq, const T* k, int64_t ldk, const T* v, int64_t ldv) {
+Head<T> head_of(const PackedSequences& s, const ScoreOptions& options, int64_t sequence, int64_t head, ConstRows<T> q,
+                ConstRows<T> k, ConstRows<T> v) {
   const int64_t first = s.seq_start[sequence], kv_head = head / (s.heads / s.kv_heads);
   Head<T> h;
-  h.q = q + first * ldq + head * s.head_dim;
-  h.k = k + first * ldk + kv_head * s.head_dim;
-  h.v = v ? v + first * ldv + kv_head * s.head_dim : nullptr;
-  h.ldq = ldq, h.ldk = ldk, h.ldv = ldv;
+  h.q = q[first] + head * s.head_dim;
+  h.k = k[first] + kv_head * s.head_dim;
+  h.v = v.data ? v[first] + kv_head * s.head_dim : nullptr;
+  h.ldq = q.stride, h.ldk = k.stride, h.ldv = v.stride;
   h.tokens = s.seq_start[sequence + 1] - first;
   h.dim = s.head_dim;
   h.scale = static_cast<T>(options.scale), h.softcap = static_cast<T>(options.softcap);
@@ -72,8 +73,8 @@ void for_key_tiles(const Head<T>& h, int64_t query, int64_t rows, F&& f) {
 // of a score by q k^T.
 template <class T>
 void tile_scores(T* scores, T* slopes, const Head<T>& h, const Tile& tile) {
-  gemm(scores, kKeys, h.q + tile.query * h.ldq, h.ldq, false, h.k + tile.key * h.ldk, h.ldk, true, tile.rows,
-       tile.columns, h.dim, false);
+  cpu::gemm_tile<T>({scores, kKeys, h.q + tile.query * h.ldq, h.ldq, false, h.k + tile.key * h.ldk, h.ldk, true,
+                     tile.rows, tile.columns, h.dim, false});
   for (int64_t i = 0; i < tile.rows; ++i)
     for (int64_t j = 0; j < tile.columns; ++j) {
       T& score = scores[i * kKeys + j];
@@ -113,7 +114,8 @@ void forward_tile(T* out, int64_t ldo, T* logsumexp, int64_t ldl, const Head<T>&
       maximum[i] = highest;
       for (int64_t d = 0; d < h.dim; ++d) out[i * ldo + d] *= shrink;
     }
-    gemm(out, ldo, scores, kKeys, false, h.v + tile.key * h.ldv, h.ldv, false, rows, h.dim, tile.columns, true);
+    cpu::gemm_tile<T>(
+        {out, ldo, scores, kKeys, false, h.v + tile.key * h.ldv, h.ldv, false, rows, h.dim, tile.columns, true});
   });
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t d = 0; d < h.dim; ++d) out[i * ldo + d] /= sum[i];
@@ -143,7 +145,8 @@ void backward_tile(const HeadGradients<T>& g, const Head<T>& h, int64_t query, i
   const T* dout = g.dout + query * g.ldq;
   for_key_tiles(h, query, rows, [&](const Tile& tile) {
     tile_scores(p, slopes, h, tile);
-    gemm(ds, kKeys, dout, g.ldq, false, h.v + tile.key * h.ldv, h.ldv, true, rows, tile.columns, h.dim, false);  // dP
+    cpu::gemm_tile<T>(
+        {ds, kKeys, dout, g.ldq, false, h.v + tile.key * h.ldv, h.ldv, true, rows, tile.columns, h.dim, false});  // dP
     for (int64_t i = 0; i < rows; ++i) {
       const auto [begin, end] = visible(h, tile, i);
       const T logsumexp = g.logsumexp[(query + i) * g.ldl];
@@ -155,39 +158,53 @@ void backward_tile(const HeadGradients<T>& g, const Head<T>& h, int64_t query, i
       }
     }
     T *dk = g.dk + tile.key * g.ldk, *dv = g.dv + tile.key * g.ldk;
-    gemm(dv, g.ldk, p, kKeys, true, dout, g.ldq, false, tile.columns, h.dim, rows, true);
-    gemm(g.dq + query * g.ldq, g.ldq, ds, kKeys, false, h.k + tile.key * h.ldk, h.ldk, false, rows, h.dim, tile.columns,
-         true);
-    gemm(dk, g.ldk, ds, kKeys, true, h.q + query * h.ldq, h.ldq, false, tile.columns, h.dim, rows, true);
+    cpu::gemm_tile<T>({dv, g.ldk, p, kKeys, true, dout, g.ldq, false, tile.columns, h.dim, rows, true});
+    cpu::gemm_tile<T>({g.dq + query * g.ldq, g.ldq, ds, kKeys, false, h.k + tile.key * h.ldk, h.ldk, false, rows, h.dim,
+                       tile.columns, true});
+    cpu::gemm_tile<T>({dk, g.ldk, ds, kKeys, true, h.q + query * h.ldq, h.ldq, false, tile.columns, h.dim, rows, true});
   });
+}
+
+// Products of queries and keys that are seen, over all heads, times head_dim: what forward and backward are made of.
+int64_t seen_products(const PackedSequences& s, const ScoreOptions& options) {
+  int64_t pairs = 0;
+  for (int64_t i = 0; i < s.sequences; ++i) {
+    const int64_t t = s.seq_start[i + 1] - s.seq_start[i];
+    const int64_t window = options.window > 0 ? std::min(options.window, t) : t;
+    pairs += window * (window + 1) / 2 + (t - window) * window;
+  }
+  return pairs * s.heads * s.head_dim;
 }
 
 }  // namespace
 
 template <class T>
-void attention(T* out, T* logsumexp, const T* q, int64_t ldq, const T* k, int64_t ldk, const T* v, int64_t ldv,
-               const PackedSequences& s, const AttentionOptions& options) {
+void attention(Cpu, T* out, Sum<T>* logsumexp, ConstRows<T> q, ConstRows<T> k, ConstRows<T> v, const PackedSequences& s,
+               const ScoreOptions& options) {
+  const ProfileScope profile([&] {
+    return ProfiledCall{"attention", int64_t{sizeof(T)} * s.tokens * 2 * (s.heads + s.kv_heads) * s.head_dim,
+                        4 * seen_products(s, options)};
+  });
   const int64_t ldo = s.heads * s.head_dim;
   parallel_for(s.sequences * s.heads, 1, [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t sequence = unit / s.heads, head = unit % s.heads, first = s.seq_start[sequence];
-      const Head<T> h = head_of(s, options, sequence, head, q, ldq, k, ldk, v, ldv);
+      const Head<T> h = head_of<T>(s, options, sequence, head, q, k, v);
       for (int64_t query = 0; query < h.tokens; query += kQueries)
         forward_tile(out + (first + query) * ldo + head * s.head_dim, ldo, logsumexp + (first + query) * s.heads + head,
                      s.heads, h, query, std::min(kQueries, h.tokens - query));
     }
   });
 }
-template void attention(float*, float*, const float*, int64_t, const float*, int64_t, const float*, int64_t,
-                        const PackedSequences&, const AttentionOptions&);
-template void attention(double*, double*, const double*, int64_t, const double*, int64_t, const double*, int64_t,
-                        const PackedSequences&, const AttentionOptions&);
 
 template <class T>
-void attention_backward(T* dq, T* dk, T* dv, const T* dout, const T* out, const T* logsumexp, const T* q, int64_t ldq,
-                        const T* k, int64_t ldk, const T* v, int64_t ldv, const PackedSequences& s,
-                        const AttentionOptions& options) {
-  const int64_t tokens = s.seq_start[s.sequences], group = s.heads / s.kv_heads;
+void attention_backward(Cpu, T* dq, T* dk, T* dv, const T* dout, const T* out, const Sum<T>* logsumexp, ConstRows<T> q,
+                        ConstRows<T> k, ConstRows<T> v, const PackedSequences& s, const ScoreOptions& options) {
+  const ProfileScope profile([&] {
+    return ProfiledCall{"attention_backward", int64_t{sizeof(T)} * s.tokens * 4 * (s.heads + s.kv_heads) * s.head_dim,
+                        10 * seen_products(s, options)};
+  });
+  const int64_t tokens = s.tokens, group = s.heads / s.kv_heads;
   const int64_t ld_heads = s.heads * s.head_dim, ld_kv_heads = s.kv_heads * s.head_dim;
   std::fill_n(dq, tokens * ld_heads, T(0));
   std::fill_n(dk, tokens * ld_kv_heads, T(0));
@@ -196,7 +213,7 @@ void attention_backward(T* dq, T* dk, T* dv, const T* dout, const T* out, const 
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t sequence = unit / s.kv_heads, kv_head = unit % s.kv_heads, first = s.seq_start[sequence];
       for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-        const Head<T> h = head_of(s, options, sequence, head, q, ldq, k, ldk, v, ldv);
+        const Head<T> h = head_of<T>(s, options, sequence, head, q, k, v);
         const int64_t at_q = first * ld_heads + head * s.head_dim, at_k = first * ld_kv_heads + kv_head * s.head_dim;
         const HeadGradients<T> g{dq + at_q,   dk + at_k,   dv + at_k,
                                  dout + at_q, out + at_q,  logsumexp + first * s.heads + head,
@@ -207,22 +224,16 @@ void attention_backward(T* dq, T* dk, T* dv, const T* dout, const T* out, const 
     }
   });
 }
-template void attention_backward(float*, float*, float*, const float*, const float*, const float*, const float*,
-                                 int64_t, const float*, int64_t, const float*, int64_t, const PackedSequences&,
-                                 const AttentionOptions&);
-template void attention_backward(double*, double*, double*, const double*, const double*, const double*, const double*,
-                                 int64_t, const double*, int64_t, const double*, int64_t, const PackedSequences&,
-                                 const AttentionOptions&);
 
 template <class T>
-void attention_probabilities(T* probabilities, int64_t longest, const T* q, int64_t ldq, const T* k, int64_t ldk,
-                             const PackedSequences& s, const AttentionOptions& options) {
-  std::fill_n(probabilities, s.seq_start[s.sequences] * s.heads * longest, T(0));
+void attention_probabilities(Cpu, T* probabilities, int64_t longest, ConstRows<T> q, ConstRows<T> k,
+                             const PackedSequences& s, const ScoreOptions& options) {
+  std::fill_n(probabilities, s.tokens * s.heads * longest, T(0));
   parallel_for(s.sequences * s.heads, 1, [&](int64_t begin, int64_t end) {
     alignas(64) T scores[kKeys];
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t sequence = unit / s.heads, head = unit % s.heads;
-      const Head<T> h = head_of<T>(s, options, sequence, head, q, ldq, k, ldk, nullptr, 0);
+      const Head<T> h = head_of<T>(s, options, sequence, head, q, k, {});
       for (int64_t i = 0; i < h.tokens; ++i) {
         T* row = probabilities + ((s.seq_start[sequence] + i) * s.heads + head) * longest;
         for_key_tiles(h, i, 1, [&](const Tile& tile) {
@@ -239,9 +250,16 @@ void attention_probabilities(T* probabilities, int64_t longest, const T* q, int6
     }
   });
 }
-template void attention_probabilities(float*, int64_t, const float*, int64_t, const float*, int64_t,
-                                      const PackedSequences&, const AttentionOptions&);
-template void attention_probabilities(double*, int64_t, const double*, int64_t, const double*, int64_t,
-                                      const PackedSequences&, const AttentionOptions&);
 
-}  // namespace lathe::cpu
+#define LATHE_INSTANTIATE(T)                                                                                       \
+  template void attention(Cpu, T*, Sum<T>*, ConstRows<T>, ConstRows<T>, ConstRows<T>, const PackedSequences&,      \
+                          const ScoreOptions&);                                                                    \
+  template void attention_backward(Cpu, T*, T*, T*, const T*, const T*, const Sum<T>*, ConstRows<T>, ConstRows<T>, \
+                                   ConstRows<T>, const PackedSequences&, const ScoreOptions&);                     \
+  template void attention_probabilities(Cpu, T*, int64_t, ConstRows<T>, ConstRows<T>, const PackedSequences&,      \
+                                        const ScoreOptions&);
+LATHE_INSTANTIATE(float)
+LATHE_INSTANTIATE(double)
+#undef LATHE_INSTANTIATE
+
+}  // namespace lathe::kernel

@@ -3,21 +3,29 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "tensor/profiler.h"
 #include "tensor/threads.h"
 
-namespace lathe::cpu {
+namespace lathe::kernel {
 
 template <class T>
-void logsumexp_update(const RunningLogsumexp<T>& state, const T* logits, int64_t ldl, const int32_t* targets, int64_t n,
+void logsumexp_start(Cpu, const RunningLogsumexp<T>& state, int64_t n) {
+  std::fill_n(state.maximum, n, -std::numeric_limits<T>::infinity());
+  std::fill_n(state.sum, n, 0.0);
+  std::fill_n(state.target_logit, n, T(0));
+}
+
+template <class T>
+void logsumexp_update(Cpu, const RunningLogsumexp<T>& state, ConstRows<T> logits, const int32_t* targets, int64_t n,
                       int64_t first, int64_t width) {
   const ProfileScope profile([&] {
     return ProfiledCall{"logsumexp", static_cast<int64_t>(sizeof(T)) * n * width, 3 * n * width};
   });
   parallel_for(n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const T* row = logits + i * ldl;
+      const T* row = logits[i];
       const int64_t target = targets[i] - first;
       if (targets[i] >= 0 && target >= 0 && target < width) state.target_logit[i] = row[target];
       T maximum = state.maximum[i];
@@ -31,17 +39,33 @@ void logsumexp_update(const RunningLogsumexp<T>& state, const T* logits, int64_t
     }
   });
 }
-template void logsumexp_update(const RunningLogsumexp<float>&, const float*, int64_t, const int32_t*, int64_t, int64_t,
-                               int64_t);
-template void logsumexp_update(const RunningLogsumexp<double>&, const double*, int64_t, const int32_t*, int64_t,
-                               int64_t, int64_t);
 
 template <class T>
-void cross_entropy_backward(T* dlogits, const T* logits, int64_t ldl, const T* logsumexp, const int32_t* targets,
-                            int64_t n, int64_t first, int64_t width, T factor) {
+void cross_entropy(Cpu, T* loss, double* factor, Sum<T>* logsumexp, const RunningLogsumexp<T>& state,
+                   const int32_t* targets, int64_t n, double total) {
+  double sum = 0;
+  int64_t counted = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const double value = static_cast<double>(state.maximum[i]) + std::log(state.sum[i]);
+    logsumexp[i] = static_cast<Sum<T>>(value);
+    if (targets[i] < 0) continue;
+    sum += value - static_cast<double>(state.target_logit[i]);
+    ++counted;
+  }
+  *factor = counted == 0 ? 0.0 : 1.0 / (total > 0 ? total : static_cast<double>(counted));
+  *loss = static_cast<T>(counted == 0 ? 0.0 : sum * *factor);
+}
+
+template <class T>
+void cross_entropy_backward(Cpu, T* dlogits, ConstRows<T> logits, const Sum<T>* logsumexp, const int32_t* targets,
+                            int64_t n, int64_t first, int64_t width, const T* dloss, const double* factor_) {
+  const ProfileScope profile([&] {
+    return ProfiledCall{"cross_entropy_backward", 2 * int64_t{sizeof(T)} * n * width, 3 * n * width};
+  });
+  const T factor = static_cast<T>(*factor_ * static_cast<double>(*dloss));
   parallel_for(n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const T* row = logits + i * ldl;
+      const T* row = logits[i];
       T* out = dlogits + i * width;
       if (targets[i] < 0) {
         std::fill_n(out, width, T(0));
@@ -53,9 +77,16 @@ void cross_entropy_backward(T* dlogits, const T* logits, int64_t ldl, const T* l
     }
   });
 }
-template void cross_entropy_backward(float*, const float*, int64_t, const float*, const int32_t*, int64_t, int64_t,
-                                     int64_t, float);
-template void cross_entropy_backward(double*, const double*, int64_t, const double*, const int32_t*, int64_t, int64_t,
-                                     int64_t, double);
 
-}  // namespace lathe::cpu
+#define LATHE_INSTANTIATE(T)                                                                                           \
+  template void logsumexp_start(Cpu, const RunningLogsumexp<T>&, int64_t);                                             \
+  template void logsumexp_update(Cpu, const RunningLogsumexp<T>&, ConstRows<T>, const int32_t*, int64_t, int64_t,      \
+                                 int64_t);                                                                             \
+  template void cross_entropy(Cpu, T*, double*, Sum<T>*, const RunningLogsumexp<T>&, const int32_t*, int64_t, double); \
+  template void cross_entropy_backward(Cpu, T*, ConstRows<T>, const Sum<T>*, const int32_t*, int64_t, int64_t,         \
+                                       int64_t, const T*, const double*);
+LATHE_INSTANTIATE(float)
+LATHE_INSTANTIATE(double)
+#undef LATHE_INSTANTIATE
+
+}  // namespace lathe::kernel

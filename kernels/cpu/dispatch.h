@@ -81,11 +81,11 @@ struct AttentionTile {
 };
 
 struct AttentionSource {
-  LayerPages cache;
+  CacheLayer cache;
   const int32_t* pages;  // of the sequence, from position 0
   int64_t kv_heads, kv_head, head_dim;
   int64_t head_stride;  // bytes from a key-value head's keys, or values, to those of the next in a page
-  AttentionOptions options;
+  ScoreOptions options;
 };
 
 struct AttentionKernels {
@@ -96,7 +96,7 @@ struct AttentionKernels {
   // floats for their rows, a multiple of `rows`, 64-byte aligned.
   int64_t (*block_floats)(int64_t head_dim, int64_t rows);
   void (*attend_block)(AttentionTile* tiles, int count, const AttentionSource& source, int64_t segment, float* scratch);
-  // The same merge from a state that was put aside. The state before the first segment is zeros and -infinity.
+  // The same merge from the partial state of one segment. The state before the first segment is zeros and -infinity.
   void (*merge)(float* out, float& maximum, float& sum, const float* segment, float segment_maximum, float segment_sum,
                 int64_t head_dim);
   // k, v (Hk, D) of one token into its slot; of the source, the cache and the sizes matter.

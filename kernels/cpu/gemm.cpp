@@ -11,11 +11,10 @@
 #include "tensor/profiler.h"
 #include "tensor/threads.h"
 
-namespace lathe::cpu {
-namespace {
+namespace lathe {
 
 template <class T>
-void tile(const GemmArguments<T>& g) {
+void cpu::gemm_tile(const GemmArguments<T>& g) {
 #if defined(__x86_64__)
   if constexpr (std::is_same_v<T, float>) {
     const CpuIsa isa = cpu_isa();
@@ -25,6 +24,11 @@ void tile(const GemmArguments<T>& g) {
 #endif
   eigen_tile(g);
 }
+template void cpu::gemm_tile(const GemmArguments<float>&);
+template void cpu::gemm_tile(const GemmArguments<double>&);
+
+namespace kernel {
+namespace {
 
 // Every tile packs the whole other operand again, which at 96 rows costs a few percent; 16 tiles feed 16 threads.
 constexpr int64_t kTileStep = 48, kSmallestTile = 96, kTiles = 16;
@@ -33,36 +37,38 @@ constexpr int64_t kSmallProduct = int64_t{1} << 19;  // multiplications that are
 }  // namespace
 
 template <class T>
-void gemm(T* c, int64_t ldc, const T* a, int64_t lda, bool transpose_a, const T* b, int64_t ldb, bool transpose_b,
-          int64_t m, int64_t n, int64_t k, bool accumulate) {
+void gemm(Cpu, Rows<T> c, ConstRows<T> a, bool transpose_a, ConstRows<T> b, bool transpose_b, int64_t m, int64_t n,
+          int64_t k, bool accumulate) {
   const ProfileScope profile([&] {
     return ProfiledCall{"gemm", static_cast<int64_t>(sizeof(T)) * (m * k + k * n + m * n), 2 * m * n * k};
   });
   if (m == 0 || n == 0) return;
-  const GemmArguments<T> whole{c, ldc, a, lda, transpose_a, b, ldb, transpose_b, m, n, k, accumulate};
+  const cpu::GemmArguments<T> whole{c.data,   c.stride,    a.data, a.stride, transpose_a, b.data,
+                                    b.stride, transpose_b, m,      n,        k,           accumulate};
   const int64_t longer = std::max(m, n);
-  if (longer <= kSmallestTile || m * n * std::max<int64_t>(k, 1) <= kSmallProduct) return tile(whole);
+  if (longer <= kSmallestTile || m * n * std::max<int64_t>(k, 1) <= kSmallProduct) return cpu::gemm_tile(whole);
   const int64_t size = std::max(kSmallestTile, (longer + kTiles - 1) / kTiles + kTileStep - 1) / kTileStep * kTileStep;
   parallel_for((longer + size - 1) / size, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      GemmArguments<T> part = whole;
+      cpu::GemmArguments<T> part = whole;
       const int64_t first = i * size;
       if (m >= n) {
         part.m = std::min(size, m - first);
-        part.c += first * ldc;
-        part.a += transpose_a ? first : first * lda;
+        part.c += first * c.stride;
+        part.a += transpose_a ? first : first * a.stride;
       } else {
         part.n = std::min(size, n - first);
         part.c += first;
-        part.b += transpose_b ? first * ldb : first;
+        part.b += transpose_b ? first * b.stride : first;
       }
-      tile(part);
+      cpu::gemm_tile(part);
     }
   });
 }
-template void gemm(float*, int64_t, const float*, int64_t, bool, const float*, int64_t, bool, int64_t, int64_t, int64_t,
-                   bool);
-template void gemm(double*, int64_t, const double*, int64_t, bool, const double*, int64_t, bool, int64_t, int64_t,
-                   int64_t, bool);
 
-}  // namespace lathe::cpu
+template void gemm(Cpu, Rows<float>, ConstRows<float>, bool, ConstRows<float>, bool, int64_t, int64_t, int64_t, bool);
+template void gemm(Cpu, Rows<double>, ConstRows<double>, bool, ConstRows<double>, bool, int64_t, int64_t, int64_t,
+                   bool);
+
+}  // namespace kernel
+}  // namespace lathe

@@ -20,6 +20,9 @@ struct GemmArguments {
   bool accumulate;
 };
 
+// The product as one tile, on the calling thread.
+template <class T>
+void gemm_tile(const GemmArguments<T>& g);
 #if defined(__x86_64__)
 void gemm_tile_avx2(const GemmArguments<float>& g);
 void gemm_tile_avx512(const GemmArguments<float>& g);

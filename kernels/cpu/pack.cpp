@@ -215,32 +215,8 @@ void check_packable(DType dtype, int64_t rows, int64_t columns) {
         name(dtype), columns, info(dtype).block_size);
 }
 
-}  // namespace
-
-size_t packed_bytes(DType dtype, int64_t rows, int64_t columns) {
-  check_packable(dtype, rows, columns);
-  return static_cast<size_t>((row_groups(rows) * group_bytes(dtype, columns) + 63) / 64 * 64);
-}
-
-void pack(uint8_t* packed, const void* source, DType dtype, int64_t rows, int64_t columns) {
-  check_packable(dtype, rows, columns);
-  const uint8_t* bytes = static_cast<const uint8_t*>(source);
-  const int64_t row_bytes = static_cast<int64_t>(bytes_of(dtype, columns)), packed_group = group_bytes(dtype, columns);
-  const int64_t grain = 1 + (64 << 10) / (packed_group + 1);  // small matrices are not worth a fork
-  parallel_for(row_groups(rows), grain, [&](int64_t begin, int64_t end) {
-    for (int64_t g = begin; g < end; ++g) {
-      GroupRows group;
-      for (int r = 0; r < kGroupRows; ++r) {
-        const int64_t row = g * kGroupRows + r;
-        group.row[r] = row < rows ? bytes + row * row_bytes : nullptr;
-      }
-      pack_group(packed + g * packed_group, group, dtype, columns);
-    }
-  });
-}
-
+// y (K) = one row, widened.
 void unpack_row(float* y, const PackedMatrix& w, int64_t row) {
-  check(row >= 0 && row < w.rows, "unpack_row", "row {} wanted, weight has {}", row, w.rows);
   const uint8_t* group = w.data + row / kGroupRows * group_bytes(w.dtype, w.columns);
   const int64_t lane = row % kGroupRows;
   const auto half = [&](int64_t at) {
@@ -260,8 +236,42 @@ void unpack_row(float* y, const PackedMatrix& w, int64_t row) {
       return;
     default: break;
   }
-  check(is_quantised(w.dtype), "unpack_row", "{} weights have no packed form", name(w.dtype));
+  check(is_quantised(w.dtype), "unpack_rows", "{} weights have no packed form", name(w.dtype));
   with_quantised(w.dtype, [&](auto type) { unpack_quantised<decltype(type)::value>(y, group, lane, w.columns); });
 }
 
+}  // namespace
 }  // namespace lathe::cpu
+
+namespace lathe::kernel {
+using namespace cpu;
+
+size_t packed_bytes(Cpu, DType dtype, int64_t rows, int64_t columns) {
+  check_packable(dtype, rows, columns);
+  return static_cast<size_t>((row_groups(rows) * group_bytes(dtype, columns) + 63) / 64 * 64);
+}
+
+void pack(Cpu, uint8_t* packed, const void* source, DType dtype, int64_t rows, int64_t columns) {
+  check_packable(dtype, rows, columns);
+  const uint8_t* bytes = static_cast<const uint8_t*>(source);
+  const int64_t row_bytes = static_cast<int64_t>(bytes_of(dtype, columns)), packed_group = group_bytes(dtype, columns);
+  const int64_t grain = 1 + (64 << 10) / (packed_group + 1);  // small matrices are not worth a fork
+  parallel_for(row_groups(rows), grain, [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; ++g) {
+      GroupRows group;
+      for (int r = 0; r < kGroupRows; ++r) {
+        const int64_t row = g * kGroupRows + r;
+        group.row[r] = row < rows ? bytes + row * row_bytes : nullptr;
+      }
+      pack_group(packed + g * packed_group, group, dtype, columns);
+    }
+  });
+}
+
+void unpack_rows(Cpu, float* y, const PackedMatrix& w, int64_t first, int64_t count) {
+  check(first >= 0 && count >= 0 && first <= w.rows - count, "unpack_rows", "rows [{}, {}) wanted, weight has {}",
+        first, first + count, w.rows);
+  for (int64_t i = 0; i < count; ++i) unpack_row(y + i * w.columns, w, first + i);
+}
+
+}  // namespace lathe::kernel

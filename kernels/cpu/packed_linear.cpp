@@ -31,13 +31,12 @@ int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 struct Scratch {
   int64_t words, int8_words, blocks;  // bytes of each; AMX tiles take 16 tokens and 32 columns whole
-  Scratch(int64_t tokens, int64_t columns, Arithmetic arithmetic) {
+  Scratch(int64_t tokens, int64_t columns, bool floats, bool integers) {
     const int64_t m = (tokens + kAmxTokens - 1) / kAmxTokens * kAmxTokens, k = (columns + 31) / 32 * 32;
-    const bool int8 = arithmetic == Arithmetic::int8;
-    words = align(m * k * 4);
+    words = floats ? align(m * k * 4) : 0;
     static_assert(sizeof(AmxTokenBlock) / kAmxTokens <= sizeof(TokenBlock));
-    int8_words = int8 ? align(m * k * 2) : 0;
-    blocks = int8 ? align(m * (k / kBlockColumns) * static_cast<int64_t>(sizeof(TokenBlock))) : 0;
+    int8_words = integers ? align(m * k * 2) : 0;
+    blocks = integers ? align(m * (k / kBlockColumns) * static_cast<int64_t>(sizeof(TokenBlock))) : 0;
   }
 };
 
@@ -54,8 +53,8 @@ void over_tiles(int64_t m, int64_t columns, int tile, F f) {
 
 // x for the tiles of each arithmetic in use.
 PackedTokens pack_tokens(const LinearKernels* floats, const LinearKernels* integers, const float* x, int64_t ldx,
-                         int64_t m, int64_t columns, Arithmetic arithmetic, void* scratch) {
-  const Scratch sizes(m, columns, arithmetic);
+                         int64_t m, int64_t columns, void* scratch) {
+  const Scratch sizes(m, columns, floats != nullptr, integers != nullptr);
   uint8_t* bytes = static_cast<uint8_t*>(scratch);
   const PackedTokens packed{reinterpret_cast<float*>(bytes), reinterpret_cast<int32_t*>(bytes + sizes.words),
                             reinterpret_cast<TokenBlock*>(bytes + sizes.words + sizes.int8_words)};
@@ -112,13 +111,20 @@ ProfiledCall describe(const LinearPart* parts, int part_count, int64_t m, Arithm
 }
 
 }  // namespace
+}  // namespace lathe::cpu
 
-size_t packed_linear_scratch_bytes(int64_t m, int64_t columns, Arithmetic arithmetic) {
-  const Scratch sizes(m, columns, arithmetic);
+namespace lathe::kernel {
+using namespace cpu;
+
+size_t packed_linear_scratch_bytes(Cpu, const LinearPart* parts, int part_count, int64_t m, Arithmetic arithmetic) {
+  bool floats = false, integers = false;
+  for (const LinearPart* p = parts; p < parts + part_count; ++p)
+    (effective(arithmetic, p->weight.dtype) == Arithmetic::int8 ? integers : floats) = true;
+  const Scratch sizes(m, parts[0].weight.columns, floats, integers);
   return static_cast<size_t>(sizes.words + sizes.int8_words + sizes.blocks);
 }
 
-void packed_linear(const LinearPart* parts, int part_count, int64_t ldy, const float* x, int64_t ldx, int64_t m,
+void packed_linear(Cpu, const LinearPart* parts, int part_count, int64_t ldy, ConstRows<float> x, int64_t m,
                    Arithmetic arithmetic, void* scratch) {
   const ProfileScope profile([&] { return describe(parts, part_count, m, arithmetic); });
   check(part_count >= 1 && part_count <= kMaxParts, "packed_linear", "{} parts, expected 1 to {}", part_count,
@@ -135,7 +141,7 @@ void packed_linear(const LinearPart* parts, int part_count, int64_t ldy, const f
     (own == Arithmetic::int8 ? integers : floats) = &table.of(own, m);
     rows += parts[p].weight.rows;
   }
-  const PackedTokens packed = pack_tokens(floats, integers, x, ldx, m, columns, arithmetic, scratch);
+  const PackedTokens packed = pack_tokens(floats, integers, x.data, x.stride, m, columns, scratch);
   const Plan plan(parts, part_count, m, columns, (floats != nullptr ? floats : integers)->block_bytes,
                   thread_team().size());
 
@@ -160,4 +166,4 @@ void packed_linear(const LinearPart* parts, int part_count, int64_t ldy, const f
   parallel(plan.units(), run_unit);
 }
 
-}  // namespace lathe::cpu
+}  // namespace lathe::kernel

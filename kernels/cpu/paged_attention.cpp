@@ -1,8 +1,8 @@
 // Attention over the paged cache: which tiles run where. The tiles themselves are in paged_attention_tiles.h.
 //
 // With many new tokens a unit of work is a block of query rows of one key-value head, which walks its segments in
-// order. With few (decoding) a unit is a single segment whose result is put aside, and the segments are merged
-// afterwards, in the same order by the same operations: both ways give the same bits.
+// order. With few (decoding) a unit is a single segment (split-KV) whose partial result is kept in scratch, and the
+// segments are merged afterwards, in the same order by the same operations: both ways give the same bits.
 //
 // One core of a Sapphire Rapids class Xeon that others share, AVX-512, 9 query and 3 key-value heads of 64, a layer,
 // processor time; its peak was 212 GFLOP/s in f32:
@@ -32,8 +32,8 @@ constexpr int64_t kBlockRows = AttentionTile::kBlockRows;
 constexpr float kNothing = -__builtin_inff();
 
 int64_t segments_of(int64_t context) { return (context + kSegmentTokens - 1) / kSegmentTokens; }
-// Floats of a segment that was put aside: the outputs, the maximum and the sum.
-int64_t aside_floats(int64_t head_dim) { return (head_dim + 2 + 15) / 16 * 16; }
+// Floats of the partial result of a segment: the outputs, the maximum and the sum.
+int64_t partial_floats(int64_t head_dim) { return (head_dim + 2 + 15) / 16 * 16; }
 
 struct Call {
   float* out;
@@ -42,7 +42,8 @@ struct Call {
   AttentionSource source;  // of sequence 0, head 0
   const PagedBatch& batch;
   int64_t heads, kv_heads, head_dim;
-  float* scratch;  // decoding, what is put aside: [token][head][segment][aside_floats]; else of each member's block
+  float* scratch;  // decoding, the segments' partial results: [token][head][segment][partial_floats]; else of each
+                   // member's block
   int64_t max_segments;
   const AttentionKernels& tiles;
 
@@ -50,8 +51,8 @@ struct Call {
   int64_t new_tokens(int64_t s) const { return batch.seq_start[s + 1] - batch.seq_start[s]; }
   int64_t rows(int64_t s) const { return new_tokens(s) * group(); }  // of one key-value head
   int64_t token(int64_t s, int64_t row) const { return batch.seq_start[s] + row / group(); }
-  float* put_aside(int64_t token, int64_t head, int64_t segment) const {
-    return scratch + ((token * heads + head) * max_segments + segment) * aside_floats(head_dim);
+  float* partial(int64_t token, int64_t head, int64_t segment) const {
+    return scratch + ((token * heads + head) * max_segments + segment) * partial_floats(head_dim);
   }
   AttentionSource source_of(int64_t s, int64_t kv_head) const {
     AttentionSource of = source;
@@ -112,7 +113,7 @@ void attend_block(const Call& call, int64_t s, int64_t kv_head, int64_t begin, i
     for (int i = 0; i < tiles[t].rows; ++i) call.divide(tiles[t].out[i], tiles[t].sum[i]);
 }
 
-// One segment for all rows of a sequence and key-value head, put aside.
+// One segment for all rows of a sequence and key-value head, into its partial result.
 void attend_segment(const Call& call, int64_t s, int64_t kv_head, int64_t segment) {
   const AttentionSource source = call.source_of(s, kv_head);
   const int64_t rows = call.rows(s);
@@ -120,7 +121,7 @@ void attend_segment(const Call& call, int64_t s, int64_t kv_head, int64_t segmen
     AttentionTile tile = call.tile(s, kv_head, row, row + call.tiles.rows < rows ? row + call.tiles.rows : rows);
     float* state[AttentionTile::kMaxRows];
     for (int i = 0; i < tile.rows; ++i) {
-      state[i] = call.put_aside(call.token(s, row + i), kv_head * call.group() + (row + i) % call.group(), segment);
+      state[i] = call.partial(call.token(s, row + i), kv_head * call.group() + (row + i) % call.group(), segment);
       tile.out[i] = state[i];
     }
     call.tiles.attend(tile, source, segment, false);
@@ -131,13 +132,13 @@ void attend_segment(const Call& call, int64_t s, int64_t kv_head, int64_t segmen
   }
 }
 
-// The merge of what attend_segment put aside for one row.
+// The merge of the partial results of one row.
 void merge_segments(const Call& call, int64_t s, int64_t kv_head, int64_t row) {
   const AttentionTile tile = call.tile(s, kv_head, row, row + 1);
   float maximum = kNothing, sum = 0.0f;
   std::memset(tile.out[0], 0, static_cast<size_t>(call.head_dim) * sizeof(float));
   for (int64_t segment = tile.first[0] / kSegmentTokens; segment * kSegmentTokens < tile.last[0]; ++segment) {
-    const float* state = call.put_aside(call.token(s, row), kv_head * call.group() + row % call.group(), segment);
+    const float* state = call.partial(call.token(s, row), kv_head * call.group() + row % call.group(), segment);
     call.tiles.merge(tile.out[0], maximum, sum, state, state[call.head_dim], state[call.head_dim + 1], call.head_dim);
   }
   call.divide(tile.out[0], sum);
@@ -145,7 +146,7 @@ void merge_segments(const Call& call, int64_t s, int64_t kv_head, int64_t row) {
 
 // f(unit) for [0, units), handed out one by one, as their costs differ; on the caller alone when the work is small.
 template <class F>
-void hand_out(int64_t units, bool small, F f) {
+void parallel_unless(int64_t units, bool small, F f) {
   if (!small) return parallel(units, f);
   for (int64_t unit = 0; unit < units; ++unit) f(unit);
 }
@@ -156,15 +157,15 @@ void decode(const Call& call, bool small) {
   const int64_t segments = call.batch.sequences * call.max_segments;
   const int64_t heads = segments >= 4 * static_cast<int64_t>(thread_team().size()) ? call.kv_heads : 1;
   const int64_t parts = call.kv_heads / heads;
-  hand_out(segments * parts, small, [&](int64_t unit) {
+  parallel_unless(segments * parts, small, [&](int64_t unit) {
     const int64_t s = unit / parts / call.max_segments, segment = unit / parts % call.max_segments;
     if (segment * kSegmentTokens >= call.batch.context_len[s]) return;
     for (int64_t h = 0; h < heads; ++h) attend_segment(call, s, unit % parts * heads + h, segment);
   });
   for (int64_t s = 0; s < call.batch.sequences; ++s) {
     const int64_t rows = call.rows(s);
-    hand_out(call.kv_heads * rows, call.heads * call.head_dim * call.max_segments < kSerialProducts,
-             [&](int64_t unit) { merge_segments(call, s, unit / rows, unit % rows); });
+    parallel_unless(call.kv_heads * rows, call.heads * call.head_dim * call.max_segments < kSerialProducts,
+                    [&](int64_t unit) { merge_segments(call, s, unit / rows, unit % rows); });
   }
 }
 
@@ -181,18 +182,18 @@ void prefill(const Call& call, bool small) {
   };
   // Each worker needs scratch of its own, so workers are scheduled, not blocks.
   std::atomic<int64_t> next{0};
-  hand_out(thread_team().size(), small, [&](int64_t place) {
+  parallel_unless(thread_team().size(), small, [&](int64_t place) {
     float* scratch = call.scratch + place * call.tiles.block_floats(call.head_dim, kBlockRows);
     for (int64_t unit; (unit = next.fetch_add(1, std::memory_order_relaxed)) < units;) attend_unit(unit, scratch);
   });
 }
 
-void check_pages(const LayerPages& pages, const char* where) {
+void check_pages(const CacheLayer& pages, const char* where) {
   check(is_cache_dtype(pages.dtype), where, "cache is {}, expected f32, f16, bf16 or q8_0", name(pages.dtype));
 }
 
 // Keys and values count once a sequence, whatever the number of queries that read them.
-ProfiledCall describe(const LayerPages& pages, const PagedBatch& batch, int64_t heads, int64_t kv_heads,
+ProfiledCall describe(const CacheLayer& pages, const PagedBatch& batch, int64_t heads, int64_t kv_heads,
                       int64_t head_dim, int64_t window) {
   const int64_t n = batch.seq_start[batch.sequences] - batch.seq_start[0];
   int64_t keys = 0, products = 0;
@@ -208,9 +209,13 @@ ProfiledCall describe(const LayerPages& pages, const PagedBatch& batch, int64_t 
 }
 
 }  // namespace
+}  // namespace lathe::cpu
 
-void write_kv(const LayerPages& pages, const float* k, int64_t ldk, const float* v, int64_t ldv, const int32_t* slots,
-              int64_t n, int64_t kv_heads, int64_t head_dim) {
+namespace lathe::kernel {
+using namespace cpu;
+
+void write_kv(Cpu, const CacheLayer& pages, ConstRows<float> k, ConstRows<float> v, const int32_t* slots, int64_t n,
+              int64_t kv_heads, int64_t head_dim) {
   const ProfileScope profile([&] {
     return ProfiledCall{"write_kv",
                         2 * n * kv_heads * (4 * head_dim + static_cast<int64_t>(bytes_of(pages.dtype, head_dim))), 0};
@@ -222,20 +227,20 @@ void write_kv(const LayerPages& pages, const float* k, int64_t ldk, const float*
   // Two tokens may share a page but never an element.
   parallel_for(n, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      if (slots[i] >= 0) write_token(source, slots[i], k + i * ldk, v + i * ldv);
+      if (slots[i] >= 0) write_token(source, slots[i], k[i], v[i]);
   });
 }
 
-size_t paged_attention_scratch_bytes(DType cache, int64_t n, int64_t heads, int64_t head_dim, int64_t max_context) {
+size_t paged_attention_scratch_bytes(Cpu, DType cache, int64_t n, int64_t heads, int64_t head_dim,
+                                     int64_t max_context) {
   const AttentionKernels& tiles = kernels().attention.of(cache, head_dim);
-  const int64_t floats = n <= kDecodeTokens ? n * heads * segments_of(max_context) * aside_floats(head_dim)
+  const int64_t floats = n <= kDecodeTokens ? n * heads * segments_of(max_context) * partial_floats(head_dim)
                                             : thread_team().size() * tiles.block_floats(head_dim, kBlockRows);
   return static_cast<size_t>(floats) * sizeof(float);
 }
 
-void paged_attention(float* out, const float* q, int64_t ldq, const LayerPages& pages, const PagedBatch& batch,
-                     int64_t heads, int64_t kv_heads, int64_t head_dim, const AttentionOptions& options,
-                     void* scratch) {
+void paged_attention(Cpu, float* out, ConstRows<float> q, const CacheLayer& pages, const PagedBatch& batch,
+                     int64_t heads, int64_t kv_heads, int64_t head_dim, const ScoreOptions& options, void* scratch) {
   const ProfileScope profile([&] { return describe(pages, batch, heads, kv_heads, head_dim, options.window); });
   check_pages(pages, "paged_attention");
   check(kv_heads >= 1 && heads % kv_heads == 0, "paged_attention",
@@ -250,8 +255,8 @@ void paged_attention(float* out, const float* q, int64_t ldq, const LayerPages& 
     products += t * context * heads * head_dim;
   }
   const Call call{out,
-                  q,
-                  ldq,
+                  q.data,
+                  q.stride,
                   {pages, batch.page_table, kv_heads, 0, head_dim, page_head_bytes(pages.dtype, head_dim), options},
                   batch,
                   heads,
@@ -266,4 +271,4 @@ void paged_attention(float* out, const float* q, int64_t ldq, const LayerPages& 
     prefill(call, products < kSerialProducts);
 }
 
-}  // namespace lathe::cpu
+}  // namespace lathe::kernel

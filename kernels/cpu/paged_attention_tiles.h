@@ -113,7 +113,7 @@ struct AttentionTiles {
     for (; page < end; ++page) score_pages<1>(rows, view, page, end);
   }
 
-  static LATHE_INLINE Floats transform(Floats s, const AttentionOptions& options, float slope, float first_distance) {
+  static LATHE_INLINE Floats transform(Floats s, const ScoreOptions& options, float slope, float first_distance) {
     s = s * S::set1(options.scale);
     if (options.softcap != 0.0f)
       s = VectorMath<S>::tanh(s * S::set1(1.0f / options.softcap)) * S::set1(options.softcap);
@@ -177,7 +177,7 @@ struct AttentionTiles {
   template <class Kept, int kActive>
   static void exponentials(const Rows<kActive>& rows, States& states, int lane) {
     constexpr float kLeast = -3.40282347e38f, kLog2E = 1.44269504f;
-    const AttentionOptions& options = rows.source->options;
+    const ScoreOptions& options = rows.source->options;
     const bool plain = options.softcap == 0.0f && options.alibi_slopes == nullptr && options.scale > 0.0f;
     const float factor = plain ? options.scale * kLog2E : kLog2E;
     const int first_page = rows.first / kPageTokens, last_page = (rows.last + kPageTokens - 1) / kPageTokens;

@@ -13,7 +13,7 @@ namespace lathe::cpu {
 namespace {
 
 constexpr int kRounds = 5;
-constexpr int64_t kSteps = 1 << 14, kUnitsEach = 4;  // units are handed out, so that a member put aside costs little
+constexpr int64_t kSteps = 1 << 14, kUnitsEach = 4;  // scheduled dynamically, so that a member that is descheduled costs little
 
 using Loop = int64_t (*)(void*, int64_t);
 
@@ -38,6 +38,10 @@ double best_rate(Loop loop) {
 }
 
 }  // namespace
+}  // namespace lathe::cpu
+
+namespace lathe {
+using namespace cpu;
 
 PeakRates measure_peak_rates() {
   const PeakTable& loops = kernels().peaks;
@@ -45,4 +49,4 @@ PeakRates measure_peak_rates() {
   return {floats, loops.bf16 != nullptr ? best_rate(loops.bf16) : floats, best_rate(loops.integers)};
 }
 
-}  // namespace lathe::cpu
+}  // namespace lathe

@@ -3,13 +3,13 @@
 //
 // One core of a Sapphire Rapids class Xeon, million values a second (for loading with --quantize; rows run in
 // parallel): q8_0 178, q4_0 308, q4_1 299, q5_0 198, q5_1 191; by search (quantise_k.cpp) q4_k 7.5, q5_k 7.5, q6_k 17.
+#include "kernels/quantise.h"
+
 #include <cmath>
 #include <cstring>
 
 #include "kernels/cpu/block_formats.h"
 #include "kernels/cpu/quantise_k.h"
-#include "kernels/packed_linear.h"
-#include "kernels/value_range.h"
 #include "tensor/errors.h"
 
 namespace lathe::cpu {
@@ -89,6 +89,10 @@ void quantise_q4_1(uint8_t* block, const float* x) {
 }
 
 }  // namespace
+}  // namespace lathe::cpu
+
+namespace lathe {
+using namespace cpu;
 
 void dequantise_row(float* y, const void* row, DType dtype, int64_t columns) {
   check(columns % info(dtype).block_size == 0, "dequantise_row", "{} columns, expected a multiple of {} for {}",
@@ -153,4 +157,4 @@ bool row_holds(const void* row, const float* x, DType dtype, int64_t columns) {
   return held;
 }
 
-}  // namespace lathe::cpu
+}  // namespace lathe

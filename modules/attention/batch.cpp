@@ -1,3 +1,4 @@
+// A batch is filled in the host's memory, then moved to the device of the cache.
 #include "attention/batch.h"
 
 #include <algorithm>
@@ -6,7 +7,9 @@
 namespace lathe {
 namespace {
 
-Tensor integers(int64_t n) { return Tensor::empty({n}, DType::i32); }
+constexpr Device kHost;  // where a batch is filled before it moves
+
+Tensor integers(Shape shape) { return Tensor::empty(shape, DType::i32, kHost); }
 
 // The angles of one token. Each is a product of two f32 values, as the references compute it; at long positions its
 // rounding is what decides whether two implementations agree.
@@ -23,9 +26,9 @@ void fill_angles(std::span<const float> inverse, float factor, int32_t position,
 RopeAngles make_angles(std::span<const BatchSequence> sequences, const Batch& batch, DType dtype, bool local) {
   const RopeFrequencies& first = *sequences.front().rope;
   const auto half = static_cast<int64_t>(first.inverse.size());
-  RopeAngles angles{Tensor::empty({batch.tokens_count(), half}, dtype),
-                    Tensor::empty({batch.tokens_count(), half}, dtype), first.style};
-  const int32_t* position = batch.positions.data<int32_t>();
+  RopeAngles angles{Tensor::empty({batch.sizes.tokens, half}, dtype, kHost),
+                    Tensor::empty({batch.sizes.tokens, half}, dtype, kHost), first.style};
+  const int32_t* position = batch.positions.host<int32_t>();
   int64_t row = 0;
   for (const BatchSequence& s : sequences) {
     check(s.rope != nullptr && static_cast<int64_t>(s.rope->inverse.size()) == half &&
@@ -37,11 +40,11 @@ RopeAngles make_angles(std::span<const BatchSequence> sequences, const Batch& ba
       if (!local && s.rope->behind && *position >= s.rope->text_length) own = s.rope->behind(*position);
       const std::span<const float> inverse(local ? s.rope->local : own.empty() ? s.rope->inverse : own);
       if (dtype == DType::f64)
-        fill_angles(inverse, factor, *position, angles.cos.data<double>() + row * half,
-                    angles.sin.data<double>() + row * half);
+        fill_angles(inverse, factor, *position, angles.cos.host<double>() + row * half,
+                    angles.sin.host<double>() + row * half);
       else
-        fill_angles(inverse, factor, *position, angles.cos.data<float>() + row * half,
-                    angles.sin.data<float>() + row * half);
+        fill_angles(inverse, factor, *position, angles.cos.host<float>() + row * half,
+                    angles.sin.host<float>() + row * half);
     }
   }
   return angles;
@@ -53,9 +56,9 @@ PageTable make_page_table(std::span<const BatchSequence> sequences, size_t group
   int64_t widest = 1;
   for (const BatchSequence& s : sequences)
     widest = std::max(widest, pages_for(s.cached + static_cast<int64_t>(s.tokens.size())));
-  PageTable table{Tensor::empty({batch.sequences(), widest}, DType::i32), integers(batch.tokens_count())};
-  int32_t* slots = table.slots.data<int32_t>();
-  int32_t* row = table.pages.data<int32_t>();
+  PageTable table{integers({batch.sizes.sequences, widest}), integers({batch.sizes.tokens})};
+  int32_t* slots = table.slots.host<int32_t>();
+  int32_t* row = table.pages.host<int32_t>();
   for (const BatchSequence& s : sequences) {
     const int64_t end = s.cached + static_cast<int64_t>(s.tokens.size());
     check(group < s.pages.size() && static_cast<int64_t>(s.pages[group].size()) >= pages_for(end), "batch",
@@ -70,31 +73,40 @@ PageTable make_page_table(std::span<const BatchSequence> sequences, size_t group
   return table;
 }
 
+void move(Batch& batch, Device device) {
+  for (Tensor* x : {&batch.tokens, &batch.positions, &batch.seq_start, &batch.context_len, &batch.logit_rows})
+    *x = x->to(device);
+  for (PageTable& table : batch.page_tables) table = {table.pages.to(device), table.slots.to(device)};
+  for (RopeAngles& angles : batch.rope) angles = {angles.cos.to(device), angles.sin.to(device), angles.style};
+}
+
 }  // namespace
 
-Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, DType dtype) {
+Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, DType dtype, Device device) {
   check(!sequences.empty(), "batch", "no sequence given");
-  int64_t n = 0, rows = 0;
+  Batch batch;
+  Batch::Sizes& sizes = batch.sizes;
+  sizes.sequences = std::ssize(sequences);
   for (const BatchSequence& s : sequences) {
     const auto count = static_cast<int64_t>(s.tokens.size());
     check(count > 0, "batch", "a sequence brings no new token");
     check(s.logits_from >= 0 && s.logits_from <= count, "batch", "logits from token {} of {}", s.logits_from, count);
     check(cache != nullptr || s.cached == 0, "batch", "{} cached tokens without a cache", s.cached);
-    n += count;
-    rows += count - s.logits_from;
+    sizes.tokens += count;
+    sizes.rows += count - s.logits_from;
+    sizes.longest_context = std::max(sizes.longest_context, s.cached + count);
+    sizes.most_new_tokens = std::max(sizes.most_new_tokens, count);
   }
-  const auto sequence_count = static_cast<int64_t>(sequences.size());
-  Batch batch;
-  batch.tokens = integers(n);
-  batch.positions = integers(n);
-  batch.seq_start = integers(sequence_count + 1);
-  batch.context_len = integers(sequence_count);
-  batch.logit_rows = integers(rows);
+  batch.tokens = integers({sizes.tokens});
+  batch.positions = integers({sizes.tokens});
+  batch.seq_start = integers({sizes.sequences + 1});
+  batch.context_len = integers({sizes.sequences});
+  batch.logit_rows = integers({sizes.rows});
   batch.cache = cache;
 
-  int32_t *tokens = batch.tokens.data<int32_t>(), *positions = batch.positions.data<int32_t>();
-  int32_t *starts = batch.seq_start.data<int32_t>(), *contexts = batch.context_len.data<int32_t>();
-  int32_t* logit_rows = batch.logit_rows.data<int32_t>();
+  int32_t *tokens = batch.tokens.host<int32_t>(), *positions = batch.positions.host<int32_t>();
+  int32_t *starts = batch.seq_start.host<int32_t>(), *contexts = batch.context_len.host<int32_t>();
+  int32_t* logit_rows = batch.logit_rows.host<int32_t>();
   int32_t row = 0;
   for (const BatchSequence& s : sequences) {
     *starts++ = row;
@@ -104,10 +116,8 @@ Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, DType
       *positions++ = static_cast<int32_t>(s.cached + static_cast<int64_t>(i));
       if (static_cast<int64_t>(i) >= s.logits_from) *logit_rows++ = row;
     }
-    if (s.adapter != nullptr) batch.adapters.resize(sequences.size(), nullptr);
   }
   *starts = row;
-  for (size_t i = 0; i < batch.adapters.size(); ++i) batch.adapters[i] = sequences[i].adapter;
 
   if (const RopeFrequencies* rope = sequences.front().rope; rope != nullptr) {
     batch.rope.push_back(make_angles(sequences, batch, dtype, false));
@@ -115,6 +125,7 @@ Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, DType
   }
   if (cache != nullptr)
     for (size_t g = 0; g < cache->groups(); ++g) batch.page_tables.push_back(make_page_table(sequences, g, batch));
+  move(batch, cache != nullptr ? cache->device() : device);
   return batch;
 }
 

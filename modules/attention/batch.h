@@ -14,8 +14,6 @@
 
 namespace lathe {
 
-struct Adapter;  // a low-rank adaptation of the linears (LoRA)
-
 // Where the tokens of one layer group lie in the cache.
 struct PageTable {
   Tensor pages;  // (S, P) i32: page of each 16 positions, -1 where freed or unused
@@ -23,18 +21,24 @@ struct PageTable {
 };
 
 struct Batch {
-  Tensor tokens;                         // (N) i32
-  Tensor positions;                      // (N) i32
-  Tensor seq_start;                      // (S + 1) i32: first new token of each sequence
-  Tensor context_len;                    // (S) i32: tokens of each sequence after this pass, cached ones included
-  Tensor logit_rows;                     // (R) i32: rows of hidden states that want logits
-  std::vector<PageTable> page_tables;    // by layer group; empty without a cache
-  std::vector<RopeAngles> rope;          // by kind of rope in the model (one for most); empty without rope
-  std::vector<const Adapter*> adapters;  // (S), or empty: none
-  KVCache* cache = nullptr;              // null: attention over the batch's own tokens (training)
+  // What kernels, scratch and grids are chosen by, so that no element is read to decide anything.
+  struct Sizes {
+    int64_t tokens = 0;           // N
+    int64_t sequences = 0;        // S
+    int64_t rows = 0;             // R
+    int64_t longest_context = 0;  // tokens of the longest sequence after this pass
+    int64_t most_new_tokens = 0;  // that one sequence brings
+  } sizes;
+  Tensor tokens;                       // (N) i32
+  Tensor positions;                    // (N) i32
+  Tensor seq_start;                    // (S + 1) i32: first new token of each sequence
+  Tensor context_len;                  // (S) i32: tokens of each sequence after this pass, cached ones included
+  Tensor logit_rows;                   // (R) i32: rows of hidden states that want logits
+  std::vector<PageTable> page_tables;  // by layer group; empty without a cache
+  std::vector<RopeAngles> rope;        // by kind of rope in the model (one for most); empty without rope
+  KVCache* cache = nullptr;            // null: attention over the batch's own tokens (training)
 
-  int64_t tokens_count() const { return tokens.dim(0); }
-  int64_t sequences() const { return context_len.dim(0); }
+  const PageTable& page_table(int64_t layer) const { return page_tables[cache->group_of(layer)]; }
 };
 
 // One sequence's share of a batch.
@@ -44,10 +48,11 @@ struct BatchSequence {
   std::vector<std::span<const int32_t>> pages;  // by layer group: pages of the positions from 0; unused without a cache
   const RopeFrequencies* rope = nullptr;        // null without rope
   int64_t logits_from = 0;                      // logits wanted for new tokens [logits_from, tokens.size())
-  const Adapter* adapter = nullptr;
 };
 
-// `dtype` is that of the activations: f32, or f64 for gradient checks. Throws Error when pages are too few.
-Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, DType dtype = DType::f32);
+// `dtype` is that of the activations: f32, or f64 for gradient checks. The tensors lie on the cache's device, or on
+// `device` without one. Throws Error when pages are too few.
+Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, DType dtype = DType::f32,
+                 Device device = {});
 
 }  // namespace lathe

@@ -29,13 +29,12 @@ GroupedQueryAttention::GroupedQueryAttention(const ModelConfig& c, int64_t layer
   k_norm.emplace(c, head_dim);
 }
 
-void GroupedQueryAttention::use_alibi(std::vector<float> values) {
-  slopes = std::make_shared<const std::vector<float>>(std::move(values));
-  options.alibi_slopes = slopes->data();
+void GroupedQueryAttention::use_alibi(const std::vector<float>& slopes) {
+  options.alibi_slopes = Tensor::of<float>({std::ssize(slopes)}, slopes.data());
 }
 
-Tensor GroupedQueryAttention::attend_and_merge(const Tensor& q_, const Tensor& k_, const Tensor& v_,
-                                               const Batch& batch) const {
+Tensor GroupedQueryAttention::attend_and_project(const Tensor& q_, const Tensor& k_, const Tensor& v_,
+                                                 const Batch& batch) const {
   const int64_t n = q_.dim(0);
   const Tensor q = q_.view({n, heads, head_dim});     // (N, Hq, D)
   const Tensor k = k_.view({n, kv_heads, head_dim});  // (N, Hk, D)
@@ -43,10 +42,8 @@ Tensor GroupedQueryAttention::attend_and_merge(const Tensor& q_, const Tensor& k
   tap("q", q);
   tap("k", k);
   tap("v", v);
-  const HeadSteps steps{.q_norm = q_norm ? &*q_norm : nullptr,
-                        .k_norm = k_norm ? &*k_norm : nullptr,
-                        .rope = rotary ? &batch.rope[rope_kind] : nullptr};
-  const Tensor heads_out = attend(q, k, v, steps, batch, layer, options);  // (N, Hq, D)
+  const Tensor heads_out = attend(q, k, v, q_norm, k_norm, rotary ? &batch.rope[rope_kind] : nullptr, batch, layer,
+                                  options);  // (N, Hq, D)
   tap("heads", heads_out);
   return o_proj(heads_out.view({n, heads * head_dim}));
 }

@@ -1,10 +1,8 @@
 // Grouped-query attention (Ainslie et al. 2023); multi-head (Hk = Hq) and multi-query (Hk = 1) are its two ends.
 //
 // A family whose attention does more to queries, keys or values than this derives from it and puts its steps between
-// `project` and `attend_and_merge`.
+// `project` and `attend_and_project`.
 #pragma once
-#include <memory>
-
 #include "attention/batch.h"
 #include "common/linear.h"
 #include "common/norm.h"
@@ -21,21 +19,20 @@ struct GroupedQueryAttention {
   bool rotary = false;
   size_t rope_kind = 0;  // which of the batch's angles
   AttentionOptions options;
-  std::shared_ptr<const std::vector<float>> slopes;  // behind options.alibi_slopes
 
   GroupedQueryAttention() = default;
   GroupedQueryAttention(const ModelConfig& config, int64_t layer);
-  void use_alibi(std::vector<float> slopes);
+  void use_alibi(const std::vector<float>& slopes);  // (Hq)
 
   Tensor operator()(const Tensor& x, const Batch& batch) const {  // (N, C) -> (N, C)
     const TapScope scope("self_attn");
     const auto [q, k, v] = project(x);
-    return attend_and_merge(q, k, v, batch);
+    return attend_and_project(q, k, v, batch);
   }
 
   std::array<Tensor, 3> project(const Tensor& x) const { return qkv(x); }  // (N, C) -> (N, Hq D), (N, Hk D), (N, Hk D)
   // Rotates, attends and multiplies by o_proj: -> (N, C).
-  Tensor attend_and_merge(const Tensor& q, const Tensor& k, const Tensor& v, const Batch& batch) const;
+  Tensor attend_and_project(const Tensor& q, const Tensor& k, const Tensor& v, const Batch& batch) const;
 
   void visit(Visitor& v) {
     v("q_proj", qkv[0]);

@@ -1,6 +1,6 @@
 #include "attention/kv_cache.h"
 
-#include <cstring>
+#include <algorithm>
 
 namespace lathe {
 
@@ -19,7 +19,7 @@ namespace {
 
 // A page's keys, or values, in one layer.
 size_t layer_bytes(const ModelSizes& c, DType dtype) {
-  return static_cast<size_t>(c.num_key_value_heads * cpu::page_head_bytes(dtype, c.head_dim));
+  return static_cast<size_t>(c.num_key_value_heads * page_head_bytes(dtype, c.head_dim));
 }
 
 }  // namespace
@@ -29,8 +29,11 @@ size_t KVCache::page_bytes(const ModelSizes& c, const LayerGroup& group, DType d
 }
 
 KVCache::KVCache(const ModelSizes& c, DType dtype, const std::vector<int64_t>& pages, Device device)
-    : dtype_(dtype), layer_bytes_(layer_bytes(c, dtype)), places_(static_cast<size_t>(c.num_hidden_layers)) {
-  check(cpu::is_cache_dtype(dtype), "kv cache", "expected f32, f16, bf16 or q8_0, found {}", name(dtype));
+    : dtype_(dtype),
+      device_(device),
+      layer_bytes_(layer_bytes(c, dtype)),
+      places_(static_cast<size_t>(c.num_hidden_layers)) {
+  check(is_cache_dtype(dtype), "kv cache", "expected f32, f16, bf16 or q8_0, found {}", name(dtype));
   const std::vector<LayerGroup> groups = layer_groups(c);
   check(groups.size() == pages.size(), "kv cache", "the model has {} layer groups, pages are given for {}",
         groups.size(), pages.size());
@@ -41,7 +44,7 @@ KVCache::KVCache(const ModelSizes& c, DType dtype, const std::vector<int64_t>& p
   }
 }
 
-cpu::LayerPages KVCache::layer(int64_t layer) const {
+CacheLayer KVCache::layer(int64_t layer) const {
   const Place& place = places_[static_cast<size_t>(layer)];
   const Tensor& pages = pages_[place.group];
   uint8_t* keys = static_cast<uint8_t*>(pages.raw()) + 2 * place.index * layer_bytes_;
@@ -50,9 +53,7 @@ cpu::LayerPages KVCache::layer(int64_t layer) const {
 
 void KVCache::copy_page(size_t group, int64_t from, int64_t to) {
   const Tensor& pages = pages_[group];
-  const size_t bytes = bytes_of(DType::i32, pages.dim(1));
-  auto* base = static_cast<uint8_t*>(pages.raw());
-  std::memcpy(base + static_cast<size_t>(to) * bytes, base + static_cast<size_t>(from) * bytes, bytes);
+  std::copy_n(pages.host<int32_t>() + from * pages.stride(), pages.dim(1), pages.host<int32_t>() + to * pages.stride());
 }
 
 size_t KVCache::bytes() const {

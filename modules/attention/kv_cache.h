@@ -26,11 +26,12 @@ class KVCache {
   KVCache(const ModelSizes& config, DType dtype, const std::vector<int64_t>& pages, Device device = {});
 
   DType dtype() const { return dtype_; }
+  Device device() const { return device_; }
   size_t groups() const { return pages_.size(); }
   size_t group_of(int64_t layer) const { return places_[static_cast<size_t>(layer)].group; }
   // All pages of a group: (pages, bytes / 4 of a page over the group's layers) i32; only the kernels know the elements.
   const Tensor& pages(size_t group) const { return pages_[group]; }
-  cpu::LayerPages layer(int64_t layer) const;
+  CacheLayer layer(int64_t layer) const;
   void copy_page(size_t group, int64_t from, int64_t to);
   size_t bytes() const;
 
@@ -43,6 +44,7 @@ class KVCache {
     size_t index;  // of the layer within its group
   };
   DType dtype_;
+  Device device_;
   size_t layer_bytes_;  // of a page's keys in one layer; its values follow them
   std::vector<Tensor> pages_;
   std::vector<Place> places_;  // by layer

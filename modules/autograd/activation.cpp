@@ -11,16 +11,16 @@ Tensor activation(const Tensor& x_, Activation f) {
   check(x_.rank() > 0, "activation", "x must have a dimension, found {}", x_);
   const Tensor x = with_row_stride(x_);
   Tensor y = like(x);
-  dispatch("activation", x, [&](auto element) {
+  dispatch("activation", x, [&](auto on, auto element) {
     using T = decltype(element);
-    cpu::activation(y.data<T>(), x.data<T>(), row_stride(x), x.rows(), x.dim(-1), f);
+    kernel::activation(on, y.data<T>(), rows_of<T>(x), x.rows(), x.dim(-1), f);
   });
   if (Tape::recording(x))
     Tape::record("activation", y, [x, f](const Tensor& dy, Gradients& g) {
       const Tensor dx = like(x);
-      dispatch("activation", x, [&](auto element) {
+      dispatch("activation", x, [&](auto on, auto element) {
         using T = decltype(element);
-        cpu::activation_backward(dx.data<T>(), dy.data<T>(), x.data<T>(), row_stride(x), x.rows(), x.dim(-1), f);
+        kernel::activation_backward(on, dx.data<T>(), dy.data<T>(), rows_of<T>(x), x.rows(), x.dim(-1), f);
       });
       g.add(x, dx);
     });
@@ -32,18 +32,17 @@ Tensor gated_activation(const Tensor& gate_, const Tensor& up_, Activation f) {
         "gate and up must be alike, gate {}, up {}", gate_, up_);
   const Tensor gate = with_row_stride(gate_), up = with_row_stride(up_);
   Tensor y = like(gate);
-  dispatch("gated_activation", gate, [&](auto element) {
+  dispatch("gated_activation", gate, [&](auto on, auto element) {
     using T = decltype(element);
-    cpu::gated_activation(y.data<T>(), gate.data<T>(), row_stride(gate), up.data<T>(), row_stride(up), gate.rows(),
-                          gate.dim(-1), f);
+    kernel::gated_activation(on, y.data<T>(), rows_of<T>(gate), rows_of<T>(up), gate.rows(), gate.dim(-1), f);
   });
   if (Tape::recording(gate, up))
     Tape::record("gated_activation", y, [gate, up, f](const Tensor& dy, Gradients& g) {
       const Tensor dgate = like(gate), dup = like(up);
-      dispatch("gated_activation", gate, [&](auto element) {
+      dispatch("gated_activation", gate, [&](auto on, auto element) {
         using T = decltype(element);
-        cpu::gated_activation_backward(dgate.data<T>(), dup.data<T>(), dy.data<T>(), gate.data<T>(), row_stride(gate),
-                                       up.data<T>(), row_stride(up), gate.rows(), gate.dim(-1), f);
+        kernel::gated_activation_backward(on, dgate.data<T>(), dup.data<T>(), dy.data<T>(), rows_of<T>(gate),
+                                          rows_of<T>(up), gate.rows(), gate.dim(-1), f);
       });
       g.add(gate, dgate);
       g.add(up, dup);

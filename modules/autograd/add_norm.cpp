@@ -16,29 +16,32 @@ bool in_one_pass(const Tensor& a, const Tensor& b, const Parameter& w, const Par
 
 }  // namespace
 
-NormalisedSum add_rms_norm(const Tensor& a, const Tensor& b, const Parameter& w, double eps, double offset) {
+AddNorm add_rms_norm(const Tensor& a, const Tensor& b, const Parameter& w, double eps, double offset) {
   if (!in_one_pass(a, b, w, nullptr)) {
     const Tensor sum = add(a, b);
     return {sum, rms_norm(sum, w, eps, offset)};
   }
   const Tensor weight = values_of(w, DType::f32, "rms_norm");  // (n)
-  NormalisedSum y{like(a), like(a)};
-  cpu::add_rms_norm(y.sum.data<float>(), y.normal.data<float>(), a.data<float>(), b.data<float>(), weight.data<float>(),
-                    a.rows(), a.dim(-1), static_cast<float>(eps), static_cast<float>(offset));
+  AddNorm y{like(a), like(a)};
+  dispatch_device("add_rms_norm", a, [&](auto on) {
+    kernel::add_rms_norm(on, y.sum.data<float>(), y.normal.data<float>(), a.data<float>(), b.data<float>(),
+                         weight.data<float>(), a.rows(), a.dim(-1), eps, offset);
+  });
   return y;
 }
 
-NormalisedSum add_layer_norm(const Tensor& a, const Tensor& b, const Parameter& w, const Parameter* bias, double eps) {
+AddNorm add_layer_norm(const Tensor& a, const Tensor& b, const Parameter& w, const Parameter* bias, double eps) {
   if (!in_one_pass(a, b, w, bias)) {
     const Tensor sum = add(a, b);
     return {sum, layer_norm(sum, w, bias, eps)};
   }
   const Tensor weight = values_of(w, DType::f32, "layer_norm");                        // (n)
   const Tensor offset = bias ? values_of(*bias, DType::f32, "layer_norm") : Tensor{};  // (n)
-  NormalisedSum y{like(a), like(a)};
-  cpu::add_layer_norm(y.sum.data<float>(), y.normal.data<float>(), a.data<float>(), b.data<float>(),
-                      weight.data<float>(), bias ? offset.data<float>() : nullptr, a.rows(), a.dim(-1),
-                      static_cast<float>(eps));
+  AddNorm y{like(a), like(a)};
+  dispatch_device("add_layer_norm", a, [&](auto on) {
+    kernel::add_layer_norm(on, y.sum.data<float>(), y.normal.data<float>(), a.data<float>(), b.data<float>(),
+                           weight.data<float>(), data_or_null<float>(offset), a.rows(), a.dim(-1), eps);
+  });
   return y;
 }
 

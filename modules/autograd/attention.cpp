@@ -18,7 +18,8 @@ void check_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Te
         q.dim(1), k.dim(1));
   check(seq_start.rank() == 1 && seq_start.dtype() == DType::i32 && seq_start.dim(0) >= 1 && seq_start.contiguous(),
         "attention", "sequence borders must be (S + 1) i32, found {}", seq_start);
-  const int32_t* start = seq_start.data<int32_t>();
+  if (seq_start.device().kind != Device::Kind::cpu) return;
+  const int32_t* start = seq_start.host<int32_t>();
   const int64_t sequences = seq_start.dim(0) - 1;
   for (int64_t s = 0; s < sequences; ++s)
     check(start[s] <= start[s + 1], "attention", "sequence {} ends at {} before its start {}", s, start[s + 1],
@@ -27,50 +28,50 @@ void check_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Te
         "sequence borders must run from 0 to the {} tokens of q, found {} to {}", q.dim(0), start[0], start[sequences]);
 }
 
+// The pointer is good as long as the tensor is.
+PackedSequences sequences_of(const Tensor& q, const Tensor& k, const Tensor& seq_start) {
+  return {seq_start.data<int32_t>(), seq_start.dim(0) - 1, q.dim(0), q.dim(1), k.dim(1), q.dim(2)};
+}
+
 }  // namespace
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& seq_start,
                  const AttentionOptions& options) {
   check_attention(q, k, v, seq_start);
-  // The borders' pointer stays valid: the closure below holds the tensor.
-  const cpu::PackedSequences sequences{seq_start.data<int32_t>(), seq_start.dim(0) - 1, q.dim(1), k.dim(1), q.dim(2)};
-  Tensor y = like(q);                                                       // (N, Hq, D)
-  const Tensor logsumexp = Tensor::empty({q.dim(0), q.dim(1)}, q.dtype());  // (N, Hq)
-  dispatch("attention", q, [&](auto element) {
+  const PackedSequences sequences = sequences_of(q, k, seq_start);
+  Tensor y = like(q);                                                                   // (N, Hq, D)
+  const Tensor logsumexp = Tensor::empty({q.dim(0), q.dim(1)}, q.dtype(), q.device());  // (N, Hq)
+  dispatch("attention", q, [&](auto on, auto element) {
     using T = decltype(element);
-    cpu::attention(y.data<T>(), logsumexp.data<T>(), q.data<T>(), q.stride(), k.data<T>(), k.stride(), v.data<T>(),
-                   v.stride(), sequences, options);
+    kernel::attention(on, y.data<T>(), logsumexp.data<Sum<T>>(), tokens_of<T>(q), tokens_of<T>(k), tokens_of<T>(v),
+                      sequences, score_options(options));
   });
   if (!Tape::recording(q, k, v)) return y;
-  // Slopes lie in the model, which outlives the tape.
-  Tape::record("attention", y,
-               [q, k, v, out = y, logsumexp, seq_start, sequences, options](const Tensor& dy, Gradients& g) {
-                 const Tensor dq = like(q), dk = like(k), dv = like(v);
-                 dispatch("attention", q, [&](auto element) {
-                   using T = decltype(element);
-                   cpu::attention_backward(dq.data<T>(), dk.data<T>(), dv.data<T>(), dy.data<T>(), out.data<T>(),
-                                           logsumexp.data<T>(), q.data<T>(), q.stride(), k.data<T>(), k.stride(),
-                                           v.data<T>(), v.stride(), sequences, options);
-                 });
-                 g.add(q, dq);
-                 g.add(k, dk);
-                 g.add(v, dv);
-               });
+  Tape::record("attention", y, [q, k, v, out = y, logsumexp, seq_start, options](const Tensor& dy, Gradients& g) {
+    const PackedSequences sequences = sequences_of(q, k, seq_start);
+    const Tensor dq = like(q), dk = like(k), dv = like(v);
+    dispatch("attention", q, [&](auto on, auto element) {
+      using T = decltype(element);
+      kernel::attention_backward(on, dq.data<T>(), dk.data<T>(), dv.data<T>(), dy.data<T>(), out.data<T>(),
+                                 logsumexp.data<Sum<T>>(), tokens_of<T>(q), tokens_of<T>(k), tokens_of<T>(v), sequences,
+                                 score_options(options));
+    });
+    g.add(q, dq);
+    g.add(k, dk);
+    g.add(v, dv);
+  });
   return y;
 }
 
-Tensor attention_probabilities(const Tensor& q, const Tensor& k, const Tensor& seq_start,
+Tensor attention_probabilities(const Tensor& q, const Tensor& k, const Tensor& seq_start, int64_t longest,
                                const AttentionOptions& options) {
   check_attention(q, k, k, seq_start);
-  const int32_t* start = seq_start.data<int32_t>();
-  const cpu::PackedSequences sequences{start, seq_start.dim(0) - 1, q.dim(1), k.dim(1), q.dim(2)};
-  int64_t longest = 0;
-  for (int64_t s = 0; s < sequences.sequences; ++s) longest = std::max<int64_t>(longest, start[s + 1] - start[s]);
-  Tensor probabilities = Tensor::empty({q.dim(0), q.dim(1), longest}, q.dtype());  // (N, Hq, longest)
-  dispatch("attention", q, [&](auto element) {
+  const PackedSequences sequences = sequences_of(q, k, seq_start);
+  Tensor probabilities = Tensor::empty({q.dim(0), q.dim(1), longest}, q.dtype(), q.device());  // (N, Hq, longest)
+  dispatch("attention", q, [&](auto on, auto element) {
     using T = decltype(element);
-    cpu::attention_probabilities(probabilities.data<T>(), longest, q.data<T>(), q.stride(), k.data<T>(), k.stride(),
-                                 sequences, options);
+    kernel::attention_probabilities(on, probabilities.data<T>(), longest, tokens_of<T>(q), tokens_of<T>(k), sequences,
+                                    score_options(options));
   });
   return probabilities;
 }

@@ -6,8 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/packed_linear.h"
-#include "kernels/value_range.h"
+#include "kernels/quantise.h"
 #include "tensor/threads.h"
 
 namespace lathe {
@@ -43,7 +42,7 @@ class RangeCheck {
     for (int64_t i = 0; i < columns(values); ++i) {
       const int64_t at = first_ * columns(values) + i;
       const double v =
-          values.dtype() == DType::f64 ? values.data<double>()[at] : static_cast<double>(values.data<float>()[at]);
+          values.dtype() == DType::f64 ? values.host<double>()[at] : static_cast<double>(values.host<float>()[at]);
       if (!(std::abs(v) <= std::abs(worst)) && !std::isnan(worst)) worst = v;
     }
     throw Error(fmt::format("convert: {}row {} holds {}, which {} cannot hold", tensor.empty() ? "" : tensor + ": ",
@@ -68,12 +67,12 @@ bool narrow(const double* x, float* y, int64_t count) {
 }
 
 Tensor to_f32(const Tensor& x, const std::string& tensor) {
-  Tensor y = Tensor::empty(x.shape(), DType::f32);
+  Tensor y = Tensor::empty(x.shape(), DType::f32, x.device());
   RangeCheck range;
   for_rows(x, [&](int64_t row) {
     float* out = reinterpret_cast<float*>(row_of(y, row));
     if (x.dtype() != DType::f64)
-      cpu::dequantise_row(out, row_of(x, row), x.dtype(), columns(x));
+      dequantise_row(out, row_of(x, row), x.dtype(), columns(x));
     else if (!narrow(reinterpret_cast<const double*>(row_of(x, row)), out, columns(x)))
       range.out_of_range(row);
   });
@@ -88,10 +87,11 @@ Tensor convert(const Tensor& source, DType dtype, const std::string& tensor) {
   Tensor x = source.contiguous() ? source : source.clone();
   x.tape_id = 0;
   if (x.dtype() == dtype) return x;
+  if (x.device().kind == Device::Kind::plan) return Tensor::empty(x.shape(), dtype, x.device());
   check(x.dtype() != DType::i32 && dtype != DType::i32, "convert", "no conversion of {} to {}", x, name(dtype));
   if (dtype == DType::f32) return to_f32(x, tensor);
   const Tensor values = x.dtype() == DType::f32 ? x : to_f32(x, tensor);
-  Tensor y = Tensor::empty(x.shape(), dtype);
+  Tensor y = Tensor::empty(x.shape(), dtype, x.device());
   RangeCheck range;
   for_rows(x, [&](int64_t row) {
     const float* in = reinterpret_cast<const float*>(row_of(values, row));
@@ -99,8 +99,8 @@ Tensor convert(const Tensor& source, DType dtype, const std::string& tensor) {
       std::copy_n(in, columns(x), reinterpret_cast<double*>(row_of(y, row)));
       return;
     }
-    cpu::quantise_row(row_of(y, row), in, dtype, columns(x));
-    if (!cpu::row_holds(row_of(y, row), in, dtype, columns(x))) range.out_of_range(row);
+    quantise_row(row_of(y, row), in, dtype, columns(x));
+    if (!row_holds(row_of(y, row), in, dtype, columns(x))) range.out_of_range(row);
   });
   range.throw_if_any(values, dtype, tensor);
   return y;

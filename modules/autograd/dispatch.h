@@ -1,25 +1,69 @@
 // The only place that chooses a back end and an element type. Internal to autograd/.
 //
-//   dispatch("rms_norm", x, [&](auto element) {
+//   dispatch("rms_norm", x, [&](auto on, auto element) {
 //     using T = decltype(element);
-//     cpu::rms_norm(y.data<T>(), ...);
+//     kernel::rms_norm(on, y.data<T>(), ...);
 //   });
+//
+// `on` is the first argument of every kernel and chooses its overload (kernels/device.h).
 #pragma once
 #include "autograd/convert.h"
+#include "autograd/ops.h"
 #include "autograd/parameter.h"
+#include "kernels/device.h"
 #include "tensor/tensor.h"
 
 namespace lathe {
 
-// Calls f with a zero of x's element type, float or double; throws Error for any other.
+// Calls f with the device of x, for kernels that know the elements by their dtype. On the plan device nothing runs.
+template <class F>
+void dispatch_device(const char* operation, const Tensor& x, F&& f) {
+  if (x.device().kind == Device::Kind::plan) return;
+  check(x.device().kind == Device::Kind::cpu, operation, "built without CUDA, x {}", x);
+  f(Cpu{});
+}
+
+// What f gives for the device of x, f being a layout's or a scratch's size. The plan device has those of the CPU.
+template <class F>
+int64_t dispatch_size(const char* operation, const Tensor& x, F&& f) {
+  check(x.device().kind != Device::Kind::cuda, operation, "built without CUDA, x {}", x);
+  return static_cast<int64_t>(f(Cpu{}));
+}
+
+// Calls f with the device of x and a zero of its element type, float or double; throws Error for any other.
 template <class F>
 void dispatch(const char* operation, const Tensor& x, F&& f) {
-  check(x.device().kind == Device::Kind::cpu, operation, "built without CUDA, x {}", x);
   check(x.dtype() == DType::f32 || x.dtype() == DType::f64, operation, "computes in f32 or f64, x {}", x);
-  if (x.dtype() == DType::f32)
-    f(float{});
-  else
-    f(double{});
+  dispatch_device(operation, x, [&](auto on) {
+    if (x.dtype() == DType::f32)
+      f(on, float{});
+    else
+      f(on, double{});
+  });
+}
+
+// What kernels take of a tensor: the rows of its last dimension (after `with_row_stride`), what lies under each index
+// of its first dimension, and a pointer that is null where there is no tensor.
+template <class T>
+Rows<T> rows_of(const Tensor& x) {
+  return {x.data<T>(), x.rank() == 2 ? x.stride() : x.dim(-1)};
+}
+template <class T>
+Rows<T> tokens_of(const Tensor& x) {
+  return {x.data<T>(), x.stride()};
+}
+template <class T>
+T* data_or_null(const Tensor& x) {
+  return x.defined() ? x.data<T>() : nullptr;
+}
+// Where the gradient of w is added up; null where it is not trained.
+template <class T>
+T* gradient_or_null(const Parameter& w) {
+  return w.trainable && !w.packed ? w.gradient().data<T>() : nullptr;
+}
+
+inline ScoreOptions score_options(const AttentionOptions& o) {
+  return {o.scale, o.window, o.softcap, data_or_null<float>(o.alibi_slopes)};
 }
 
 // x itself when kernels can walk it with one stride between rows of the last dimension, else a contiguous copy.
@@ -29,9 +73,6 @@ inline Tensor with_row_stride(const Tensor& x) {
   copy.tape_id = x.tape_id;
   return copy;
 }
-// The stride between the rows that `with_row_stride` leaves.
-inline int64_t row_stride(const Tensor& x) { return x.rank() == 2 ? x.stride() : x.dim(-1); }
-
 // x contiguous, copied when it is not. The copy keeps the tape id: its gradient is x's.
 inline Tensor as_contiguous(const Tensor& x) {
   if (x.contiguous()) return x;

@@ -14,18 +14,18 @@ void check_alike(const char* operation, const Tensor& a, const Tensor& b) {
 
 Tensor product(const Tensor& a, const Tensor& b) {
   Tensor y = like(a);
-  dispatch("multiply", a, [&](auto element) {
+  dispatch("multiply", a, [&](auto on, auto element) {
     using T = decltype(element);
-    cpu::multiply(y.data<T>(), a.data<T>(), b.data<T>(), a.elements());
+    kernel::multiply(on, y.data<T>(), a.data<T>(), b.data<T>(), a.elements());
   });
   return y;
 }
 
 Tensor multiple(const Tensor& x, double factor) {
   Tensor y = like(x);
-  dispatch("scale", x, [&](auto element) {
+  dispatch("scale", x, [&](auto on, auto element) {
     using T = decltype(element);
-    cpu::scale(y.data<T>(), x.data<T>(), static_cast<T>(factor), x.elements());
+    kernel::scale(on, y.data<T>(), x.data<T>(), factor, x.elements());
   });
   return y;
 }
@@ -36,9 +36,9 @@ Tensor add(const Tensor& a_, const Tensor& b_) {
   check_alike("add", a_, b_);
   const Tensor a = as_contiguous(a_), b = as_contiguous(b_);
   Tensor y = like(a);
-  dispatch("add", a, [&](auto element) {
+  dispatch("add", a, [&](auto on, auto element) {
     using T = decltype(element);
-    cpu::add(y.data<T>(), a.data<T>(), b.data<T>(), a.elements());
+    kernel::add(on, y.data<T>(), a.data<T>(), b.data<T>(), a.elements());
   });
   if (Tape::recording(a, b))
     Tape::record("add", y, [a = a.without_elements(), b = b.without_elements()](const Tensor& dy, Gradients& g) {

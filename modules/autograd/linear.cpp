@@ -12,7 +12,7 @@ Tensor linear(const Tensor& x, std::span<const LinearWeight> parts) {
   if (!linear_records(x, parts)) return y;
   const Tensor saved = weights_train(parts) ? x : x.without_elements();
   Tape::record("linear", y, [saved, parts = std::vector(parts.begin(), parts.end())](const Tensor& dy, Gradients& g) {
-    const Tensor dx = Gradients::wanted(saved) ? Tensor::empty(saved.shape(), saved.dtype()) : Tensor{};  // (N, in)
+    const Tensor dx = Gradients::wanted(saved) ? like(saved) : Tensor{};  // (N, in)
     linear_backward(dx, dy, saved, parts);
     if (dx.defined()) g.add(saved, dx);
   });

@@ -27,7 +27,7 @@ void packed_forward(const Tensor& y, const Tensor& x, std::span<const LinearWeig
     if (done[first] || !parts[first].weight->packed) continue;
     const Arithmetic arithmetic = parts[first].weight->packed->arithmetic;
     check(x.dtype() == DType::f32, "linear", "weights packed for inference take f32 activations, found {}", x);
-    std::array<cpu::LinearPart, kMaximumParts> group;
+    std::array<LinearPart, kMaximumParts> group;
     std::array<Tensor, kMaximumParts> biases;  // keeps the converted ones alive
     int count = 0;
     int64_t column = 0;
@@ -38,56 +38,71 @@ void packed_forward(const Tensor& y, const Tensor& x, std::span<const LinearWeig
       group[count++] = {packed->matrix, parts[i].bias ? biases[i].data<float>() : nullptr, y.data<float>() + column};
       done[i] = true;
     }
-    const size_t bytes = cpu::packed_linear_scratch_bytes(x.dim(0), x.dim(1), arithmetic);
-    const Tensor scratch = Tensor::empty({static_cast<int64_t>(bytes / 4 + 1)}, DType::i32);
-    cpu::packed_linear(group.data(), count, y.stride(), x.data<float>(), x.stride(), x.dim(0), arithmetic,
-                       scratch.raw());
+    const int64_t bytes = dispatch_size("linear", x, [&](auto on) {
+      return kernel::packed_linear_scratch_bytes(on, group.data(), count, x.dim(0), arithmetic);
+    });
+    const Tensor scratch = Tensor::empty({bytes / 4 + 1}, DType::i32, x.device());
+    dispatch_device("linear", x, [&](auto on) {
+      kernel::packed_linear(on, group.data(), count, y.stride(), tokens_of<float>(x), x.dim(0), arithmetic,
+                            scratch.raw());
+    });
   }
 }
 
-template <class T>
-void library_forward(T* y, int64_t ldy, const Tensor& x, const LinearWeight& part) {
-  const Tensor w = values_of(*part.weight, x.dtype(), "linear");  // (out, in)
+// y (N, out; rows may be strided) = x W^T + b by a library product.
+void library_forward(const Tensor& y, const Tensor& x, const LinearWeight& part) {
+  const Tensor w = values_of(*part.weight, x.dtype(), "linear");                          // (out, in)
+  const Tensor bias = part.bias ? values_of(*part.bias, x.dtype(), "linear") : Tensor{};  // (out)
   const int64_t rows = x.dim(0), in = x.dim(1), out = w.dim(0);
-  if (part.bias) cpu::broadcast_rows(y, ldy, values_of(*part.bias, x.dtype(), "linear").template data<T>(), rows, out);
-  cpu::gemm(y, ldy, x.data<T>(), x.stride(), false, w.data<T>(), in, true, rows, out, in, part.bias != nullptr);
+  dispatch("linear", x, [&](auto on, auto element) {
+    using T = decltype(element);
+    if (part.bias) kernel::broadcast_rows(on, tokens_of<T>(y), bias.data<T>(), rows, out);
+    kernel::gemm(on, tokens_of<T>(y), tokens_of<T>(x), false, tokens_of<T>(w), true, rows, out, in,
+                 part.bias != nullptr);
+  });
 }
 
-// dx (N, in) = or += dy W, dy at `dy` with row stride ldy.
-template <class T>
-void input_gradient(const Tensor& dx, const T* dy, int64_t ldy, const Parameter& weight, bool accumulate) {
+// dx (N, in) = or += dy W; dy (N, out), rows may be strided.
+void input_gradient(const Tensor& dx, const Tensor& dy, const Parameter& weight, bool accumulate) {
   const int64_t rows = dx.dim(0), in = dx.dim(1), out = weight.shape[0];
-  if (!weight.packed) {
-    const Tensor w = values_of(weight, dx.dtype(), "linear");
-    return cpu::gemm(dx.data<T>(), in, dy, ldy, false, w.data<T>(), in, false, rows, in, out, accumulate);
-  }
-  const Tensor panel = Tensor::empty({std::min(kPanelRows, out), in}, DType::f32);
-  for (int64_t first = 0; first < out; first += kPanelRows) {
-    const int64_t count = std::min(kPanelRows, out - first);
-    for (int64_t i = 0; i < count; ++i) cpu::unpack_row(panel.data<float>() + i * in, weight.packed->matrix, first + i);
-    const Tensor w = convert(panel, dx.dtype());
-    cpu::gemm(dx.data<T>(), in, dy + first, ldy, false, w.data<T>(), in, false, rows, in, count,
-              accumulate || first > 0);
+  const int64_t panel = weight.packed ? std::min(kPanelRows, out) : out;
+  for (int64_t first = 0; first < out; first += panel) {
+    const int64_t count = std::min(panel, out - first);
+    const Tensor w =
+        weight.packed ? weight_rows(weight, first, count, dx.dtype()) : values_of(weight, dx.dtype(), "linear");
+    dispatch("linear", dx, [&](auto on, auto element) {
+      using T = decltype(element);
+      const Rows<T> d{dy.data<T>() + first, dy.stride()};
+      kernel::gemm(on, tokens_of<T>(dx), d, false, tokens_of<T>(w), false, rows, in, count, accumulate || first > 0);
+    });
   }
 }
 
-template <class T>
-void backward(const Tensor& dx, const Tensor& dy, const Tensor& x, std::span<const LinearWeight> parts) {
-  const int64_t rows = dy.dim(0), ldy = dy.dim(1);
-  const T* d = dy.data<T>();
-  for (const LinearWeight& part : parts) {
-    const int64_t in = part.weight->shape[1], out = out_features(part);
-    if (dx.defined()) input_gradient(dx, d, ldy, *part.weight, d != dy.data<T>());
+// Adds to the gradients of one part: dW += dy^T x, db += the sums of dy's columns.
+void weight_gradients(const Tensor& dy, const Tensor& x, const LinearWeight& part) {
+  const int64_t rows = dy.dim(0), out = dy.dim(1);
+  dispatch("linear", dy, [&](auto on, auto element) {
+    using T = decltype(element);
     if (part.weight->trainable && !part.weight->packed)
-      cpu::gemm(part.weight->gradient().template data<T>(), in, d, ldy, true, x.data<T>(), x.stride(), false, out, in,
-                rows, true);
+      kernel::gemm(on, tokens_of<T>(part.weight->gradient()), tokens_of<T>(dy), true, tokens_of<T>(x), false, out,
+                   part.weight->shape[1], rows, true);
     if (part.bias && part.bias->trainable)
-      cpu::add_column_sums(part.bias->gradient().template data<T>(), d, ldy, rows, out);
-    d += out;
-  }
+      kernel::add_column_sums(on, part.bias->gradient().template data<T>(), tokens_of<T>(dy), rows, out);
+  });
 }
 
 }  // namespace
+
+Tensor weight_rows(const Parameter& weight, int64_t first, int64_t count, DType dtype) {
+  if (!weight.packed) {
+    check(weight.value.defined(), "linear", "a weight of shape {} has no value", weight.shape);
+    return convert(weight.value.row_range(first, first + count), dtype);
+  }
+  const Tensor rows = Tensor::empty({count, weight.shape[1]}, DType::f32, weight.packed->storage.device());
+  dispatch_device("linear", rows,
+                  [&](auto on) { kernel::unpack_rows(on, rows.data<float>(), weight.packed->matrix, first, count); });
+  return convert(rows, dtype);
+}
 
 int64_t check_parts(const Tensor& x, std::span<const LinearWeight> parts) {
   check(x.rank() == 2, "linear", "input must be (N, in), found {}", x);
@@ -122,18 +137,21 @@ bool weights_train(std::span<const LinearWeight> parts) {
 
 void linear_forward(const Tensor& y, const Tensor& x, std::span<const LinearWeight> parts) {
   packed_forward(y, x, parts);
-  dispatch("linear", x, [&](auto element) {
-    using T = decltype(element);
-    int64_t column = 0;
-    for (const LinearWeight& part : parts) {
-      if (!part.weight->packed) library_forward(y.data<T>() + column, y.stride(), x, part);
-      column += out_features(part);
-    }
-  });
+  int64_t column = 0;
+  for (const LinearWeight& part : parts) {
+    if (!part.weight->packed) library_forward(y.column_range(column, column + out_features(part)), x, part);
+    column += out_features(part);
+  }
 }
 
 void linear_backward(const Tensor& dx, const Tensor& dy, const Tensor& x, std::span<const LinearWeight> parts) {
-  dispatch("linear", dy, [&](auto element) { backward<decltype(element)>(dx, dy, x, parts); });
+  int64_t column = 0;
+  for (const LinearWeight& part : parts) {
+    const Tensor d = dy.column_range(column, column + out_features(part));  // (N, out)
+    if (dx.defined()) input_gradient(dx, d, *part.weight, column > 0);
+    weight_gradients(d, x, part);
+    column += out_features(part);
+  }
 }
 
 }  // namespace lathe

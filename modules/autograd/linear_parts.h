@@ -20,4 +20,7 @@ void linear_forward(const Tensor& y, const Tensor& x, std::span<const LinearWeig
 // read only where weights_train.
 void linear_backward(const Tensor& dx, const Tensor& dy, const Tensor& x, std::span<const LinearWeight> parts);
 
+// Rows [first, first + count) of a matrix, packed or not, in `dtype`: (count, in).
+Tensor weight_rows(const Parameter& weight, int64_t first, int64_t count, DType dtype);
+
 }  // namespace lathe

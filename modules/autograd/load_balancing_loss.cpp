@@ -1,7 +1,5 @@
 // What keeps a router from sending all tokens to the same experts: Fedus et al. 2021 (Switch Transformer), eq. 4 to 6,
 // with k choices a token as transformers has it for Mixtral. The gradient goes through the probabilities alone.
-#include <algorithm>
-
 #include "autograd/dispatch.h"
 #include "autograd/ops.h"
 #include "autograd/tape.h"
@@ -14,7 +12,8 @@ Tensor load_balancing_loss(std::span<const Tensor> router_logits, int64_t per_to
         "needs the logits (N, E) of one router or more, found {}", router_logits.size());
   const Tensor& first = router_logits[0];
   const int64_t experts = first.dim(-1);
-  std::vector<double> chosen(static_cast<size_t>(experts)), probability(chosen.size());  // (E)
+  const Tensor chosen = Tensor::zeros({experts}, DType::f64, first.device());       // (E)
+  const Tensor probability = Tensor::zeros({experts}, DType::f64, first.device());  // (E)
   int64_t rows = 0;
   bool recording = false;
   for (const Tensor& logits : router_logits) {
@@ -24,39 +23,32 @@ Tensor load_balancing_loss(std::span<const Tensor> router_logits, int64_t per_to
     recording = recording || Tape::recording(logits);
     const Tape::Pause paused;                                                  // the choice has no gradient
     const Tensor experts_of = route_experts(logits, per_token, true).experts;  // (N, k)
-    dispatch("load_balancing_loss", logits, [&](auto element) {
+    dispatch("load_balancing_loss", logits, [&](auto on, auto element) {
       using T = decltype(element);
-      cpu::add_expert_loads(chosen.data(), probability.data(), logits.data<T>(), logits.stride(),
-                            experts_of.data<int32_t>(), logits.dim(0), experts, per_token);
+      kernel::add_expert_loads<T>(on, chosen.data<double>(), probability.data<double>(), tokens_of<T>(logits),
+                                  experts_of.data<int32_t>(), logits.dim(0), experts, per_token);
     });
   }
-  const double count = static_cast<double>(std::max<int64_t>(1, rows));
-  std::vector<double> slope(chosen.size());  // (E): of the loss by the sum of an expert's probabilities, E f_e / rows
-  double loss = 0;
-  for (size_t e = 0; e < slope.size(); ++e) {
-    slope[e] = static_cast<double>(experts) * chosen[e] / (count * count);
-    loss += slope[e] * probability[e];
-  }
-  Tensor y = Tensor::empty({1}, first.dtype());
-  dispatch("load_balancing_loss", y, [&](auto element) {
+  const Tensor slope = like(chosen);  // (E): of the loss by the sum of an expert's probabilities
+  Tensor y = Tensor::empty({1}, first.dtype(), first.device());
+  dispatch("load_balancing_loss", y, [&](auto on, auto element) {
     using T = decltype(element);
-    y.data<T>()[0] = static_cast<T>(loss);
+    kernel::load_balancing(on, y.data<T>(), slope.data<double>(), chosen.data<double>(), probability.data<double>(),
+                           experts, rows);
   });
   if (recording)
     Tape::record(
         "load_balancing_loss", y,
         [all = std::vector(router_logits.begin(), router_logits.end()), slope](const Tensor& dy, Gradients& g) {
-          dispatch("load_balancing_loss", dy, [&](auto element) {
-            using T = decltype(element);
-            std::vector<double> scaled = slope;
-            for (double& d : scaled) d *= static_cast<double>(dy.data<T>()[0]);
-            for (const Tensor& logits : all) {
-              const Tensor dlogits = like(logits);  // (N, E)
-              cpu::softmax_rows_backward(dlogits.data<T>(), scaled.data(), logits.data<T>(), logits.stride(),
-                                         logits.dim(0), logits.dim(1));
-              g.add(logits, dlogits);
-            }
-          });
+          for (const Tensor& logits : all) {
+            const Tensor dlogits = like(logits);  // (N, E)
+            dispatch("load_balancing_loss", logits, [&](auto on, auto element) {
+              using T = decltype(element);
+              kernel::load_balancing_backward(on, dlogits.data<T>(), dy.data<T>(), slope.data<double>(),
+                                              tokens_of<T>(logits), logits.dim(0), logits.dim(1));
+            });
+            g.add(logits, dlogits);
+          }
         });
   return y;
 }

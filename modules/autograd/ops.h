@@ -2,14 +2,14 @@
 //
 // Every function takes tensors of one floating dtype, f32 or f64 (f64 exists for gradient checks), returns a contiguous
 // tensor unless said, throws Error naming the operation, the shapes expected and those found, and records itself on the
-// tape in force when one of its inputs wants a gradient. Shape letters: docs/shapes.md.
+// active tape when one of its inputs wants a gradient. Shape letters: docs/shapes.md.
 #pragma once
 #include <span>
 #include <vector>
 
 #include "autograd/parameter.h"
 #include "kernels/activation.h"
-#include "kernels/attention.h"
+#include "kernels/paged_attention.h"
 #include "kernels/rope.h"
 #include "tensor/tensor.h"
 
@@ -40,11 +40,11 @@ Tensor layer_norm(const Tensor& x, const Parameter& w, const Parameter* b, doubl
 
 // A residual stream's sum and what a norm makes of it: sum = a + b, normal = norm(sum). One pass where nothing is
 // recorded, add and the norm where it is; the bits are the same.
-struct NormalisedSum {
+struct AddNorm {
   Tensor sum, normal;
 };
-NormalisedSum add_rms_norm(const Tensor& a, const Tensor& b, const Parameter& w, double eps, double offset = 0.0);
-NormalisedSum add_layer_norm(const Tensor& a, const Tensor& b, const Parameter& w, const Parameter* bias, double eps);
+AddNorm add_rms_norm(const Tensor& a, const Tensor& b, const Parameter& w, double eps, double offset = 0.0);
+AddNorm add_layer_norm(const Tensor& a, const Tensor& b, const Parameter& w, const Parameter* bias, double eps);
 
 // ---- positions ----
 
@@ -56,15 +56,49 @@ struct RopeAngles {
 // x (N, H, D) -> (N, H, D), the first R components of each head rotated.
 Tensor rope(const Tensor& x, const RopeAngles& angles);
 
-// ---- attention over packed sequences, without a cache ----
+// ---- attention ----
+
+// How a score is made of q k^T, and which keys have one.
+struct AttentionOptions {
+  float scale = 1.0f;    // multiplies q k^T
+  int64_t window = 0;    // keys a query sees, itself included; 0: all before it
+  float softcap = 0.0f;  // c tanh(s / c); 0: none
+  Tensor alibi_slopes;   // (Hq) f32: adds slope * (key position - query position); undefined: none
+};
 
 // q (N, Hq, D), k and v (N, Hk, D), seq_start (S + 1) i32 -> (N, Hq, D). Causal within a sequence.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& seq_start,
                  const AttentionOptions& options);
 
-// What each query gives each key of its sequence, for observers; not recorded: (N, Hq, longest sequence), zeros behind.
-Tensor attention_probabilities(const Tensor& q, const Tensor& k, const Tensor& seq_start,
+// What each query gives each key of its sequence, for observers; not recorded: (N, Hq, longest), zeros behind.
+// `longest` is the number of tokens of the longest sequence.
+Tensor attention_probabilities(const Tensor& q, const Tensor& k, const Tensor& seq_start, int64_t longest,
                                const AttentionOptions& options);
+
+// What lies between the projections and the cache: norms over heads (rms_norm) and rotation of queries and keys.
+struct HeadSteps {
+  struct Norm {
+    const Parameter* weight = nullptr;  // (D); null: none
+    double eps = 0.0, offset = 0.0;
+  };
+  Norm q_norm = {}, k_norm = {};
+  const RopeAngles* rope = nullptr;  // null: none
+};
+// Where the sequences of a batch lie in the cache: pages (S, P) i32, seq_start (S + 1) i32, context_len (S) i32, and
+// the largest of the latter, by which scratch is sized.
+struct PagedSequences {
+  const Tensor &pages, &seq_start, &context_len;
+  int64_t longest_context;
+};
+// The three below take f32, rows may be strided, and are never recorded. slots (N) i32; -1 writes nothing.
+// The steps and the write in one pass, with the bits of the operations one by one: -> the queries (N, Hq, D).
+Tensor qk_norm_rope_write(const Tensor& q, const Tensor& k, const Tensor& v, const HeadSteps& steps,
+                          const CacheLayer& cache, const Tensor& slots);
+// k and v (N, Hk, D) into one layer of the cache.
+void write_kv(const Tensor& k, const Tensor& v, const CacheLayer& cache, const Tensor& slots);
+// q (N, Hq, D), whose keys are in the cache already -> (N, Hq, D).
+Tensor paged_attention(const Tensor& q, const CacheLayer& cache, int64_t kv_heads, const PagedSequences& sequences,
+                       const AttentionOptions& options);
 
 // ---- element-wise ----
 
@@ -78,6 +112,8 @@ Tensor scale(const Tensor& x, double factor);
 Tensor clamp(const Tensor& x, double bound);
 // Row i of x (N, n) times factors[i]: x may be strided, factors (N) are constants.
 Tensor scale_rows(const Tensor& x, const Tensor& factors);
+// max(1, log(position + 1) / log(base)) for positions (N) i32, in `dtype` (log-n attention, Su 2021).
+Tensor log_position_factors(const Tensor& positions, int64_t base, DType dtype);
 
 // ---- selection ----
 
@@ -116,6 +152,13 @@ inline constexpr int32_t kIgnoredTarget = -100;
 // i32 -> (1). A target outside [0, V) that is not kIgnoredTarget is an Error; with none left the loss is 0 and so are
 // the gradients. `total` divides the sum instead of the count of targets when positive (accumulation over batches).
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double total = 0.0);
+
+// Of each row of logits (N, V): its maximum, the sum of exp(logit - maximum) in f64, and the target's logit, (N) each.
+// Not recorded.
+struct RowLogsumexp {
+  Tensor maximum, sum, target_logit;
+};
+RowLogsumexp row_logsumexp(const Tensor& logits, const Tensor& targets);
 
 // The output head: scale * (h W^T + b), softcapped where asked (Gemma 2: c tanh(x / c)).
 struct Head {

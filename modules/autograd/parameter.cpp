@@ -1,7 +1,7 @@
 // Packing for inference, and the gradient made at first use.
 #include "autograd/parameter.h"
 
-#include "autograd/convert.h"
+#include "autograd/dispatch.h"
 
 namespace lathe {
 
@@ -19,9 +19,12 @@ void Parameter::prepare_for_inference(Arithmetic arithmetic) {
   const Tensor source = value.contiguous() ? value : value.clone();
   const int64_t rows = source.dim(0), columns = source.dim(1);
   PackedWeight weight;
-  weight.storage =
-      Tensor::empty({static_cast<int64_t>(cpu::packed_bytes(source.dtype(), rows, columns) / 4)}, DType::i32);
-  cpu::pack(static_cast<uint8_t*>(weight.storage.raw()), source.raw(), source.dtype(), rows, columns);
+  const int64_t bytes = dispatch_size("prepare_for_inference", source,
+                                      [&](auto on) { return kernel::packed_bytes(on, source.dtype(), rows, columns); });
+  weight.storage = Tensor::empty({bytes / 4}, DType::i32, source.device());
+  dispatch_device("prepare_for_inference", source, [&](auto on) {
+    kernel::pack(on, static_cast<uint8_t*>(weight.storage.raw()), source.raw(), source.dtype(), rows, columns);
+  });
   weight.matrix = {source.dtype(), rows, columns, static_cast<const uint8_t*>(weight.storage.raw())};
   weight.arithmetic = kind == Kind::router ? Arithmetic::f32 : arithmetic;
   packed = std::move(weight);
@@ -30,7 +33,8 @@ void Parameter::prepare_for_inference(Arithmetic arithmetic) {
 
 Tensor& Parameter::gradient() const {
   if (!grad.defined())
-    grad = Tensor::zeros(shape, value.defined() && value.dtype() == DType::f64 ? DType::f64 : DType::f32);
+    grad =
+        Tensor::zeros(shape, value.defined() && value.dtype() == DType::f64 ? DType::f64 : DType::f32, value.device());
   return grad;
 }
 

@@ -12,21 +12,32 @@ Tensor clamp(const Tensor& x_, double bound) {
         bound, x_);
   const Tensor x = with_row_stride(x_);
   Tensor y = like(x);
-  dispatch("clamp", x, [&](auto element) {
+  dispatch("clamp", x, [&](auto on, auto element) {
     using T = decltype(element);
-    cpu::clamp(y.data<T>(), x.data<T>(), row_stride(x), static_cast<T>(bound), x.rows(), x.dim(-1));
+    kernel::clamp(on, y.data<T>(), rows_of<T>(x), static_cast<T>(bound), x.rows(), x.dim(-1));
   });
   if (Tape::recording(x))
     Tape::record("clamp", y, [x, bound](const Tensor& dy, Gradients& g) {
       const Tensor dx = like(x);
-      dispatch("clamp", x, [&](auto element) {
+      dispatch("clamp", x, [&](auto on, auto element) {
         using T = decltype(element);
-        cpu::clamp_backward(dx.data<T>(), dy.data<T>(), x.data<T>(), row_stride(x), static_cast<T>(bound), x.rows(),
-                            x.dim(-1));
+        kernel::clamp_backward(on, dx.data<T>(), dy.data<T>(), rows_of<T>(x), static_cast<T>(bound), x.rows(),
+                               x.dim(-1));
       });
       g.add(x, dx);
     });
   return y;
+}
+
+Tensor log_position_factors(const Tensor& positions, int64_t base, DType dtype) {
+  check(positions.rank() == 1 && positions.dtype() == DType::i32 && base > 1, "log_position_factors",
+        "needs positions (N) i32 and a base above 1, found {} and {}", positions, base);
+  Tensor factors = Tensor::empty(positions.shape(), dtype, positions.device());  // (N)
+  dispatch("log_position_factors", factors, [&](auto on, auto element) {
+    kernel::log_position_factors(on, factors.data<decltype(element)>(), positions.data<int32_t>(), positions.dim(0),
+                                 base);
+  });
+  return factors;
 }
 
 Tensor scale_rows(const Tensor& x_, const Tensor& factors) {
@@ -35,9 +46,9 @@ Tensor scale_rows(const Tensor& x_, const Tensor& factors) {
         "scale_rows", "needs x (N, n) and factors (N) of one dtype, found x {}, factors {}", x_, factors);
   const auto product = [factors](const Tensor& x) {
     Tensor y = like(x);
-    dispatch("scale_rows", x, [&](auto element) {
+    dispatch("scale_rows", x, [&](auto on, auto element) {
       using T = decltype(element);
-      cpu::scale_rows(y.data<T>(), x.data<T>(), x.stride(), factors.data<T>(), x.dim(0), x.dim(1));
+      kernel::scale_rows(on, y.data<T>(), tokens_of<T>(x), factors.data<T>(), x.dim(0), x.dim(1));
     });
     return y;
   };

@@ -11,23 +11,22 @@ Tensor rms_norm(const Tensor& x_, const Parameter& w, double eps, double offset)
         w.shape, x_);
   const Tensor x = with_row_stride(x_);
   const bool recording = Tape::recording(x, w);
-  const Tensor weight = values_of(w, x.dtype(), "rms_norm");                        // (n)
-  const Tensor rstd = recording ? Tensor::empty({x.rows()}, x.dtype()) : Tensor{};  // (rows)
+  const Tensor weight = values_of(w, x.dtype(), "rms_norm");                                    // (n)
+  const Tensor rstd = recording ? Tensor::empty({x.rows()}, x.dtype(), x.device()) : Tensor{};  // (rows)
   Tensor y = like(x);
-  dispatch("rms_norm", x, [&](auto element) {
+  dispatch("rms_norm", x, [&](auto on, auto element) {
     using T = decltype(element);
-    cpu::rms_norm(y.data<T>(), recording ? rstd.data<T>() : nullptr, x.data<T>(), row_stride(x), weight.data<T>(),
-                  x.rows(), x.dim(-1), static_cast<T>(eps), static_cast<T>(offset));
+    kernel::rms_norm(on, y.data<T>(), data_or_null<Sum<T>>(rstd), rows_of<T>(x), weight.data<Sum<T>>(), x.rows(),
+                     x.dim(-1), eps, offset);
   });
   if (!recording) return y;
   check_gradient_dtype(w, x.dtype(), "rms_norm");
   Tape::record("rms_norm", y, [x, &w, weight, rstd, offset](const Tensor& dy, Gradients& g) {
     const Tensor dx = Gradients::wanted(x) ? like(x) : Tensor{};
-    dispatch("rms_norm", x, [&](auto element) {
+    dispatch("rms_norm", x, [&](auto on, auto element) {
       using T = decltype(element);
-      cpu::rms_norm_backward(dx.defined() ? dx.data<T>() : nullptr, w.trainable ? w.gradient().data<T>() : nullptr,
-                             dy.data<T>(), x.data<T>(), row_stride(x), weight.data<T>(), rstd.data<T>(), x.rows(),
-                             x.dim(-1), static_cast<T>(offset));
+      kernel::rms_norm_backward(on, data_or_null<T>(dx), gradient_or_null<Sum<T>>(w), dy.data<T>(), rows_of<T>(x),
+                                weight.data<Sum<T>>(), rstd.data<Sum<T>>(), x.rows(), x.dim(-1), offset);
     });
     if (dx.defined()) g.add(x, dx);
   });

@@ -9,10 +9,10 @@ namespace lathe {
 namespace {
 
 void rotate(const Tensor& y, const Tensor& x, const RopeAngles& angles, int direction) {
-  dispatch("rope", x, [&](auto element) {
+  dispatch("rope", x, [&](auto on, auto element) {
     using T = decltype(element);
-    cpu::rope(y.data<T>(), x.data<T>(), x.stride(), angles.cos.data<T>(), angles.sin.data<T>(), x.dim(0), x.dim(1),
-              x.dim(2), 2 * angles.cos.dim(1), angles.style, direction);
+    kernel::rope(on, y.data<T>(), tokens_of<T>(x), angles.cos.data<T>(), angles.sin.data<T>(), x.dim(0), x.dim(1),
+                 x.dim(2), 2 * angles.cos.dim(1), angles.style, direction);
   });
 }
 

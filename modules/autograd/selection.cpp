@@ -3,7 +3,6 @@
 #include "autograd/ops.h"
 #include "autograd/tape.h"
 #include "kernels/embedding.h"
-#include "tensor/profiler.h"
 
 namespace lathe {
 Tensor slice_columns(const Tensor& x, int64_t begin, int64_t width) {
@@ -17,24 +16,19 @@ Tensor slice_columns(const Tensor& x, int64_t begin, int64_t width) {
 }
 
 Tensor select_rows(const Tensor& x, const Tensor& rows) {
-  const ProfileScope profile([&] { return ProfiledCall{"select_rows", 8 * rows.dim(0) * x.dim(1)}; });
   check(x.rank() == 2, "select_rows", "x must be (N, C), found {}", x);
   check_ids("select_rows", "row", rows, x.dim(0));
   Tensor y = Tensor::empty({rows.dim(0), x.dim(1)}, x.dtype(), x.device());  // (R, C)
-  const int32_t* ids = rows.data<int32_t>();
-  dispatch("select_rows", x, [&](auto element) {
+  dispatch("select_rows", x, [&](auto on, auto element) {
     using T = decltype(element);
-    if constexpr (std::is_same_v<T, double>)
-      cpu::embedding(y.data<T>(), x.data<T>(), x.stride(), ids, y.dim(0), y.dim(1));
-    else
-      cpu::embedding(y.data<T>(), x.raw(), DType::f32, bytes_of(DType::f32, x.stride()), ids, y.dim(0), y.dim(1));
+    kernel::select_rows(on, y.data<T>(), rows_of<T>(x), rows.data<int32_t>(), y.dim(0), y.dim(1));
   });
   if (Tape::recording(x))
     Tape::record("select_rows", y, [x = x.without_elements(), rows](const Tensor& dy, Gradients& g) {
       const Tensor dx = Tensor::zeros(x.shape(), x.dtype(), x.device());
-      dispatch("select_rows", x, [&](auto element) {
+      dispatch("select_rows", x, [&](auto on, auto element) {
         using T = decltype(element);
-        cpu::embedding_backward(dx.data<T>(), dy.data<T>(), rows.data<int32_t>(), dy.dim(0), dy.dim(1));
+        kernel::embedding_backward(on, dx.data<T>(), dy.data<T>(), rows.data<int32_t>(), dy.dim(0), dy.dim(1));
       });
       g.add(x, dx);
     });

@@ -2,15 +2,20 @@
 #include "autograd/tape.h"
 
 #include <atomic>
-#include <utility>
 
+#include "autograd/dispatch.h"
 #include "kernels/activation.h"
 #include "tensor/interruption.h"
 
 namespace lathe {
-namespace {
 
-thread_local Tape* tape_in_force = nullptr;
+template <>
+Tape*& Active<Tape>::slot() {
+  static thread_local Tape* tape = nullptr;
+  return tape;
+}
+
+namespace {
 
 // Ids are unique over all tapes and are never used again: a tensor kept from an earlier step, or from the tape around
 // a nested one, cannot take a gradient that is meant for another.
@@ -19,18 +24,21 @@ int64_t next_id() {
   return counter.fetch_add(1, std::memory_order_relaxed);
 }
 
-template <class T>
+// sum = a + b, all contiguous.
 void add_into(const Tensor& sum, const Tensor& a, const Tensor& b) {
-  cpu::add(sum.data<T>(), a.data<T>(), b.data<T>(), a.elements());
+  dispatch("gradient", sum, [&](auto on, auto element) {
+    using T = decltype(element);
+    kernel::add(on, sum.data<T>(), a.data<T>(), b.data<T>(), a.elements());
+  });
 }
 
-template <class T>
+// Columns [begin, begin + width) of sum (rows, columns) += dx (rows, width).
 void add_into_columns(const Tensor& sum, int64_t begin, const Tensor& dx) {
-  const int64_t width = dx.dim(1), stride = sum.stride();
-  for (int64_t row = 0; row < dx.dim(0); ++row) {
-    T* out = sum.data<T>() + row * stride + begin;
-    cpu::add(out, out, dx.data<T>() + row * width, width);
-  }
+  dispatch("gradient", sum, [&](auto on, auto element) {
+    using T = decltype(element);
+    const Rows<T> columns{sum.data<T>() + begin, sum.stride()};
+    kernel::add_rows(on, columns, tokens_of<T>(dx), dx.dim(0), dx.dim(1));
+  });
 }
 
 }  // namespace
@@ -45,10 +53,7 @@ void Gradients::add(const Tensor& x, Tensor dx) {
   Tensor& sum = entry->second;
   // A tensor given to several inputs (as `add` does) is written to by nobody; each later sum gets its own.
   const Tensor target = sum.storage().use_count() == 1 ? sum : like(sum);
-  if (x.dtype() == DType::f64)
-    add_into<double>(target, sum, dx);
-  else
-    add_into<float>(target, sum, dx);
+  add_into(target, sum, dx);
   sum = target;
 }
 
@@ -64,29 +69,19 @@ void Gradients::add_columns(const Tensor& x, int64_t begin, const Tensor& dx) {
   else if (sum.storage().use_count() > 1)
     sum = sum.clone();
   sum = sum.view(x.shape());
-  if (x.dtype() == DType::f64)
-    add_into_columns<double>(sum, begin, dx);
-  else
-    add_into_columns<float>(sum, begin, dx);
+  add_into_columns(sum, begin, dx);
 }
 
-Tape::Scope::Scope(Tape& tape) : outer_(std::exchange(tape_in_force, &tape)) {}
-Tape::Scope::~Scope() { tape_in_force = outer_; }
-Tape::Pause::Pause() : outer_(std::exchange(tape_in_force, nullptr)) {}
-Tape::Pause::~Pause() { tape_in_force = outer_; }
-
-Tape* Tape::current() { return tape_in_force; }
-
 void Tape::record(const char* name, Tensor& y, Backward backward) {
-  check(tape_in_force != nullptr, name, "recorded without a tape in force");
+  check(current() != nullptr, name, "recorded without an active tape");
   y.tape_id = next_id();
-  tape_in_force->entries_.push_back({name, y.tape_id, y.shape(), std::move(backward)});
+  current()->entries_.push_back({name, y.tape_id, y.shape(), std::move(backward)});
 }
 
 void Tape::watch(Tensor& x) {
-  check(tape_in_force != nullptr, "watch", "no tape is in force, tensor {}", x);
+  check(current() != nullptr, "watch", "no tape is active, tensor {}", x);
   x.tape_id = next_id();
-  tape_in_force->watched_.insert(x.tape_id);
+  current()->watched_.insert(x.tape_id);
 }
 
 void Tape::backward(const Tensor& loss, double seed) {
@@ -101,10 +96,8 @@ void Tape::backward(const Tensor& loss, double seed) {
   std::vector<Entry> entries = std::exchange(entries_, {});
   Gradients gradients;
   Tensor start = like(loss);
-  if (loss.dtype() == DType::f64)
-    *start.data<double>() = seed;
-  else
-    *start.data<float>() = static_cast<float>(seed);
+  dispatch("backward", start,
+           [&](auto on, auto element) { kernel::fill(on, start.data<decltype(element)>(), seed, 1); });
   gradients.add(loss, start);
   start = {};
   for (; !entries.empty(); entries.pop_back()) {

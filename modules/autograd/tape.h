@@ -1,13 +1,13 @@
 // The tape: what the backward pass needs, in program order.
 //
 // Eager execution already is a topological order, so backward is one loop from the last entry to the first; an entry's
-// saved tensors are freed as it is popped. A tape is in force on the thread that opened its scope; without one nothing
+// saved tensors are freed as it is popped. A tape is active on the thread that opened its scope; without one nothing
 // is recorded: that is inference.
 //
 //   Tape tape;
-//   Tensor loss;
-//   { Tape::Scope recording(tape); loss = cross_entropy(logits(model, batch), targets); }
-//   tape.backward(loss);      // parameters now hold their gradients
+//   Tensor y;
+//   { Tape::Scope recording(tape); y = loss(model, batch, targets); }
+//   tape.backward(y);         // parameters now hold their gradients
 #pragma once
 #include <functional>
 #include <unordered_map>
@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "autograd/parameter.h"
+#include "tensor/active.h"
 #include "tensor/tensor.h"
 
 namespace lathe {
@@ -41,30 +42,19 @@ class Tape {
   // dy has the shape in which y was recorded, contiguous.
   using Backward = std::function<void(const Tensor& dy, Gradients& gradients)>;
 
-  class Scope {
+  // Records on this thread while it lives.
+  class Scope : public Active<Tape> {
    public:
-    explicit Scope(Tape& tape);
-    ~Scope();
-    Scope(const Scope&) = delete;
-    Scope& operator=(const Scope&) = delete;
-
-   private:
-    Tape* outer_;
+    explicit Scope(Tape& tape) : Active(&tape) {}
   };
   // Suspends recording on this thread (evaluation inside a training step).
-  class Pause {
+  class Pause : public Active<Tape> {
    public:
-    Pause();
-    ~Pause();
-    Pause(const Pause&) = delete;
-    Pause& operator=(const Pause&) = delete;
-
-   private:
-    Tape* outer_;
+    Pause() : Active(nullptr) {}
   };
 
-  static Tape* current();
-  // Whether an op over these inputs must be recorded: a tape is in force and one of them wants a gradient.
+  static Tape* current() { return Active<Tape>::current(); }
+  // Whether an op over these inputs must be recorded: a tape is active and one of them wants a gradient.
   template <class... Inputs>
   static bool recording(const Inputs&... inputs) {
     return current() != nullptr && (wants(inputs) || ...);

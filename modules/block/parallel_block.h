@@ -19,17 +19,12 @@ struct ParallelBlock {
 
   Tensor operator()(const Tensor& input, const Batch& batch) const {  // (N, C) -> (N, C)
     const TapScope scope("layers", self_attn.layer);
-    const Tensor normal = input_layernorm(input);  // (N, C)
-    tap("input_layernorm", normal);
-    const Tensor n = post_attention_layernorm ? (*post_attention_layernorm)(input) : normal;  // (N, C)
-    tap("post_attention_layernorm", n);
-    const Tensor attended = self_attn(normal, batch);  // (N, C)
-    tap("self_attn", attended);
-    Tensor y = mlp(n);  // (N, C)
-    tap("mlp", y);
-    y = add(add(y, attended), input);  // (N, C)
-    tap("output", y);
-    return y;
+    const Tensor normal = tap("input_layernorm", input_layernorm(input));  // (N, C)
+    const Tensor n = tap("post_attention_layernorm",
+                         post_attention_layernorm ? (*post_attention_layernorm)(input) : normal);  // (N, C)
+    const Tensor attended = tap("self_attn", self_attn(normal, batch));                            // (N, C)
+    const Tensor y = tap("mlp", mlp(n));                                                           // (N, C)
+    return tap("output", add(add(y, attended), input));                                            // (N, C)
   }
 
   void visit(Visitor& v) {

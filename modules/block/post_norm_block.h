@@ -16,18 +16,10 @@ struct PostNormBlock {
 
   Tensor operator()(const Tensor& input, const Batch& batch) const {  // (N, C) -> (N, C)
     const TapScope scope("layers", self_attn.layer);
-    Tensor y = self_attn(input, batch);  // (N, C)
-    tap("self_attn", y);
-    y = post_attention_layernorm(y);  // (N, C)
-    tap("post_attention_layernorm", y);
-    const Tensor x = add(input, y);  // (N, C)
-    y = mlp(x);                      // (N, C)
-    tap("mlp", y);
-    y = post_feedforward_layernorm(y);  // (N, C)
-    tap("post_feedforward_layernorm", y);
-    y = add(x, y);  // (N, C)
-    tap("output", y);
-    return y;
+    Tensor y = tap("self_attn", self_attn(input, batch));                                            // (N, C)
+    const Tensor x = add(input, tap("post_attention_layernorm", post_attention_layernorm(y)));       // (N, C)
+    y = tap("mlp", mlp(x));                                                                          // (N, C)
+    return tap("output", add(x, tap("post_feedforward_layernorm", post_feedforward_layernorm(y))));  // (N, C)
   }
 
   void visit(Visitor& v) {

@@ -16,17 +16,11 @@ struct PreNormBlock {
 
   Tensor operator()(const Tensor& input, const Batch& batch) const {  // (N, C) -> (N, C)
     const TapScope scope("layers", self_attn.layer);
-    const Tensor normal = input_layernorm(input);  // (N, C)
-    tap("input_layernorm", normal);
-    Tensor y = self_attn(normal, batch);  // (N, C)
-    tap("self_attn", y);
-    const auto [x, n] = post_attention_layernorm.of_sum(input, y);  // (N, C): input + y, and its norm
-    tap("post_attention_layernorm", n);
-    y = mlp(n);  // (N, C)
-    tap("mlp", y);
-    y = add(x, y);  // (N, C)
-    tap("output", y);
-    return y;
+    const Tensor normal = tap("input_layernorm", input_layernorm(input));    // (N, C)
+    const Tensor attended = tap("self_attn", self_attn(normal, batch));      // (N, C)
+    const auto [x, n] = post_attention_layernorm.add_norm(input, attended);  // (N, C): input + attended, and its norm
+    const Tensor y = tap("mlp", mlp(tap("post_attention_layernorm", n)));    // (N, C)
+    return tap("output", add(x, y));                                         // (N, C)
   }
 
   // Nets that differ from layer to layer (mixtures) need the layer's index.

@@ -21,21 +21,12 @@ struct SandwichNormBlock {
 
   Tensor operator()(const Tensor& input, const Batch& batch) const {  // (N, C) -> (N, C)
     const TapScope scope("layers", self_attn.layer);
-    const Tensor normal = input_layernorm(input);  // (N, C)
-    tap("input_layernorm", normal);
-    Tensor y = self_attn(normal, batch);  // (N, C)
-    tap("self_attn", y);
-    y = post_attention_layernorm(y);  // (N, C)
-    tap("post_attention_layernorm", y);
-    const auto [x, n] = pre_feedforward_layernorm.of_sum(input, y);  // (N, C): input + y, and its norm
-    tap("pre_feedforward_layernorm", n);
-    y = mlp(n);  // (N, C)
-    tap("mlp", y);
-    y = post_feedforward_layernorm(y);  // (N, C)
-    tap("post_feedforward_layernorm", y);
-    y = add(x, y);  // (N, C)
-    tap("output", y);
-    return y;
+    const Tensor normal = tap("input_layernorm", input_layernorm(input));  // (N, C)
+    Tensor y = tap("self_attn", self_attn(normal, batch));                 // (N, C)
+    y = tap("post_attention_layernorm", post_attention_layernorm(y));      // (N, C)
+    const auto [x, n] = pre_feedforward_layernorm.add_norm(input, y);      // (N, C): input + y, and its norm
+    y = tap("mlp", mlp(tap("pre_feedforward_layernorm", n)));              // (N, C)
+    return tap("output", add(x, tap("post_feedforward_layernorm", post_feedforward_layernorm(y))));  // (N, C)
   }
 
   void visit(Visitor& v) {

@@ -22,7 +22,6 @@ std::string memory_text(const PlanReport& r) {
   const ModelSizes& c = r.opened->model->sizes;
   const InferencePlan& plan = r.plan;
   const int64_t tokens = r.request.batch * r.request.context;
-  const bool experts = c.num_experts > 0;
   std::string s = memory_line("weights", plan.weights, "matrices by 16 rows in their own blocks, norms in f32");
   if (plan.tables > 0) s += memory_line("tables", plan.tables, "pages of the file with the rows that are looked up");
   s += memory_line(
@@ -31,9 +30,8 @@ std::string memory_text(const PlanReport& r) {
                   c.num_key_value_heads, c.head_dim, element_bytes(r.request.cache_dtype), plan.cache_bytes_per_token,
                   tokens, c.layer_window.empty() ? "" : ", less where a layer has a window"));
   s += memory_line("activations", plan.activations,
-                   fmt::format("f32, N = {} tokens a step: N (5 C + 2 Hq D + 3 Hk D + {}) and scratch, C {}, F {}",
-                               std::min(r.request.step_tokens, tokens), experts ? "k (2 C + 3 F)" : "3 F",
-                               c.hidden_size, experts ? c.moe_intermediate_size : c.intermediate_size));
+                   fmt::format("what a step of {} tokens allocates, in f32: counted by running it without elements",
+                               std::min(r.request.step_tokens, tokens)));
   s += memory_line("runtime", r.runtime, "the program, its libraries, the vocabulary: measured in this process");
   return s + memory_line("total", r.total(),
                          fmt::format("the sum, or {:.1f} MB while loading", megabytes(plan.loading + r.runtime)));

@@ -92,7 +92,7 @@ ProfileReport::ProfileReport(const ModelOptions& options) : trace_(options.profi
 void ProfileReport::finish() {
   if (!profiler_) return;
   profiler_->stop();
-  const ProfileCeilings ceilings{measure_read_bandwidth(), cpu::measure_peak_rates()};
+  const ProfileCeilings ceilings{measure_read_bandwidth(), measure_peak_rates()};
   fmt::print(stderr,
              "{}lathe: ceilings of {} threads, {}: {:.1f} GB/s read, {:.0f} GFLOP/s in f32, {:.0f} Gop/s in int8\n",
              profile_table(*profiler_, ceilings), thread_team().size(), name(cpu_isa()), ceilings.bytes * 1e-9,

@@ -12,7 +12,7 @@ namespace lathe {
 // What this machine reaches, per second, which a call's bytes and operations are held against. 0: not known.
 struct ProfileCeilings {
   double bytes = 0;
-  cpu::PeakRates operations;
+  PeakRates operations;
 };
 
 // One line a row, by phase and then by time; the last two are what passed between kernels, and the whole, so that the

@@ -22,7 +22,7 @@ struct RmsNorm {
 
   Tensor operator()(const Tensor& x) const { return rms_norm(x, weight, eps, offset); }  // (..., C) -> (..., C)
   // x + y, and the norm of that.
-  NormalisedSum of_sum(const Tensor& x, const Tensor& y) const { return add_rms_norm(x, y, weight, eps, offset); }
+  AddNorm add_norm(const Tensor& x, const Tensor& y) const { return add_rms_norm(x, y, weight, eps, offset); }
 
   void visit(Visitor& v) { v("weight", weight); }
 };
@@ -43,7 +43,7 @@ struct LayerNorm {
     return layer_norm(x, weight, bias ? &*bias : nullptr, eps);
   }
   // x + y, and the norm of that.
-  NormalisedSum of_sum(const Tensor& x, const Tensor& y) const {
+  AddNorm add_norm(const Tensor& x, const Tensor& y) const {
     return add_layer_norm(x, y, weight, bias ? &*bias : nullptr, eps);
   }
 

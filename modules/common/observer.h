@@ -1,11 +1,13 @@
 // Taps: named activations that an observer may look at while a model runs.
 //
-// `tap("q_rope", q)` does nothing when no observer is in force on this thread. Names are the module path that the
+// `tap("q_rope", q)` does nothing when no observer is active on this thread. Names are the module path that the
 // TapScopes have built, then the tap: "model.layers.3.self_attn.q_rope". docs/shapes.md lists them.
 #pragma once
 #include <string>
 #include <string_view>
+#include <utility>
 
+#include "tensor/active.h"
 #include "tensor/tensor.h"
 
 namespace lathe {
@@ -17,27 +19,28 @@ class Observer {
   // Whether costly extras are asked for under this name (attention probabilities, which are not kept otherwise).
   virtual bool wants(const std::string& name) const = 0;
 
-  static Observer* current();
+  static Observer* current() { return Active<Observer>::current(); }
 
-  // Puts an observer in force on this thread.
-  class Scope {
+  // Puts an observer active on this thread.
+  // Watches this thread while it lives.
+  class Scope : public Active<Observer> {
    public:
-    explicit Scope(Observer& observer);
-    ~Scope();
-    Scope(const Scope&) = delete;
-    Scope& operator=(const Scope&) = delete;
-
-   private:
-    Observer* outer_;
+    explicit Scope(Observer& observer) : Active(&observer) {}
   };
 };
 
 // The tap's full name on this thread, as an observer sees it.
 std::string tap_path(std::string_view name);
 void tap_now(std::string_view name, const Tensor& x);
-inline void tap(std::string_view name, const Tensor& x) {
+// Both give x, so that a tap stands where the tensor is made.
+inline const Tensor& tap(std::string_view name, const Tensor& x) {
   if (Observer::current() != nullptr) [[unlikely]]
     tap_now(name, x);
+  return x;
+}
+inline Tensor tap(std::string_view name, Tensor&& x) {
+  tap(name, x);
+  return std::move(x);
 }
 
 // Appends a level to the path while it lives; free without an observer.

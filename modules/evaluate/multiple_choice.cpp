@@ -104,10 +104,10 @@ class ChoiceScorer {
     // Row by row: what precedes the first token of a choice is the context, alike for all of them.
     Tensor rows = Tensor::empty({std::ssize(targets), last.dim(1)});  // (R, C)
     const int64_t width = last.dim(1);
-    float* row = rows.data<float>();
-    const float* fed = choices.defined() ? choices.data<float>() : nullptr;
+    float* row = rows.host<float>();
+    const float* fed = choices.defined() ? choices.host<float>() : nullptr;
     for (const Ids& choice : task.choices) {
-      row = std::copy_n(last.data<float>(), width, row);
+      row = std::copy_n(last.host<float>(), width, row);
       const int64_t elements = (std::ssize(choice) - 1) * width;
       if (elements > 0) row = std::copy_n(fed, elements, row), fed += elements;
     }

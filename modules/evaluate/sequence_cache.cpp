@@ -44,7 +44,7 @@ Tensor SequenceCache::extend(std::span<const Extension> extensions) {
     Tensor hidden = model_.hidden(make_batch(pieces, &cache_));  // (tokens, C)
     if (tokens == rows) return hidden;
     if (!all.defined()) all = Tensor::empty({rows, hidden.dim(1)}, hidden.dtype());
-    std::copy_n(hidden.data<float>(), hidden.elements(), all.data<float>() + row * hidden.dim(1));
+    std::copy_n(hidden.host<float>(), hidden.elements(), all.host<float>() + row * hidden.dim(1));
     row += tokens;
   }
   return all;

@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
-#include "kernels/cross_entropy.h"
+#include "autograd/ops.h"
 #include "tensor/threads.h"
 
 namespace lathe {
@@ -19,17 +18,17 @@ struct ScoredRows {
   std::vector<float> target_logit;
 
   ScoredRows(const CausalLM& model, const Tensor& hidden, std::span<const int32_t> targets)
-      : logits(apply_head(hidden, model.head())), target_logit(targets.size(), 0.0f) {
-    const auto rows = static_cast<int64_t>(targets.size());
-    std::vector<float> maximum(targets.size(), -std::numeric_limits<float>::infinity());
-    logsumexp.assign(targets.size(), 0.0);
-    cpu::logsumexp_update(cpu::RunningLogsumexp<float>{maximum.data(), logsumexp.data(), target_logit.data()},
-                          logits.data<float>(), logits.stride(), targets.data(), rows, 0, logits.dim(1));
-    for (size_t i = 0; i < targets.size(); ++i) logsumexp[i] = maximum[i] + std::log(logsumexp[i]);
+      : logits(apply_head(hidden, model.head())), logsumexp(targets.size()), target_logit(targets.size()) {
+    const Tensor ids = Tensor::of<int32_t>({std::ssize(targets)}, targets.data());
+    const RowLogsumexp of = row_logsumexp(logits, ids);
+    for (size_t i = 0; i < targets.size(); ++i) {
+      logsumexp[i] = of.maximum.host<float>()[i] + std::log(of.sum.host<double>()[i]);
+      target_logit[i] = of.target_logit.host<float>()[i];
+    }
   }
   double log_probability(size_t row) const { return target_logit[row] - logsumexp[row]; }
   std::span<const float> row(int64_t i) const {
-    return {logits.data<float>() + i * logits.stride(), static_cast<size_t>(logits.dim(1))};
+    return {logits.host<float>() + i * logits.stride(), static_cast<size_t>(logits.dim(1))};
   }
 };
 

@@ -166,7 +166,7 @@ StepReport Engine::step() {
     for (int64_t i = 0; i <= item.drafted; ++i) {
       const auto width = static_cast<size_t>(logits.dim(1));
       ++report.sampled;
-      goes_on = take_token(g, {logits.data<float>() + static_cast<size_t>(row + i) * width, width});
+      goes_on = take_token(g, {logits.host<float>() + static_cast<size_t>(row + i) * width, width});
       if (!goes_on || i == item.drafted || s.tokens.back() != draft[static_cast<size_t>(i)]) break;
       ++s.cached;  // the draft token is accepted, so its keys and values are cached
       ++report.accepted;

@@ -1,3 +1,4 @@
+// The loader walked through with a forecast of the pool, and steps of the engine run on the plan device.
 #include "generate/inference_plan.h"
 
 #include <algorithm>
@@ -9,57 +10,13 @@
 #include "generate/block_manager.h"
 #include "generate/kv_memory.h"
 #include "llm/family.h"
-#include "tensor/storage.h"
+#include "tensor/storage_forecast.h"
 
 namespace lathe {
 namespace {
 
-constexpr int64_t kFloat = 4;  // bytes of an activation
-
-// The storage pool without the storage: blocks by size class, the one given back last is taken first.
-class PoolForecast {
- public:
-  struct Block {
-    size_t bytes = 0, resident = 0;
-  };
-  // A block for `bytes`, of which `touched` are written.
-  Block take(size_t bytes, size_t touched) {
-    Block block{bytes, 0};
-    std::vector<Block>& list = free_[StoragePool::block_bytes(bytes)];
-    if (!list.empty()) {
-      block.resident = list.back().resident;
-      list.pop_back();
-    }
-    const size_t now = std::max(block.resident, StoragePool::resident_bytes(bytes, touched));
-    resident_ += now - block.resident;
-    block.resident = now;
-    peak_ = std::max(peak_, resident_);
-    return block;
-  }
-  Block take(size_t bytes) { return take(bytes, bytes); }
-  void give(const Block& block) {
-    if (StoragePool::block_bytes(block.bytes) <= StoragePool::kDefaultLimit / 4)
-      free_[StoragePool::block_bytes(block.bytes)].push_back(block);
-    else
-      resident_ -= block.resident;
-  }
-  // Bytes outside the pool that come and go with it.
-  void add_outside(size_t bytes) { resident_ += bytes, peak_ = std::max(peak_, resident_); }
-  void remove_outside(size_t bytes) { resident_ -= bytes; }
-  // Everything that nobody uses goes back to the system.
-  void trim() {
-    for (auto& [size, list] : free_) {
-      for (const Block& block : list) resident_ -= block.resident;
-      list.clear();
-    }
-  }
-  size_t resident() const { return resident_; }
-  size_t peak() const { return peak_; }
-
- private:
-  std::map<size_t, std::vector<Block>> free_;  // by size class
-  size_t resident_ = 0, peak_ = 0;
-};
+constexpr int64_t kFloat = 4;  // bytes
+constexpr Device kPlan{Device::Kind::plan};
 
 size_t size(int64_t n) { return static_cast<size_t>(n); }
 
@@ -73,6 +30,7 @@ struct PlannedParameter {
   size_t source_bytes;  // of the checkpoint tensor that it is a part of
   bool copied, transposed, last_of_source;
   double share;  // of tokens that meet it
+  size_t packed_bytes = 0;
 };
 
 std::vector<PlannedParameter> planned_parameters(const LoadedModel& opened, const LoadOptions& options) {
@@ -107,7 +65,7 @@ std::vector<PlannedParameter> planned_parameters(const LoadedModel& opened, cons
 
 // The loader's steps for one parameter (load_model/load_parameters.cpp, llm/load.cpp): its part of the file is read,
 // copied where its rows are not in order, quantised by way of f32, and packed.
-void forecast_loading(const PlannedParameter& p, PoolForecast& pool, size_t& from_file) {
+void forecast_loading(const PlannedParameter& p, StorageForecast& pool, size_t& from_file) {
   using Place = WeightPlacement::Place;
   if (p.to.place == Place::file) return;
   const int64_t elements = p.parameter->shape.elements();
@@ -115,21 +73,21 @@ void forecast_loading(const PlannedParameter& p, PoolForecast& pool, size_t& fro
   const size_t read = std::min(p.transposed ? p.source_bytes : value_bytes, p.source_bytes - from_file);
   pool.add_outside(read);
   from_file += read;
-  std::vector<PoolForecast::Block> temporary;
+  std::vector<StorageForecast::Block> temporary;
   if (p.transposed) temporary.push_back(pool.take(p.source_bytes));
   if (p.copied && !(p.transposed && p.source_bytes == value_bytes)) temporary.push_back(pool.take(value_bytes));
   if (p.to.place == Place::packed) {
     if (p.to.dtype != p.stored) {
       const size_t wide_bytes = p.stored == DType::f32 ? 0 : size(elements * kFloat);
-      const PoolForecast::Block wide = pool.take(wide_bytes);
+      const StorageForecast::Block wide = pool.take(wide_bytes);
       temporary.push_back(pool.take(bytes_of(p.to.dtype, elements)));
       pool.give(wide);
     }
-    pool.take(cpu::packed_bytes(p.to.dtype, p.parameter->shape[0], p.parameter->shape[1]));
+    pool.take(p.packed_bytes);
   } else {
     pool.take(size(elements * kFloat));
   }
-  for (const PoolForecast::Block& block : temporary) pool.give(block);
+  for (const StorageForecast::Block& block : temporary) pool.give(block);
   if (!p.last_of_source) return;
   pool.remove_outside(from_file);
   from_file = 0;
@@ -137,77 +95,45 @@ void forecast_loading(const PlannedParameter& p, PoolForecast& pool, size_t& fro
 
 // ---- a step ----
 
-// The tensors of one pass over n tokens, in the order of llm/, block/, attention/ and common/; two blocks, because the
-// second one meets what the first one left in the pool.
-class StepForecast {
- public:
-  StepForecast(PoolForecast& pool, const ModelSizes& c, bool gated, int64_t n, Arithmetic arithmetic)
-      : pool_(pool), c_(c), gated_(gated), n_(n), arithmetic_(arithmetic) {}
+// A model on the plan device, its weights where the loader would put them; notes the bytes of those that are packed.
+std::unique_ptr<CausalLM> planned_model(const LoadedModel& opened, std::vector<PlannedParameter>& planned,
+                                        ComputeDtype dtype) {
+  std::unique_ptr<CausalLM> model = family_of(opened.model->config).make(opened.model->config);
+  const std::vector<NamedParameter> parameters = named_parameters(*model);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    Parameter& p = *parameters[i].parameter;
+    p.value = Tensor::empty(p.shape, planned[i].to.dtype, kPlan);
+    if (planned[i].to.place != WeightPlacement::Place::file)
+      p.prepare_for_inference(arithmetic_of(planned[i].to.dtype, dtype));
+    if (p.packed) planned[i].packed_bytes = p.packed->storage.bytes();
+  }
+  return model;
+}
 
-  void run(int64_t logit_rows) {
-    const int64_t width = c_.hidden_size, query = c_.num_attention_heads * c_.head_dim;
-    const int64_t key = c_.num_key_value_heads * c_.head_dim;
-    if (c_.uses_rope()) take(2 * (c_.rotary_dim / 2));
-    Block x = take(width);
-    for (int block = 0; block < 2; ++block) {
-      const Block normal = take(width), qkv = linear(width, query + 2 * key);
-      const Block prepared = take(query + key), heads = take(query);
-      pool_.give(prepared);
-      Block y = linear(query, width);
-      give({qkv, heads});
-      const Block sum = take(width), sum_normal = take(width);
-      replace(y, c_.num_experts > 0 ? experts(width) : feed_forward(width, c_.intermediate_size));
-      replace(y, take(width));
-      give({normal, sum, sum_normal});
-      replace(x, y);
-    }
-    replace(x, take(width));
-    n_ = logit_rows;
-    const Block selected = take(width), logits = linear(width, c_.vocab_size);
-    give({x, selected, logits});
+// One step of the engine over `tokens` new tokens of `sequences`, as evenly as they divide, logits for the last of
+// each.
+void run_step(const CausalLM& model, DType cache_dtype, int64_t tokens, int64_t sequences) {
+  sequences = std::min(sequences, tokens);
+  const std::vector<LayerGroup> groups = layer_groups(model.sizes);
+  const RopeFrequencies rope = model.sizes.uses_rope() ? rope_frequencies(model.config, tokens) : RopeFrequencies{};
+  const std::vector<int32_t> ids(size(tokens)), pages(size(tokens / kPageTokens + 1));
+  std::vector<BatchSequence> batch;
+  for (int64_t s = 0; s < sequences; ++s) {
+    const int64_t count = tokens / sequences + (s < tokens % sequences);
+    batch.push_back({std::span(ids).first(size(count)),
+                     0,
+                     {groups.size(), pages},
+                     model.sizes.uses_rope() ? &rope : nullptr,
+                     count - 1});
   }
-
- private:
-  using Block = PoolForecast::Block;
-  Block take(int64_t columns) { return pool_.take(size(n_ * columns * kFloat)); }
-  void give(const std::vector<Block>& blocks) {
-    for (const Block& block : blocks) pool_.give(block);
-  }
-  void replace(Block& old, const Block& by) {
-    pool_.give(old);
-    old = by;
-  }
-  Block feed_forward(int64_t width, int64_t inner) {
-    const Block up = linear(width, gated_ ? 2 * inner : inner), hidden = take(inner), y = linear(inner, width);
-    give({up, hidden});
-    return y;
-  }
-  // The net over k rows a token, in their order by expert, and their weighted sum.
-  Block experts(int64_t width) {
-    const int64_t k = c_.num_experts_per_tok;
-    const Block logits = take(c_.num_experts), routes = take(4 * k);
-    n_ *= k;
-    const Block rows = take(width), y = feed_forward(width, c_.moe_intermediate_size);
-    n_ /= k;
-    const Block sum = take(width);
-    give({logits, routes, rows, y});
-    return sum;
-  }
-  // A product: its result, and the scratch in which x is repacked; of that, int8 arithmetic leaves the floats alone.
-  Block linear(int64_t in, int64_t out) {
-    const Block y = take(out);
-    const size_t scratch = cpu::packed_linear_scratch_bytes(n_, in, arithmetic_);
-    const size_t floats = arithmetic_ == Arithmetic::int8 ? size(n_ * in * kFloat) : 0;
-    pool_.give(pool_.take(scratch, scratch - floats));
-    return y;
-  }
-
-  PoolForecast& pool_;
-  const ModelSizes& c_;
-  bool gated_;
-  int64_t n_;
-  Arithmetic arithmetic_;
-};
+  // The cache itself is counted by its pages.
+  const auto elsewhere = StorageForecast::make();
+  KVCache cache = [&] {
+    const Active<StorageForecast> active(elsewhere.get());
+    return KVCache(model.sizes, cache_dtype, std::vector<int64_t>(groups.size(), 1), kPlan);
+  }();
+  logits(model, make_batch(batch, &cache));
+}
 
 // ---- tables that are only looked up ----
 
@@ -244,42 +170,43 @@ int64_t InferencePlan::attention_operations(const ModelSizes& c, int64_t context
 InferencePlan plan_inference(const LoadedModel& opened, const PlanRequest& r) {
   const ModelSizes& config = opened.model->sizes;
   InferencePlan plan;
-  PoolForecast pool;
+  const auto pool = StorageForecast::make();
   size_t from_file = 0;
   const Parameter* head = opened.model->head().weight;
-  Arithmetic arithmetic = Arithmetic::f32;
-  for (const PlannedParameter& p : planned_parameters(opened, r.load)) {
+  std::vector<PlannedParameter> planned = planned_parameters(opened, r.load);
+  const auto elsewhere = StorageForecast::make();  // weights are counted while they are loaded
+  const std::unique_ptr<CausalLM> model = [&] {
+    const Active<StorageForecast> active(elsewhere.get());
+    return planned_model(opened, planned, r.load.dtype);
+  }();
+  for (const PlannedParameter& p : planned) {
     const Shape& shape = p.parameter->shape;
-    forecast_loading(p, pool, from_file);
+    forecast_loading(p, *pool, from_file);
     if (p.to.place == WeightPlacement::Place::file) {
       const size_t row_bytes = bytes_of(p.stored, shape[1]);
       plan.tables += resident_of_lookups(bytes_of(p.stored, shape.elements()), r.batch * r.context, row_bytes);
     } else if (p.to.place == WeightPlacement::Place::packed) {
-      const auto bytes = static_cast<double>(cpu::packed_bytes(p.to.dtype, shape[0], shape[1]));
+      const auto bytes = static_cast<double>(p.packed_bytes);
       const double read = 1.0 - std::pow(1.0 - p.share, static_cast<double>(r.batch));  // by any of the sequences
       plan.weight_bytes_read += static_cast<size_t>(read * bytes);
       const double operations = 2.0 * p.share * static_cast<double>(shape.elements());
       (p.parameter == head ? plan.head_operations : plan.linear_operations) += static_cast<int64_t>(operations);
-      if (arithmetic_of(p.to.dtype, r.load.dtype) != Arithmetic::f32)
-        arithmetic = arithmetic_of(p.to.dtype, r.load.dtype);
     } else {
       plan.weight_bytes_read += size(shape.elements() * kFloat);
     }
   }
-  plan.loading = pool.peak();
-  pool.trim();
-  plan.weights = pool.resident();
+  plan.loading = pool->peak();
+  pool->trim();
+  plan.weights = pool->resident();
   for (const LayerGroup& g : layer_groups(config))
     plan.cache_bytes_per_token += KVCache::page_bytes(config, g, r.cache_dtype) / size(kPageTokens);
   plan.cache = cache_bytes(config, r);
   const int64_t all = r.batch * r.context, tokens = std::min(r.step_tokens, all), rest = all % tokens;
-  const std::vector<NamedParameter> parameters = named_parameters(*opened.model);
-  const bool gated = std::any_of(parameters.begin(), parameters.end(),
-                                 [](const NamedParameter& p) { return p.name.find("gate_proj") != std::string::npos; });
   // Whole steps of the prompt, the rest, and decoding: each leaves blocks of its own sizes in the pool.
+  const Active<StorageForecast> active(pool.get());
   for (const int64_t n : {tokens, rest, std::min(r.batch, tokens)})
-    if (n > 0) StepForecast(pool, config, gated, n, arithmetic).run(std::min(r.batch, n));
-  plan.activations = pool.resident() - plan.weights;  // what the pool keeps stays resident
+    if (n > 0) run_step(*model, r.cache_dtype, n, r.batch);
+  plan.activations = pool->resident() - plan.weights;  // what the pool keeps stays resident
   return plan;
 }
 
@@ -339,20 +266,17 @@ LoadedModel describe_config(const std::shared_ptr<const ModelConfig>& config, co
 }
 
 double measure_linear_rate(DType dtype, Arithmetic arithmetic, int64_t rows, int64_t columns, int64_t tokens) {
-  const auto bytes = [](size_t n) { return Tensor::zeros({static_cast<int64_t>(n / 4 + 1)}, DType::i32); };
-  const Tensor packed = bytes(cpu::packed_bytes(dtype, rows, columns));  // zeros: what is multiplied takes no time off
-  const Tensor scratch = bytes(cpu::packed_linear_scratch_bytes(tokens, columns, arithmetic));
+  Parameter weight(Parameter::Kind::matrix, {rows, columns});
+  weight.value = Tensor::zeros(weight.shape, dtype);  // what is multiplied takes no time off
+  weight.prepare_for_inference(arithmetic);
   Tensor x = Tensor::empty({tokens, columns});
-  std::fill_n(x.data<float>(), x.elements(), 1.0f);
-  Tensor y = Tensor::empty({tokens, rows});
-  const cpu::LinearPart part{
-      {dtype, rows, columns, static_cast<const uint8_t*>(packed.raw())}, nullptr, y.data<float>()};
+  std::fill_n(x.host<float>(), x.elements(), 1.0f);
   using Clock = std::chrono::steady_clock;
   double best = 0;
   const auto end = Clock::now() + std::chrono::milliseconds(50);
   while (Clock::now() < end) {
     const auto start = Clock::now();
-    cpu::packed_linear(&part, 1, rows, x.data<float>(), columns, tokens, arithmetic, scratch.raw());
+    linear(x, LinearWeight{&weight});
     const std::chrono::duration<double> seconds = Clock::now() - start;
     best = std::max(best, 2.0 * static_cast<double>(tokens * rows * columns) / seconds.count());
   }

@@ -96,7 +96,7 @@ class ModelDrafter : public Drafter {
       sequence.logits_from = count - 1;
       const Batch batch = make_batch({&sequence, 1}, cache_.get());
       const Tensor row = logits(*model_, batch);
-      last_logits_.assign(row.data<float>(), row.data<float>() + row.dim(1));
+      last_logits_.assign(row.host<float>(), row.host<float>() + row.dim(1));
       state.fed.insert(state.fed.end(), sequence.tokens.begin(), sequence.tokens.end());
     }
     return true;

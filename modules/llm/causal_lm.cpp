@@ -40,7 +40,7 @@ Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType 
     s.pages.assign(groups, page_table);
     if (model.sizes.uses_rope()) s.rope = &rope;
     const Tensor part = logits(model, make_batch({&s, 1}, &cache));  // (count, V)
-    std::copy_n(part.data<float>(), part.elements(), all.data<float>() + begin * model.sizes.vocab_size);
+    std::copy_n(part.host<float>(), part.elements(), all.host<float>() + begin * model.sizes.vocab_size);
   }
   return all;
 }
@@ -88,9 +88,9 @@ void initialise(CausalLM& model, uint64_t seed, DType dtype) {
     for (int64_t i = 0; i < p.shape.elements(); ++i) {
       const double x = p.is_vector() ? constant : deviation * random_normal(seed, stream, static_cast<uint64_t>(i));
       if (dtype == DType::f64)
-        p.value.data<double>()[i] = x;
+        p.value.host<double>()[i] = x;
       else
-        p.value.data<float>()[i] = static_cast<float>(x);
+        p.value.host<float>()[i] = static_cast<float>(x);
     }
   }
 }

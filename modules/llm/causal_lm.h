@@ -30,7 +30,7 @@ class CausalLM {
 // Rows batch.logit_rows of the logits: (R, V).
 Tensor logits(const CausalLM& model, const Batch& batch);
 // Mean next-token cross-entropy of every sequence's tokens over the whole batch, without holding the logits: (1).
-// targets (N) i32, kIgnoredTarget where there is none. Records on the tape in force.
+// targets (N) i32, kIgnoredTarget where there is none. Records on the active tape.
 Tensor loss(const CausalLM& model, const Batch& batch, const Tensor& targets);
 // All logits (N, V) f32 of one sequence, computed as the engine does: through a cache of `cache_dtype`, in chunks.
 Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType cache_dtype);

@@ -31,9 +31,7 @@ class Decoder final : public CausalLM {
       Interruption::point();
       x = layer(x, batch);  // (N, C)
     }
-    x = norm_(x);  // (N, C)
-    tap("norm", x);
-    return x;
+    return tap("norm", norm_(x));  // (N, C)
   }
 
   Head head() const override {

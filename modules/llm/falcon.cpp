@@ -28,7 +28,7 @@ struct FalconAttention : GroupedQueryAttention {
     if (!c.alibi) return;
     std::vector<float> values = alibi_slopes(c.num_attention_heads);
     for (float& slope : values) slope = bf16_to_f32(f32_to_bf16(slope)) * options.scale;
-    use_alibi(std::move(values));
+    use_alibi(values);
   }
 };
 

@@ -1,6 +1,11 @@
 // Llama 2, 3, 3.x and Code Llama, and what shares their architecture (SmolLM2, TinyLlama); Mistral, Qwen2 and Qwen3 by
 // options of the config.
 //
+//   x = embed(tokens)                                  (N, C)
+//   L times: x = x + attention(rms_norm(x))            rotary positions, grouped queries
+//            x = x + feed_forward(rms_norm(x))         w_down (silu(w_gate x) * w_up x)
+//   logits = head(rms_norm(x))                         (N, V)
+//
 // Touvron et al. 2023 (Llama 2, section 2.2); Grattafiori et al. 2024 (Llama 3, section 3.2).
 // Pre-norm blocks with RMSNorm, rotary positions on half-split pairs, grouped-query attention and a SwiGLU net.
 // Unusual: nothing. Every other family is described by its difference from this one:

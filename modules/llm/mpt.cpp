@@ -30,7 +30,7 @@ struct MptAttention : GroupedQueryAttention {
     const TapScope scope("self_attn");
     auto [q, k, v] = project(x);
     if (clip > 0.0) q = clamp(q, clip), k = clamp(k, clip), v = clamp(v, clip);
-    return attend_and_merge(q, k, v, batch);
+    return attend_and_project(q, k, v, batch);
   }
 };
 

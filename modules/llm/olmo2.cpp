@@ -24,7 +24,7 @@ struct Olmo2Attention : GroupedQueryAttention {
     auto [q, k, v] = project(x);
     q = whole_q_norm(q);  // (N, Hq D)
     k = whole_k_norm(k);  // (N, Hk D)
-    return attend_and_merge(q, k, v, batch);
+    return attend_and_project(q, k, v, batch);
   }
 
   void visit(Visitor& v) {

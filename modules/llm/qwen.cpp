@@ -3,8 +3,6 @@
 // Llama with biases on q, k and v, which are one matrix, and a config whose intermediate_size counts both halves of the
 // gated net. Unusual: behind the trained context queries are multiplied by the logarithm of their position to its base
 // (log-n attention, Su 2021), and the rotary base grows in steps (RopeScaling::qwen). Files call the gate w2.
-#include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "block/pre_norm_block.h"
@@ -28,23 +26,8 @@ struct QwenAttention : GroupedQueryAttention {
   Tensor operator()(const Tensor& x, const Batch& batch) const {  // (N, C) -> (N, C)
     const TapScope scope("self_attn");
     auto [q, k, v] = project(x);
-    if (trained > 0) q = scale_rows(q, position_factors(batch, q.dtype()));  // (N, Hq D)
-    return attend_and_merge(q, k, v, batch);
-  }
-
-  // log(position) / log(trained), positions counted from 1; 1 within the trained context.
-  Tensor position_factors(const Batch& batch, DType dtype) const {
-    const int64_t n = batch.tokens_count();
-    Tensor factors = Tensor::empty({n}, dtype);  // (N)
-    for (int64_t i = 0; i < n; ++i) {
-      const double position = batch.positions.data<int32_t>()[i] + 1.0;
-      const double factor = std::max(1.0, std::log(position) / std::log(static_cast<double>(trained)));
-      if (dtype == DType::f64)
-        factors.data<double>()[i] = factor;
-      else
-        factors.data<float>()[i] = static_cast<float>(factor);
-    }
-    return factors;
+    if (trained > 0) q = scale_rows(q, log_position_factors(batch.positions, trained, q.dtype()));  // (N, Hq D)
+    return attend_and_project(q, k, v, batch);
   }
 };
 

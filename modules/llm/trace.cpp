@@ -34,7 +34,7 @@ Batch whole_sequence(const CausalLM& model, std::span<const int32_t> tokens) {
 Tensor next_tokens(std::span<const int32_t> tokens) {
   Tensor targets = Tensor::empty({static_cast<int64_t>(tokens.size())}, DType::i32);  // (N)
   for (size_t i = 0; i < tokens.size(); ++i)
-    targets.data<int32_t>()[i] = i + 1 < tokens.size() ? tokens[i + 1] : kIgnoredTarget;
+    targets.host<int32_t>()[i] = i + 1 < tokens.size() ? tokens[i + 1] : kIgnoredTarget;
   return targets;
 }
 

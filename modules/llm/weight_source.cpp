@@ -45,7 +45,7 @@ class TensorValues {
     Tensor stored = weights_.read(i);
     if (norm_difference_ == 0.0f || parameter->kind != Parameter::Kind::norm) return convert(stored, dtype, name);
     stored = convert(stored, DType::f32, name).clone();
-    for (int64_t n = 0; n < stored.elements(); ++n) stored.data<float>()[n] += norm_difference_;
+    for (int64_t n = 0; n < stored.elements(); ++n) stored.host<float>()[n] += norm_difference_;
     return convert(stored, dtype, name);
   }
 

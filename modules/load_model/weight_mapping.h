@@ -61,11 +61,11 @@ struct WeightMapping {
   WeightMapping& stacked(int64_t count);
   WeightMapping& alternative();
 
-  // Puts the alternatives whose sources are among `tensors` in force, before all other rules, and drops the others.
+  // Puts the alternatives whose sources are among `tensors` before all other rules, and drops the others.
   void choose_alternatives(const std::vector<StoredTensor>& tensors);
 
   bool skips(const std::string& source) const;
-  // The first rule in force that has the parameter `target`; none: the tensor has the parameter's name.
+  // The first rule that has the parameter `target`; none: the tensor has the parameter's name.
   std::optional<RuleMatch> rule_for(const std::string& target) const;
 };
 

@@ -82,7 +82,7 @@ CpuIsa from_environment() {
 }
 
 constexpr int kUndecided = -1;
-std::atomic<int> isa_in_force{kUndecided};
+std::atomic<int> active_isa{kUndecided};
 
 }  // namespace
 
@@ -99,17 +99,17 @@ std::vector<CpuIsa> available_isas() {
 }
 
 CpuIsa cpu_isa() {
-  int isa = isa_in_force.load(std::memory_order_relaxed);
+  int isa = active_isa.load(std::memory_order_relaxed);
   if (isa == kUndecided) {
     isa = static_cast<int>(from_environment());
-    isa_in_force.store(isa, std::memory_order_relaxed);
+    active_isa.store(isa, std::memory_order_relaxed);
   }
   return static_cast<CpuIsa>(isa);
 }
 
 void set_cpu_isa(CpuIsa isa) {
   check_available(isa);
-  isa_in_force.store(static_cast<int>(isa), std::memory_order_relaxed);
+  active_isa.store(static_cast<int>(isa), std::memory_order_relaxed);
 }
 
 }  // namespace lathe

@@ -12,7 +12,7 @@ enum class CpuIsa { portable, avx2, avx512, avx512_vnni, amx };
 std::string_view name(CpuIsa isa);  // as LATHE_CPU spells it
 // All that this machine can run, ascending; portable is always there.
 std::vector<CpuIsa> available_isas();
-// The one in force. Throws Error when LATHE_CPU names an unknown one, or one that the machine lacks.
+// The one that kernels use. Throws Error when LATHE_CPU names an unknown one, or one that the machine lacks.
 CpuIsa cpu_isa();
 // For tests that run every one in a process; throws as above.
 void set_cpu_isa(CpuIsa isa);

@@ -1,19 +1,16 @@
+// The active interruption of each thread.
 #include "tensor/interruption.h"
 
-#include <utility>
-
 namespace lathe {
-namespace {
 
-thread_local const std::function<void()>* in_force = nullptr;
-
-}  // namespace
-
-Interruption::Interruption(const std::function<void()>& ask) : outer_(std::exchange(in_force, &ask)) {}
-Interruption::~Interruption() { in_force = outer_; }
+template <>
+const std::function<void()>*& Active<const std::function<void()>>::slot() {
+  static thread_local const std::function<void()>* ask = nullptr;
+  return ask;
+}
 
 void Interruption::point() {
-  if (in_force != nullptr && *in_force) (*in_force)();
+  if (const auto* ask = current(); ask != nullptr && *ask) (*ask)();
 }
 
 }  // namespace lathe

@@ -1,25 +1,21 @@
 // Where a long computation may be ended from outside, by Ctrl-C for instance.
 //
-// While an Interruption is in force on a thread, what the thread computes asks it between layers, between the
+// While an Interruption is active on a thread, what the thread computes asks it between layers, between the
 // operations of a backward pass and between the tensors of an export. What `ask` throws ends it and reaches its caller.
 #pragma once
 #include <functional>
 
+#include "tensor/active.h"
+
 namespace lathe {
 
-class Interruption {
+class Interruption : public Active<const std::function<void()>> {
  public:
   // `ask` must outlive this.
-  explicit Interruption(const std::function<void()>& ask);
-  ~Interruption();
-  Interruption(const Interruption&) = delete;
-  Interruption& operator=(const Interruption&) = delete;
+  explicit Interruption(const std::function<void()>& ask) : Active(&ask) {}
 
-  // Asks the one in force; nothing where there is none.
+  // Asks the active one; nothing where there is none.
   static void point();
-
- private:
-  const std::function<void()>* outer_;
 };
 
 }  // namespace lathe

@@ -6,18 +6,18 @@
 
 namespace lathe {
 
-std::atomic<Profiler*> Profiler::in_force_{nullptr};
+std::atomic<Profiler*> Profiler::active_{nullptr};
 
 Profiler::Profiler(bool keep_events) : keep_events_(keep_events) {
   Profiler* none = nullptr;
-  check(in_force_.compare_exchange_strong(none, this), "profile", "another profiler is in force, expected none");
+  check(active_.compare_exchange_strong(none, this), "profile", "another profiler is active, expected none");
 }
 
 Profiler::~Profiler() { stop(); }
 
 void Profiler::stop() {
   Profiler* self = this;
-  if (in_force_.compare_exchange_strong(self, nullptr)) stopped_ = now();
+  if (active_.compare_exchange_strong(self, nullptr)) stopped_ = now();
 }
 
 int64_t Profiler::now() const {

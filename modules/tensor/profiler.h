@@ -1,6 +1,6 @@
 // Where the time of a run goes: calls, time, bytes and arithmetic by operation, and on request every single call.
 //
-// Each kernel's entry point opens a ProfileScope. While no profiler is in force that is one relaxed load of a null
+// Each kernel's entry point opens a ProfileScope. Without an active profiler that is one relaxed load of a null
 // pointer, and what would describe the call is not evaluated; otherwise it is two readings of the clock. Scopes nest,
 // and time counts for the innermost alone, so that the rows add up to what passed less the time between kernels.
 //
@@ -49,13 +49,13 @@ class Profiler {
   static constexpr size_t kMostEvents = size_t{1} << 20;  // of which a browser's viewer still makes something
 
   // In force from here on, for the calls of this thread. `keep_events`: every call is kept, up to kMostEvents. Throws
-  // Error where another profiler is in force.
+  // Error where another profiler is active.
   explicit Profiler(bool keep_events);
   ~Profiler();
   Profiler(const Profiler&) = delete;
   Profiler& operator=(const Profiler&) = delete;
 
-  static Profiler* current() { return in_force_.load(std::memory_order_relaxed); }
+  static Profiler* current() { return active_.load(std::memory_order_relaxed); }
 
   // Ends the recording; further calls leave no trace. Not within a scope.
   void stop();
@@ -76,7 +76,7 @@ class Profiler {
   void end();
   int64_t now() const;
 
-  static std::atomic<Profiler*> in_force_;
+  static std::atomic<Profiler*> active_;
   const std::thread::id thread_ = std::this_thread::get_id();
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   int64_t stopped_ = 0;
@@ -91,7 +91,7 @@ class Profiler {
 // The call that lasts as long as this object.
 class ProfileScope {
  public:
-  // `describe()` gives a ProfiledCall; called only when a profiler is in force.
+  // `describe()` gives a ProfiledCall; called only when a profiler is active.
   template <class Describe>
   explicit ProfileScope(const Describe& describe) : profiler_(Profiler::current()) {
     if (profiler_ != nullptr) [[unlikely]]

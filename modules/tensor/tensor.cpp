@@ -3,12 +3,13 @@
 
 #include <algorithm>
 
-#include "tensor/storage.h"
+#include "tensor/storage_forecast.h"
 
 namespace lathe {
 
 std::string to_string(Device device) {
-  return device.kind == Device::Kind::cpu ? "cpu" : fmt::format("cuda:{}", device.index);
+  if (device.kind == Device::Kind::cuda) return fmt::format("cuda:{}", device.index);
+  return device.kind == Device::Kind::cpu ? "cpu" : "plan";
 }
 
 Shape::Shape(std::initializer_list<int64_t> dims) : Shape(dims.begin(), dims.end()) {}
@@ -51,12 +52,22 @@ void check_layout(const Shape& shape, DType dtype) {
   check(shape.elements() < (int64_t{1} << 59), "tensor", "{} elements are more than memory can hold", shape.elements());
 }
 
+Storage allocate_on(Device device, size_t bytes) {
+  if (device.kind == Device::Kind::cpu) return allocate_storage(bytes);
+  check(device.kind == Device::Kind::plan, "tensor", "cannot be on {}: built without CUDA", to_string(device));
+  StorageForecast* forecast = Active<StorageForecast>::current();
+  check(forecast != nullptr, "tensor", "the plan device needs an active StorageForecast");
+  return forecast->allocate(bytes);
+}
+
+// Elements are copied and set where there are any.
+bool has_elements(Device device) { return device.kind != Device::Kind::plan; }
+
 }  // namespace
 
 Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
-  check(device.kind == Device::Kind::cpu, "tensor", "cannot be on {}: built without CUDA", to_string(device));
   check_layout(shape, dtype);
-  Storage storage = allocate_storage(bytes_of(dtype, shape.elements()));
+  Storage storage = allocate_on(device, bytes_of(dtype, shape.elements()));
   Tensor t;
   t.storage_ = std::move(storage.owner);
   t.data_ = storage.data;
@@ -69,7 +80,7 @@ Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
 
 Tensor Tensor::zeros(Shape shape, DType dtype, Device device) {
   Tensor t = empty(shape, dtype, device);
-  std::memset(t.raw(), 0, t.bytes());
+  if (has_elements(device)) std::memset(t.raw(), 0, t.bytes());
   return t;
 }
 
@@ -136,8 +147,15 @@ Tensor Tensor::column_range(int64_t begin, int64_t end) const {
   return t;
 }
 
+Tensor Tensor::to(Device device) const {
+  if (device == device_) return *this;
+  check(!has_elements(device), "tensor", "cannot go to {}, {}", to_string(device), *this);
+  return empty(shape_, dtype_, device);
+}
+
 Tensor Tensor::clone() const {
   Tensor t = empty(shape_, dtype_, device_);
+  if (!has_elements(device_)) return t;
   if (contiguous()) {
     std::memcpy(t.raw(), data_, bytes());
     return t;

@@ -15,14 +15,15 @@
 
 namespace lathe {
 
-// Where a tensor lives. `index` counts devices of a kind.
+// Where a tensor lives. `index` counts devices of a kind. On `plan` there are no elements: a pass runs there to count
+// the memory that it would take on the CPU (tensor/storage_forecast.h), and to show that it reads no element.
 struct Device {
-  enum class Kind : uint8_t { cpu, cuda };
+  enum class Kind : uint8_t { cpu, cuda, plan };
   Kind kind = Kind::cpu;
   int index = 0;
   bool operator==(const Device&) const = default;
 };
-std::string to_string(Device device);  // "cpu", "cuda:0"
+std::string to_string(Device device);  // "cpu", "cuda:0", "plan"
 
 class Shape {
  public:
@@ -79,9 +80,12 @@ class Tensor {
   int64_t stride() const { return stride_; }
   bool contiguous() const;
 
-  // Pointer to the first element; throws Error when T is not the dtype's type.
+  // Pointer to the first element; throws Error when T is not the dtype's type. `data` is what kernels are given; `host`
+  // is what a loop over elements outside of a kernel takes, and throws where the elements are not in the host's memory.
   template <class T>
   T* data() const;
+  template <class T>
+  T* host() const;
   void* raw() const { return data_; }
   const std::shared_ptr<const void>& storage() const { return storage_; }
 
@@ -92,6 +96,8 @@ class Tensor {
   // (autograd/ops.h has the recorded forms), so the tape id is dropped.
   Tensor row_range(int64_t begin, int64_t end) const;
   Tensor column_range(int64_t begin, int64_t end) const;
+  // The tensor itself where it lies on `device` already, else a contiguous copy there; the plan device copies nothing.
+  Tensor to(Device device) const;
   // A contiguous copy without tape id. (autograd/convert.h changes the dtype.)
   Tensor clone() const;
   // Shape, dtype, device and tape id alone: what a backward keeps of an input whose values it does not need.
@@ -140,6 +146,13 @@ template <class T>
 T* Tensor::data() const {
   check(DTypeOf<T>::value == dtype_, "tensor", "asked for {} elements of {}", name(DTypeOf<T>::value), *this);
   return static_cast<T*>(raw());
+}
+
+template <class T>
+T* Tensor::host() const {
+  check(device_.kind == Device::Kind::cpu, "tensor", "elements read on the host lie on {}, {}", to_string(device_),
+        *this);
+  return data<T>();
 }
 
 // An uninitialised contiguous tensor of the shape, dtype and device of x.

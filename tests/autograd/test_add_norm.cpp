@@ -14,7 +14,7 @@ using Inputs = std::vector<Tensor>;
 using Parameters = std::vector<Parameter>;
 
 // Both results count, so that a gradient that one of them loses is missed.
-Tensor both(const NormalisedSum& y) { return add(y.sum, scale(y.normal, 0.7)); }
+Tensor both(const AddNorm& y) { return add(y.sum, scale(y.normal, 0.7)); }
 
 bool same_bits(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
@@ -30,7 +30,7 @@ TEST_CASE("a sum and its norm are the operations one by one, bit for bit, record
   bias.value = convert(bias.value, DType::f32);
   const Tensor sum = add(a, b), rms = rms_norm(sum, w, 1e-5, 1.0), layer = layer_norm(sum, w, &bias, 1e-5);
   const auto check_results = [&] {
-    const NormalisedSum r = add_rms_norm(a, b, w, 1e-5, 1.0), l = add_layer_norm(a, b, w, &bias, 1e-5);
+    const AddNorm r = add_rms_norm(a, b, w, 1e-5, 1.0), l = add_layer_norm(a, b, w, &bias, 1e-5);
     CHECK((same_bits(r.sum, sum) && same_bits(l.sum, sum)));
     CHECK(same_bits(r.normal, rms));
     CHECK(same_bits(l.normal, layer));

@@ -127,7 +127,8 @@ TEST_CASE("gradients of rope") {
 }
 
 TEST_CASE("gradients of attention") {
-  const float slopes[] = {0.5f, 0.25f, 0.125f, 0.0625f};
+  const std::vector<float> values{0.5f, 0.25f, 0.125f, 0.0625f};
+  const Tensor slopes = Tensor::of<float>({4}, values.data());
   AttentionOptions plain;
   plain.scale = 0.5f;
   AttentionOptions window = plain, softcap = plain, alibi = plain, all = plain;

@@ -35,7 +35,8 @@ std::vector<double> plain_attention(const Tensor& q, const Tensor& k, const Tens
           for (int64_t d = 0; d < dim; ++d) score += at(q, i, h, d) * at(k, j, kv, d);
           score *= static_cast<double>(options.scale);
           if (options.softcap > 0) score = options.softcap * std::tanh(score / options.softcap);
-          if (options.alibi_slopes) score += options.alibi_slopes[h] * static_cast<double>(j - i);
+          if (options.alibi_slopes.defined())
+            score += options.alibi_slopes.host<float>()[h] * static_cast<double>(j - i);
           const double p = std::exp(score);
           total += p;
           for (int64_t d = 0; d < dim; ++d) y[static_cast<size_t>(d)] += p * at(v, j, kv, d);
@@ -61,12 +62,12 @@ Parameter converted(const Parameter& p, DType dtype) {
 }  // namespace
 
 TEST_CASE("attention is its definition") {
-  const float slopes[] = {0.3f, 0.2f, 0.1f, 0.05f};
+  const std::vector<float> slopes{0.3f, 0.2f, 0.1f, 0.05f};
   const std::vector<int32_t> starts{0, 90, 91, 91, 160};
   const Tensor q = random_tensor({160, 4, 5}, 1), k = random_tensor({160, 2, 5}, 2), v = random_tensor({160, 2, 5}, 3);
   for (const int64_t window : {0, 1, 30, 64})
     for (const float softcap : {0.0f, 2.0f})
-      for (const float* alibi : {static_cast<const float*>(nullptr), static_cast<const float*>(slopes)}) {
+      for (const Tensor& alibi : {Tensor{}, Tensor::of<float>({4}, slopes.data())}) {
         const AttentionOptions options{0.45f, window, softcap, alibi};
         const Tensor y = attention(q, k, v, ids_of(starts), options);
         INFO("window " << window << " softcap " << softcap);
@@ -79,10 +80,8 @@ TEST_CASE("attention's probabilities are its weights") {
   const Tensor q = random_tensor({75, 2, 3}, 1), k = random_tensor({75, 1, 3}, 2), v = random_tensor({75, 1, 3}, 3);
   AttentionOptions options;
   options.window = 40;
-  const Tensor y = attention(q, k, v, ids_of(starts), options), p = Tensor::empty({75, 2, 70}, DType::f64);
-  const cpu::PackedSequences sequences{starts.data(), 2, 2, 1, 3};
-  cpu::attention_probabilities(p.data<double>(), 70, q.data<double>(), q.stride(), k.data<double>(), k.stride(),
-                               sequences, options);
+  const Tensor y = attention(q, k, v, ids_of(starts), options),
+               p = attention_probabilities(q, k, ids_of(starts), 70, options);
   for (int64_t i = 0; i < 75; ++i)
     for (int64_t h = 0; h < 2; ++h) {
       const double* row = p.data<double>() + (i * 2 + h) * 70;

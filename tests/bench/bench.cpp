@@ -51,9 +51,9 @@ double measure(Ceiling ceiling) {
       return measure_read_bandwidth({&block, 1}, 0.04);
     }
     case Ceiling::copy: return measure_copy();
-    case Ceiling::floats: return cpu::measure_peak_rates().floats;
-    case Ceiling::bf16: return cpu::measure_peak_rates().bf16;
-    case Ceiling::integers: return cpu::measure_peak_rates().integers;
+    case Ceiling::floats: return measure_peak_rates().floats;
+    case Ceiling::bf16: return measure_peak_rates().bf16;
+    case Ceiling::integers: return measure_peak_rates().integers;
     case Ceiling::none: break;
   }
   return 0;

@@ -18,7 +18,7 @@ namespace {
 constexpr const char* kSections[] = {"linear", "attention", "small", "errors", "promise"};
 
 void ceilings(Report& report) {
-  const cpu::PeakRates peaks = cpu::measure_peak_rates();
+  const PeakRates peaks = measure_peak_rates();
   const double read = measure(Ceiling::read), copy = measure(Ceiling::copy);
   std::printf("%-12s ceilings  read %.1f GB/s, copy in cache %.1f GB/s; f32 %.1f, bf16 %.1f, int8 %.1f Gop/s\n",
               std::string(name(cpu_isa())).c_str(), read / 1e9, copy / 1e9, peaks.floats / 1e9, peaks.bf16 / 1e9,

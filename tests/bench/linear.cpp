@@ -26,17 +26,17 @@ bool natural(DType dtype, Arithmetic arithmetic) {  // what --dtype auto takes o
 }
 
 void run(const PackedMatrix& w, const float* x, float* y, int64_t m, Arithmetic arithmetic, void* scratch) {
-  const cpu::LinearPart part{w, nullptr, y};
-  cpu::packed_linear(&part, 1, w.rows, x, w.columns, m, arithmetic, scratch);
+  const LinearPart part{w, nullptr, y};
+  kernel::packed_linear(Cpu{}, &part, 1, w.rows, {x, w.columns}, m, arithmetic, scratch);
 }
 
 void decode(Report& report, Weight& w, Arithmetic arithmetic, double read) {
   PackedMatrix matrix = w.matrix();
-  const size_t bytes = cpu::packed_bytes(w.dtype, w.rows, w.columns);
+  const size_t bytes = kernel::packed_bytes(Cpu{}, w.dtype, w.rows, w.columns);
   FromMemory copies(matrix.data, bytes);
   const std::vector<float> x = test::random_floats(w.columns, 2);
   std::vector<float> y(static_cast<size_t>(w.rows));
-  test::Aligned scratch(cpu::packed_linear_scratch_bytes(1, w.columns, arithmetic));
+  test::Aligned scratch(w.scratch_bytes(1, arithmetic));
   const double seconds = best_seconds(
       [&] {
         matrix.data = copies.next();
@@ -57,7 +57,7 @@ void prefill(Report& report, Weight& w, Arithmetic arithmetic) {
   const int64_t m = cpu_isa() == CpuIsa::portable ? kPromptTokens / 8 : kPromptTokens;  // it is slow
   const std::vector<float> x = test::random_floats(m * w.columns, 2);
   std::vector<float> y(static_cast<size_t>(m * w.rows));
-  test::Aligned scratch(cpu::packed_linear_scratch_bytes(m, w.columns, arithmetic));
+  test::Aligned scratch(w.scratch_bytes(m, arithmetic));
   report.time("prefill", fmt::format("{} {}", name(w.dtype), test::name(arithmetic)),
               fmt::format("{} x {}", w.rows, w.columns), 2.0 * static_cast<double>(m * w.rows * w.columns),
               ceiling_of(arithmetic), [&] { run(w.matrix(), x.data(), y.data(), m, arithmetic, scratch.data()); });
@@ -72,7 +72,7 @@ void look_up(Report& report, Weight& table) {
               fmt::format("{} x {}", kPromptTokens, table.columns),
               4.0 * static_cast<double>(kPromptTokens * table.columns), Ceiling::none, [&] {
                 for (int64_t t = 0; t < kPromptTokens; ++t)
-                  cpu::unpack_row(y.data() + t * table.columns, matrix, t * 97 % table.rows);
+                  kernel::unpack_rows(Cpu{}, y.data() + t * table.columns, matrix, t * 97 % table.rows, 1);
               });
 }
 
@@ -130,7 +130,7 @@ void quantisers(Report& report) {
   for (const DType dtype : test::kWeightDTypes)
     if (is_quantised(dtype) && dtype != DType::q2_k && dtype != DType::q3_k)
       report.time("small", fmt::format("quantise_row {}", name(dtype)), fmt::format("1 x {}", kColumns), 4.0 * kColumns,
-                  Ceiling::none, [&] { cpu::quantise_row(row.data(), x.data(), dtype, kColumns); });
+                  Ceiling::none, [&] { quantise_row(row.data(), x.data(), dtype, kColumns); });
 }
 
 void errors(Report& report) {

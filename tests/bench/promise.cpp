@@ -66,7 +66,7 @@ void sums_of_an_output(Report& report, const FreeForms& forms, DType dtype, int6
   };
   const std::string what = "one sum an output, against four";
   compare(report, what, shape_of(w) + ", in cache", kept, freer);
-  FromMemory copies(w.packed.data(), cpu::packed_bytes(dtype, rows, columns));
+  FromMemory copies(w.packed.data(), kernel::packed_bytes(Cpu{}, dtype, rows, columns));
   const auto from_memory = [&](auto& f) {
     return [&] {
       task.weight.data = copies.next();
@@ -86,12 +86,12 @@ void columns_never_split(Report& report, int64_t rows, int64_t columns) {
     cut.push_back(std::make_unique<Weight>(DType::q4_1, rows, columns / parts / 32 * 32, 1));
   const std::vector<float> x = test::random_floats(columns, 2);
   std::vector<float> y(static_cast<size_t>(rows * parts));
-  const size_t scratch_bytes = cpu::packed_linear_scratch_bytes(1, columns, Arithmetic::int8);
+  const size_t scratch_bytes = w.scratch_bytes(1, Arithmetic::int8);
   Aligned scratch(scratch_bytes * static_cast<size_t>(parts));
   const auto run = [&](Weight& w, int64_t part) {
-    const cpu::LinearPart linear{w.matrix(), nullptr, y.data() + part * rows};
-    cpu::packed_linear(&linear, 1, rows, x.data() + part * w.columns, w.columns, 1, Arithmetic::int8,
-                       scratch.data() + static_cast<size_t>(part) * scratch_bytes);
+    const LinearPart linear{w.matrix(), nullptr, y.data() + part * rows};
+    kernel::packed_linear(Cpu{}, &linear, 1, rows, {x.data() + part * w.columns, w.columns}, 1, Arithmetic::int8,
+                          scratch.data() + static_cast<size_t>(part) * scratch_bytes);
   };
   compare(
       report, "threads split rows, against columns", shape_of(whole), [&] { run(whole, 0); },
@@ -108,14 +108,16 @@ void order_of_a_library(Report& report, int64_t rows, int64_t columns) {
   Weight w(DType::f32, rows, columns, 1);
   const std::vector<float> x = test::random_floats(m * columns, 2);
   std::vector<float> y(static_cast<size_t>(m * rows));
-  Aligned scratch(cpu::packed_linear_scratch_bytes(m, columns, Arithmetic::f32));
-  const cpu::LinearPart part{w.matrix(), nullptr, y.data()};
+  Aligned scratch(w.scratch_bytes(m, Arithmetic::f32));
+  const LinearPart part{w.matrix(), nullptr, y.data()};
   compare(
       report, "one order of K at 512 tokens, against a library's (Eigen)", shape_of(w),
-      [&] { cpu::packed_linear(&part, 1, rows, x.data(), columns, m, Arithmetic::f32, scratch.data()); },
       [&] {
-        cpu::gemm(y.data(), rows, x.data(), columns, false, reinterpret_cast<const float*>(w.source.data()), columns,
-                  true, m, rows, columns, false);
+        kernel::packed_linear(Cpu{}, &part, 1, rows, {x.data(), columns}, m, Arithmetic::f32, scratch.data());
+      },
+      [&] {
+        kernel::gemm(Cpu{}, {y.data(), rows}, {x.data(), columns}, false,
+                     {reinterpret_cast<const float*>(w.source.data()), columns}, true, m, rows, columns, false);
       });
 }
 
@@ -127,11 +129,10 @@ void arithmetic_of_prompts(Report& report, DType dtype, Arithmetic kept, Arithme
   const std::vector<float> x = test::random_floats(m * columns, 2);
   std::vector<float> y(static_cast<size_t>(m * rows));
   const auto run = [&](Arithmetic arithmetic) {
-    return
-        [&, arithmetic, scratch = std::make_shared<Aligned>(cpu::packed_linear_scratch_bytes(m, columns, arithmetic))] {
-          const cpu::LinearPart part{w.matrix(), nullptr, y.data()};
-          cpu::packed_linear(&part, 1, rows, x.data(), columns, m, arithmetic, scratch->data());
-        };
+    return [&, arithmetic, scratch = std::make_shared<Aligned>(w.scratch_bytes(m, arithmetic))] {
+      const LinearPart part{w.matrix(), nullptr, y.data()};
+      kernel::packed_linear(Cpu{}, &part, 1, rows, {x.data(), columns}, m, arithmetic, scratch->data());
+    };
   };
   compare(report, fmt::format("prompts in {}, as decoding, against {}", test::name(kept), test::name(freer)),
           shape_of(w), run(kept), run(freer));
@@ -146,11 +147,11 @@ void attention_split(Report& report, const FreeForms& forms, int64_t context) {
   std::vector<float> states(static_cast<size_t>(kKvHeads * parts * kGroup * kState));
   std::vector<float> scores(static_cast<size_t>(kKvHeads * parts * kGroup * kPageTokens * (pages / parts + 1)));
   const auto state = [&](int64_t unit, int64_t row) { return states.data() + (unit * kGroup + row) * kState; };
-  const auto attend_part = [&](const cpu::LayerPages& layer, int64_t unit) {
+  const auto attend_part = [&](const CacheLayer& layer, int64_t unit) {
     const int64_t head = unit / parts, begin = pages * (unit % parts) / parts, end = pages * (unit % parts + 1) / parts;
     std::vector<const uint16_t*> keys, values;
     for (int64_t page = begin; page < end; ++page) {
-      const int64_t at = world.table()[page] * layer.page_stride + head * cpu::page_head_bytes(DType::f16, kHeadDim);
+      const int64_t at = world.table()[page] * layer.page_stride + head * page_head_bytes(DType::f16, kHeadDim);
       keys.push_back(reinterpret_cast<const uint16_t*>(static_cast<const uint8_t*>(layer.keys) + at));
       values.push_back(reinterpret_cast<const uint16_t*>(static_cast<const uint8_t*>(layer.values) + at));
     }
@@ -175,7 +176,7 @@ void attention_split(Report& report, const FreeForms& forms, int64_t context) {
       report, "attention in segments of 256, against equal shares", fmt::format("f16, {} keys", context),
       [&] { world.attend(); },
       [&] {
-        const cpu::LayerPages layer = world.next_layer();
+        const CacheLayer layer = world.next_layer();
         parallel(kKvHeads * parts, [&](int64_t unit) { attend_part(layer, unit); });
         for (int64_t row = 0; row < kKvHeads * kGroup; ++row) merge(row);
       },

@@ -4,10 +4,10 @@
 #include <vector>
 
 #include "kernels/activation.h"
-#include "kernels/logits.h"
 #include "kernels/norm.h"
-#include "kernels/prepare_heads.h"
+#include "kernels/qk_norm_rope_write.h"
 #include "kernels/rope.h"
+#include "kernels/softcap.h"
 #include "tests/bench/paged_world.h"
 
 namespace lathe::bench {
@@ -32,23 +32,28 @@ void rows_of(Report& report, int64_t tokens) {
   Buffers b{tokens};
   float *x = b.x.data(), *y = b.y.data();
   const float *w = b.w.data(), *cos = b.angles.data(), *sin = cos + tokens * kHeadDim / 2;
-  small(report, "rms_norm", tokens, kWidth, 2,
-        [&] { cpu::rms_norm(y, nullptr, x, kWidth, w, tokens, kWidth, 1e-5f, 0.0f); });
-  small(report, "add_rms_norm", tokens, kWidth, 4,
-        [&] { cpu::add_rms_norm(y, y + tokens * kWidth, x, x + tokens * kWidth, w, tokens, kWidth, 1e-5f, 0.0f); });
-  small(report, "layer_norm", tokens, kWidth, 2,
-        [&] { cpu::layer_norm(y, nullptr, nullptr, x, kWidth, w, w, tokens, kWidth, 1e-5f); });
-  small(report, "rope half_split", tokens, kWidth, 2,
-        [&] { cpu::rope(y, x, kWidth, cos, sin, tokens, kHeads, kHeadDim, kHeadDim, RopeStyle::half_split, 1); });
-  small(report, "rope interleaved", tokens, kWidth, 2,
-        [&] { cpu::rope(y, x, kWidth, cos, sin, tokens, kHeads, kHeadDim, kHeadDim, RopeStyle::interleaved, 1); });
+  small(report, "rms_norm", tokens, kWidth, 2, [&] {
+    kernel::rms_norm(Cpu{}, y, nullptr, {x, kWidth}, w, tokens, kWidth, 1e-5f, 0.0f);
+  });
+  small(report, "add_rms_norm", tokens, kWidth, 4, [&] {
+    kernel::add_rms_norm(Cpu{}, y, y + tokens * kWidth, x, x + tokens * kWidth, w, tokens, kWidth, 1e-5f, 0.0f);
+  });
+  small(report, "layer_norm", tokens, kWidth, 2, [&] {
+    kernel::layer_norm(Cpu{}, y, nullptr, nullptr, {x, kWidth}, w, w, tokens, kWidth, 1e-5f);
+  });
+  small(report, "rope half_split", tokens, kWidth, 2, [&] {
+    kernel::rope(Cpu{}, y, {x, kWidth}, cos, sin, tokens, kHeads, kHeadDim, kHeadDim, RopeStyle::half_split, 1);
+  });
+  small(report, "rope interleaved", tokens, kWidth, 2, [&] {
+    kernel::rope(Cpu{}, y, {x, kWidth}, cos, sin, tokens, kHeads, kHeadDim, kHeadDim, RopeStyle::interleaved, 1);
+  });
   const auto gated = [&](Activation f) {
-    cpu::gated_activation(y, x, 2 * kInner, x + kInner, 2 * kInner, tokens, kInner, f);
+    kernel::gated_activation(Cpu{}, y, {x, 2 * kInner}, {x + kInner, 2 * kInner}, tokens, kInner, f);
   };
   small(report, "gated silu", tokens, kInner, 3, [&] { gated(Activation::silu); });
   small(report, "gated gelu_tanh", tokens, kInner, 3, [&] { gated(Activation::gelu_tanh); });
   small(report, "gated gelu_exact", tokens, kInner, 3, [&] { gated(Activation::gelu_exact); });
-  small(report, "add", tokens, kWidth, 3, [&] { cpu::add(y, x, x + tokens * kWidth, tokens * kWidth); });
+  small(report, "add", tokens, kWidth, 3, [&] { kernel::add(Cpu{}, y, x, x + tokens * kWidth, tokens * kWidth); });
 }
 
 // k and v of some tokens into the cache, alone and with the rotation before it; what is read and written counts.
@@ -57,25 +62,26 @@ void into_cache(Report& report, int64_t tokens, DType dtype) {
   const std::vector<float> k = test::random_floats(tokens * kKvHeads * kHeadDim, 1);
   std::vector<int32_t> slots(static_cast<size_t>(tokens));
   std::iota(slots.begin(), slots.end(), 0);
-  const cpu::LayerPages layer = world.next_layer();
+  const CacheLayer layer = world.next_layer();
   const int64_t q_width = kHeads * kHeadDim, kv_width = kKvHeads * kHeadDim;
   const std::vector<float> q = test::random_floats(tokens * q_width, 2),
                            angles = test::random_floats(tokens * kHeadDim, 3);
   std::vector<float> out(static_cast<size_t>(tokens * (q_width + kv_width)));
-  const cpu::HeadSteps steps{
-      .cos = angles.data(), .sin = angles.data() + tokens * kHeadDim / 2, .rotary_dim = kHeadDim};
+  const QkNormRope steps{.cos = angles.data(), .sin = angles.data() + tokens * kHeadDim / 2, .rotary_dim = kHeadDim};
   const double read = 8.0 * static_cast<double>(k.size());
   const double written = tokens > 1 ? world.cache_bytes() : 0;
   const Ceiling ceiling = tokens > 1 ? Ceiling::copy : Ceiling::none;
   report.time("small", fmt::format("write_kv {}", name(dtype)), fmt::format("{} x {}", tokens, kv_width),
               read + written, ceiling, [&] {
-                cpu::write_kv(layer, k.data(), kv_width, k.data(), kv_width, slots.data(), tokens, kKvHeads, kHeadDim);
+                kernel::write_kv(Cpu{}, layer, {k.data(), kv_width}, {k.data(), kv_width}, slots.data(), tokens,
+                                 kKvHeads, kHeadDim);
               });
   const double rotated = 8.0 * static_cast<double>(tokens * (q_width + kv_width));
   report.time("small", fmt::format("prepare_heads {}", name(dtype)),
               fmt::format("{} x {}", tokens, q_width + 2 * kv_width), rotated + read / 2 + written, ceiling, [&] {
-                cpu::prepare_heads(out.data(), layer, q.data(), q_width, k.data(), kv_width, k.data(), kv_width,
-                                   slots.data(), steps, tokens, kHeads, kKvHeads, kHeadDim);
+                kernel::qk_norm_rope_write(Cpu{}, out.data(), layer, {q.data(), q_width}, {k.data(), kv_width},
+                                           {k.data(), kv_width}, slots.data(), steps, tokens, kHeads, kKvHeads,
+                                           kHeadDim);
               });
 }
 
@@ -87,7 +93,8 @@ void small_kernels(Report& report) {
     for (const DType dtype : kCacheDTypes) into_cache(report, tokens, dtype);
   }
   std::vector<float> logits = test::random_floats(kVocabulary, 1);
-  small(report, "softcap", 1, kVocabulary, 2, [&] { cpu::scale_softcap(logits.data(), 1.0f, 30.0f, kVocabulary); });
+  small(report, "softcap", 1, kVocabulary, 2,
+        [&] { kernel::scale_softcap(Cpu{}, logits.data(), 1.0f, 30.0f, kVocabulary); });
 }
 
 }  // namespace lathe::bench

@@ -7,12 +7,12 @@
 
 using namespace lathe;
 using Catch::Matchers::ContainsSubstring;
-using Rows = std::vector<std::vector<std::string>>;
+using CsvRows = std::vector<std::vector<std::string>>;
 
 namespace {
 
-Rows csv(const std::string& text) {
-  Rows rows;
+CsvRows csv(const std::string& text) {
+  CsvRows rows;
   for (const CsvRow& row : parse_csv(text, "x.csv")) rows.push_back(row.fields);
   return rows;
 }
@@ -33,18 +33,18 @@ const std::string kHeader = "question,choice0,choice1,choice2,choice3,answer\n";
 
 TEST_CASE("CSV fields in quotes hold commas, line ends and quotes") {
   CHECK(csv("").empty());
-  CHECK(csv("a") == Rows{{"a"}});
-  CHECK(csv("a,b\nc,d\n") == Rows{{"a", "b"}, {"c", "d"}});
-  CHECK(csv("a,b\r\nc,d") == Rows{{"a", "b"}, {"c", "d"}});
-  CHECK(csv(",\n,,") == Rows{{"", ""}, {"", "", ""}});
-  CHECK(csv("\"a,b\",c") == Rows{{"a,b", "c"}});
-  CHECK(csv("\"a\nb\",\"c\r\nd\"\ne,f") == Rows{{"a\nb", "c\r\nd"}, {"e", "f"}});
-  CHECK(csv("\"say \"\"hi\"\"\",\"\"\"\"") == Rows{{"say \"hi\"", "\""}});
-  CHECK(csv("\"\",x") == Rows{{"", "x"}});
-  CHECK(csv(" a , b ") == Rows{{" a ", " b "}});
-  CHECK(csv("\n\na\n\n\nb\n\n") == Rows{{"a"}, {"b"}});
-  CHECK(csv("\xef\xbb\xbf\"a\",b") == Rows{{"a", "b"}});
-  CHECK(csv("caf\xc3\xa9,\xf0\x9f\x98\x80") == Rows{{"caf\xc3\xa9", "\xf0\x9f\x98\x80"}});
+  CHECK(csv("a") == CsvRows{{"a"}});
+  CHECK(csv("a,b\nc,d\n") == CsvRows{{"a", "b"}, {"c", "d"}});
+  CHECK(csv("a,b\r\nc,d") == CsvRows{{"a", "b"}, {"c", "d"}});
+  CHECK(csv(",\n,,") == CsvRows{{"", ""}, {"", "", ""}});
+  CHECK(csv("\"a,b\",c") == CsvRows{{"a,b", "c"}});
+  CHECK(csv("\"a\nb\",\"c\r\nd\"\ne,f") == CsvRows{{"a\nb", "c\r\nd"}, {"e", "f"}});
+  CHECK(csv("\"say \"\"hi\"\"\",\"\"\"\"") == CsvRows{{"say \"hi\"", "\""}});
+  CHECK(csv("\"\",x") == CsvRows{{"", "x"}});
+  CHECK(csv(" a , b ") == CsvRows{{" a ", " b "}});
+  CHECK(csv("\n\na\n\n\nb\n\n") == CsvRows{{"a"}, {"b"}});
+  CHECK(csv("\xef\xbb\xbf\"a\",b") == CsvRows{{"a", "b"}});
+  CHECK(csv("caf\xc3\xa9,\xf0\x9f\x98\x80") == CsvRows{{"caf\xc3\xa9", "\xf0\x9f\x98\x80"}});
 }
 
 TEST_CASE("a CSV row knows the line it begins on") {

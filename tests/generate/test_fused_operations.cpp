@@ -82,19 +82,20 @@ TEST_CASE("norms over heads, rotation and the write in one pass = one by one, wi
     s.rope = &rope;
     const Batch batch = make_batch({&s, 1}, &cache), without_cache = make_batch({&s, 1}, nullptr);
     for (const bool rotated : {true, false}) {
-      const HeadSteps steps{&q_norm, &k_norm, rotated ? &batch.rope[0] : nullptr};
-      const AttentionOptions options{0.25f};
-      const std::vector<float> at_once = values(attend(q, k, v, steps, batch, 0, options));
+      const RopeAngles* rope = rotated ? &batch.rope[0] : nullptr;
+      AttentionOptions options;
+      options.scale = 0.25f;
+      const std::vector<float> at_once = values(attend(q, k, v, q_norm, k_norm, rope, batch, 0, options));
       Watcher watcher;
       {
         const Observer::Scope watched(watcher);
-        CHECK(values(attend(q, k, v, steps, batch, 0, options)) == at_once);
+        CHECK(values(attend(q, k, v, q_norm, k_norm, rope, batch, 0, options)) == at_once);
       }
       CHECK(values(watcher.seen.at("q_norm")) == values(q_norm(q)));
       CHECK(values(watcher.seen.at("k_norm")) == values(k_norm(k)));
       CHECK(watcher.seen.count("q_rope") == (rotated ? 1 : 0));
       if (dtype == DType::f32) {
-        const std::vector<float> training = values(attend(q, k, v, steps, without_cache, 0, options));
+        const std::vector<float> training = values(attend(q, k, v, q_norm, k_norm, rope, without_cache, 0, options));
         for (size_t i = 0; i < training.size(); ++i) CHECK(training[i] == Catch::Approx(at_once[i]).margin(1e-5));
       }
     }

@@ -5,6 +5,7 @@
 
 #include "config/model_config.h"
 #include "kernels/packed_linear.h"
+#include "kernels/quantise.h"
 #include "llm/family.h"
 #include "llm/registry.h"
 #include "tensor/random.h"
@@ -189,8 +190,8 @@ std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, DType weights, Ar
     const Tensor stored = Tensor::empty(p.shape, weights);
     const int64_t columns = p.shape[1];
     for (int64_t row = 0; row < p.shape[0]; ++row)
-      cpu::quantise_row(static_cast<uint8_t*>(stored.raw()) + bytes_of(weights, row * columns),
-                        p.value.data<float>() + row * columns, weights, columns);
+      quantise_row(static_cast<uint8_t*>(stored.raw()) + bytes_of(weights, row * columns),
+                   p.value.data<float>() + row * columns, weights, columns);
     p.value = stored;
   }
   prepare_for_inference(*model, arithmetic);

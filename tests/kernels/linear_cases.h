@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/packed_linear.h"
+#include "kernels/quantise.h"
 #include "tests/kernels/kernel_data.h"
 
 namespace lathe::test {
@@ -60,7 +61,7 @@ struct Weight {
         columns(k),
         source(static_cast<size_t>(n) * bytes_of(type, k)),
         bias(random_floats(n, seed + 1)),
-        packed(cpu::packed_bytes(type, n, k)) {
+        packed(kernel::packed_bytes(Cpu{}, type, n, k)) {
     const std::vector<float> values = random_floats(std::min(n, kDistinctRows) * k, seed, 0.05f, 0.01f);
     for (int64_t r = 0; r < n; ++r) {
       if (r >= kDistinctRows)
@@ -68,19 +69,24 @@ struct Weight {
       else if (type == DType::q2_k || type == DType::q3_k)
         random_blocks(row(r), type, k, seed + static_cast<unsigned>(r));
       else
-        cpu::quantise_row(row(r), values.data() + r * k, type, k);
+        quantise_row(row(r), values.data() + r * k, type, k);
     }
-    cpu::pack(packed.data(), source.data(), type, n, k);
+    kernel::pack(Cpu{}, packed.data(), source.data(), type, n, k);
   }
   uint8_t* row(int64_t r) { return source.data() + static_cast<size_t>(r) * bytes_of(dtype, columns); }
   PackedMatrix matrix() { return {dtype, rows, columns, packed.data()}; }
+  // Of the scratch of a product with m tokens.
+  size_t scratch_bytes(int64_t m, Arithmetic arithmetic) {
+    const LinearPart part{matrix()};
+    return kernel::packed_linear_scratch_bytes(Cpu{}, &part, 1, m, arithmetic);
+  }
 };
 
 inline void multiply(Weight& w, Guarded& y, int64_t ldy, const float* x, int64_t ldx, int64_t m,
                      Arithmetic arithmetic) {
-  Aligned scratch(cpu::packed_linear_scratch_bytes(m, w.columns, arithmetic));
-  const cpu::LinearPart part{w.matrix(), w.bias.data(), y.data()};
-  cpu::packed_linear(&part, 1, ldy, x, ldx, m, arithmetic, scratch.data());
+  Aligned scratch(w.scratch_bytes(m, arithmetic));
+  const LinearPart part{w.matrix(), w.bias.data(), y.data()};
+  kernel::packed_linear(Cpu{}, &part, 1, ldy, {x, ldx}, m, arithmetic, scratch.data());
 }
 
 }  // namespace lathe::test

@@ -16,7 +16,7 @@ double relative_error(Weight& w, const std::vector<float>& x, Arithmetic arithme
   std::vector<float> row(kColumns);
   double errors = 0, squares = 0;
   for (int64_t r = 0; r < kRows; ++r) {
-    cpu::dequantise_row(row.data(), w.row(r), w.dtype, kColumns);
+    dequantise_row(row.data(), w.row(r), w.dtype, kColumns);
     for (int64_t t = 0; t < kTokens; ++t) {
       double exact = 0;
       for (int64_t k = 0; k < kColumns; ++k)

@@ -4,8 +4,8 @@
 
 #include "kernels/activation.h"
 #include "kernels/cross_entropy.h"
-#include "kernels/logits.h"
 #include "kernels/paged_attention.h"
+#include "kernels/softcap.h"
 #include "tests/kernels/kernel_cases.h"
 
 using namespace lathe;
@@ -37,21 +37,22 @@ struct Sequence {
     for (int64_t i = 0; i < kTokens * kHeads; ++i) q[static_cast<size_t>(i * kHeadDim)] = i % 2 == 0 ? size : -size;
     const int64_t pages = (kTokens + kPageTokens - 1) / kPageTokens;
     for (int64_t p = 0; p < pages; ++p) table.push_back(static_cast<int32_t>(p));
-    k_pages.resize(static_cast<size_t>(pages * cpu::page_head_bytes(dtype, kHeadDim)));
+    k_pages.resize(static_cast<size_t>(pages * page_head_bytes(dtype, kHeadDim)));
     v_pages.resize(k_pages.size());
-    cpu::write_kv(layer(), k.data(), kHeadDim, values.data(), kHeadDim, slots.data(), kTokens, 1, kHeadDim);
+    kernel::write_kv(Cpu{}, layer(), {k.data(), kHeadDim}, {values.data(), kHeadDim}, slots.data(), kTokens, 1,
+                     kHeadDim);
   }
-  cpu::LayerPages layer() { return {k_pages.data(), v_pages.data(), dtype, cpu::page_head_bytes(dtype, kHeadDim)}; }
+  CacheLayer layer() { return {k_pages.data(), v_pages.data(), dtype, page_head_bytes(dtype, kHeadDim)}; }
 
   // The attention of the last `rows` tokens, out (rows, Hq, D).
-  void attend(Guarded& out, int64_t rows, const AttentionOptions& options) {
+  void attend(Guarded& out, int64_t rows, const ScoreOptions& options) {
     const int32_t start[] = {0, static_cast<int32_t>(rows)}, context[] = {static_cast<int32_t>(kTokens)};
-    Aligned scratch(cpu::paged_attention_scratch_bytes(dtype, rows, kHeads, kHeadDim, kTokens));
-    cpu::paged_attention(out.data(), q.data() + (kTokens - rows) * kHeads * kHeadDim, kHeads * kHeadDim, layer(),
-                         {start, context, table.data(), 1, static_cast<int64_t>(table.size())}, kHeads, 1, kHeadDim,
-                         options, scratch.data());
+    Aligned scratch(kernel::paged_attention_scratch_bytes(Cpu{}, dtype, rows, kHeads, kHeadDim, kTokens));
+    kernel::paged_attention(Cpu{}, out.data(), {q.data() + (kTokens - rows) * kHeads * kHeadDim, kHeads * kHeadDim},
+                            layer(), {start, context, table.data(), 1, static_cast<int64_t>(table.size())}, kHeads, 1,
+                            kHeadDim, options, scratch.data());
   }
-  double exact(int64_t token, int64_t head, int64_t d, const AttentionOptions& options) const {
+  double exact(int64_t token, int64_t head, int64_t d, const ScoreOptions& options) const {
     const double own = q[static_cast<size_t>((token * kHeads + head) * kHeadDim)];
     const int64_t first = options.window > 0 ? std::max<int64_t>(0, token - options.window + 1) : 0;
     std::vector<double> scores;
@@ -71,7 +72,7 @@ struct Sequence {
   }
 };
 
-void check_attention(Sequence& sequence, const AttentionOptions& options, double tolerance) {
+void check_attention(Sequence& sequence, const ScoreOptions& options, double tolerance) {
   for (const int64_t rows : {1, 3, 70}) {
     Guarded out(rows * kHeads * kHeadDim);
     sequence.attend(out, rows, options);
@@ -93,10 +94,10 @@ void check_attention(Sequence& sequence, const AttentionOptions& options, double
 TEST_CASE("attention of scores of any size is finite and right") {
   // Keys are whole numbers, so every score is exact; where sums of bf16 weights are rounded (AMX), they are by 2^-9.
   const auto key = [](int64_t j) { return static_cast<float>(j * 7 % 5 - 2); };
-  const AttentionOptions options[] = {{0.25f}, {0.25f, 40}, {0.25f, 0, 30.0f}, {1.0f, 20, 2.0f}};
+  const ScoreOptions options[] = {{0.25f}, {0.25f, 40}, {0.25f, 0, 30.0f}, {1.0f, 20, 2.0f}};
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8_0})
     for (const float size : {0x1p0f, 0x1p13f, 0x1p30f, 0x1p33f, 0x1p40f, 0x1p90f, 0x1p120f, 0x1p126f})
-      for (const AttentionOptions& o : options) {
+      for (const ScoreOptions& o : options) {
         Sequence sequence(dtype, size, key);
         // Blocks of q8_0 keep 2 as 127 scales rounded to f16, to 2^-11 of it; a score of order 1 moves with it.
         const double tolerance = dtype == DType::bf16 ? 0x1p-7 : dtype == DType::q8_0 ? 0x1p-6 : 1e-5;
@@ -136,8 +137,8 @@ TEST_CASE("activations and their slopes of numbers of any size") {
   for (const Activation f : {Activation::silu, Activation::gelu_exact, Activation::gelu_tanh})
     for_each_isa([&](CpuIsa) {
       Guarded y(n), dx(n);
-      cpu::activation(y.data(), x.data(), n, 1, n, f);
-      cpu::activation_backward(dx.data(), ones.data(), x.data(), n, 1, n, f);
+      kernel::activation(Cpu{}, y.data(), {x.data(), n}, 1, n, f);
+      kernel::activation_backward(Cpu{}, dx.data(), ones.data(), {x.data(), n}, 1, n, f);
       for (int64_t i = 0; i < n; ++i) {
         const float v = x[static_cast<size_t>(i)];
         INFO("activation " << static_cast<int>(f) << " of " << v);
@@ -153,7 +154,7 @@ TEST_CASE("softcap and logsumexp of logits of any size") {
   for (const float size : {1e4f, 1e9f, 1e20f, 1e30f, 3e38f}) {
     INFO("logits of " << size);
     float capped[] = {size, -size, 0.5f * size};
-    cpu::scale_softcap(capped, 1.0f, 30.0f, 3);
+    kernel::scale_softcap(Cpu{}, capped, 1.0f, 30.0f, 3);
     CHECK(capped[0] == 30.0f);
     CHECK(capped[1] == -30.0f);
     CHECK(capped[2] == 30.0f);
@@ -161,7 +162,8 @@ TEST_CASE("softcap and logsumexp of logits of any size") {
     const int32_t target = 0;
     float maximum = -INFINITY, target_logit = 0;
     double sum = 0;
-    cpu::logsumexp_update(cpu::RunningLogsumexp<float>{&maximum, &sum, &target_logit}, logits, 4, &target, 1, 0, 4);
+    kernel::logsumexp_update(Cpu{}, RunningLogsumexp<float>{&maximum, &sum, &target_logit}, {logits, 4}, &target, 1, 0,
+                             4);
     CHECK(maximum == size);
     CHECK(sum == 2.0);
   }

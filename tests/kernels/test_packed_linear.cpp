@@ -59,7 +59,7 @@ TEST_CASE("packed linear agrees with a product in double") {
       for (int64_t t = 0; t < kTokens; ++t) {
         const std::vector<float> activations = rounded(x.data() + t * ldx, w.columns, arithmetic, w.dtype);
         for (int64_t r = 0; r < w.rows; ++r) {
-          cpu::dequantise_row(row.data(), w.row(r), w.dtype, w.columns);
+          dequantise_row(row.data(), w.row(r), w.dtype, w.columns);
           double sum = w.bias[static_cast<size_t>(r)], size = std::abs(sum);
           for (int64_t k = 0; k < w.columns; ++k) {
             float weight = row[static_cast<size_t>(k)];
@@ -129,22 +129,23 @@ TEST_CASE("packed linear gives the same bits with one thread and several, one pa
   for (Arithmetic arithmetic : kArithmetics)
     for_each_isa([&](CpuIsa isa) {
       const int64_t m = isa == CpuIsa::portable ? 60 : kTokens;
-      Aligned scratch(cpu::packed_linear_scratch_bytes(m, kColumns, arithmetic));
+      const LinearPart parts_of[] = {{parts[0].matrix()}, {parts[1].matrix()}, {parts[2].matrix()}};
+      Aligned scratch(kernel::packed_linear_scratch_bytes(Cpu{}, parts_of, 3, m, arithmetic));
       Guarded one(m * ldy);
       int64_t column = 0;
       for (Weight& w : parts) {
         const Threads threads(1);
-        const cpu::LinearPart part{w.matrix(), w.bias.data(), one.data() + column};
-        cpu::packed_linear(&part, 1, ldy, x.data(), kColumns, m, arithmetic, scratch.data());
+        const LinearPart part{w.matrix(), w.bias.data(), one.data() + column};
+        kernel::packed_linear(Cpu{}, &part, 1, ldy, {x.data(), kColumns}, m, arithmetic, scratch.data());
         column += w.rows;
       }
       for (int members : {1, 2, 5}) {
         const Threads threads(members);
         Guarded together(m * ldy);
-        const cpu::LinearPart all[] = {{parts[0].matrix(), parts[0].bias.data(), together.data()},
-                                       {parts[1].matrix(), parts[1].bias.data(), together.data() + 200},
-                                       {parts[2].matrix(), parts[2].bias.data(), together.data() + 272}};
-        cpu::packed_linear(all, 3, ldy, x.data(), kColumns, m, arithmetic, scratch.data());
+        const LinearPart all[] = {{parts[0].matrix(), parts[0].bias.data(), together.data()},
+                                  {parts[1].matrix(), parts[1].bias.data(), together.data() + 200},
+                                  {parts[2].matrix(), parts[2].bias.data(), together.data() + 272}};
+        kernel::packed_linear(Cpu{}, all, 3, ldy, {x.data(), kColumns}, m, arithmetic, scratch.data());
         CHECK(together.intact());
         CHECK(together.same_bits(one));
       }
@@ -165,7 +166,7 @@ TEST_CASE("int8 arithmetic has the same bits on every instruction set") {
         std::memset(block, dtype == DType::q8_0 ? (r % 2 != 0 ? 0x80 : 0x7f) : r % 2 != 0 ? 0x00 : 0xff, bytes);
         for (const size_t at : factors_at(dtype)) std::memcpy(block + at, before.data() + at, 2);
       }
-    cpu::pack(w.packed.data(), w.source.data(), dtype, w.rows, w.columns);
+    kernel::pack(Cpu{}, w.packed.data(), w.source.data(), dtype, w.rows, w.columns);
     std::vector<float> x = random_floats(6 * 256, 5);
     for (int64_t i = 0; i < 512; ++i) x[static_cast<size_t>(i)] = i < 256 ? 1.0f : -1.0f;
     Guarded portable(6 * 40);
@@ -200,8 +201,8 @@ TEST_CASE("packing loses nothing") {
     std::vector<float> stored(static_cast<size_t>(w.columns));
     for (int64_t r = 0; r < w.rows; ++r) {
       Guarded unpacked(w.columns);
-      cpu::dequantise_row(stored.data(), w.row(r), w.dtype, w.columns);
-      cpu::unpack_row(unpacked.data(), w.matrix(), r);
+      dequantise_row(stored.data(), w.row(r), w.dtype, w.columns);
+      kernel::unpack_rows(Cpu{}, unpacked.data(), w.matrix(), r, 1);
       CHECK(unpacked.intact());
       CHECK(std::memcmp(stored.data(), unpacked.data(), stored.size() * sizeof(float)) == 0);
     }
@@ -210,12 +211,16 @@ TEST_CASE("packing loses nothing") {
   for (DType dtype : kWeightDTypes) {
     if (!is_quantised(dtype)) continue;
     const bool widened = dtype == DType::q3_k || dtype == DType::q4_k || dtype == DType::q5_k;
-    CHECK(cpu::packed_bytes(dtype, 576, 1536) == 576 * (bytes_of(dtype, 1536) + (widened ? 1536 / 256 * 4 : 0)));
+    CHECK(kernel::packed_bytes(Cpu{}, dtype, 576, 1536) ==
+          576 * (bytes_of(dtype, 1536) + (widened ? 1536 / 256 * 4 : 0)));
   }
 }
 
 TEST_CASE("packing refuses what has no packed form") {
-  CHECK_THROWS_WITH(cpu::packed_bytes(DType::q4_0, 4, 48), Catch::Matchers::ContainsSubstring("multiple of 32"));
-  CHECK_THROWS_WITH(cpu::packed_bytes(DType::i32, 4, 48), Catch::Matchers::ContainsSubstring("no packed form"));
-  CHECK_THROWS_WITH(cpu::packed_bytes(DType::f32, 0, 48), Catch::Matchers::ContainsSubstring("at least one row"));
+  CHECK_THROWS_WITH(kernel::packed_bytes(Cpu{}, DType::q4_0, 4, 48),
+                    Catch::Matchers::ContainsSubstring("multiple of 32"));
+  CHECK_THROWS_WITH(kernel::packed_bytes(Cpu{}, DType::i32, 4, 48),
+                    Catch::Matchers::ContainsSubstring("no packed form"));
+  CHECK_THROWS_WITH(kernel::packed_bytes(Cpu{}, DType::f32, 0, 48),
+                    Catch::Matchers::ContainsSubstring("at least one row"));
 }

@@ -73,15 +73,15 @@ struct World {
         slots.push_back(table[static_cast<size_t>(s * pages_per_sequence + i / kPageTokens)] * kPageTokens +
                         static_cast<int32_t>(i % kPageTokens));
     const int64_t ld = c.kv_heads * c.head_dim;
-    cpu::write_kv(layer(), k.data(), ld, v.data(), ld, slots.data(), tokens, c.kv_heads, c.head_dim);
+    kernel::write_kv(Cpu{}, layer(), {k.data(), ld}, {v.data(), ld}, slots.data(), tokens, c.kv_heads, c.head_dim);
   }
 
-  cpu::LayerPages layer() const {
+  CacheLayer layer() const {
     return {const_cast<uint8_t*>(k_pages.data()), const_cast<uint8_t*>(v_pages.data()), c.dtype,
-            c.kv_heads * cpu::page_head_bytes(c.dtype, c.head_dim)};
+            c.kv_heads * page_head_bytes(c.dtype, c.head_dim)};
   }
 
-  AttentionOptions options() const {
+  ScoreOptions options() const {
     return {1.0f / std::sqrt(static_cast<float>(c.head_dim)), c.window, c.softcap, c.alibi ? slopes.data() : nullptr};
   }
 
@@ -103,11 +103,11 @@ struct World {
     }
     const int64_t n = seq_start.back();
     Guarded y(n * row);
-    Aligned scratch(cpu::paged_attention_scratch_bytes(layer().dtype, n, c.heads, c.head_dim, longest));
-    cpu::paged_attention(y.data(), queries.data(), row, layer(),
-                         {seq_start.data(), context_len.data(), pages.data(), static_cast<int64_t>(sequences.size()),
-                          pages_per_sequence},
-                         c.heads, c.kv_heads, c.head_dim, options(), scratch.data());
+    Aligned scratch(kernel::paged_attention_scratch_bytes(Cpu{}, layer().dtype, n, c.heads, c.head_dim, longest));
+    kernel::paged_attention(Cpu{}, y.data(), {queries.data(), row}, layer(),
+                            {seq_start.data(), context_len.data(), pages.data(), static_cast<int64_t>(sequences.size()),
+                             pages_per_sequence},
+                            c.heads, c.kv_heads, c.head_dim, options(), scratch.data());
     CHECK(y.intact());
     int64_t at = 0;
     for (size_t i = 0; i < sequences.size(); ++i) {
@@ -299,13 +299,13 @@ TEST_CASE("write_kv skips slot -1, touches its own slot alone and rounds to near
     for (const int64_t head_dim : {5, 32, 80})
       for_each_isa([&](CpuIsa) {
         INFO(name(dtype) << ", head dim " << head_dim);
-        const int64_t row = kHeads * head_dim, head_bytes = cpu::page_head_bytes(dtype, head_dim);
+        const int64_t row = kHeads * head_dim, head_bytes = page_head_bytes(dtype, head_dim);
         const std::vector<float> k = random_floats(2 * row, 1), v = random_floats(2 * row, 2);
         const std::vector<float> stored_k = stored(k, dtype, head_dim), stored_v = stored(v, dtype, head_dim);
         std::vector<uint8_t> keys(static_cast<size_t>(2 * kHeads * head_bytes), 0xee), values = keys;
         const int32_t slots[] = {-1, 16 + 9};
-        cpu::write_kv({keys.data(), values.data(), dtype, kHeads * head_bytes}, k.data(), row, v.data(), row, slots, 2,
-                      kHeads, head_dim);
+        kernel::write_kv(Cpu{}, {keys.data(), values.data(), dtype, kHeads * head_bytes}, {k.data(), row},
+                         {v.data(), row}, slots, 2, kHeads, head_dim);
         const int64_t blocks = dtype == DType::q8_0 ? (head_dim + kCacheBlock - 1) / kCacheBlock : 0;
         const int64_t element = dtype == DType::q8_0 ? 1 : info(dtype).block_bytes;
         for (const std::vector<uint8_t>* page : {&keys, &values})
@@ -358,7 +358,7 @@ TEST_CASE("a key that is not finite spoils the queries that see it and no others
       std::vector<float> k(32, 0.0f), v(32, 0.0f);
       k[3] = bad;
       const int32_t slot = 20;
-      cpu::write_kv(world.layer(), k.data(), 32, v.data(), 32, &slot, 1, 2, 16);
+      kernel::write_kv(Cpu{}, world.layer(), {k.data(), 32}, {v.data(), 32}, &slot, 1, 2, 16);
       const Guarded spoilt = world.whole();
       CHECK(std::memcmp(clean.data(), spoilt.data(), 20 * 64 * sizeof(float)) == 0);
       CHECK_FALSE(std::isfinite(spoilt[20 * 64]));

@@ -6,7 +6,7 @@ using namespace lathe::test;
 
 TEST_CASE("every instruction set says how fast it multiplies") {
   for_each_isa([&](CpuIsa) {
-    const cpu::PeakRates rates = cpu::measure_peak_rates();
+    const PeakRates rates = measure_peak_rates();
     CHECK(rates.floats > 0);
     CHECK(rates.bf16 > 0);
     CHECK(rates.integers > 0);

@@ -4,6 +4,7 @@
 
 #include "formats/safetensors.h"
 #include "kernels/packed_linear.h"
+#include "kernels/quantise.h"
 #include "tests/kernels/kernel_cases.h"
 #include "tests/support.h"
 
@@ -16,8 +17,8 @@ std::vector<float> there_and_back(const std::vector<float>& x, DType dtype) {
   const int64_t n = static_cast<int64_t>(x.size());
   std::vector<uint8_t> row(bytes_of(dtype, n));
   std::vector<float> y(x.size());
-  cpu::quantise_row(row.data(), x.data(), dtype, n);
-  cpu::dequantise_row(y.data(), row.data(), dtype, n);
+  quantise_row(row.data(), x.data(), dtype, n);
+  dequantise_row(y.data(), row.data(), dtype, n);
   return y;
 }
 
@@ -56,7 +57,7 @@ TEST_CASE("blocks of every format mean what the reference says") {
     std::vector<uint8_t> row;
     for (size_t i = 0; i < bytes.bytes; i += 4) row.push_back(bytes.data[i]);  // an int32 a byte
     std::vector<float> y(values.bytes / 4);
-    cpu::dequantise_row(y.data(), row.data(), static_cast<DType>(&format - kDTypes), static_cast<int64_t>(y.size()));
+    dequantise_row(y.data(), row.data(), static_cast<DType>(&format - kDTypes), static_cast<int64_t>(y.size()));
     CHECK(std::memcmp(y.data(), values.data, values.bytes) == 0);
     ++formats;
   }
@@ -89,9 +90,9 @@ TEST_CASE("quantised blocks have the bytes that ggml writes") {
   std::vector<float> x(32);
   for (size_t i = 0; i < 32; ++i) x[i] = static_cast<float>(i) - 16.0f;
   std::vector<uint8_t> q8(34), q40(18), q41(20);
-  cpu::quantise_row(q8.data(), x.data(), DType::q8_0, 32);
-  cpu::quantise_row(q40.data(), x.data(), DType::q4_0, 32);
-  cpu::quantise_row(q41.data(), x.data(), DType::q4_1, 32);
+  quantise_row(q8.data(), x.data(), DType::q8_0, 32);
+  quantise_row(q40.data(), x.data(), DType::q4_0, 32);
+  quantise_row(q41.data(), x.data(), DType::q4_1, 32);
   // q8_0: scale 16 / 127, quants round(x * 127 / 16): -127, -119.06, ..., 0 at 16, 119.06 at 31.
   CHECK(static_cast<int8_t>(q8[2]) == -127);
   CHECK(static_cast<int8_t>(q8[3]) == -119);
@@ -121,14 +122,14 @@ TEST_CASE("half precision of every instruction set is that of the scalar convers
   for (uint32_t h = 0; h < 0x10000; ++h)
     if ((h & 0x7c00u) != 0x7c00u) bits.push_back(static_cast<uint16_t>(h));
   const int64_t rows = static_cast<int64_t>(bits.size());
-  Aligned packed(cpu::packed_bytes(DType::f16, rows, 1));
-  cpu::pack(packed.data(), bits.data(), DType::f16, rows, 1);
+  Aligned packed(kernel::packed_bytes(Cpu{}, DType::f16, rows, 1));
+  kernel::pack(Cpu{}, packed.data(), bits.data(), DType::f16, rows, 1);
   for_each_isa([&](CpuIsa) {
     Guarded y(rows);
-    Aligned scratch(cpu::packed_linear_scratch_bytes(1, 1, Arithmetic::f32));
     const float one = 1.0f;
-    const cpu::LinearPart part{{DType::f16, rows, 1, packed.data()}, nullptr, y.data()};
-    cpu::packed_linear(&part, 1, rows, &one, 1, 1, Arithmetic::f32, scratch.data());
+    const LinearPart part{{DType::f16, rows, 1, packed.data()}, nullptr, y.data()};
+    Aligned scratch(kernel::packed_linear_scratch_bytes(Cpu{}, &part, 1, 1, Arithmetic::f32));
+    kernel::packed_linear(Cpu{}, &part, 1, rows, {&one, 1}, 1, Arithmetic::f32, scratch.data());
     int64_t wrong = 0;
     for (int64_t r = 0; r < rows; ++r) wrong += y[r] != f16_to_f32(bits[static_cast<size_t>(r)]);
     CHECK(wrong == 0);

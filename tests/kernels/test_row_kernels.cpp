@@ -32,7 +32,7 @@ TEST_CASE("activations agree with double") {
     for_each_isa([&](CpuIsa) {
       INFO("activation " << static_cast<int>(f));
       Guarded y(n);
-      cpu::activation(y.data(), x.data(), n, 1, n, f);
+      kernel::activation(Cpu{}, y.data(), {x.data(), n}, 1, n, f);
       CHECK(y.intact());
       double worst = 0;
       for (int64_t i = 0; i < n; ++i) {
@@ -52,7 +52,7 @@ TEST_CASE("activations keep NaN, infinities and zero") {
   for (Activation f : kActivations)
     for_each_isa([&](CpuIsa) {
       Guarded y(6);
-      cpu::activation(y.data(), x, 6, 1, 6, f);
+      kernel::activation(Cpu{}, y.data(), {x, 6}, 1, 6, f);
       CHECK(std::isnan(y[0]));
       CHECK(y[1] == infinity);
       CHECK(y[2] == 0.0f);
@@ -67,8 +67,8 @@ TEST_CASE("gated activation is the activation times up, of strided rows") {
   for (Activation f : kActivations)
     for_each_isa([&](CpuIsa) {
       Guarded y(5 * 37), plain(5 * 37);
-      cpu::gated_activation(y.data(), gate.data(), 50, up.data(), 60, 5, 37, f);
-      cpu::activation(plain.data(), gate.data(), 50, 5, 37, f);
+      kernel::gated_activation(Cpu{}, y.data(), {gate.data(), 50}, {up.data(), 60}, 5, 37, f);
+      kernel::activation(Cpu{}, plain.data(), {gate.data(), 50}, 5, 37, f);
       CHECK(y.intact());
       for (int64_t r = 0; r < 5; ++r)
         for (int64_t i = 0; i < 37; ++i)
@@ -84,8 +84,9 @@ TEST_CASE("norms agree with double and do not depend on the other rows") {
     for_each_isa([&](CpuIsa) {
       INFO("n " << n);
       Guarded rms(rows * n), layer(rows * n), rms_scale(rows), mean(rows), layer_scale(rows);
-      cpu::rms_norm(rms.data(), rms_scale.data(), x.data(), ldx, w.data(), rows, n, 1e-5f, 1.0f);
-      cpu::layer_norm(layer.data(), mean.data(), layer_scale.data(), x.data(), ldx, w.data(), b.data(), rows, n, 1e-5f);
+      kernel::rms_norm(Cpu{}, rms.data(), rms_scale.data(), {x.data(), ldx}, w.data(), rows, n, 1e-5f, 1.0f);
+      kernel::layer_norm(Cpu{}, layer.data(), mean.data(), layer_scale.data(), {x.data(), ldx}, w.data(), b.data(),
+                         rows, n, 1e-5f);
       CHECK((rms.intact() && layer.intact() && rms_scale.intact() && mean.intact() && layer_scale.intact()));
       double worst = 0;
       for (int64_t r = 0; r < rows; ++r) {
@@ -118,9 +119,9 @@ TEST_CASE("norms agree with double and do not depend on the other rows") {
 
       Guarded alone(rows * n), null(rows * n);
       for (int64_t r = 0; r < rows; ++r)
-        cpu::rms_norm(alone.data() + r * n, nullptr, x.data() + r * ldx, ldx, w.data(), 1, n, 1e-5f, 1.0f);
+        kernel::rms_norm(Cpu{}, alone.data() + r * n, nullptr, {x.data() + r * ldx, ldx}, w.data(), 1, n, 1e-5f, 1.0f);
       CHECK(alone.same_bits(rms));
-      cpu::layer_norm(null.data(), nullptr, nullptr, x.data(), ldx, w.data(), nullptr, rows, n, 1e-5f);
+      kernel::layer_norm(Cpu{}, null.data(), nullptr, nullptr, {x.data(), ldx}, w.data(), nullptr, rows, n, 1e-5f);
       CHECK(null.intact());
     });
   }
@@ -133,12 +134,13 @@ TEST_CASE("large inputs give the same bits with one thread and two") {
     const auto all = [&](int members, Guarded& out) {
       const Threads threads(members);
       float* y = out.data();
-      cpu::rms_norm(y, nullptr, x.data(), n, w.data(), rows, n, 1e-5f, 0.0f);
-      cpu::activation(y + rows * n, x.data(), n, rows, n, Activation::silu);
-      cpu::rope(y + 2 * rows * n, x.data(), n, cos.data(), cos.data(), rows, 9, 64, 64, RopeStyle::half_split, 1);
-      cpu::add(y + 3 * rows * n, x.data(), y, rows * n);
-      cpu::multiply(y + 4 * rows * n, x.data(), y, rows * n);
-      cpu::scale(y + 5 * rows * n, x.data(), 0.3f, rows * n);
+      kernel::rms_norm(Cpu{}, y, nullptr, {x.data(), n}, w.data(), rows, n, 1e-5f, 0.0f);
+      kernel::activation(Cpu{}, y + rows * n, {x.data(), n}, rows, n, Activation::silu);
+      kernel::rope(Cpu{}, y + 2 * rows * n, {x.data(), n}, cos.data(), cos.data(), rows, 9, 64, 64,
+                   RopeStyle::half_split, 1);
+      kernel::add(Cpu{}, y + 3 * rows * n, x.data(), y, rows * n);
+      kernel::multiply(Cpu{}, y + 4 * rows * n, x.data(), y, rows * n);
+      kernel::scale(Cpu{}, y + 5 * rows * n, x.data(), 0.3f, rows * n);
     };
     Guarded one(6 * rows * n), two(6 * rows * n);
     all(1, one);
@@ -155,15 +157,17 @@ TEST_CASE("a sum with its norm has the bits of the two operations") {
       const std::vector<float> a = random_floats(kRows * n, 1), b = random_floats(kRows * n, 2),
                                w = random_floats(n, 3);
       Guarded sum(kRows * n), normal(kRows * n), both_sum(kRows * n), both_normal(kRows * n);
-      cpu::add(sum.data(), a.data(), b.data(), kRows * n);
+      kernel::add(Cpu{}, sum.data(), a.data(), b.data(), kRows * n);
       for (const int members : {1, 2}) {
         const Threads threads(members);
-        cpu::rms_norm(normal.data(), nullptr, sum.data(), n, w.data(), kRows, n, 1e-5f, 1.0f);
-        cpu::add_rms_norm(both_sum.data(), both_normal.data(), a.data(), b.data(), w.data(), kRows, n, 1e-5f, 1.0f);
+        kernel::rms_norm(Cpu{}, normal.data(), nullptr, {sum.data(), n}, w.data(), kRows, n, 1e-5f, 1.0f);
+        kernel::add_rms_norm(Cpu{}, both_sum.data(), both_normal.data(), a.data(), b.data(), w.data(), kRows, n, 1e-5f,
+                             1.0f);
         CHECK((both_sum.same_bits(sum) && both_normal.same_bits(normal) && both_sum.intact() && both_normal.intact()));
         for (const float* bias : {static_cast<const float*>(nullptr), b.data()}) {
-          cpu::layer_norm(normal.data(), nullptr, nullptr, sum.data(), n, w.data(), bias, kRows, n, 1e-5f);
-          cpu::add_layer_norm(both_sum.data(), both_normal.data(), a.data(), b.data(), w.data(), bias, kRows, n, 1e-5f);
+          kernel::layer_norm(Cpu{}, normal.data(), nullptr, nullptr, {sum.data(), n}, w.data(), bias, kRows, n, 1e-5f);
+          kernel::add_layer_norm(Cpu{}, both_sum.data(), both_normal.data(), a.data(), b.data(), w.data(), bias, kRows,
+                                 n, 1e-5f);
           CHECK(
               (both_sum.same_bits(sum) && both_normal.same_bits(normal) && both_sum.intact() && both_normal.intact()));
         }
@@ -185,13 +189,15 @@ TEST_CASE("rope rotates pairs, copies the rest and turns back, the same bits on 
       }
       Guarded y(n * heads * head_dim), back(n * heads * head_dim), portable(n * heads * head_dim);
       set_cpu_isa(CpuIsa::portable);
-      cpu::rope(portable.data(), x.data(), ldx, cos.data(), sin.data(), n, heads, head_dim, rotary, style, 1);
+      kernel::rope(Cpu{}, portable.data(), {x.data(), ldx}, cos.data(), sin.data(), n, heads, head_dim, rotary, style,
+                   1);
       for_each_isa([&](CpuIsa) {
-        cpu::rope(y.data(), x.data(), ldx, cos.data(), sin.data(), n, heads, head_dim, rotary, style, 1);
+        kernel::rope(Cpu{}, y.data(), {x.data(), ldx}, cos.data(), sin.data(), n, heads, head_dim, rotary, style, 1);
         CHECK(y.same_bits(portable));
       });
-      cpu::rope(y.data(), x.data(), ldx, cos.data(), sin.data(), n, heads, head_dim, rotary, style, 1);
-      cpu::rope(back.data(), y.data(), heads * head_dim, cos.data(), sin.data(), n, heads, head_dim, rotary, style, -1);
+      kernel::rope(Cpu{}, y.data(), {x.data(), ldx}, cos.data(), sin.data(), n, heads, head_dim, rotary, style, 1);
+      kernel::rope(Cpu{}, back.data(), {y.data(), heads * head_dim}, cos.data(), sin.data(), n, heads, head_dim, rotary,
+                   style, -1);
       CHECK((y.intact() && back.intact()));
       for (int64_t t = 0; t < n; ++t)
         for (int64_t h = 0; h < heads; ++h) {

@@ -18,6 +18,7 @@
 #include "llm/load.h"
 #include "llm/registry.h"
 #include "tensor/cpu_features.h"
+#include "tensor/storage_forecast.h"
 #include "tests/catch.h"
 #include "tests/support.h"
 
@@ -205,4 +206,53 @@ TEST_CASE("Qwen3's attention with its norms of q and k off is Llama's, the same 
   };
   CHECK(logits_as("Qwen3ForCausalLM", false) == logits_as("LlamaForCausalLM", false));
   CHECK(logits_as("Qwen3ForCausalLM", true) != logits_as("LlamaForCausalLM", false));
+}
+
+TEST_CASE("every family runs on the plan device, forwards and backwards, without reading an element") {
+  constexpr Device kPlan{Device::Kind::plan};
+  for (const std::string& name : goldens()) {
+    INFO(name);
+    const Golden golden(name);
+    const auto forecast = StorageForecast::make();
+    const Active<StorageForecast> active(forecast.get());
+    const LoadedModel opened = open_model(golden.folder);
+    const ModelConfig& config = opened.model->config;
+    const auto model = [&](bool packed) {
+      auto made = family_of(config).make(config);
+      for (const NamedParameter& named : named_parameters(*made)) {
+        named.parameter->value = Tensor::empty(named.parameter->shape, DType::f32, kPlan);
+        if (packed) named.parameter->prepare_for_inference(Arithmetic::f32);
+      }
+      return made;
+    };
+    const auto trained = model(false), inferring = model(true);
+    const int64_t n = std::ssize(golden.tokens), vocab = trained->sizes.vocab_size;
+
+    // With a cache: logits of the last token.
+    const size_t groups = layer_groups(config).size();
+    KVCache cache(config, DType::f16, std::vector<int64_t>(groups, n), kPlan);
+    const std::vector<int32_t> pages(static_cast<size_t>(n));
+    const RopeFrequencies rope = rope_frequencies(config, n);
+    const RopeFrequencies* angles = config.uses_rope() ? &rope : nullptr;
+    const BatchSequence cached{golden.tokens, 0, {groups, pages}, angles, n - 1};
+    const Tensor last = logits(*inferring, make_batch({&cached, 1}, &cache));
+    CHECK(last.shape() == Shape{1, vocab});
+    CHECK(last.device() == kPlan);
+    CHECK_THROWS_WITH(last.host<float>(), Catch::Matchers::ContainsSubstring("lie on plan"));
+
+    // Without one: the loss and every gradient.
+    const BatchSequence whole{golden.tokens, 0, {}, angles, 0};
+    const Batch batch = make_batch({&whole, 1}, nullptr, DType::f32, kPlan);
+    const size_t before = forecast->resident();
+    Tape tape;
+    Tensor y;
+    {
+      const Tape::Scope recording(tape);
+      y = loss(*trained, batch, Tensor::empty({n}, DType::i32, kPlan));
+    }
+    tape.backward(y);
+    CHECK(forecast->peak() > before);
+    for (const NamedParameter& named : named_parameters(*trained))
+      if (named.parameter->grad.defined()) CHECK(named.parameter->grad.shape() == named.parameter->shape);
+  }
 }

@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "kernels/norm.h"
-#include "kernels/prepare_heads.h"
+#include "kernels/qk_norm_rope_write.h"
 #include "tests/kernels/kernel_cases.h"
 
 using namespace lathe;
@@ -43,8 +43,8 @@ struct World {
   std::vector<uint8_t> pages(DType dtype) const {
     return std::vector<uint8_t>(static_cast<size_t>(2 * kPageCount * page_bytes(dtype)), 0xff);
   }
-  int64_t page_bytes(DType dtype) const { return c.kv_heads * cpu::page_head_bytes(dtype, c.head_dim); }
-  cpu::LayerPages layer(std::vector<uint8_t>& pages, DType dtype) const {
+  int64_t page_bytes(DType dtype) const { return c.kv_heads * page_head_bytes(dtype, c.head_dim); }
+  CacheLayer layer(std::vector<uint8_t>& pages, DType dtype) const {
     return {pages.data(), pages.data() + kPageCount * page_bytes(dtype), dtype, page_bytes(dtype)};
   }
 };
@@ -56,11 +56,13 @@ std::vector<float> one_by_one(const World& w, const float* x, int64_t heads, con
   for (int64_t t = 0; t < kTokens; ++t) {
     float* row = y.data() + t * heads * c.head_dim;
     std::copy_n(x + t * w.stride, heads * c.head_dim, row);
-    if (c.norms) cpu::rms_norm(row, nullptr, x + t * w.stride, c.head_dim, norm.data(), heads, c.head_dim, 1e-6f, 1.0f);
+    if (c.norms)
+      kernel::rms_norm(Cpu{}, row, nullptr, {x + t * w.stride, c.head_dim}, norm.data(), heads, c.head_dim, 1e-6f,
+                       1.0f);
   }
   if (c.rotary_dim == 0) return y;
-  cpu::rope(turned.data(), y.data(), heads * c.head_dim, w.cos.data(), w.sin.data(), kTokens, heads, c.head_dim,
-            c.rotary_dim, c.style, 1);
+  kernel::rope(Cpu{}, turned.data(), {y.data(), heads * c.head_dim}, w.cos.data(), w.sin.data(), kTokens, heads,
+               c.head_dim, c.rotary_dim, c.style, 1);
   return turned;
 }
 
@@ -75,10 +77,10 @@ TEST_CASE("heads prepared in one pass have the bits of norm, rope and write_kv o
         const std::vector<float> q = one_by_one(w, w.q(), c.heads, w.q_norm);
         const std::vector<float> k = one_by_one(w, w.k(), c.kv_heads, w.k_norm);
         std::vector<uint8_t> expected = w.pages(dtype);
-        cpu::write_kv(w.layer(expected, dtype), k.data(), c.kv_heads * c.head_dim, w.v(), w.stride, w.slots.data(),
-                      kTokens, c.kv_heads, c.head_dim);
+        kernel::write_kv(Cpu{}, w.layer(expected, dtype), {k.data(), c.kv_heads * c.head_dim}, {w.v(), w.stride},
+                         w.slots.data(), kTokens, c.kv_heads, c.head_dim);
 
-        cpu::HeadSteps steps;
+        QkNormRope steps;
         if (c.norms) {
           steps.q_norm = {w.q_norm.data(), 1e-6f, 1.0f};
           steps.k_norm = {w.k_norm.data(), 1e-6f, 1.0f};
@@ -94,8 +96,9 @@ TEST_CASE("heads prepared in one pass have the bits of norm, rope and write_kv o
           std::vector<uint8_t> pages = w.pages(dtype);
           const int64_t width = (c.heads + c.kv_heads) * c.head_dim;
           Guarded out(kTokens * width);
-          cpu::prepare_heads(out.data(), w.layer(pages, dtype), w.q(), w.stride, w.k(), w.stride, w.v(), w.stride,
-                             w.slots.data(), steps, kTokens, c.heads, c.kv_heads, c.head_dim);
+          kernel::qk_norm_rope_write(Cpu{}, out.data(), w.layer(pages, dtype), {w.q(), w.stride}, {w.k(), w.stride},
+                                     {w.v(), w.stride}, w.slots.data(), steps, kTokens, c.heads, c.kv_heads,
+                                     c.head_dim);
           CHECK(out.intact());
           CHECK(pages == expected);
           for (int64_t t = 0; t < kTokens; ++t) {

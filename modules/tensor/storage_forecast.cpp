@@ -1,0 +1,54 @@
+// Counting of the blocks that the pool would hand out.
+#include "tensor/storage_forecast.h"
+
+#include <algorithm>
+
+namespace lathe {
+
+template <>
+StorageForecast*& Active<StorageForecast>::slot() {
+  static thread_local StorageForecast* forecast = nullptr;
+  return forecast;
+}
+
+StorageForecast::Block StorageForecast::take(size_t bytes) {
+  Block block{bytes, 0};
+  std::vector<Block>& list = free_[StoragePool::block_bytes(bytes)];
+  if (!list.empty()) {
+    block.resident = list.back().resident;
+    list.pop_back();
+  }
+  const size_t now = std::max(block.resident, StoragePool::resident_bytes(bytes, bytes));
+  resident_ += now - block.resident;
+  block.resident = now;
+  peak_ = std::max(peak_, resident_);
+  return block;
+}
+
+void StorageForecast::give(const Block& block) {
+  if (StoragePool::block_bytes(block.bytes) <= StoragePool::kDefaultLimit / 4)
+    free_[StoragePool::block_bytes(block.bytes)].push_back(block);
+  else
+    resident_ -= block.resident;
+}
+
+void StorageForecast::add_outside(size_t bytes) {
+  resident_ += bytes;
+  peak_ = std::max(peak_, resident_);
+}
+
+void StorageForecast::trim() {
+  for (auto& [size, list] : free_) {
+    for (const Block& block : list) resident_ -= block.resident;
+    list.clear();
+  }
+}
+
+Storage StorageForecast::allocate(size_t bytes) {
+  alignas(64) static char nowhere[64];
+  const Block block = take(bytes);
+  return {std::shared_ptr<const void>(nowhere, [self = shared_from_this(), block](const void*) { self->give(block); }),
+          nowhere};
+}
+
+}  // namespace lathe
