@@ -13,7 +13,8 @@ namespace lathe::cpu {
 namespace {
 
 constexpr int kRounds = 5;
-constexpr int64_t kSteps = 1 << 14, kUnitsEach = 4;  // scheduled dynamically, so that a member that is descheduled costs little
+constexpr int64_t kSteps = 1 << 14,
+                  kUnitsEach = 4;  // scheduled dynamically, so that a member that is descheduled costs little
 
 using Loop = int64_t (*)(void*, int64_t);
 

@@ -57,8 +57,7 @@ std::vector<PlannedParameter> planned_parameters(const LoadedModel& opened, cons
     planned.push_back({named.parameter, dtype, placement_of(*named.parameter, dtype, options, named.parameter == head),
                        bytes_of(dtype, source_elements),
                        rule != nullptr && (rule->sources.size() > 1 || rule->source_row || transposed), transposed,
-                       rule == nullptr || match->target + 1 == rule->targets.size(),
-                       named.parameter->share});
+                       rule == nullptr || match->target + 1 == rule->targets.size(), named.parameter->share});
   }
   return planned;
 }

@@ -120,7 +120,7 @@ class Tensor {
 }  // namespace lathe
 
 // `check` formats its arguments only when it throws, so shapes and tensors are passed as they are.
-// Their text is copied: fmt::format_to needs fmt/format.h, which stays out of headers.
+// Their text is copied: fmt::format_to would need all of fmt, which stays out of headers.
 template <>
 struct fmt::formatter<lathe::Shape> {
   constexpr auto parse(format_parse_context& context) { return context.begin(); }
