@@ -146,11 +146,18 @@ CASES = {
     "falcon_rw": lambda: falcon(multi_query=False, parallel_attn=False, new_decoder_architecture=False, bias=True, alibi=True),
     # Three heads: slopes of no power of two. The clamp cuts about one value in twenty.
     "mpt": lambda: T.MptForCausalLM(T.MptConfig(vocab_size=61, d_model=36, n_heads=3, n_layers=2, max_seq_len=64, attn_config=dict(clip_qkv=1.5))),
+    "gemma": lambda: model("Gemma", num_key_value_heads=1, head_dim=12),
+    # Windows of 8 in the first and the last of three layers; caps that bend.
+    "gemma2": lambda: model("Gemma2", num_hidden_layers=3, head_dim=12, query_pre_attn_scalar=12, sliding_window=8, attn_logit_softcapping=2.0,
+                            final_logit_softcapping=5.0),
     # Windows of 8 in two layers of three; every option that Gemma 3 has.
     "gemma3": lambda: T.Gemma3ForCausalLM(T.Gemma3TextConfig(
         **COMMON, **{**SIZES, "num_hidden_layers": 3}, num_key_value_heads=2, head_dim=12, sliding_window=8, query_pre_attn_scalar=20, final_logit_softcapping=5.0,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
         rope_parameters=dict(full_attention=dict(rope_type="linear", factor=4.0, rope_theta=1000000.0), sliding_attention=dict(rope_type="default", rope_theta=1000.0)))),
+    # What GGUF can say of it, too: a period of the layers without a window, scores divided by sqrt(D).
+    "gemma3_period": lambda: T.Gemma3ForCausalLM(T.Gemma3TextConfig(
+        **COMMON, **SIZES, num_key_value_heads=1, head_dim=16, sliding_window=9, query_pre_attn_scalar=16, layer_types=["sliding_attention", "full_attention"])),
     "olmo2": lambda: T.Olmo2ForCausalLM(T.Olmo2Config(**COMMON, **SIZES, num_key_value_heads=2, rope_parameters=dict(rope_type="default", rope_theta=500000.0))),
     "phi3": lambda: model("Phi3", rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.75)),
     "qwen": lambda: qwen(64),

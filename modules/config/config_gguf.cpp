@@ -1,12 +1,11 @@
 // A ModelConfig out of GGUF metadata (specification: ggml repository, docs/gguf.md, "LLM"), and out of the tensors that
 // are there: a bias, a head of its own and the divisors of the rotary frequencies have no metadata.
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <unordered_set>
 
-#include "config/family_config.h"
+#include "config/family_keys.h"
 #include "config/model_config.h"
 #include "formats/gguf.h"
 #include "formats/most_common.h"
@@ -29,16 +28,9 @@ class Reader {
   void read(const std::string& key, Field& field) const {
     if (const auto value = get<T>(key)) field = *value;
   }
-  // The format has 32-bit floats where config.json has decimal numbers: 1e-05 comes as 9.99999975e-06. The number that
-  // was meant is the shortest one that rounds to the float.
-  template <class Field>
-  void read_decimal(const std::string& key, Field& field) const {
-    const auto value = get<double>(key);
-    if (!value) return;
-    const std::string shortest = fmt::format("{}", static_cast<float>(*value));
-    double meant = *value;
-    std::from_chars(shortest.data(), shortest.data() + shortest.size(), meant);
-    field = meant;
+  void read_decimal(const std::string& key, double& field) const { lathe::read_decimal(file_, name(key), field); }
+  void read_decimal(const std::string& key, std::optional<double>& field) const {
+    if (present(key)) read_decimal(key, field.emplace());
   }
   // A number that some files give for every layer: all must be equal.
   int64_t uniform(const std::string& key) const {

@@ -5,9 +5,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "formats/gguf.h"
 #include "formats/quote.h"
 
 namespace lathe {
@@ -194,6 +196,20 @@ bool read_layer_types(ModelConfig& c, const nlohmann::json& root, int64_t window
                            c.num_hidden_layers));
   set_windows(c, window, [&](int64_t layer) { return list[static_cast<size_t>(layer)] == "sliding_attention"; });
   return true;
+}
+
+void write_query_scalar(const ModelConfig& c, nlohmann::ordered_json& root) {
+  const double scalar = c.attention_scale > 0.0 ? std::pow(c.attention_scale, -2.0) : static_cast<double>(c.head_dim);
+  root["query_pre_attn_scalar"] = whole_number(scalar);
+}
+
+void read_decimal(const GgufFile& file, const std::string& key, double& field) {
+  const auto value = file.get<double>(key);
+  if (!value) return;
+  const std::string shortest = fmt::format("{}", static_cast<float>(*value));
+  double meant = *value;
+  std::from_chars(shortest.data(), shortest.data() + shortest.size(), meant);
+  field = meant;
 }
 
 JsonKey query_scalar_key() {

@@ -33,5 +33,9 @@ nlohmann::ordered_json whole_number(double value);
 bool read_layer_types(ModelConfig& config, const nlohmann::json& root, int64_t window);
 // "query_pre_attn_scalar": attention's scores are divided by its root, in place of that of the head's width.
 JsonKey query_scalar_key();
+void write_query_scalar(const ModelConfig& config, nlohmann::ordered_json& root);
+// A number of a GGUF file's metadata, where it is there. The format has 32-bit floats where config.json has decimal
+// numbers: 1e-05 comes as 9.99999975e-06. The number that was meant is the shortest one that rounds to the float.
+void read_decimal(const GgufFile& file, const std::string& key, double& field);
 
 }  // namespace lathe

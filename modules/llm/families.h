@@ -22,4 +22,12 @@ int64_t read_qwen2_window(const ModelConfig& config, const nlohmann::json& root)
 void read_qwen2_windows(ModelConfig& config, const nlohmann::json& root);
 void write_qwen2_windows(const ModelConfig& config, nlohmann::ordered_json& root);
 
+// Gemma 2's: embeddings are multiplied by sqrt(C), and the net's activation is called hidden_activation.
+void read_gemma_net(ModelConfig& config, const nlohmann::json& root);
+// What its GGUF files leave to the program: whole norms, the embeddings' scale, and what scores are divided by: D, but
+// in 27B, which is known by its number of layers.
+void read_gemma_scales(ModelConfig& config, int64_t layers_of_27b);
+// Gemma 3's: norms before and after attention and net.
+WeightMapping gemma3_weight_mapping(const ModelConfig& config, CheckpointFormat format);
+
 }  // namespace lathe

@@ -6,7 +6,6 @@
 // sqrt(query_pre_attn_scalar), not always sqrt(D); Hugging Face files hold norm weights minus one (norm_offset), GGUF
 // files hold them whole.
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "block/sandwich_norm_block.h"
@@ -24,20 +23,6 @@ namespace {
 
 using Gemma3 = Decoder<SandwichNormBlock<RmsNorm, GatedFeedForwardNet>, RmsNorm>;
 
-// Hugging Face names are the model's own.
-WeightMapping gemma3_weight_mapping(const ModelConfig&, CheckpointFormat format) {
-  if (format == CheckpointFormat::hugging_face) {
-    WeightMapping m;
-    m.base_prefix = "model.";
-    return m;
-  }
-  WeightMapping m = gguf_mapping();
-  rename_in_layers(m, "attn_norm", "input_layernorm");
-  rename_in_layers(m, "post_attention_norm", "post_attention_layernorm");
-  rename_in_layers(m, "ffn_norm", "pre_feedforward_layernorm");
-  return rename_in_layers(m, "post_ffw_norm", "post_feedforward_layernorm");
-}
-
 // In all layers but every sixth, or another number.
 void set_gemma3_windows(ModelConfig& c, int64_t window, int64_t pattern) {
   set_windows(c, window, [=](int64_t layer) { return (layer + 1) % pattern != 0; });
@@ -51,14 +36,11 @@ void read_gemma3(ModelConfig& c, const nlohmann::json& root) {
   const int64_t pattern = has("sliding_window_pattern") ? value("sliding_window_pattern").integer() : 6;
   if (pattern < 1) value("sliding_window_pattern").fail("1 or more");
   if (!read_layer_types(c, root, window)) set_gemma3_windows(c, window, pattern);
-  c.embedding_scale = std::sqrt(static_cast<double>(c.hidden_size));
-  if (!has("hidden_activation") && has("hidden_act") && c.hidden_act != "gelu_pytorch_tanh")
-    value("hidden_act").fail("gelu_pytorch_tanh, or the name hidden_activation");
+  read_gemma_net(c, root);
 }
 
 void write_gemma3(const ModelConfig& c, nlohmann::ordered_json& root) {
-  const double scalar = c.attention_scale > 0.0 ? std::pow(c.attention_scale, -2.0) : static_cast<double>(c.head_dim);
-  root["query_pre_attn_scalar"] = whole_number(scalar);
+  write_query_scalar(c, root);
   if (c.final_logit_softcap == 0.0) root["final_logit_softcapping"] = nullptr;  // the reference divides by a number
   write_window(c, root);
   write_layer_types(c, root);
@@ -66,18 +48,13 @@ void write_gemma3(const ModelConfig& c, nlohmann::ordered_json& root) {
 
 constexpr int64_t kGemma3Period = 6;  // of the layers without a window, where a GGUF file does not say
 
-// The format's weights are whole; for 27B alone, what scores are divided by follows from the number of layers.
 void read_gemma3_gguf(ModelConfig& c, const GgufFile& file) {
   const bool says_period = file.metadata().contains("gemma3.attention.sliding_window_pattern");
   if (!says_period)
     set_gemma3_windows(c, file.get<int64_t>("gemma3.attention.sliding_window").value_or(0), kGemma3Period);
   if (const auto theta = file.get<double>("gemma3.rope.freq_base_swa")) c.rope_local_theta = *theta;
   if (const auto cap = file.get<double>("gemma3.final_logit_softcapping")) c.final_logit_softcap = *cap;
-  constexpr int64_t kLayersOf27B = 62;
-  const double heads = static_cast<double>(c.num_attention_heads), width = static_cast<double>(c.hidden_size);
-  c.attention_scale = c.num_hidden_layers == kLayersOf27B ? std::sqrt(heads / width) : 0.0;
-  c.norm_offset = 0.0;
-  c.embedding_scale = std::sqrt(width);
+  read_gemma_scales(c, 62);
 }
 
 // llama.cpp asks for a period where the files of other families have a list. Another order of layers cannot be said.
@@ -91,6 +68,20 @@ void write_gemma3_gguf(const ModelConfig& c, GgufKeys& keys) {
 }
 
 }  // namespace
+
+// Hugging Face names are the model's own.
+WeightMapping gemma3_weight_mapping(const ModelConfig&, CheckpointFormat format) {
+  if (format == CheckpointFormat::hugging_face) {
+    WeightMapping m;
+    m.base_prefix = "model.";
+    return m;
+  }
+  WeightMapping m = gguf_mapping();
+  rename_in_layers(m, "attn_norm", "input_layernorm");
+  rename_in_layers(m, "post_attention_norm", "post_attention_layernorm");
+  rename_in_layers(m, "ffn_norm", "pre_feedforward_layernorm");
+  return rename_in_layers(m, "post_ffw_norm", "post_feedforward_layernorm");
+}
 
 Family gemma3_family() {
   Family f;

@@ -41,6 +41,8 @@ static Registry known_families() {
   LATHE_FAMILY(gpt_neox);
   LATHE_FAMILY(falcon);
   LATHE_FAMILY(mpt);
+  LATHE_FAMILY(gemma);
+  LATHE_FAMILY(gemma2);
   LATHE_FAMILY(gemma3);
   LATHE_FAMILY(olmo2);
   LATHE_FAMILY(qwen);

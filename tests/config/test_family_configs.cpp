@@ -378,3 +378,43 @@ TEST_CASE("gguf: families with keys of their own") {
   CHECK(qwen.rope_scaling == RopeScaling::none);
   CHECK_FALSE(qwen.use_logn_attention);
 }
+
+TEST_CASE("config.json and GGUF: Gemma and Gemma 2") {
+  const json sizes = {{"vocab_size", 100},      {"hidden_size", 64},        {"intermediate_size", 128},
+                      {"num_hidden_layers", 3}, {"num_attention_heads", 4}, {"num_key_value_heads", 2},
+                      {"head_dim", 32}};
+  json first = sizes, second = sizes;
+  first["model_type"] = "gemma";
+  first["hidden_act"] = "gelu";  // as the first files say, and mean its tanh form
+  const ModelConfig a = parse(first);
+  CHECK(a.architecture == "GemmaForCausalLM");
+  CHECK(a.hidden_act == "gelu_pytorch_tanh");
+  CHECK(a.embedding_scale == 8.0);
+  CHECK(a.norm_offset == 1.0);
+  CHECK(a.tie_word_embeddings);
+  CHECK(parse(first, {{"hidden_activation", "gelu"}}).hidden_act == "gelu_pytorch_tanh");
+  check_refused(first,
+                {{{{"hidden_activation", "silu"}}, "expected gelu_pytorch_tanh, as hidden_act has it, or null"}});
+
+  second["model_type"] = "gemma2";
+  const ModelConfig b = parse(second);
+  CHECK(b.layer_window == std::vector<int64_t>{4096, 0, 4096});
+  CHECK(b.attention_softcap == 50.0);
+  CHECK(b.final_logit_softcap == 30.0);
+  CHECK(b.attention_scale == 1.0 / 16.0);
+  CHECK(parse(second, {{"attn_logit_softcapping", nullptr}}).attention_softcap == 0.0);
+  CHECK(parse(second, {{"final_logit_softcapping", nullptr}}).final_logit_softcap == 0.0);
+  CHECK(parse(second, {{"sliding_window", nullptr}}).layer_window.empty());
+  check_refused(second, {{{{"hidden_act", "silu"}}, "or the name hidden_activation"},
+                         {{{"use_bidirectional_attention", true}}, "false: nothing else is supported"}});
+
+  const ModelConfig c = read(gguf("gemma2", 46).entry("gemma2.final_logit_softcapping", 20.0f));
+  CHECK(c.attention_softcap == 50.0);
+  CHECK(c.final_logit_softcap == 20.0);
+  CHECK(c.layer_window[44] == 4096);
+  CHECK(c.layer_window[45] == 0);
+  CHECK(c.attention_scale == 0.25);  // 46 layers are 27B: sqrt(4 / 64)
+  CHECK(c.norm_offset == 0.0);
+  CHECK(read(gguf("gemma2", 3)).attention_scale == 0.0);
+  CHECK(read(gguf("gemma", 3)).embedding_scale == 8.0);
+}
