@@ -78,6 +78,9 @@ CASES = {
     "phi3_window": case("Phi3", num_key_value_heads=6, sliding_window=7, rope_parameters=rope()),
     "phi3_longrope": case("Phi3", num_key_value_heads=2, original_max_position_embeddings=24, tie_word_embeddings=True, rope_parameters=rope(
         1e4, "longrope", partial_rotary_factor=0.75, short_factor=[1.0, 1.1, 1.3], long_factor=[1.0, 2.0, 4.0])),
+    "granite_plain": case("Granite", num_key_value_heads=6, rope_parameters=rope(1e6)),
+    "granite_scaled": case("Granite", num_key_value_heads=2, attention_bias=True, mlp_bias=True, tie_word_embeddings=True, embedding_multiplier=12.0,
+                           residual_multiplier=0.3, attention_multiplier=0.05, logits_scaling=7.0, rope_parameters=rope(1e7)),
     # Divisors of the short and of the long texts: 37 + 24 tokens are on one side of the original context in each case.
     "longrope_short": case("Llama", num_key_value_heads=2, rope_parameters=longrope(64)),
     "longrope_long": case("Llama", num_key_value_heads=2, rope_parameters=longrope(24)),

@@ -112,6 +112,8 @@ const std::vector<NamedField>& config_fields() {
       {"use_parallel_residual", &M::use_parallel_residual},
       {"shared_parallel_norm", &M::shared_parallel_norm},
       {"embedding_scale", &M::embedding_scale},
+      {"residual_scale", &M::residual_scale},
+      {"logit_divisor", &M::logit_divisor},
       {"attention_scale", &M::attention_scale},
       {"attention_softcap", &M::attention_softcap},
       {"final_logit_softcap", &M::final_logit_softcap},

@@ -189,6 +189,8 @@ void validate(const ModelConfig& c) {
   check.number("initializer_range", c.initializer_range, 0.0, true);
   check.number("norm_offset", c.norm_offset, 0.0, true);
   check.number("embedding_scale", c.embedding_scale, 0.0, false);
+  check.number("residual_scale", c.residual_scale, 0.0, false);
+  check.number("logit_divisor", c.logit_divisor, 0.0, false);
   check.number("final_logit_softcap", c.final_logit_softcap, 0.0, true);
   check(c.bos_token_id.value_or(0) >= 0, "bos_token_id is {}, expected 0 or more", c.bos_token_id.value_or(0));
   check(c.pad_token_id.value_or(0) >= 0, "pad_token_id is {}, expected 0 or more", c.pad_token_id.value_or(0));

@@ -31,6 +31,8 @@ struct ModelConfig : ModelSizes {
 
   bool use_parallel_residual = false;  // attention and feed-forward net read the same stream (GPT-NeoX, Falcon)
   bool shared_parallel_norm = false;   // through one norm (Falcon 7B), not one each
+  double residual_scale = 1.0;         // multiplies what attention and net add to the stream (Granite)
+  double logit_divisor = 1.0;          // divides the logits (Granite)
   double attention_scale = 0.0;        // multiplies q k^T; 0: 1 / sqrt(D)
   double attention_softcap = 0.0;      // c tanh(s / c) of the scores; 0: none
   double qkv_clip = 0.0;               // q, k and v are clamped to [-clip, clip] (MPT); 0: none

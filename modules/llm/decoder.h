@@ -9,6 +9,7 @@
 #include "common/embedding.h"
 #include "common/linear.h"
 #include "common/observer.h"
+#include "config/model_config.h"
 #include "llm/causal_lm.h"
 #include "tensor/interruption.h"
 
@@ -17,7 +18,8 @@ namespace lathe {
 template <class Block, class Norm>
 class Decoder final : public CausalLM {
  public:
-  explicit Decoder(const ModelConfig& c) : CausalLM(c), embed_tokens_(sizes.vocab_size, sizes.hidden_size), norm_(c) {
+  explicit Decoder(const ModelConfig& c)
+      : CausalLM(c), embed_tokens_(sizes.vocab_size, sizes.hidden_size), norm_(c), logit_divisor_(c.logit_divisor) {
     for (int64_t layer = 0; layer < sizes.num_hidden_layers; ++layer) layers_.emplace_back(c, layer);
     if (!sizes.tie_word_embeddings) lm_head_.emplace(sizes.hidden_size, sizes.vocab_size, false);
   }
@@ -31,7 +33,8 @@ class Decoder final : public CausalLM {
       Interruption::point();
       x = layer(x, batch);  // (N, C)
     }
-    return tap("norm", norm_(x));  // (N, C)
+    x = tap("norm", norm_(x));                                          // (N, C)
+    return logit_divisor_ == 1.0 ? x : scale(x, 1.0 / logit_divisor_);  // (N, C): the head is linear
   }
 
   Head head() const override {
@@ -49,6 +52,7 @@ class Decoder final : public CausalLM {
   Embedding embed_tokens_;
   std::vector<Block> layers_;
   Norm norm_;
+  double logit_divisor_;
   std::optional<Linear> lm_head_;
 };
 

@@ -47,6 +47,7 @@ static Registry known_families() {
   LATHE_FAMILY(olmo2);
   LATHE_FAMILY(qwen);
   LATHE_FAMILY(phi3);
+  LATHE_FAMILY(granite);
   return registry;
 }
 

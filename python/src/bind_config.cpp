@@ -42,6 +42,8 @@ void bind_config(nb::module_& m) {
       .def_ro("use_parallel_residual", &C::use_parallel_residual, "attention and net read the same stream")
       .def_ro("shared_parallel_norm", &C::shared_parallel_norm, "through one norm, not one each")
       .def_ro("embedding_scale", &C::embedding_scale, "multiplies the token embeddings")
+      .def_ro("residual_scale", &C::residual_scale, "multiplies what attention and net add to the stream")
+      .def_ro("logit_divisor", &C::logit_divisor, "divides the logits")
       .def_ro("attention_scale", &C::attention_scale, "multiplies q k^T; 0: 1 / sqrt(D)")
       .def_ro("attention_softcap", &C::attention_softcap, "c tanh(score / c); 0: none")
       .def_ro("final_logit_softcap", &C::final_logit_softcap, "c tanh(logit / c); 0: none")

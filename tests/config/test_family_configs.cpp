@@ -379,11 +379,11 @@ TEST_CASE("gguf: families with keys of their own") {
   CHECK_FALSE(qwen.use_logn_attention);
 }
 
-TEST_CASE("config.json and GGUF: Gemma and Gemma 2") {
+TEST_CASE("config.json and GGUF: Gemma, Gemma 2 and Granite") {
   const json sizes = {{"vocab_size", 100},      {"hidden_size", 64},        {"intermediate_size", 128},
                       {"num_hidden_layers", 3}, {"num_attention_heads", 4}, {"num_key_value_heads", 2},
                       {"head_dim", 32}};
-  json first = sizes, second = sizes;
+  json first = sizes, second = sizes, granite = sizes;
   first["model_type"] = "gemma";
   first["hidden_act"] = "gelu";  // as the first files say, and mean its tanh form
   const ModelConfig a = parse(first);
@@ -417,4 +417,11 @@ TEST_CASE("config.json and GGUF: Gemma and Gemma 2") {
   CHECK(c.norm_offset == 0.0);
   CHECK(read(gguf("gemma2", 3)).attention_scale == 0.0);
   CHECK(read(gguf("gemma", 3)).embedding_scale == 8.0);
+
+  granite["model_type"] = "granite";
+  CHECK(parse(granite).attention_scale == 1.0);
+  const ModelConfig d = read(gguf("granite", 2).entry("granite.residual_scale", 0.22f));
+  CHECK(d.residual_scale == 0.22);  // and not the nearest 32-bit number to it
+  check_refused(granite, {{{{"residual_multiplier", 0}}, "residual_scale is 0, expected above 0"},
+                          {{{"logits_scaling", -1}}, "logit_divisor is -1, expected above 0"}});
 }
