@@ -161,6 +161,7 @@ CASES = {
     "olmo2": lambda: T.Olmo2ForCausalLM(T.Olmo2Config(**COMMON, **SIZES, num_key_value_heads=2, rope_parameters=dict(rope_type="default", rope_theta=500000.0))),
     "phi3": lambda: model("Phi3", rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.75)),
     "granite": lambda: model("Granite", embedding_multiplier=3.0, residual_multiplier=0.22, attention_multiplier=0.4, logits_scaling=1.5),
+    "starcoder2": lambda: model("Starcoder2", sliding_window=9),
     "qwen": lambda: qwen(64),
     "qwen_beyond_context": lambda: qwen(16),
 }

@@ -81,6 +81,9 @@ CASES = {
     "granite_plain": case("Granite", num_key_value_heads=6, rope_parameters=rope(1e6)),
     "granite_scaled": case("Granite", num_key_value_heads=2, attention_bias=True, mlp_bias=True, tie_word_embeddings=True, embedding_multiplier=12.0,
                            residual_multiplier=0.3, attention_multiplier=0.05, logits_scaling=7.0, rope_parameters=rope(1e7)),
+    "starcoder2_no_window": case("Starcoder2", num_key_value_heads=1, rope_parameters=rope(1e5)),
+    "starcoder2_no_biases": case("Starcoder2", num_key_value_heads=6, use_bias=False, tie_word_embeddings=False, sliding_window=5,
+                                 rope_parameters=rope(1e6, "yarn", factor=4.0, original_max_position_embeddings=24)),
     # Divisors of the short and of the long texts: 37 + 24 tokens are on one side of the original context in each case.
     "longrope_short": case("Llama", num_key_value_heads=2, rope_parameters=longrope(64)),
     "longrope_long": case("Llama", num_key_value_heads=2, rope_parameters=longrope(24)),

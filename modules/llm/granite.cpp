@@ -33,17 +33,12 @@ struct GraniteBlock {
 
   Tensor operator()(const Tensor& input, const Batch& batch) const {  // (N, C) -> (N, C)
     const TapScope scope("layers", self_attn.layer);
-    const Tensor normal = input_layernorm(input);  // (N, C)
-    tap("input_layernorm", normal);
-    Tensor y = self_attn(normal, batch);  // (N, C)
-    tap("self_attn", y);
-    const auto [x, n] = post_attention_layernorm.of_sum(input, scale(y, residual_scale));  // (N, C): sum, and its norm
-    tap("post_attention_layernorm", n);
-    y = mlp(n);  // (N, C)
-    tap("mlp", y);
-    y = add(x, scale(y, residual_scale));  // (N, C)
-    tap("output", y);
-    return y;
+    const Tensor normal = tap("input_layernorm", input_layernorm(input));  // (N, C)
+    Tensor y = tap("self_attn", self_attn(normal, batch));                 // (N, C)
+    const auto [x, n] =
+        post_attention_layernorm.add_norm(input, scale(y, residual_scale));  // (N, C): sum, and its norm
+    y = tap("mlp", mlp(tap("post_attention_layernorm", n)));                 // (N, C)
+    return tap("output", add(x, scale(y, residual_scale)));                  // (N, C)
   }
 
   void visit(Visitor& v) {

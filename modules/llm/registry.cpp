@@ -23,7 +23,7 @@ struct Registry {
 
 }  // namespace
 
-// The function name_family() of modules/llm/name.cpp.
+// The function that a family's own file defines.
 #define LATHE_FAMILY(name)       \
   extern Family name##_family(); \
   registry.add(name##_family())
@@ -48,6 +48,7 @@ static Registry known_families() {
   LATHE_FAMILY(qwen);
   LATHE_FAMILY(phi3);
   LATHE_FAMILY(granite);
+  LATHE_FAMILY(starcoder2);
   return registry;
 }
 
