@@ -37,29 +37,22 @@ Json parameters_json(CausalLM& model) {
   return json;
 }
 
-// What running takes besides the weights. Activations: the widest moment of a block over 512 new tokens (the residual
-// stream three times, the packed projections and what they become; with experts, k rows a token) and a row of logits,
-// in f32.
 Json memory_json(const ModelSizes& c) {
   const auto cache = [&](DType dtype) {
     size_t bytes = 0;
     for (const LayerGroup& group : layer_groups(c)) bytes += KVCache::page_bytes(c, group, dtype);
     return bytes / kPageTokens;
   };
-  const int64_t projections = (c.num_attention_heads + 2 * c.num_key_value_heads) * c.head_dim;
-  const int64_t experts = c.num_experts_per_tok * (2 * c.hidden_size + 3 * c.moe_intermediate_size);
-  const int64_t feed_forward = c.num_experts > 0 ? experts : 3 * c.intermediate_size;
-  const int64_t width = 3 * c.hidden_size + std::max(2 * projections, feed_forward);
-  return {{"cache_bytes_per_token_f32", cache(DType::f32)},
-          {"cache_bytes_per_token_f16", cache(DType::f16)},
-          {"activation_bytes_512_tokens", 4 * (512 * width + c.vocab_size)}};
+  return {{"cache_bytes_per_token_f32", cache(DType::f32)}, {"cache_bytes_per_token_f16", cache(DType::f16)}};
 }
 
 Json requirements_json(const LoadedModel& opened) {
   PlanRequest request;
   request.context = std::min(request.step_tokens, opened.model->sizes.context_limit());
   request.cache_dtype = opened.cache_dtype;
-  Json json = {{"tokens", request.context}, {"memory_bytes_as_stored", plan_inference(opened, request).peak()}};
+  const InferencePlan plan = plan_inference(opened, request);
+  Json json = {
+      {"tokens", request.context}, {"activation_bytes", plan.activations}, {"memory_bytes_as_stored", plan.peak()}};
   for (const DType format : {DType::q8_0, DType::q6_k, DType::q4_0}) {
     if (bytes_of(format, 256) >= bytes_of(opened.weight_dtype, 256)) continue;
     request.load.quantize = format;
