@@ -60,6 +60,8 @@ NAMES = {
     # Its q and k are tapped after the norm of the whole projection.
     "olmo2": ("model", "embed_tokens", "layers", "norm", {
         **LLAMA, "self_attn.q": "self_attn.q_norm", "self_attn.k": "self_attn.k_norm", "self_attn.q_norm": "-", "self_attn.k_norm": "-"}),
+    # It scales its embeddings outside of their module.
+    "granite": ("model", "<layers.0", "layers", "norm", LLAMA),
 }
 DEFAULT = ("model", "embed_tokens", "layers", "norm", LLAMA)
 
@@ -141,7 +143,8 @@ class Reference:
         if body is None or resolve(body, layers) is None:
             raise ValueError(f"{type(model).__name__}: expected its blocks at .{layers}; python/lathe/reference/taps.py lists the families")
         body = getattr(body, "language_model", body)
-        self.sites = [Site(resolve(body, embed), "output", 0, False, {"model.embed_tokens": None})]
+        side = "input" if embed.startswith("<") else "output"
+        self.sites = [Site(resolve(body, embed.lstrip("<")), side, 0, False, {"model.embed_tokens": None})]
         self.attentions = {}  # module: tap prefix
         for index, layer in enumerate(resolve(body, layers)):
             for tap, path in names.items():
