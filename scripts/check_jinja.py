@@ -5,10 +5,11 @@
 
 Each template is rendered by transformers' own environment (ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks,
 loop controls, generation blocks) and by `lathe render-chat`: the texts must be equal, or both must fail. Expressions are
-written by hand (EXPRESSIONS) or put together at random from a fixed seed; statements (TEMPLATES) are by hand. What is
-known to differ, and why, is in DIFFERENCES; it must differ, so that the list stays true.
+written by hand (EXPRESSIONS) or put together at random from a fixed seed; statements (TEMPLATES) are by hand. What lays
+out pages (PAGES) is not there: a template that uses it must fail and name it. What else is known to differ, and why, is
+in DIFFERENCES; it must differ, so that the list stays true.
 """
-import argparse, copy, json, pathlib, random, subprocess, sys, tempfile
+import argparse, copy, json, pathlib, random, re, subprocess, sys, tempfile
 
 # `m` in the templates.
 DATA = {
@@ -372,13 +373,21 @@ TEMPLATES = [
     "{% call f %}{% endcall %}", "{% print 1 %}", "{% print 1, 2 %}",
 ]
 
+# What lays out pages, and is refused by name: no published template uses it. Filters, methods of str, and others.
+PAGES = {
+    r"\|\s*{}\b|map\(\s*'{}'": ["batch", "center", "e", "escape", "filesizeformat", "forceescape", "groupby", "pprint", "slice",
+                             "striptags", "truncate", "urlencode", "urlize", "wordcount", "wordwrap", "xmlattr"],
+    r"\.{}\(": ["center", "expandtabs", "isidentifier", "isprintable", "istitle", "ljust", "rjust", "swapcase", "translate",
+               "zfill"],
+    r"\b{}\(": ["cycler", "loop.cycle", "loop.changed"],
+    r"filter {}\b": ["e"],
+}
+
 # What differs, and why: nothing here is used by a published template.
 DIFFERENCES = {
     "{{ 'ŉ'.upper() }}": "of Unicode's SpecialCasing.txt only what unicode.h names is mapped",
-    "{{ 'ǆ'.title() }}": "the same",
     "{{ 'a'.encode() }}": "there are no bytes",
     "{{ '١٢' | int }}": "digits are ASCII",
-    "{{ '&eacute;&#233;&#xe9;&nope;&amp' | striptags }}": "of HTML's named characters only six are known",
     "{{ lipsum(0) }}": "there is no random text",
     "{{ lipsum is defined }}": "the same",
     "{{ self is defined }}": "blocks are not called",
@@ -390,6 +399,9 @@ DIFFERENCES = {
     "{{ m.d.keys() - ['b'] }}": "there are no sets",
     "{{ none[1:] }}": "the reference folds constants, and what fails then is undefined",
     "{% autoescape true %}{{ '<' }}{% endautoescape %}": "prompts are not HTML",
+    "{{ ('<%s>' | safe) % '<' }}": "the same: nothing is escaped",
+    "{{ ('{}' | safe).format('<') }}": "the same",
+    "{{ ('a,<b' | safe).split(',') }}": "the same",
 }
 
 PIECES = {
@@ -445,6 +457,12 @@ def generate(rng, depth):
         case _:
             forms = f"[{inner}, {generate(rng, depth - 1)}]", f"{{'k': {inner}}}", f"({inner},)", f"-({inner})", f"not ({inner})"
             return rng.choice(forms)
+
+
+def is_refused(template, error):
+    """Whether an error names something of PAGES that the template uses."""
+    return any(re.search(form.replace("{}", re.escape(name)), template) and f"'{name}' is not supported" in (error or "")
+               for form, names in PAGES.items() for name in names)
 
 
 def by_hand():
@@ -513,9 +531,11 @@ def main():
         only = lambda templates: [t for t in templates if a.only in t]
         differing = [*compare(only(expressions), lathe, reference, True),
                      *compare(only(TEMPLATES), lathe, reference, False)]
-    unexpected = 0
+    unexpected = refused = 0
     for template, expected, got in differing:
-        if template not in DIFFERENCES:
+        if is_refused(template, got[1]):
+            refused += 1
+        elif template not in DIFFERENCES:
             unexpected += 1
             print(f"DIFFERS {template!r}\n  expected {expected[0]!r} {expected[1] or ''}")
             print(f"  found    {got[0]!r} {got[1] or ''}")
@@ -523,7 +543,8 @@ def main():
     for template in stale:
         print(f"no longer differs: {template!r}")
     count = len(only(expressions)) + len(only(TEMPLATES))
-    print(f"{count} templates, of which {len(differing) - unexpected} differ as known")
+    known = len(differing) - unexpected - refused
+    print(f"{count} templates, of which {refused} are refused by the name of what lays out pages and {known} differ as known")
     failed = unexpected + len(stale)
     print(f"{count - unexpected} passed, {failed} failed")
     return failed > 0

@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <iostream>
 
-#include "text/chat_template/unicode.h"
+#include "text/unicode/utf8.h"
 
 namespace lathe {
 namespace {
@@ -29,7 +29,7 @@ std::string narrow(const wchar_t* text, std::size_t size) {
   for (std::size_t i = 0; i < size; ++i) {
     const auto code_point = static_cast<char32_t>(text[i]);
     const bool is_character = code_point < 0xD800 || (code_point >= 0xE000 && code_point <= 0x10FFFF);
-    jinja::append_code_point(result, is_character ? code_point : U'\uFFFD');
+    append_character(result, is_character ? code_point : U'\uFFFD');
   }
   return result;
 }

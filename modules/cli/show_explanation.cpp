@@ -7,6 +7,8 @@
 #include <iterator>
 #include <map>
 
+#include "text/unicode/utf8.h"
+
 namespace lathe {
 namespace {
 
@@ -34,8 +36,7 @@ std::string visible(std::string_view text) {
 
 // Spaces that make `text` as wide as `width`, a column a character.
 std::string padding(std::string_view text, size_t width) {
-  size_t characters = 0;
-  for (const char c : text) characters += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+  const size_t characters = count_characters(text);
   return std::string(characters < width ? width - characters : 0, ' ');
 }
 

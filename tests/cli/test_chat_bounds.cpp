@@ -81,30 +81,14 @@ TEST_CASE("a gigabyte of output or of values is an error") {
            "{{ range(10 ** 9) | list }}",
            "{{ '%1000000000d' % 1 }}",
            "{{ '{:1000000000}'.format(1) }}",
-           "{{ 'x'.center(10 ** 9) }}",
-           "{{ 'x'.zfill(10 ** 9) }}",
            "{{ 'x' | indent(10 ** 9, true) }}",
            "{{ ('\\n' * 100000) | indent(10000, true, true) }}",
            "{{ ('x' * 10000).replace('', 'y' * 100000) }}",
            "{{ ('x' * 100000).join(range(100000) | map('string')) }}",
-           "{{ ('\\t' * 100000).expandtabs(100000) }}",
-           "{{ [1] | batch(10 ** 9, 'x') | list }}",
            "{{ ([[]] * 100000) | tojson(indent=1000) }}",
            "{{ ('\"' * 10000000) | tojson | tojson | tojson }}",
-           "{{ ('<' * 10000000) | e }}",
-           "{{ (' ' * 10000000) | urlencode }}",
            "{{ 9 ** 99 }}",
            "{{ 9223372036854775807 + 1 }}",
-       })
-    check_bounded(source);
-}
-
-TEST_CASE("patterns that could backtrack without end are bounded") {
-  for (const char* source : {
-           "{{ ('a.' * 3000000 ~ '!') | urlize }}",
-           "{{ ('a-' * 3000000 ~ '!') | wordwrap(5) }}",
-           "{{ ('www.' ~ 'a%.' * 3000000 ~ '!') | urlize }}",
-           "{{ ('(' * 3000000 ~ 'http://a.b' ~ ')' * 3000000) | urlize }}",
        })
     check_bounded(source);
 }

@@ -1,6 +1,5 @@
-// The syntax tree of a template: one struct a construct, expressions and statements each a variant of them.
+// The syntax tree of a template, and its parser. One struct a construct, expressions and statements each a variant.
 #pragma once
-#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,85 +16,52 @@ struct Statement;
 using ExpressionPointer = std::unique_ptr<Expression>;
 using Body = std::vector<std::unique_ptr<Statement>>;
 
-struct CallArguments {
-  std::vector<ExpressionPointer> positional;
-  std::vector<std::pair<std::string, ExpressionPointer>> keywords;
-  ExpressionPointer more_positional, more_keywords;  // *a and **b, or null
-};
-
-enum class UnaryOperator { plus, minus, logical_not };
-enum class BinaryOperator { add, subtract, multiply, divide, floor_divide, modulo, power, logical_and, logical_or };
-enum class Comparison { equal, not_equal, less, less_equal, greater, greater_equal, in, not_in };
-
-struct Constant {
+// The expressions; each says what its parts are.
+struct Constant {  // none
   Value value;
 };
-struct Name {
+struct Name {  // none
   std::string name;
 };
-// a.b
-struct Attribute {
-  ExpressionPointer object;
+struct Attribute {  // a.b: the object
   std::string name;
 };
-// a[b]
-struct Subscript {
-  ExpressionPointer object, index;
+// What is computed from its parts, which are evaluated in order, None for one that is null: -a, a + b, a ~ b, a[b],
+// a[b:c:d], [a, b], {a: b}
+struct Operation {
+  Value (*apply)(std::vector<Value>& operands);
 };
-// a[b:c:d], each bound may be null
-struct Slice {
-  ExpressionPointer object, start, stop, step;
+struct Logical {  // a and b, a or b: the second is evaluated where the first does not decide
+  bool is_and;
 };
-struct Call {
-  ExpressionPointer callee;
-  CallArguments arguments;
+struct Compare {  // a < b < c: one part more than relations
+  std::vector<bool (*)(const Value&, const Value&)> relations;
 };
-// value | name(arguments); the value is null where a block's text takes its place
-struct Filter {
-  ExpressionPointer value;
+struct Conditional {};  // b if a else c: a, b and c, which may be null
+
+// Of the parts from the second on: positional arguments, those with keywords, those of *a and of **b.
+struct ArgumentList {
+  std::size_t positional = 0;
+  std::vector<std::string> keywords;
+  bool has_more_positional = false, has_more_keywords = false;
+};
+struct Call {  // the callee and the arguments
+  ArgumentList arguments;
+};
+struct Filter {  // value | name(arguments): the value, null where a block's text takes its place, and the arguments
   std::string name;
-  CallArguments arguments;
+  ArgumentList arguments;
 };
-struct Test {
-  ExpressionPointer value;
+struct Test {  // value is name(arguments)
   std::string name;
-  CallArguments arguments;
-};
-struct Unary {
-  UnaryOperator operation;
-  ExpressionPointer operand;
-};
-struct Binary {
-  BinaryOperator operation;
-  ExpressionPointer left, right;
-};
-// a ~ b ~ c
-struct Concatenation {
-  std::vector<ExpressionPointer> parts;
-};
-// a < b < c
-struct Compare {
-  ExpressionPointer first;
-  std::vector<std::pair<Comparison, ExpressionPointer>> rest;
-};
-// then if condition else otherwise; the last may be null
-struct Conditional {
-  ExpressionPointer condition, then, otherwise;
-};
-struct Sequence {
-  std::vector<ExpressionPointer> items;
-  bool is_tuple;
-};
-struct Dict {
-  std::vector<std::pair<ExpressionPointer, ExpressionPointer>> entries;
+  ArgumentList arguments;
 };
 
 struct Expression {
   int line;
   int depth;  // of the tree below, itself included
-  std::variant<Constant, Name, Attribute, Subscript, Slice, Call, Filter, Test, Unary, Binary, Concatenation, Compare,
-               Conditional, Sequence, Dict>
-      node;
+  std::variant<Constant, Name, Attribute, Operation, Logical, Compare, Conditional, Call, Filter, Test> node;
+  std::vector<ExpressionPointer> parts;
 };
 
 // What an assignment, a loop or a `with` binds: a name, `namespace.attribute`, or a tuple of targets.
@@ -105,13 +71,18 @@ struct Target {
   bool is_tuple = false;
 };
 
+// What a macro takes beyond its parameters, because its body names it.
+struct Mentions {
+  bool caller = false, varargs = false, kwargs = false;
+};
+
 // The signature and body of a macro or of a call block. The last defaults.size() parameters have defaults.
 struct MacroDefinition {
   std::string name;
   std::vector<std::string> parameters;
   std::vector<ExpressionPointer> defaults;
   Body body;
-  bool uses_caller = false, uses_varargs = false, uses_kwargs = false;
+  Mentions mentions;
 };
 
 struct Text {
@@ -134,13 +105,9 @@ struct Set {
   Target target;
   ExpressionPointer value;
 };
-// Filter may be null
-struct SetBlock {
-  Target target;
-  ExpressionPointer filter;
-  Body body;
-};
-struct FilterBlock {
+// {% set x %} and {% filter f %}: the body's text through the filters, which may be null, into the target or written
+struct Capture {
+  std::optional<Target> target;
   ExpressionPointer filter;
   Body body;
 };
@@ -151,21 +118,29 @@ struct CallBlock {
   ExpressionPointer call;
   std::shared_ptr<const MacroDefinition> caller;
 };
-// Also {% generation %}
-struct With {
+// {% with %}, {% generation %} and {% block %}, which sees the template's own names, not those of what it stands in
+struct Scoped {
   std::vector<std::pair<Target, ExpressionPointer>> bindings;
   Body body;
+  bool is_block = false;
 };
-// {% block %}: sees the template's own names, not those of what it stands in
-struct Block {
-  Body body;
+struct LoopControl {  // {% break %} and {% continue %}
+  bool leaves;
 };
-struct Break {};
-struct Continue {};
 
 struct Statement {
   int line;
-  std::variant<Text, Print, If, For, Set, SetBlock, FilterBlock, Macro, CallBlock, With, Block, Break, Continue> node;
+  std::variant<Text, Print, If, For, Set, Capture, Macro, CallBlock, Scoped, LoopControl> node;
 };
 
 }  // namespace lathe::jinja::ast
+
+namespace lathe::jinja {
+
+// By recursive descent over the grammar of Jinja2 3.1 (jinja2/parser.py), with loop controls and `{% generation %}`.
+// Throws Error("line N: ...") on a syntax error, on nesting deeper than `maximum_parse_depth`, and on a filter or test
+// that does not exist, unless an `if` decides whether it is used (then the error comes when it is, as in the
+// reference).
+ast::Body parse_template(std::string_view source);
+
+}  // namespace lathe::jinja

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace lathe::jinja {
 
@@ -24,27 +25,51 @@ inline constexpr int maximum_value_depth = 300;
 inline constexpr std::size_t maximum_template_bytes = 1u << 20;
 
 // Active on its thread from construction to destruction; they nest.
-class Budget {
- public:
+struct Budget {
   explicit Budget(const Limits& limits);
   ~Budget();
   Budget(const Budget&) = delete;
   Budget& operator=(const Budget&) = delete;
-
-  static Budget* current();
-  void charge(std::int64_t steps);           // throws Error when the steps are used up
   void check_room(std::size_t bytes) const;  // throws Error when so many more bytes would be too many
-  void allocate(std::size_t bytes);          // check_room, and takes them
-  void release(std::size_t bytes) { bytes_used_ -= bytes; }
 
- private:
-  Limits limits_;
-  std::int64_t steps_used_ = 0;
-  std::size_t bytes_used_ = 0;
-  Budget* outer_;
+  const Limits limits;
+  std::int64_t steps_used = 0;
+  std::size_t bytes_used = 0;
+  Budget* const outer;
 };
 
-// On the current budget; without one they do nothing.
+// A level of nesting for as long as it lives; beyond `maximum` it calls `fail`, which throws.
+class Nested {
+ public:
+  template <class Fail>
+  Nested(int& depth, int maximum, Fail&& fail) : depth_(depth) {
+    if (depth_ >= maximum) fail();
+    ++depth_;
+  }
+  ~Nested() { --depth_; }
+  Nested(const Nested&) = delete;
+  Nested& operator=(const Nested&) = delete;
+
+ private:
+  int& depth_;
+};
+
+// A variable has another value for as long as this lives.
+template <class T>
+class Restored {
+ public:
+  Restored(T& variable, T value) : variable_(variable), outer_(std::exchange(variable, std::move(value))) {}
+  ~Restored() { variable_ = std::move(outer_); }
+  Restored(const Restored&) = delete;
+  Restored& operator=(const Restored&) = delete;
+  const T& outer() const { return outer_; }
+
+ private:
+  T& variable_;
+  T outer_;
+};
+
+// On the current budget, throwing Error when it is spent; without one they do nothing.
 void charge(std::int64_t steps);
 void charge_text(std::size_t bytes);     // work on so many bytes of text
 void charge_unicode(std::size_t bytes);  // where each character is looked up in Unicode's tables
@@ -63,7 +88,7 @@ class Tracked {
 
  private:
   Budget* budget_;
-  std::size_t bytes_;
+  std::size_t bytes_ = 0;
 };
 
 // Text being written, counted while it grows.

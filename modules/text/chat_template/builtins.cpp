@@ -5,42 +5,72 @@
 
 #include "text/chat_template/interpreter.h"
 #include "text/chat_template/operators.h"
-#include "text/chat_template/unicode.h"
 
 namespace lathe::jinja {
 
 // --- binding
 
-BoundCall::BoundCall(Interpreter& interpreter, const Builtin& builtin, const Value& self, Arguments& arguments)
-    : interpreter(interpreter), self(self), arguments(arguments), name_(builtin.name) {
+std::vector<std::string_view> words(std::string_view text) {
+  std::vector<std::string_view> words;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(' '), text.size());
+    words.push_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return words;
+}
+
+const Builtin* find_builtin(std::span<const Builtin> table, std::string_view name) {
+  const auto has_name = [&](const Builtin& row) {
+    if (row.names.find(' ') == row.names.npos) return row.names == name;
+    const std::vector<std::string_view> names = words(row.names);
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  const auto found = std::find_if(table.begin(), table.end(), has_name);
+  return found == table.end() ? nullptr : &*found;
+}
+
+void refuse(std::string_view name) {
+  fail("'{}' is not supported: it is for pages, not for prompts, and no published template uses it", name);
+}
+
+BoundCall::BoundCall(Interpreter& interpreter, const Builtin& builtin, std::string_view name, const Value& self,
+                     Arguments& arguments)
+    : name(name), interpreter(interpreter), self(self), arguments(arguments) {
   if (builtin.parameters == "*") return;
   const bool takes_keywords = !builtin.parameters.starts_with('/');
-  std::vector<std::string_view> names;
+  std::vector<std::string_view> names = words(builtin.parameters.substr(takes_keywords ? 0 : 1));
   std::size_t required = 0;
-  for (std::string_view rest = builtin.parameters.substr(takes_keywords ? 0 : 1); !rest.empty();) {
-    const std::size_t end = std::min(rest.find(' '), rest.size());
-    std::string_view name = rest.substr(0, end);
-    if (name.ends_with('?'))
-      name.remove_suffix(1);
-    else
-      ++required;
-    names.push_back(name);
-    rest.remove_prefix(std::min(end + 1, rest.size()));
+  for (std::string_view& parameter : names) {
+    required += !parameter.ends_with('?');
+    if (parameter.ends_with('?')) parameter.remove_suffix(1);
   }
   if (arguments.positional.size() > names.size())
-    fail("{} takes at most {} arguments, {} given", name_, names.size(), arguments.positional.size());
-  if (!takes_keywords && !arguments.keywords.empty()) fail("{} takes no keyword arguments", name_);
+    fail("{} takes at most {} arguments, {} given", name, names.size(), arguments.positional.size());
+  if (!takes_keywords && !arguments.keywords.empty()) fail("{} takes no keyword arguments", name);
   values_.resize(names.size(), nullptr);
   for (std::size_t i = 0; i < arguments.positional.size(); ++i) values_[i] = &arguments.positional[i];
   for (const auto& [keyword, value] : arguments.keywords) {
     const auto found = std::find(names.begin(), names.end(), keyword);
-    if (found == names.end()) fail("{} got an unexpected keyword argument '{}'", name_, keyword);
+    if (found == names.end()) fail("{} got an unexpected keyword argument '{}'", name, keyword);
     const Value*& slot = values_[static_cast<std::size_t>(found - names.begin())];
-    if (slot) fail("{} got multiple values for argument '{}'", name_, keyword);
+    if (slot) fail("{} got multiple values for argument '{}'", name, keyword);
     slot = &value;
   }
   for (std::size_t i = 0; i < required; ++i)
-    if (!values_[i]) fail("{} misses its argument '{}'", name_, names[i]);
+    if (!values_[i]) fail("{} misses its argument '{}'", name, names[i]);
+}
+
+Value call_builtin(Interpreter& interpreter, const Builtin& builtin, std::string_view name, const Value& self,
+                   Arguments& arguments) {
+  BoundCall call(interpreter, builtin, name, self, arguments);
+  return builtin.function(call);
+}
+
+const Builtin& require_builtin(const Builtin* (*find)(std::string_view), const char* what, std::string_view name) {
+  const Builtin* builtin = find(name);
+  if (!builtin) fail("no {} named {}", what, python_quote(name));
+  return *builtin;
 }
 
 Value BoundCall::value_or(std::size_t parameter, Value otherwise) const {
@@ -50,9 +80,9 @@ Value BoundCall::value_or(std::size_t parameter, Value otherwise) const {
 
 std::int64_t BoundCall::integer(std::size_t parameter) const {
   const Value& value = *values_[parameter];
-  if (value.is_undefined()) fail("{}", value.problem());
+  require_defined(value);
   const auto integer = as_integer(value);
-  if (!integer) fail("{}: '{}' object cannot be interpreted as an integer", name_, type_name(value));
+  if (!integer) fail("{}: '{}' object cannot be interpreted as an integer", name, type_name(value));
   return *integer;
 }
 
@@ -66,8 +96,13 @@ bool BoundCall::flag(std::size_t parameter, bool otherwise) const {
 
 const std::string& BoundCall::text(std::size_t parameter) const {
   const Value& value = *values_[parameter];
-  if (!value.is_string()) fail("{}: a str is needed, not '{}'", name_, type_name(value));
+  if (!value.is_string()) fail("{}: a str is needed, not '{}'", name, type_name(value));
   return value.text();
+}
+
+Value key_of(std::string_view text) {
+  if (text.empty() || text.size() >= 10 || text.find_first_not_of("0123456789") != text.npos) return text;
+  return std::stoll(std::string(text));
 }
 
 Value follow_path(const Value& item, const Value& path, const Value& otherwise) {
@@ -80,9 +115,7 @@ Value follow_path(const Value& item, const Value& path, const Value& otherwise) 
   Value value = item;
   for (std::string_view rest = path.text();;) {
     const std::size_t dot = std::min(rest.find('.'), rest.size());
-    const std::string_view part = rest.substr(0, dot);
-    const bool is_index = !part.empty() && part.size() < 10 && part.find_first_not_of("0123456789") == part.npos;
-    value = step(value, is_index ? Value(std::stoll(std::string(part))) : Value(part));
+    value = step(value, key_of(rest.substr(0, dot)));
     if (dot == rest.size()) return value;
     rest.remove_prefix(dot + 1);
   }
@@ -96,40 +129,24 @@ class Function : public Object {
  public:
   Function(std::string name, int depth, std::function<Value(Interpreter&, Arguments&)> function)
       : name_(std::move(name)), depth_(checked_depth(depth + 1)), function_(std::move(function)) {}
-  std::string_view type_name() const override { return "function"; }
-  std::string representation() const override { return fmt::format("<function {}>", name_); }
+  std::string_view type_name() const override { return is_dict() ? "type" : "function"; }
+  std::string representation() const override {
+    return is_dict() ? "<class 'dict'>" : fmt::format("<function {}>", name_);
+  }
   bool is_callable() const override { return true; }
   Value call(Interpreter& interpreter, Arguments& arguments) override { return function_(interpreter, arguments); }
   int depth() const override { return depth_; }
-
- private:
-  std::string name_;
-  int depth_;
-  std::function<Value(Interpreter&, Arguments&)> function_;
-};
-
-// cycler('a', 'b'): next() gives one after the other.
-class Cycler : public Object {
- public:
-  explicit Cycler(std::vector<Value> items) : items_(Value::list(std::move(items))) {}
-  std::string_view type_name() const override { return "Cycler"; }
-  std::string representation() const override { return "<Cycler>"; }
-  int depth() const override { return depth_of(items_) + 1; }
   std::optional<Value> attribute(std::string_view name) override {
-    if (name == "current") return items_.list().items[position_];
-    if (name != "next" && name != "reset") return std::nullopt;
-    return make_function(std::string(name), depth(),
-                         [self = shared_from_this(), this, advances = name == "next"](Interpreter&, Arguments&) {
-                           if (!advances) return position_ = 0, Value();
-                           const Value& item = items_.list().items[position_];
-                           position_ = (position_ + 1) % items_.list().items.size();
-                           return item;
-                         });
+    if (!is_dict() || name != "fromkeys") return std::nullopt;
+    return python_attribute(std::make_shared<DictObject>(), name);
   }
 
  private:
-  Value items_;
-  std::size_t position_ = 0;
+  bool is_dict() const { return name_ == "dict"; }
+
+  std::string name_;
+  int depth_;
+  std::function<Value(Interpreter&, Arguments&)> function_;
 };
 
 // --- global functions
@@ -139,7 +156,7 @@ Value range(Interpreter&, Arguments& arguments) {
   std::vector<std::int64_t> bounds;
   for (const Value& value : arguments.positional) {
     const auto bound = as_integer(value);
-    if (value.is_undefined()) fail("{}", value.problem());
+    require_defined(value);
     if (!bound) fail("range: '{}' object cannot be interpreted as an integer", type_name(value));
     bounds.push_back(*bound);
   }
@@ -156,8 +173,8 @@ Value range(Interpreter&, Arguments& arguments) {
     items.emplace_back(i);
     if (__builtin_add_overflow(i, step, &i)) break;
   }
-  auto result = std::make_shared<IterableObject>(IterableObject::Type::range, std::move(items));
-  result->range_start = start, result->range_stop = stop, result->range_step = step;
+  auto result = std::make_shared<SequenceObject>(SequenceObject::Type::range, std::move(items));
+  result->start = start, result->stop = stop, result->step = step;
   return result;
 }
 
@@ -178,7 +195,7 @@ std::shared_ptr<DictObject> build_dict(Arguments& arguments) {
   return dict;
 }
 
-Value make_dict(Interpreter&, Arguments& arguments) { return std::shared_ptr<const DictObject>(build_dict(arguments)); }
+Value make_dict(Interpreter&, Arguments& arguments) { return build_dict(arguments); }
 
 Value make_namespace(Interpreter& interpreter, Arguments& arguments) {
   auto result = std::make_shared<Namespace>();
@@ -188,13 +205,10 @@ Value make_namespace(Interpreter& interpreter, Arguments& arguments) {
     if (!key.is_string()) fail("namespace: attribute names are strings, not {}", type_name(key));
     result->set(key.text(), value);
   }
-  return std::shared_ptr<Object>(std::move(result));
+  return result;
 }
 
-Value make_cycler(Interpreter&, Arguments& arguments) {
-  if (arguments.positional.empty()) fail("cycler: at least one item has to be provided");
-  return std::shared_ptr<Object>(std::make_shared<Cycler>(arguments.positional));
-}
+Value make_cycler(Interpreter&, Arguments&) { refuse("cycler"); }
 
 Value make_joiner(Interpreter&, Arguments& arguments) {
   const std::string separator = arguments.positional.empty() ? ", " : to_text(arguments.positional[0]);
@@ -214,72 +228,42 @@ Value strftime_now(Interpreter& interpreter, Arguments& arguments) {
 }
 
 constexpr std::pair<std::string_view, Value (*)(Interpreter&, Arguments&)> globals[] = {
-    {"range", range},        {"namespace", make_namespace},        {"cycler", make_cycler},
-    {"joiner", make_joiner}, {"raise_exception", raise_exception}, {"strftime_now", strftime_now}};
+    {"dict", make_dict},           {"range", range},        {"namespace", make_namespace},
+    {"cycler", make_cycler},       {"joiner", make_joiner}, {"raise_exception", raise_exception},
+    {"strftime_now", strftime_now}};
 
 }  // namespace
 
 Value make_function(std::string name, int depth, std::function<Value(Interpreter&, Arguments&)> function) {
-  return std::shared_ptr<Object>(std::make_shared<Function>(std::move(name), depth, std::move(function)));
+  return std::make_shared<Function>(std::move(name), depth, std::move(function));
 }
 
-// dict itself, whose only attribute is fromkeys.
-class DictFunction : public Object {
- public:
-  std::string_view type_name() const override { return "type"; }
-  std::string representation() const override { return "<class 'dict'>"; }
-  bool is_callable() const override { return true; }
-  Value call(Interpreter& interpreter, Arguments& arguments) override { return make_dict(interpreter, arguments); }
-  std::optional<Value> attribute(std::string_view name) override {
-    if (name != "fromkeys") return std::nullopt;
-    return python_attribute(Value(std::make_shared<const DictObject>()), name);
-  }
-};
-
 Value make_global(std::string_view name) {
-  if (name == "dict") return std::shared_ptr<Object>(std::make_shared<DictFunction>());
   for (const auto& [global, function] : globals)
     if (global == name) return make_function(std::string(name), 0, function);
   return Value::undefined(fmt::format("'{}' is undefined", name));
 }
 
 std::vector<std::string_view> global_names() {
-  std::vector<std::string_view> names = {"dict"};
+  std::vector<std::string_view> names;
   for (const auto& global : globals) names.push_back(global.first);
   return names;
 }
 
 std::string Namespace::representation() const {
   thread_local int depth = 0;  // a namespace may hold itself
-  struct Level {
-    Level() { ++depth; }
-    ~Level() { --depth; }
-  } level;
-  if (depth > 20) fail("a namespace is nested in itself");
-  TextBuilder output;
-  output.append("<Namespace {");
-  for (std::size_t i = 0; i < attributes_.size(); ++i) {
-    output.append((i ? ", " : "") + python_quote(attributes_[i].first) + ": ");
-    output.append(jinja::representation(attributes_[i].second));
-  }
-  output.append("}>");
-  return output.take();
+  const Nested level(depth, 20, [] { fail("a namespace is nested in itself"); });
+  return fmt::format("<Namespace {}>", jinja::representation(attributes_));
 }
 
 std::optional<Value> Namespace::attribute(std::string_view name) {
-  charge(static_cast<std::int64_t>(attributes_.size() / 16));
-  for (const auto& [attribute, value] : attributes_)
-    if (attribute == name) return value;
-  return std::nullopt;
+  const Value* value = attributes_->find_text(name);
+  return value ? std::optional(*value) : std::nullopt;
 }
 
 void Namespace::set(const std::string& name, Value value) {
   if (name.starts_with('_')) fail("a namespace cannot have the attribute '{}', which begins with an underscore", name);
-  charge(static_cast<std::int64_t>(attributes_.size() / 16));
-  for (auto& [attribute, present] : attributes_)
-    if (attribute == name) return void(present = std::move(value));
-  grow(name.size() + sizeof(attributes_[0]));
-  attributes_.emplace_back(name, std::move(value));
+  attributes_->set(name, std::move(value));
 }
 
 // --- tests
@@ -299,9 +283,8 @@ Value is_case(BoundCall& call, std::string_view method) {
 }
 
 Value is_sequence(BoundCall& call) {
-  const bool is_range = is_kind(call, Kind::iterable) && call.self.iterable().type == IterableObject::Type::range;
-  return is_range || is_kind(call, Kind::string) || is_kind(call, Kind::list) || is_kind(call, Kind::dict) ||
-         call.self.is_undefined();
+  const Value& value = call.self;
+  return value.is_range() || value.is_string() || value.is_list() || value.is_dict() || value.is_undefined();
 }
 
 // `is`: None, True and False are one object each, small values are compared as values.
@@ -309,32 +292,24 @@ Value is_same(BoundCall& call) {
   const Value &a = call.self, &b = call[0];
   if (a.kind() != b.kind()) return false;
   switch (a.kind()) {
-    case Kind::list: return &a.list() == &b.list();
+    case Kind::sequence: return &a.sequence() == &b.sequence();
     case Kind::dict: return &a.dict() == &b.dict();
-    case Kind::iterable: return &a.iterable() == &b.iterable();
     default: return equal(a, b);
   }
 }
 
-Value ordered(BoundCall& call, std::string_view operation, int wanted, bool or_equal) {
-  const int order = compare(call.self, call[0], operation);
-  return order == wanted || (or_equal && order == 0);
+template <bool (*holds)(const Value&, const Value&)>
+Value compares(BoundCall& call) {
+  return holds(call.self, call[0]);
 }
 
-Value is_equal(BoundCall& call) { return equal(call.self, call[0]); }
-Value is_not_equal(BoundCall& call) { return !equal(call.self, call[0]); }
-Value is_greater(BoundCall& call) { return ordered(call, ">", 1, false); }
-Value is_less(BoundCall& call) { return ordered(call, "<", -1, false); }
-Value is_greater_or_equal(BoundCall& call) { return ordered(call, ">=", 1, true); }
-Value is_less_or_equal(BoundCall& call) { return ordered(call, "<=", -1, true); }
-
 constexpr Builtin tests[] = {
-    {"!=", "other", is_not_equal},
-    {"<", "other", is_less},
-    {"<=", "other", is_less_or_equal},
-    {"==", "other", is_equal},
-    {">", "other", is_greater},
-    {">=", "other", is_greater_or_equal},
+    {"== eq equalto", "other", compares<equal>},
+    {"!= ne", "other", compares<not_equal>},
+    {"< lt lessthan", "other", compares<less>},
+    {"<= le", "other", compares<less_equal>},
+    {"> gt greaterthan", "other", compares<greater>},
+    {">= ge", "other", compares<greater_equal>},
     {"boolean", "", [](BoundCall& c) -> Value { return is_kind(c, Kind::boolean); }},
     {"callable", "",
      [](BoundCall& c) -> Value {
@@ -342,25 +317,16 @@ constexpr Builtin tests[] = {
      }},
     {"defined", "", [](BoundCall& c) -> Value { return !c.self.is_undefined(); }},
     {"divisibleby", "num", [](BoundCall& c) -> Value { return equal(modulo(c.self, c[0]), Value(0)); }},
-    {"eq", "other", is_equal},
-    {"equalto", "other", is_equal},
-    {"escaped", "", [](BoundCall& c) -> Value { return c.self.is_markup(); }},
+    {"escaped", "", [](BoundCall& c) -> Value { return c.self.is_safe(); }},
     {"even", "", [](BoundCall& c) { return remainder_is(c, 2, 0); }},
     {"false", "", [](BoundCall& c) -> Value { return is_kind(c, Kind::boolean) && !c.self.boolean(); }},
     {"filter", "", [](BoundCall& c) -> Value { return c.self.is_string() && find_filter(c.self.text()); }},
     {"float", "", [](BoundCall& c) -> Value { return is_kind(c, Kind::real); }},
-    {"ge", "other", is_greater_or_equal},
-    {"greaterthan", "other", is_greater},
-    {"gt", "other", is_greater},
     {"in", "seq", [](BoundCall& c) -> Value { return contains(c[0], c.self); }},
     {"integer", "", [](BoundCall& c) -> Value { return is_kind(c, Kind::integer); }},
     {"iterable", "", [](BoundCall& c) -> Value { return is_iterable(c.self); }},
-    {"le", "other", is_less_or_equal},
-    {"lessthan", "other", is_less},
     {"lower", "", [](BoundCall& c) { return is_case(c, "islower"); }},
-    {"lt", "other", is_less},
     {"mapping", "", [](BoundCall& c) -> Value { return is_kind(c, Kind::dict); }},
-    {"ne", "other", is_not_equal},
     {"none", "", [](BoundCall& c) -> Value { return c.self.is_none(); }},
     {"number", "", [](BoundCall& c) -> Value { return is_number(c.self); }},
     {"odd", "", [](BoundCall& c) { return remainder_is(c, 2, 1); }},
@@ -375,10 +341,6 @@ constexpr Builtin tests[] = {
 
 }  // namespace
 
-const Builtin* find_test(std::string_view name) {
-  const Builtin* found =
-      std::find_if(std::begin(tests), std::end(tests), [&](const Builtin& row) { return row.name == name; });
-  return found == std::end(tests) ? nullptr : found;
-}
+const Builtin* find_test(std::string_view name) { return find_builtin(tests, name); }
 
 }  // namespace lathe::jinja

@@ -2,11 +2,13 @@
 //
 // Each is a row of a table: name, parameters, function. Semantics are those of Jinja2 3.1 (jinja2/filters.py, tests.py)
 // and of Python's methods. Not there: the filter `random` and the function `lipsum`, because a prompt is a function of
-// its inputs. `tojson` is transformers' (no HTML escapes, non-ASCII text as it is).
+// its inputs; and what lays out pages (`urlize`, `wordwrap`, str.center ...), which no published template uses: these
+// are known by name, and calling one is an Error. `tojson` is transformers' (no HTML escapes, non-ASCII text as it is).
 #pragma once
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,7 +20,7 @@ namespace lathe::jinja {
 class BoundCall;
 
 struct Builtin {
-  std::string_view name;
+  std::string_view names;  // several, separated by spaces, where it has other names
   // Names in order, separated by spaces; "name?" may be left out. "*" alone takes any arguments, unbound; "/" in front
   // of them all takes no keywords, as most of Python's methods.
   std::string_view parameters;
@@ -28,8 +30,10 @@ struct Builtin {
 // A call of a built-in whose arguments are bound to its parameters; fails as Python does where they do not fit.
 class BoundCall {
  public:
-  BoundCall(Interpreter& interpreter, const Builtin& builtin, const Value& self, Arguments& arguments);
+  BoundCall(Interpreter& interpreter, const Builtin& builtin, std::string_view name, const Value& self,
+            Arguments& arguments);
 
+  const std::string_view name;  // it is called by
   Interpreter& interpreter;
   const Value& self;     // the filtered or tested value, or the method's object
   Arguments& arguments;  // as given
@@ -43,23 +47,37 @@ class BoundCall {
   const std::string& text(std::size_t parameter) const;  // fails unless it is a str
 
  private:
-  std::string_view name_;
   std::vector<const Value*> values_;
 };
+
+// The row of a table that has a name, or null.
+const Builtin* find_builtin(std::span<const Builtin> table, std::string_view name);
+Value call_builtin(Interpreter& interpreter, const Builtin& builtin, std::string_view name, const Value& self,
+                   Arguments& arguments);
+// What is known by name alone.
+[[noreturn]] void refuse(std::string_view name);
+inline Value refused(BoundCall& call) { refuse(call.name); }
 
 // Null where there is none of that name.
 const Builtin* find_filter(std::string_view name);
 const Builtin* find_test(std::string_view name);  // its function returns a bool
 const Builtin* find_method(const Value& object, std::string_view name);
 
-// object.name(arguments). The methods of Markup give Markup, and escape what they put in.
-Value call_method(Interpreter& interpreter, const Builtin& method, const Value& object, Arguments& arguments);
+// What one of the former two finds; fails where there is none. `what` is "filter" or "test".
+const Builtin& require_builtin(const Builtin* (*find)(std::string_view), const char* what, std::string_view name);
+
+// object.name(arguments).
 Value call_method(Interpreter& interpreter, std::string_view name, const Value& object, Arguments& arguments);
 
-// range, dict, namespace, cycler, joiner, raise_exception, strftime_now.
+// range, dict, namespace, joiner, raise_exception, strftime_now.
 Value make_global(std::string_view name);
 std::vector<std::string_view> global_names();
 
+// Words that are separated by single spaces.
+std::vector<std::string_view> words(std::string_view text);
+
+// What stands for a key in a path or a format: digits for a position, all else for a name.
+Value key_of(std::string_view text);
 // The attribute that a path such as "function.name" or 0 leads to from an item; `otherwise`, unless it is None, takes
 // the place of what is undefined on the way.
 Value follow_path(const Value& item, const Value& path, const Value& otherwise = {});
@@ -74,10 +92,10 @@ class Namespace : public Object {
   std::string representation() const override;
   std::optional<Value> attribute(std::string_view name) override;
   void set(const std::string& name, Value value);
-  void clear() { attributes_.clear(); }
+  void clear() { attributes_ = std::make_shared<DictObject>(); }
 
  private:
-  std::vector<std::pair<std::string, Value>> attributes_;
+  std::shared_ptr<DictObject> attributes_ = std::make_shared<DictObject>();
 };
 
 }  // namespace lathe::jinja

@@ -4,9 +4,9 @@
 #include <ctime>
 
 #include "tensor/errors.h"
+#include "text/chat_template/ast.h"
 #include "text/chat_template/interpreter.h"
 #include "text/chat_template/messages.h"
-#include "text/chat_template/parser.h"
 
 namespace lathe {
 

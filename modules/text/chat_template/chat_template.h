@@ -4,7 +4,7 @@
 // ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks, loop controls, `{% generation %}`, `tojson`,
 // `raise_exception`, `strftime_now`). The result holds special tokens as text, most often the beginning-of-sequence
 // token too: encode_chat.h makes ids of it. Not supported, each an Error: other templates (include, import, extends),
-// automatic HTML escaping, integers of more than 64 bits (Python's grow), and what builtins.h names. A template is not
+// HTML, integers of more than 64 bits (Python's grow), and what builtins.h names. A template is not
 // trusted: its time, memory and nesting are bounded (budget.h), and going beyond is an Error.
 #pragma once
 #include <map>

@@ -7,7 +7,7 @@
 
 #include "tensor/errors.h"
 #include "text/chat_template/special_text.h"
-#include "text/chat_template/unicode.h"
+#include "text/unicode/utf8.h"
 
 namespace lathe {
 namespace {
@@ -66,7 +66,7 @@ class Reconciliation {
     for (char32_t candidate = 0x2801; around_.empty(); ++candidate) {  // Braille patterns, then all else
       check(candidate < 0xD800, "chat", "the messages hold every character there is");
       std::string character;
-      jinja::append_code_point(character, candidate);
+      append_character(character, candidate);
       if (all.find(character) == std::string::npos) (within_.empty() ? within_ : around_) = std::move(character);
     }
   }
@@ -100,8 +100,7 @@ class Reconciliation {
 
   // Behind the first character of a place, or before the only one.
   static std::size_t within(std::string_view text, std::size_t begin, std::size_t size) {
-    std::size_t second = begin;
-    jinja::next_code_point(text, second);
+    const std::size_t second = begin + character_length(text[begin]);
     return second < begin + size ? second : begin;
   }
 

@@ -7,8 +7,7 @@
 #include "text/chat_template/builtins.h"
 #include "text/chat_template/format.h"
 #include "text/chat_template/operators.h"
-#include "text/chat_template/text_filters.h"
-#include "text/chat_template/unicode.h"
+#include "text/unicode/python_text.h"
 
 namespace lathe::jinja {
 namespace {
@@ -20,13 +19,24 @@ std::string self_text(const BoundCall& call) {
   return text;
 }
 
-// str(value).method(arguments); Markup stays what it is.
+// str(value).method(arguments).
 Value call_method(BoundCall& call, std::string_view name, std::vector<Value> positional = {}) {
   Arguments arguments{std::move(positional), {}};
   return call_method(call.interpreter, name, call.self.is_string() ? call.self : Value(self_text(call)), arguments);
 }
 
-Value lowered(const Value& value) { return value.is_string() ? Value(lower(value.text())) : value; }
+// What values are sorted and grouped by unless case counts.
+Value lowered(const Value& value) {
+  if (!value.is_string()) return value;
+  if (!value.string().is_ascii()) charge_unicode(value.text().size());
+  return python::lower(value.text());
+}
+
+// What an item is sorted, compared or told apart by: itself or what a path leads to.
+Value key_of_item(const Value& item, const Value& path, bool case_sensitive) {
+  Value key = follow_path(item, path);
+  return case_sensitive ? key : lowered(key);
+}
 
 // --- one value
 
@@ -46,55 +56,6 @@ Value length(BoundCall& call) {
   return *length;
 }
 
-// Python's int(text, base): spaces around, a sign, underscores between digits, the base's prefix.
-std::optional<std::int64_t> parse_integer(std::string_view text, int base) {
-  std::string digits;
-  text = strip(text, Side::both);
-  if (!text.empty() && (text[0] == '+' || text[0] == '-')) {
-    if (text[0] == '-') digits += '-';
-    text.remove_prefix(1);
-  }
-  const char marker = text.size() > 2 && text[0] == '0' ? static_cast<char>(text[1] | 0x20) : '\0';
-  const int marked = marker == 'x' ? 16 : marker == 'o' ? 8 : marker == 'b' ? 2 : 0;
-  if (marked && (base == marked || base == 0)) text.remove_prefix(2);
-  if (base == 0) base = marked ? marked : 10;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const bool between = i > 0 && i + 1 < text.size() && text[i - 1] != '_';
-    if (text[i] == '_' ? !between : text[i] == '-') return std::nullopt;
-    if (text[i] != '_') digits += text[i];
-  }
-  std::int64_t value = 0;
-  const auto result = std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
-  if (result.ec == std::errc::result_out_of_range) fail("the integer {} has more than 64 bits", digits);
-  if (result.ec != std::errc() || result.ptr != digits.data() + digits.size()) return std::nullopt;
-  return value;
-}
-
-// Without the underscores between digits; nothing where one stands elsewhere.
-std::optional<std::string> without_underscores(std::string_view text) {
-  const auto is_digit = [&](std::size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '9'; };
-  std::string result;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '_')
-      result += text[i];
-    else if (i == 0 || !is_digit(i - 1) || !is_digit(i + 1))
-      return std::nullopt;
-  }
-  return result;
-}
-
-std::optional<double> parse_real(std::string_view given) {
-  const auto digits = without_underscores(strip(given, Side::both));
-  if (!digits) return std::nullopt;
-  std::string_view text = *digits;
-  if (text.starts_with('+') && text.size() > 1 && text[1] != '-') text.remove_prefix(1);
-  double value = 0;
-  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (result.ec == std::errc::result_out_of_range) return text.starts_with('-') ? -HUGE_VAL : HUGE_VAL;
-  if (result.ec != std::errc() || result.ptr != text.data() + text.size()) return std::nullopt;
-  return value;
-}
-
 std::optional<std::int64_t> truncated(double value) {
   if (!std::isfinite(value)) return std::nullopt;
   if (std::abs(value) >= 9.2e18) fail("the integer of {} has more than 64 bits", real_text(value));
@@ -102,7 +63,7 @@ std::optional<std::int64_t> truncated(double value) {
 }
 
 Value to_integer(BoundCall& call) {
-  if (call.self.is_undefined()) fail("{}", call.self.problem());
+  require_defined(call.self);
   std::optional<std::int64_t> value;
   if (call.self.is_string()) {
     const std::int64_t base = call.integer_or(1, 10);
@@ -117,7 +78,7 @@ Value to_integer(BoundCall& call) {
 }
 
 Value to_real(BoundCall& call) {
-  if (call.self.is_undefined()) fail("{}", call.self.problem());
+  require_defined(call.self);
   std::optional<double> value;
   if (call.self.is_string()) value = parse_real(call.self.text());
   if (is_number(call.self)) value = as_real(call.self);
@@ -157,68 +118,38 @@ Value title_words(BoundCall& call) {
   charge_unicode(text.size());
   std::string result;
   bool at_start = true;
-  for (std::size_t position = 0; position < text.size();) {
-    const std::size_t begin = position;
-    const char32_t c = next_code_point(text, position);
-    const std::string_view character = std::string_view(text).substr(begin, position - begin);
-    const bool separates =
-        is_space(c) || (c < 0x80 && std::string_view("-({[<").find(static_cast<char>(c)) != std::string_view::npos);
-    result += separates ? std::string(character) : at_start ? upper(character) : lower(character);
+  for (const auto [c, bytes] : characters(text)) {
+    const bool separates = python::is_space(c) || std::string_view("-({[<").find(bytes) != std::string_view::npos;
+    result += separates ? std::string(bytes) : at_start ? python::upper(bytes) : python::lower(bytes);
     at_start = separates;
   }
   return result;
 }
 
-Value word_count(BoundCall& call) {
-  const std::string text = self_text(call);
-  charge_unicode(text.size());
-  std::int64_t count = 0;
-  bool in_word = false;
-  for (std::size_t position = 0; position < text.size();) {
-    const bool is_word = is_in_class(next_code_point(text, position), CharacterClass::word);
-    count += is_word && !in_word;
-    in_word = is_word;
-  }
-  return count;
+// An indentation: a text, or so many spaces.
+std::string indentation(const BoundCall& call, std::size_t parameter, std::int64_t otherwise) {
+  if (call.has(parameter) && call[parameter].is_string()) return call[parameter].text();
+  const auto width = static_cast<std::size_t>(std::max<std::int64_t>(call.integer_or(parameter, otherwise), 0));
+  check_room(width);
+  return std::string(width, ' ');
 }
 
 Value indent(BoundCall& call) {
-  if (call.self.is_undefined()) fail("{}", call.self.problem());
+  require_defined(call.self);
   if (!call.self.is_string()) fail("only a str can be indented, not {}", type_name(call.self));
-  std::string indentation;
-  if (call.has(0) && call[0].is_string()) {
-    indentation = call[0].text();
-  } else {
-    const auto width = static_cast<std::size_t>(std::max<std::int64_t>(call.integer_or(0, 4), 0));
-    check_room(width);
-    indentation.assign(width, ' ');
-  }
+  const std::string spaces = indentation(call, 0, 4);
   const bool first = call.flag(1), blank = call.flag(2);
   Arguments none;
   const Value lines = call_method(call.interpreter, "splitlines", call.self.text() + "\n", none);
   TextBuilder output;
   bool is_first = true;
-  for (const Value& line : lines.list().items) {
+  for (const Value& line : lines.items()) {
     if (!is_first) output.append("\n");
-    if (is_first ? first : blank || !line.text().empty()) output.append(indentation);
+    if (is_first ? first : blank || !line.text().empty()) output.append(spaces);
     output.append(line.text());
     is_first = false;
   }
-  return call.self.is_markup() ? Value::markup(output.take()) : Value(output.take());
-}
-
-Value truncate(BoundCall& call) {
-  const std::string end = call.has(2) ? call.text(2) : "...";
-  const std::int64_t length = call.integer_or(0, 255), leeway = call.integer_or(3, 5);
-  const auto end_length = static_cast<std::int64_t>(count_code_points(end));
-  if (length < end_length || leeway < 0) fail("truncate: expected length >= {}, got {}", end_length, length);
-  const auto given = length_of(call.self);
-  if (!given) fail("object of type '{}' has no len()", type_name(call.self));
-  if (static_cast<std::int64_t>(*given) - leeway <= length) return call.self;
-  if (!call.self.is_string()) fail("only a str can be truncated, not {}", type_name(call.self));
-  std::string text = get_slice(call.self, Value(), Value(length - end_length), Value()).text();
-  if (!call.flag(1)) text.resize(std::min(text.rfind(' '), text.size()));
-  return call.self.is_markup() ? add(Value::markup(std::move(text)), end) : Value(text + end);
+  return output.take();
 }
 
 Value json(BoundCall& call) {
@@ -226,9 +157,7 @@ Value json(BoundCall& call) {
   style.ascii_only = call.flag(0);
   style.sorts_keys = call.flag(3);
   if (call.has(1)) {
-    style.indent = call[1].is_string()
-                       ? call[1].text()
-                       : std::string(static_cast<std::size_t>(std::clamp<std::int64_t>(call.integer(1), 0, 1000)), ' ');
+    style.indent = indentation(call, 1, 0);
     style.item_separator = std::string(",");  // g++ 12 warns of the plain literal
   }
   if (call.has(2)) {
@@ -243,8 +172,8 @@ Value json(BoundCall& call) {
 // --- sequences
 
 Value first(BoundCall& call) {
-  if (call.self.kind() == Kind::iterable && call.self.iterable().is_generator()) {  // leaves the rest
-    std::vector<Value>& items = call.self.iterable().items;
+  if (call.self.is_generator()) {  // leaves the rest
+    std::vector<Value>& items = call.self.sequence().items;
     if (items.empty()) return Value::undefined("No first item, sequence was empty.");
     Value item = items.front();
     items.erase(items.begin());
@@ -266,26 +195,20 @@ Value reverse(BoundCall& call) {
   if (!call.self.is_string()) return Value::generator(std::move(items));
   TextBuilder output;
   for (const Value& item : items) output.append(item.text());
-  return call.self.is_markup() ? Value::markup(output.take()) : Value(output.take());
+  return output.take();
 }
 
 Value join(BoundCall& call) {
-  const std::string separator = call.has(0) ? to_text(call[0]) : "";
-  TextBuilder output;
-  bool is_first = true;
-  for (const Value& item : iterate(call.self)) {
-    if (!std::exchange(is_first, false)) output.append(separator);
-    append_text(output, call.has(1) ? follow_path(item, call[1]) : item);
-  }
-  return output.take();
+  std::vector<Value> items = iterate(call.self);
+  if (call.has(1))
+    for (Value& item : items) item = follow_path(item, call[1]);
+  return joined(call.has(0) ? to_text(call[0]) : "", items);
 }
 
 Value items(BoundCall& call) {
   if (call.self.is_undefined()) return Value::generator({});
   if (!call.self.is_dict()) fail("Can only get item pairs from a mapping.");
-  std::vector<Value> pairs;
-  for (const auto& [key, value] : call.self.dict().entries()) pairs.push_back(Value::tuple({key, value}));
-  return Value::generator(std::move(pairs));
+  return Value::generator(call.self.dict().pairs());
 }
 
 // Items with what they are sorted by. Stable, also when reversed.
@@ -306,7 +229,7 @@ std::vector<Value> without_keys(std::vector<Keyed> keyed) {
 }
 
 Value dict_sort(BoundCall& call) {
-  if (call.self.is_undefined()) fail("{}", call.self.problem());
+  require_defined(call.self);
   if (!call.self.is_dict()) fail("dictsort needs a dict, not {}", type_name(call.self));
   const std::string by = call.has(1) ? call.text(1) : "key";
   if (by != "key" && by != "value") fail("You can only sort by either \"key\" or \"value\"");
@@ -325,14 +248,13 @@ Value sort(BoundCall& call) {
     paths = {call[2]};
     if (call[2].is_string()) {  // "age,name" sorts by one, then the other
       Arguments comma{{","}, {}};
-      paths = call_method(call.interpreter, "split", call[2], comma).list().items;
+      paths = call_method(call.interpreter, "split", call[2], comma).items();
     }
   }
   std::vector<Keyed> keyed;
   for (Value& item : iterate(call.self)) {
     std::vector<Value> keys;
-    for (const Value& path : paths)
-      keys.push_back(call.flag(1) ? follow_path(item, path) : lowered(follow_path(item, path)));
+    for (const Value& path : paths) keys.push_back(key_of_item(item, path, call.flag(1)));
     keyed.push_back({Value::list(std::move(keys)), std::move(item)});
   }
   sort_keyed(keyed, call.flag(0));
@@ -342,8 +264,7 @@ Value sort(BoundCall& call) {
 Value extreme(BoundCall& call, bool is_maximum) {
   std::optional<Keyed> best;
   for (Value& item : iterate(call.self)) {
-    Value key = follow_path(item, call.value_or(1, Value()));
-    if (!call.flag(0)) key = lowered(key);
+    Value key = key_of_item(item, call.value_or(1, Value()), call.flag(0));
     if (!best || compare(key, best->key, is_maximum ? ">" : "<") == (is_maximum ? 1 : -1))
       best = Keyed{std::move(key), std::move(item)};
   }
@@ -353,36 +274,13 @@ Value extreme(BoundCall& call, bool is_maximum) {
 Value unique(BoundCall& call) {
   std::vector<Value> seen, items;
   for (Value& item : iterate(call.self)) {
-    Value key = follow_path(item, call.value_or(1, Value()));
-    if (!call.flag(0)) key = lowered(key);
+    Value key = key_of_item(item, call.value_or(1, Value()), call.flag(0));
     if (!is_hashable(key)) fail("unhashable type: '{}'", type_name(key));
     if (std::any_of(seen.begin(), seen.end(), [&](const Value& other) { return equal(key, other); })) continue;
     seen.push_back(std::move(key));
     items.push_back(std::move(item));
   }
   return Value::generator(std::move(items));
-}
-
-// (group, items) by attribute, sorted by it.
-Value group_by(BoundCall& call) {
-  std::vector<Keyed> keyed;
-  for (Value& item : iterate(call.self)) {
-    Value key = follow_path(item, call[0], call.value_or(1, Value()));
-    keyed.push_back({std::move(key), std::move(item)});
-  }
-  const bool case_sensitive = call.flag(2);
-  const auto sort_key = [&](const Value& key) { return case_sensitive ? key : lowered(key); };
-  std::stable_sort(keyed.begin(), keyed.end(), [&](const Keyed& a, const Keyed& b) {
-    return compare(sort_key(a.key), sort_key(b.key), "<") == -1;
-  });
-  std::vector<Value> groups, members;
-  for (std::size_t i = 0; i < keyed.size(); ++i) {
-    members.push_back(keyed[i].item);
-    if (i + 1 < keyed.size() && equal(sort_key(keyed[i].key), sort_key(keyed[i + 1].key))) continue;
-    Value group = keyed[i + 1 - members.size()].key;
-    groups.push_back(Value::named_tuple({std::move(group), Value::list(std::exchange(members, {}))}, "grouper list"));
-  }
-  return Value::list(std::move(groups));
 }
 
 Value sum(BoundCall& call) {
@@ -392,51 +290,12 @@ Value sum(BoundCall& call) {
   return total;
 }
 
-Value batch(BoundCall& call) {
-  const std::int64_t size = call.integer(0);
-  std::vector<Value> rows, row;
-  for (Value& item : iterate(call.self)) {
-    if (static_cast<std::int64_t>(row.size()) == size) rows.push_back(Value::list(std::exchange(row, {})));
-    row.push_back(std::move(item));
-  }
-  if (!row.empty() && call.has(1) && size > 0) {
-    check_room(static_cast<std::size_t>(std::min<std::int64_t>(size, INT64_MAX / 64)) * sizeof(Value));
-    row.resize(std::max(row.size(), static_cast<std::size_t>(size)), call[1]);
-  }
-  if (!row.empty()) rows.push_back(Value::list(std::move(row)));
-  return Value::generator(std::move(rows));
-}
-
-Value slice(BoundCall& call) {
-  const std::vector<Value> items = iterate(call.self);
-  const std::int64_t slices = call.integer(0);
-  if (slices == 0) fail("integer division or modulo by zero");
-  if (slices > 100000) fail("slice: more than 100000 slices");
-  const auto length = static_cast<std::int64_t>(items.size());
-  std::vector<Value> rows;
-  for (std::int64_t i = 0, begin = 0; i < slices; ++i) {
-    const bool has_extra = i < length % slices;
-    const std::int64_t end = begin + length / slices + has_extra;
-    std::vector<Value> row(items.begin() + begin, items.begin() + end);
-    if (call.has(1) && !has_extra) row.push_back(call[1]);
-    rows.push_back(Value::list(std::move(row)));
-    begin = end;
-  }
-  return Value::generator(std::move(rows));
-}
-
 // --- filters that take a filter or a test
 
-Value apply(Interpreter& interpreter, const Builtin& builtin, const Value& value, Arguments arguments) {
-  charge(1);
-  BoundCall call(interpreter, builtin, value, arguments);
-  return builtin.function(call);
-}
-
-const Builtin& named_builtin(const Value& name, const Builtin* (*find)(std::string_view), const char* what) {
-  const Builtin* builtin = name.is_string() ? find(name.text()) : nullptr;
-  if (!builtin) fail("no {} named {}", what, representation(name));
-  return *builtin;
+// The name that an argument gives.
+const std::string& name_of(const Value& name, const char* what) {
+  if (!name.is_string()) fail("no {} named {}", what, representation(name));
+  return name.text();
 }
 
 Value map(BoundCall& call) {
@@ -444,24 +303,19 @@ Value map(BoundCall& call) {
   std::vector<Value> results;
   Arguments& arguments = call.arguments;
   if (arguments.positional.empty()) {
-    Value attribute, otherwise;
-    for (const auto& [name, value] : arguments.keywords) {
-      if (name == "attribute")
-        attribute = value;
-      else if (name == "default")
-        otherwise = value;
-      else
-        fail("map: unexpected keyword argument '{}'", name);
-    }
-    if (attribute.is_none()) fail("map requires a filter argument");
-    for (const Value& item : iterate(call.self)) {
-      results.push_back(follow_path(item, attribute, otherwise));
-    }
+    constexpr Builtin by_attribute = {"map", "attribute default?", nullptr};
+    const BoundCall bound(call.interpreter, by_attribute, "map", call.self, arguments);
+    for (const Value& item : iterate(call.self))
+      results.push_back(follow_path(item, bound[0], bound.value_or(1, Value())));
     return Value::generator(std::move(results));
   }
-  const Builtin& filter = named_builtin(arguments.positional[0], find_filter, "filter");
-  const Arguments rest{{arguments.positional.begin() + 1, arguments.positional.end()}, arguments.keywords};
-  for (const Value& item : iterate(call.self)) results.push_back(apply(call.interpreter, filter, item, rest));
+  const std::string& name = name_of(arguments.positional[0], "filter");
+  const Builtin& filter = require_builtin(find_filter, "filter", name);
+  for (const Value& item : iterate(call.self)) {
+    Arguments rest{{arguments.positional.begin() + 1, arguments.positional.end()}, arguments.keywords};
+    charge(1);
+    results.push_back(call_builtin(call.interpreter, filter, name, item, rest));
+  }
   return Value::generator(std::move(results));
 }
 
@@ -470,14 +324,18 @@ Value select(BoundCall& call, bool wanted, bool by_attribute) {
   const std::vector<Value>& given = call.arguments.positional;
   const std::size_t offset = by_attribute ? 1 : 0;
   if (given.size() < offset) fail("missing parameter for attribute name");
-  const Builtin* test = given.size() > offset ? &named_builtin(given[offset], find_test, "test") : nullptr;
-  Arguments rest{{}, call.arguments.keywords};
-  if (test) rest.positional.assign(given.begin() + static_cast<std::ptrdiff_t>(offset) + 1, given.end());
+  const bool has_test = given.size() > offset;
+  const std::string name = has_test ? name_of(given[offset], "test") : "";
+  const Builtin* test = has_test ? &require_builtin(find_test, "test", name) : nullptr;
   std::vector<Value> items;
   for (Value& item : iterate(call.self)) {
-    const Value subject = by_attribute ? follow_path(item, given[0]) : item;
-    if (is_true(test ? apply(call.interpreter, *test, subject, rest) : subject) == wanted)
-      items.push_back(std::move(item));
+    Value subject = by_attribute ? follow_path(item, given[0]) : item;
+    if (test) {
+      Arguments rest{{given.begin() + static_cast<std::ptrdiff_t>(offset) + 1, given.end()}, call.arguments.keywords};
+      charge(1);
+      subject = call_builtin(call.interpreter, *test, name, subject, rest);
+    }
+    if (is_true(subject) == wanted) items.push_back(std::move(item));
   }
   return Value::generator(std::move(items));
 }
@@ -486,13 +344,9 @@ Value format(BoundCall& call) {
   const Arguments& arguments = call.arguments;
   if (!arguments.positional.empty() && !arguments.keywords.empty())
     fail("format: can't handle positional and keyword arguments at the same time");
-  const auto format = [&](const Value& given) {
-    return modulo(call.self.is_string() ? call.self : Value(self_text(call)), given);
-  };
-  if (arguments.keywords.empty()) return format(Value::tuple(arguments.positional));
   auto dict = std::make_shared<DictObject>();
   for (const auto& [name, value] : arguments.keywords) dict->set(name, value);
-  return format(std::shared_ptr<const DictObject>(std::move(dict)));
+  return modulo(self_text(call), arguments.keywords.empty() ? Value::tuple(arguments.positional) : Value(dict));
 }
 
 Value attribute(BoundCall& call) {
@@ -502,28 +356,24 @@ Value attribute(BoundCall& call) {
 }
 
 constexpr Builtin filters[] = {
+    {"batch center e escape filesizeformat forceescape groupby pprint slice striptags truncate urlencode urlize "
+     "wordcount "
+     "wordwrap xmlattr",
+     "*", refused},
     {"abs", "", absolute},
     {"attr", "name", attribute},
-    {"batch", "linecount fill_with?", batch},
     {"capitalize", "", [](BoundCall& c) { return call_method(c, "capitalize"); }},
-    {"center", "width?", [](BoundCall& c) { return call_method(c, "center", {c.value_or(0, 80)}); }},
-    {"count", "", length},
-    {"d", "default_value? boolean?", default_value},
-    {"default", "default_value? boolean?", default_value},
+    {"default d", "default_value? boolean?", default_value},
     {"dictsort", "case_sensitive? by? reverse?", dict_sort},
-    {"e", "", [](BoundCall& c) { return escaped(c.self); }},
-    {"escape", "", [](BoundCall& c) { return escaped(c.self); }},
     {"first", "", first},
     {"float", "default?", to_real},
-    {"forceescape", "", [](BoundCall& c) { return escaped(self_text(c)); }},
     {"format", "*", format},
-    {"groupby", "attribute default? case_sensitive?", group_by},
     {"indent", "width? first? blank?", indent},
     {"int", "default? base?", to_integer},
     {"items", "", items},
     {"join", "d? attribute?", join},
     {"last", "", last},
-    {"length", "", length},
+    {"length count", "", length},
     {"list", "", [](BoundCall& c) { return Value::list(iterate(c.self)); }},
     {"lower", "", [](BoundCall& c) { return call_method(c, "lower"); }},
     {"map", "*", map},
@@ -538,28 +388,21 @@ constexpr Builtin filters[] = {
      }},
     {"reverse", "", reverse},
     {"round", "precision? method?", round_number},
-    {"safe", "", [](BoundCall& c) { return Value::markup(self_text(c)); }},
+    {"safe", "", [](BoundCall& c) { return Value::safe_text(self_text(c)); }},
     {"select", "*", [](BoundCall& c) { return select(c, true, false); }},
     {"selectattr", "*", [](BoundCall& c) { return select(c, true, true); }},
-    {"slice", "slices fill_with?", slice},
     {"sort", "reverse? case_sensitive? attribute?", sort},
     {"string", "", [](BoundCall& c) { return c.self.is_string() ? c.self : Value(self_text(c)); }},
     {"sum", "attribute? start?", sum},
     {"title", "", title_words},
     {"tojson", "ensure_ascii? indent? separators? sort_keys?", json},
     {"trim", "chars?", [](BoundCall& c) { return call_method(c, "strip", {c.value_or(0, Value())}); }},
-    {"truncate", "length? killwords? end? leeway?", truncate},
     {"unique", "case_sensitive? attribute?", unique},
     {"upper", "", [](BoundCall& c) { return call_method(c, "upper"); }},
-    {"wordcount", "", word_count},
 };
 
 }  // namespace
 
-const Builtin* find_filter(std::string_view name) {
-  const Builtin* found =
-      std::find_if(std::begin(filters), std::end(filters), [&](const Builtin& row) { return row.name == name; });
-  return found == std::end(filters) ? find_text_filter(name) : found;
-}
+const Builtin* find_filter(std::string_view name) { return find_builtin(filters, name); }
 
 }  // namespace lathe::jinja

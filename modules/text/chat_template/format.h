@@ -23,6 +23,9 @@ struct JsonStyle {
 };
 std::string to_json(const Value& value, const JsonStyle& style);
 
+// chr(code): the character of an int; fails on what is none.
+std::string character_text(const Value& code);
+
 // strftime of a moment without a time zone, in English.
 std::string format_time(const std::tm& time, std::string_view format);
 

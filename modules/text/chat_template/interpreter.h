@@ -54,55 +54,24 @@ class Interpreter {
   friend class Loop;
   friend class Macro;
   enum class Flow { normal, leave_loop, next_iteration };
-  class Level;
   class InnerScope;
+  struct Evaluation;
+  struct Execution;
 
   Value evaluate(const ast::Expression& expression);
-  Value evaluate_or_none(const ast::ExpressionPointer& expression) {
-    return expression ? evaluate(*expression) : Value();
-  }
-  Value visit(const ast::Constant& node) { return node.value; }
-  Value visit(const ast::Name& node);
-  Value value_or_undefined(const ast::Name& node) const;
-  // Of what a test or filter is about that is made for undefined values.
-  Value evaluate_unless_unknown(const ast::Expression& expression);
-  Value visit(const ast::Attribute& node);
-  Value visit(const ast::Subscript& node);
-  Value visit(const ast::Slice& node);
-  Value visit(const ast::Call& node);
-  Value visit(const ast::Filter& node);
-  Value visit(const ast::Test& node);
-  Value visit(const ast::Unary& node);
-  Value visit(const ast::Binary& node);
-  Value visit(const ast::Concatenation& node);
-  Value visit(const ast::Compare& node);
-  Value visit(const ast::Conditional& node);
-  Value visit(const ast::Sequence& node);
-  Value visit(const ast::Dict& node);
-  Value apply_filter(const ast::Filter& node, const Value& value);
+  Arguments evaluate(const ast::ArgumentList& list, const ast::Expression& of);
+  Value value_or_undefined(const std::string& name) const;
+  Value read(const std::string& name);  // notes one that is unknown
+  Value apply_filter(const ast::Expression& filter, const Value& value);
   Value apply_filter_chain(const ast::Expression& filter, const Value& text);
-  Arguments evaluate(const ast::CallArguments& arguments);
 
   Flow execute(const ast::Body& body);
   Flow execute(const ast::Statement& statement);
-  Flow visit(const ast::Text& node);
-  Flow visit(const ast::Print& node);
-  Flow visit(const ast::If& node);
-  Flow visit(const ast::For& node);
-  Flow visit(const ast::Set& node);
-  Flow visit(const ast::SetBlock& node);
-  Flow visit(const ast::FilterBlock& node);
-  Flow visit(const ast::Macro& node);
-  Flow visit(const ast::CallBlock& node);
-  Flow visit(const ast::With& node);
-  Flow visit(const ast::Block& node);
-  Flow visit(const ast::Break&) { return Flow::leave_loop; }
-  Flow visit(const ast::Continue&) { return Flow::next_iteration; }
-
   Flow run_loop(const ast::For& node, const Value& iterable, int depth);
   void assign(const ast::Target& target, const Value& value);
   Value make_macro(std::shared_ptr<const ast::MacroDefinition> definition);
   Value call_macro(const ast::MacroDefinition& definition, Scope* scope, Arguments& arguments);
+  Nested nested();
   template <class Function>
   std::string captured(Function&& run);  // what it writes
 

@@ -4,8 +4,9 @@
 #include <charconv>
 #include <optional>
 
-#include "text/chat_template/budget.h"
-#include "text/chat_template/unicode.h"
+#include "text/chat_template/value.h"
+#include "text/unicode/python_text.h"
+#include "text/unicode/utf8.h"
 
 namespace lathe::jinja {
 namespace {
@@ -28,13 +29,6 @@ std::string normalize_newlines(std::string_view source) {
   return result;
 }
 
-int hexadecimal(char c) {
-  if (is_digit(c)) return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
 // One escape of a string literal; `position` is behind the backslash and moves past the escape.
 void append_escape(std::string& text, std::string_view body, std::size_t& position, int line) {
   const char c = body[position++];
@@ -45,17 +39,17 @@ void append_escape(std::string& text, std::string_view body, std::size_t& positi
     char32_t code_point = static_cast<char32_t>(c - '0');
     for (int i = 0; i < 2 && position < body.size() && body[position] >= '0' && body[position] <= '7'; ++i)
       code_point = code_point * 8 + static_cast<char32_t>(body[position++] - '0');
-    append_code_point(text, code_point);
+    append_character(text, code_point);
   } else if (c == 'x' || c == 'u' || c == 'U') {
     char32_t code_point = 0;
     for (int i = c == 'x' ? 2 : c == 'u' ? 4 : 8; i > 0; --i, ++position) {
-      const int digit = position < body.size() ? hexadecimal(body[position]) : -1;
-      if (digit < 0) syntax_error(line, fmt::format("truncated \\{} escape in a string", c));
+      const int digit = position < body.size() ? digit_value(body[position]) : 16;
+      if (digit >= 16) syntax_error(line, fmt::format("truncated \\{} escape in a string", c));
       code_point = code_point * 16 + static_cast<char32_t>(digit);
     }
     if (code_point > 0x10FFFF || (code_point >= 0xD800 && code_point < 0xE000))
       syntax_error(line, fmt::format("the escape \\{} in a string is no character", c));
-    append_code_point(text, code_point);
+    append_character(text, code_point);
   } else if (c == 'N') {
     syntax_error(line, "the escape \\N{...} in a string is not supported; write the character or \\u");
   } else if (c != '\n') {  // an escaped newline is nothing, and an unknown escape stands for itself
@@ -80,20 +74,15 @@ std::string unescape(std::string_view body, int line) {
 void syntax_error(int line, const std::string& message) { throw Error(fmt::format("line {}: {}", line, message)); }
 
 std::string describe(const Token& token) {
-  switch (token.type) {
-    case Token::Type::data: return "template text";
-    case Token::Type::variable_begin: return "begin of print statement";
-    case Token::Type::variable_end: return "end of print statement";
-    case Token::Type::block_begin: return "begin of statement block";
-    case Token::Type::block_end: return "end of statement block";
-    case Token::Type::name: return token.text;
-    case Token::Type::string: return "string";
-    case Token::Type::integer: return "integer";
-    case Token::Type::real: return "float";
-    case Token::Type::symbol: return token.text;
-    case Token::Type::end: return "end of template";
-  }
-  return {};
+  constexpr std::pair<std::string_view, std::string_view> tags[] = {{"{{", "begin of print statement"},
+                                                                    {"}}", "end of print statement"},
+                                                                    {"{%", "begin of statement block"},
+                                                                    {"%}", "end of statement block"}};
+  for (const auto& [braces, name] : tags)
+    if (token.is_symbol(braces)) return std::string(name);
+  constexpr std::string_view names[] = {"template text", "", "string", "integer", "float", "", "end of template"};
+  const std::string_view name = names[static_cast<int>(token.type)];
+  return name.empty() ? token.text : std::string(name);
 }
 
 // The first tag after the current position: its kind ('{', '%', '#', or 'r' for raw), where it begins, the sign on its
@@ -108,14 +97,13 @@ struct Lexer::Opening {
 Lexer::Lexer(std::string_view source) {
   if (source.size() > maximum_template_bytes)
     throw Error(fmt::format("has {} bytes, a template may have {}", source.size(), maximum_template_bytes));
-  if (const std::size_t valid = valid_utf8_prefix(source); valid != source.size())
-    throw Error(fmt::format("is not UTF-8 at byte {}", valid));
+  if (const auto invalid = first_invalid_utf8(source)) throw Error(fmt::format("is not UTF-8 at byte {}", *invalid));
   source_ = normalize_newlines(source);
 }
 
 Token Lexer::next() {
   while (pending_.empty()) {
-    if (mode_ == Mode::data) {
+    if (close_.empty()) {
       if (position_ >= source_.size()) return make(Token::Type::end);
       read_data();
     } else if (!try_tag_end()) {
@@ -130,25 +118,15 @@ Token Lexer::next() {
   return token;
 }
 
-Token Lexer::make(Token::Type type, std::string text) const {
-  Token token;
-  token.type = type;
-  token.line = line_;
-  token.text = std::move(text);
-  return token;
-}
+Token Lexer::make(Token::Type type, std::string text) const { return {type, line_, std::move(text), 0, 0}; }
 
 void Lexer::move_to(std::size_t position) {
   for (; position_ < position; ++position_) line_ += source_[position_] == '\n';
 }
 
 std::size_t Lexer::after_space(std::size_t position) const {
-  while (position < source_.size()) {
-    std::size_t following = position;
-    if (!is_space(next_code_point(source_, following))) break;
-    position = following;
-  }
-  return position;
+  if (position >= source_.size()) return position;
+  return source_.size() - python::strip(std::string_view(source_).substr(position), python::Side::left).size();
 }
 
 // Where the text continues behind a closing tag such as "%}", "-%}" or "+%}" at `position`; 0 where there is none.
@@ -179,37 +157,28 @@ Lexer::Opening Lexer::find_opening() const {
 }
 
 // The text between two tags, without what the sign on the second or lstrip_blocks removes.
-std::string Lexer::stripped_data(std::size_t begin, std::size_t end, char sign, bool is_variable) const {
-  const std::string_view text = std::string_view(source_).substr(begin, end - begin);
-  if (sign == '-') return std::string(strip(text, Side::right));
-  if (sign == '+' || is_variable) return std::string(text);
-  const std::size_t newline = text.rfind('\n');
-  const bool at_line_start = newline != text.npos || begin == 0 || source_[begin - 1] == '\n';
-  const std::size_t last_line = newline == text.npos ? 0 : newline + 1;
-  if (at_line_start && strip(text.substr(last_line), Side::left).empty()) return std::string(text.substr(0, last_line));
-  return std::string(text);
+void Lexer::push_data(std::size_t begin, std::size_t end, char sign, bool keeps_space) {
+  std::string_view text = std::string_view(source_).substr(begin, end - begin);
+  if (sign == '-') {
+    text = python::strip(text, python::Side::right);
+  } else if (sign != '+' && !keeps_space) {
+    const std::size_t last_line = text.rfind('\n') + 1;  // 0 where there is none
+    const bool at_line_start = last_line > 0 || begin == 0 || source_[begin - 1] == '\n';
+    if (at_line_start && python::strip(text.substr(last_line), python::Side::left).empty())
+      text = text.substr(0, last_line);
+  }
+  if (!text.empty()) pending_.push_back(make(Token::Type::data, std::string(text)));
 }
 
 void Lexer::read_data() {
   const Opening opening = find_opening();
-  const bool keep = opening.kind == '{' || opening.kind == '\0';
-  std::string text = stripped_data(position_, opening.begin, opening.sign, keep);
-  if (!text.empty()) pending_.push_back(make(Token::Type::data, std::move(text)));
-  move_to(opening.begin);
-  switch (opening.kind) {
-    case '{':
-    case '%':
-      mode_ = opening.kind == '{' ? Mode::variable : Mode::block;
-      pending_.push_back(make(opening.kind == '{' ? Token::Type::variable_begin : Token::Type::block_begin));
-      move_to(opening.inside);
-      break;
-    case '#':
-      move_to(opening.inside);
-      skip_comment();
-      break;
-    case 'r': read_raw(opening.inside); break;
-    default: break;
-  }
+  push_data(position_, opening.begin, opening.sign, opening.kind == '{' || opening.kind == '\0');
+  move_to(opening.inside);
+  if (opening.kind == '#') skip_comment();
+  if (opening.kind == 'r') read_raw();
+  if (opening.kind != '{' && opening.kind != '%') return;
+  close_ = opening.kind == '{' ? "}}" : "%}";
+  pending_.push_back(make(Token::Type::symbol, opening.kind == '{' ? "{{" : "{%"));
 }
 
 void Lexer::skip_comment() {
@@ -219,30 +188,25 @@ void Lexer::skip_comment() {
   syntax_error(line_, "missing end of comment tag");
 }
 
-void Lexer::read_raw(std::size_t after_begin) {
-  const int line = line_;
-  move_to(after_begin);
+void Lexer::read_raw() {
   if (position_ == source_.size()) return;  // the reference misses the end of a raw block only where there is text
   for (std::size_t tag = position_; (tag = source_.find("{%", tag)) != std::string::npos; ++tag) {
     const char sign = at(tag + 2) == '-' || at(tag + 2) == '+' ? at(tag + 2) : '\0';
     const std::size_t word = after_space(tag + (sign ? 3 : 2));
     const std::size_t after = starts(word, "endraw") ? after_close(after_space(word + 6), "%}", true) : 0;
     if (!after) continue;
-    std::string text = stripped_data(position_, tag, sign, false);
-    if (!text.empty()) pending_.push_back(make(Token::Type::data, std::move(text)));
+    push_data(position_, tag, sign, false);
     return move_to(after);
   }
-  syntax_error(line, "missing end of raw directive");
+  syntax_error(line_, "missing end of raw directive");
 }
 
 bool Lexer::try_tag_end() {
   if (!brackets_.empty()) return false;
-  const bool is_block = mode_ == Mode::block;
-  const std::size_t after = after_close(position_, is_block ? "%}" : "}}", is_block);
+  const std::size_t after = after_close(position_, close_, close_ == "%}");
   if (!after) return false;
-  pending_.push_back(make(is_block ? Token::Type::block_end : Token::Type::variable_end));
+  pending_.push_back(make(Token::Type::symbol, std::string(std::exchange(close_, {}))));
   move_to(after);
-  mode_ = Mode::data;
   return true;
 }
 
@@ -250,56 +214,39 @@ Token Lexer::read_in_tag() {
   const char c = at(position_);
   if (is_digit(c)) return read_number();
   if (c == '\'' || c == '"') return read_string();
-  const std::size_t begin = position_;
-  std::size_t end = begin;
-  while (end < source_.size()) {
-    std::size_t following = end;
-    if (!is_in_class(next_code_point(source_, following), CharacterClass::word)) break;
-    end = following;
+  std::size_t end = position_;
+  for (const auto [character, bytes] : characters(std::string_view(source_).substr(end))) {
+    if (!python::is_word(character)) break;
+    end += bytes.size();
   }
-  if (end == begin) return read_symbol();
-  Token token = make(Token::Type::name, source_.substr(begin, end - begin));
+  if (end == position_) return read_symbol();
+  Token token = make(Token::Type::name, source_.substr(position_, end - position_));
   move_to(end);
   return token;
 }
 
 Token Lexer::read_number() {
-  std::string digits;  // without the underscores that may stand between two digits
-  const auto read_digits = [&](std::size_t position, int base) {
-    while (true) {
-      const std::size_t digit = at(position) == '_' && !digits.empty() ? position + 1 : position;
-      const int value = hexadecimal(at(digit));
-      if (value < 0 || value >= base) return position;
-      digits += at(digit);
-      position = digit + 1;
-    }
+  const auto is_digit_at = [&](std::size_t i, int base) { return digit_value(at(i)) < base; };
+  const auto behind_digits = [&](std::size_t i, int base) {  // between which underscores may stand
+    while (is_digit_at(i, base) || (at(i) == '_' && is_digit_at(i + 1, base))) ++i;
+    return i;
   };
-  int base = 10;
-  std::size_t begin = position_;
-  if (at(begin) == '0') {
-    const char marker = static_cast<char>(at(begin + 1) | 0x20);
-    base = marker == 'b' ? 2 : marker == 'o' ? 8 : marker == 'x' ? 16 : 10;
-    if (base != 10 && hexadecimal(at(begin + 2 + (at(begin + 2) == '_'))) >= 0)
-      begin += at(begin + 2) == '_' ? 3 : 2;
-    else
-      base = 10;
-  }
-  std::size_t end = read_digits(begin, base);
+  const char marker = at(position_) == '0' ? static_cast<char>(at(position_ + 1) | 0x20) : '\0';
+  int base = marker == 'b' ? 2 : marker == 'o' ? 8 : marker == 'x' ? 16 : 10;
+  std::size_t begin = position_ + (base == 10 ? 0 : 2), end = behind_digits(begin, base);
+  if (begin == end) begin = position_, end = behind_digits(begin, base = 10);
   const bool after_dot = position_ > 0 && source_[position_ - 1] == '.';  // in x.0.1 nothing is a float
   bool is_real = false;
-  if (base == 10 && !after_dot && at(end) == '.' && is_digit(at(end + 1))) {
-    digits += '.';
-    end = read_digits(end + 1, 10);
-    is_real = true;
+  if (base == 10 && !after_dot) {
+    const bool has_fraction = at(end) == '.' && is_digit(at(end + 1));
+    if (has_fraction) end = behind_digits(end + 1, 10);
+    const std::size_t exponent = end + 1 + (at(end + 1) == '+' || at(end + 1) == '-');
+    const bool has_exponent = (at(end) | 0x20) == 'e' && is_digit(at(exponent));
+    if (has_exponent) end = behind_digits(exponent, 10);
+    is_real = has_fraction || has_exponent;
   }
-  if (base == 10 && !after_dot && (at(end) | 0x20) == 'e') {
-    const std::size_t sign = at(end + 1) == '+' || at(end + 1) == '-';
-    if (is_digit(at(end + 1 + sign))) {
-      digits += at(end + 1) == '-' ? "e-" : "e";
-      end = read_digits(end + 1 + sign, 10);
-      is_real = true;
-    }
-  }
+  std::string digits = source_.substr(begin, end - begin);
+  std::erase(digits, '_');
   if (base == 10 && !is_real && digits[0] == '0' && digits.find_first_not_of('0') != std::string::npos)
     syntax_error(line_, fmt::format("the integer {} begins with 0", digits));
   Token token = make(is_real ? Token::Type::real : Token::Type::integer);
@@ -341,7 +288,7 @@ Token Lexer::read_symbol() {
     return token;
   }
   std::size_t end = position_;
-  next_code_point(source_, end);
+  next_character(source_, end);
   syntax_error(line_, fmt::format("unexpected character '{}'", source_.substr(position_, end - position_)));
 }
 

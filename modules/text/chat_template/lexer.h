@@ -19,22 +19,11 @@ namespace lathe::jinja {
 [[noreturn]] void syntax_error(int line, const std::string& message);
 
 struct Token {
-  enum class Type {
-    data,
-    variable_begin,
-    variable_end,
-    block_begin,
-    block_end,
-    name,
-    string,
-    integer,
-    real,
-    symbol,
-    end
-  };
+  enum class Type { data, name, string, integer, real, symbol, end };
   Type type = Type::end;
   int line = 1;
-  std::string text;  // of data, name and symbol as written, of a string without quotes and escapes
+  std::string
+      text;  // of data, name and symbol (the braces of tags, too) as written, of a string without quotes and escapes
   std::int64_t integer = 0;
   double real = 0;
 
@@ -51,13 +40,12 @@ class Lexer {
   Token next();                             // after the last one, Type::end for ever
 
  private:
-  enum class Mode { data, block, variable };
   struct Opening;  // a tag's beginning in the data
 
   void read_data();
   Opening find_opening() const;
   void skip_comment();
-  void read_raw(std::size_t after_begin);
+  void read_raw();
   bool try_tag_end();
   Token read_in_tag();
   Token read_number();
@@ -70,14 +58,14 @@ class Lexer {
   }
   std::size_t after_space(std::size_t position) const;
   std::size_t after_close(std::size_t position, std::string_view close, bool trim) const;
-  std::string stripped_data(std::size_t begin, std::size_t end, char sign, bool is_variable) const;
+  void push_data(std::size_t begin, std::size_t end, char sign, bool keeps_space);
   void move_to(std::size_t position);  // counts lines
   Token make(Token::Type type, std::string text = {}) const;
 
   std::string source_;
   std::size_t position_ = 0;
   int line_ = 1;
-  Mode mode_ = Mode::data;
+  std::string_view close_;      // what ends the current tag; empty outside of tags
   std::vector<char> brackets_;  // the closing ones that are due: inside them `}}` is no end of a tag
   std::deque<Token> pending_;
 };

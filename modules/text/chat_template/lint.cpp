@@ -8,9 +8,9 @@
 #include <set>
 
 #include "tensor/errors.h"
+#include "text/chat_template/operators.h"
 #include "text/chat_template/special_text.h"
-#include "text/chat_template/unicode.h"
-#include "text/chat_template/value.h"
+#include "text/unicode/python_text.h"
 
 namespace lathe {
 namespace {
@@ -19,9 +19,8 @@ using Json = nlohmann::ordered_json;
 using Warnings = std::vector<std::string>;
 
 std::string shortened(std::string_view text) {
-  std::size_t end = 0;
-  for (int i = 0; i < 40 && end < text.size(); ++i) jinja::next_code_point(text, end);
-  return jinja::python_quote(text.substr(0, end)) + (end < text.size() ? "..." : "");
+  const std::string_view beginning = text.substr(0, character_offset(text, 40));
+  return jinja::python_quote(beginning) + (beginning.size() < text.size() ? "..." : "");
 }
 
 // The texts of a message: its content, or the text parts of it.
@@ -45,7 +44,7 @@ void find_lost_messages(const ChatTemplate::Inputs& inputs, const std::string& r
     const std::string role = has_role ? message["role"].get<std::string>() : "";
     if (role != "system" && role != "user") continue;
     for (const std::string& text : texts_of(message))
-      if (jinja::find_text(rendered, jinja::strip(text, jinja::Side::both)) == rendered.npos)
+      if (jinja::find_text(rendered, python::strip(text, python::Side::both)) == rendered.npos)
         warnings.push_back(fmt::format("the {} message {} is not in the prompt: {}", role, i, shortened(text)));
   }
 }

@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <unordered_map>
 
-#include "text/chat_template/unicode.h"
+#include "text/tokenizer/token_trie.h"
+#include "text/unicode/utf8.h"
 
 namespace lathe {
 namespace {
@@ -33,70 +33,56 @@ Json map_json(const Json& json, const std::string& path, const ReplaceString& re
   return result;
 }
 
-// Tokens by the two bytes that they, or parts of them, begin with: a text is searched for thousands of them at once.
+// The special tokens, and what they begin and end with.
 class Finder {
  public:
-  explicit Finder(const Tokenizer& tokenizer) {
-    for (const int32_t id : tokenizer.special_tokens()) {
-      const std::string text = tokenizer.token_text(id);
-      if (text.empty()) continue;
-      if (text.size() == 1) {
-        by_byte_.push_back({text, id});
-        continue;
-      }
-      wholes_[key(text, 0)].push_back({text, id});
-      for (std::size_t begin = 1; begin + 2 <= text.size(); ++begin)
-        ends_[key(text, begin)].push_back({text.substr(begin), id});
-    }
-  }
+  explicit Finder(const Tokenizer& tokenizer) : Finder(texts_of(tokenizer)) {}
 
   bool is_token(std::string_view text) const {
-    return std::any_of(by_byte_.begin(), by_byte_.end(), [&](const Part& part) { return part.text == text; }) ||
-           (text.size() >= 2 && any_of(wholes_, text, [&](const Part& part) { return part.text == text; }));
+    bool found = false;
+    wholes_.each_prefix(text, [&](std::size_t size, int32_t) { found |= size == text.size(); });
+    return found;
   }
 
   void find(std::string_view text, std::vector<SpecialText>& found) const {
-    const auto add = [&](std::size_t begin, std::size_t size, const Part& part, bool is_whole) {
-      if (is_whole || jinja::count_code_points(text.substr(begin, size)) >= 2)
-        found.push_back({0, begin, size, part.token, is_whole, {}});
+    const auto add = [&](std::size_t begin, std::size_t size, int32_t token, bool is_whole) {
+      if (is_whole || count_characters(text.substr(begin, size)) >= 2)
+        found.push_back({0, begin, size, token, is_whole, {}});
     };
-    any_of(ends_, text, [&](const Part& part) {
-      if (text.starts_with(part.text)) add(0, part.text.size(), part, false);
-      return false;
-    });
+    ends_.each_prefix(text, [&](std::size_t size, int32_t token) { add(0, size, token, false); });
     for (std::size_t begin = 0; begin < text.size(); ++begin) {
       const std::string_view rest = text.substr(begin);
-      for (const Part& part : by_byte_)
-        if (rest.starts_with(part.text)) add(begin, 1, part, true);
-      any_of(wholes_, rest, [&](const Part& part) {
-        if (rest.starts_with(part.text))
-          add(begin, part.text.size(), part, true);
-        else if (std::string_view(part.text).starts_with(rest))
-          add(begin, rest.size(), part, false);
-        return false;
+      wholes_.each_prefix(rest, [&](std::size_t size, int32_t token) { add(begin, size, token, true); });
+      beginnings_.each_prefix(rest, [&](std::size_t size, int32_t token) {
+        if (size == rest.size()) add(begin, size, token, false);
       });
     }
   }
 
  private:
-  struct Part {
-    std::string text;
-    int32_t token;
-  };
-  using Table = std::unordered_map<unsigned, std::vector<Part>>;
+  using Texts = std::vector<std::pair<std::string, int32_t>>;
 
-  static unsigned key(std::string_view text, std::size_t at) {
-    return static_cast<unsigned char>(text[at]) << 8u | static_cast<unsigned char>(text[at + 1]);
+  static Texts texts_of(const Tokenizer& tokenizer) {
+    Texts texts;
+    for (const int32_t id : tokenizer.special_tokens()) texts.emplace_back(tokenizer.token_text(id), id);
+    return texts;
   }
 
-  template <class Predicate>
-  static bool any_of(const Table& table, std::string_view text, Predicate predicate) {
-    const auto parts = text.size() < 2 ? table.end() : table.find(key(text, 0));
-    return parts != table.end() && std::any_of(parts->second.begin(), parts->second.end(), predicate);
+  // The parts of all tokens that `part_at` gives for each place within them.
+  template <class PartAt>
+  static TokenTrie parts(const Texts& texts, PartAt&& part_at) {
+    std::vector<std::pair<std::string_view, int32_t>> parts;
+    for (const auto& [text, id] : texts)
+      for (std::size_t at = 1; at < text.size(); ++at) parts.emplace_back(part_at(std::string_view(text), at), id);
+    return TokenTrie(std::move(parts));
   }
 
-  Table wholes_, ends_;
-  std::vector<Part> by_byte_;
+  explicit Finder(const Texts& texts)
+      : wholes_({texts.begin(), texts.end()}),
+        beginnings_(parts(texts, [](std::string_view text, std::size_t at) { return text.substr(0, at); })),
+        ends_(parts(texts, [](std::string_view text, std::size_t at) { return text.substr(at); })) {}
+
+  const TokenTrie wholes_, beginnings_, ends_;
 };
 
 }  // namespace

@@ -6,15 +6,14 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "text/chat_template/unicode.h"
+#include "text/unicode/python_text.h"
 
 namespace lathe::jinja {
 
 int depth_of(const Value& value) {
   switch (value.kind()) {
-    case Kind::list: return value.list().depth;
+    case Kind::sequence: return value.sequence().depth;
     case Kind::dict: return value.dict().depth();
-    case Kind::iterable: return value.iterable().depth;
     case Kind::object: return value.object()->depth();
     default: return 0;
   }
@@ -35,27 +34,20 @@ int depth_over(const std::vector<Value>& items) {
 
 std::size_t bytes_of(const std::vector<Value>& items) {
   charge(static_cast<std::int64_t>(items.size()));
-  return sizeof(ListObject) + 2 * items.size() * sizeof(Value);  // twice, because to iterate is to copy
+  return sizeof(SequenceObject) + 2 * items.size() * sizeof(Value);  // twice, because to iterate is to copy
 }
 
 }  // namespace
 
-StringObject::StringObject(std::string value, bool markup)
+StringObject::StringObject(std::string value, bool is_safe)
     : Tracked(sizeof(StringObject) + 48 + value.size()),
       text(std::move(value)),
-      length(count_code_points(text)),
-      is_markup(markup) {
+      length(count_characters(text)),
+      is_safe(is_safe) {
   charge_text(text.size());
 }
 
-ListObject::ListObject(std::vector<Value> values, bool tuple, std::string_view field_names)
-    : Tracked(bytes_of(values)),
-      items(std::move(values)),
-      is_tuple(tuple),
-      names(field_names),
-      depth(depth_over(items)) {}
-
-IterableObject::IterableObject(Type type, std::vector<Value> values)
+SequenceObject::SequenceObject(Type type, std::vector<Value> values)
     : Tracked(bytes_of(values)), type(type), items(std::move(values)), depth(depth_over(items)) {}
 
 void DictObject::set(Value key, Value value) {
@@ -84,31 +76,41 @@ const Value* DictObject::find(const Value& key) const {
   return nullptr;
 }
 
-Value Value::markup(std::string text) {
+std::vector<Value> DictObject::pairs() const {
+  std::vector<Value> pairs;
+  for (const auto& [key, value] : entries_) pairs.push_back(Value::tuple({key, value}));
+  return pairs;
+}
+
+Value Value::safe_text(std::string text) {
   Value value;
   value.data_ = std::make_shared<const StringObject>(std::move(text), true);
   return value;
 }
 
+using Sequence = SequenceObject::Type;
+
 Value Value::list(std::vector<Value> items) {
-  return Value(std::make_shared<const ListObject>(std::move(items), false));
+  return std::make_shared<SequenceObject>(Sequence::list, std::move(items));
 }
 
 Value Value::tuple(std::vector<Value> items) {
-  return Value(std::make_shared<const ListObject>(std::move(items), true));
-}
-
-Value Value::named_tuple(std::vector<Value> items, std::string_view names) {
-  return Value(std::make_shared<const ListObject>(std::move(items), true, names));
+  return std::make_shared<SequenceObject>(Sequence::tuple, std::move(items));
 }
 
 Value Value::generator(std::vector<Value> items) {
-  return std::make_shared<IterableObject>(IterableObject::Type::generator, std::move(items));
+  return std::make_shared<SequenceObject>(Sequence::generator, std::move(items));
 }
 
 Value Value::undefined(std::string problem) {
   return Value(Undefined{std::make_shared<const std::string>(std::move(problem))});
 }
+
+bool Value::is_list() const { return kind() == Kind::sequence && sequence().type <= Sequence::tuple; }
+bool Value::is_tuple() const { return kind() == Kind::sequence && sequence().type == Sequence::tuple; }
+bool Value::is_range() const { return kind() == Kind::sequence && sequence().type == Sequence::range; }
+bool Value::is_generator() const { return kind() == Kind::sequence && sequence().type == Sequence::generator; }
+const std::vector<Value>& Value::items() const { return sequence().items; }
 
 namespace {
 
@@ -125,8 +127,8 @@ Value from_json(const nlohmann::ordered_json& json, int depth) {
     case Type::number_float: return json.get<double>();
     case Type::string: {
       const auto& text = json.get_ref<const std::string&>();
-      if (const std::size_t valid = valid_utf8_prefix(text); valid != text.size())
-        fail("a text of the messages is not UTF-8 at its byte {}", valid);
+      if (const auto invalid = first_invalid_utf8(text))
+        fail("a text of the messages is not UTF-8 at its byte {}", *invalid);
       return text;
     }
     case Type::array: {
@@ -137,7 +139,7 @@ Value from_json(const nlohmann::ordered_json& json, int depth) {
     case Type::object: {
       auto dict = std::make_shared<DictObject>();
       for (const auto& [key, value] : json.items()) dict->set(key, from_json(value, depth + 1));
-      return std::shared_ptr<const DictObject>(std::move(dict));
+      return dict;
     }
     default: return {};
   }
@@ -147,6 +149,10 @@ Value from_json(const nlohmann::ordered_json& json, int depth) {
 
 Value from_json(const nlohmann::ordered_json& json) { return from_json(json, 0); }
 
+void require_defined(const Value& value) {
+  if (value.is_undefined()) fail("{}", value.problem());
+}
+
 bool is_true(const Value& value) {
   switch (value.kind()) {
     case Kind::none:
@@ -155,39 +161,26 @@ bool is_true(const Value& value) {
     case Kind::integer: return value.integer() != 0;
     case Kind::real: return value.real() != 0;
     case Kind::string: return !value.text().empty();
-    case Kind::list: return !value.list().items.empty();
+    case Kind::sequence: return value.is_generator() || !value.items().empty();
     case Kind::dict: return !value.dict().entries().empty();
-    case Kind::iterable: return value.iterable().is_generator() || !value.iterable().items.empty();
     case Kind::object: return true;
   }
   return true;
 }
 
 std::string_view type_name(const Value& value) {
-  switch (value.kind()) {
-    case Kind::none: return "NoneType";
-    case Kind::undefined: return "Undefined";
-    case Kind::boolean: return "bool";
-    case Kind::integer: return "int";
-    case Kind::real: return "float";
-    case Kind::string: return "str";
-    case Kind::list: return value.list().is_tuple ? "tuple" : "list";
-    case Kind::dict: return "dict";
-    case Kind::iterable: {
-      constexpr std::string_view names[] = {"dict_keys", "dict_values", "dict_items", "range", "generator"};
-      return names[static_cast<int>(value.iterable().type)];
-    }
-    case Kind::object: return value.object()->type_name();
-  }
-  return "object";
+  constexpr std::string_view kinds[] = {"NoneType", "Undefined", "bool", "int", "float", "str", "", "dict"};
+  constexpr std::string_view sequences[] = {"list",       "tuple", "dict_keys", "dict_values",
+                                            "dict_items", "range", "generator"};
+  if (value.kind() == Kind::object) return value.object()->type_name();
+  if (value.kind() == Kind::sequence) return sequences[static_cast<int>(value.sequence().type)];
+  return kinds[static_cast<int>(value.kind())];
 }
 
 bool is_hashable(const Value& value) {
   charge(1);
-  if (value.kind() == Kind::dict) return false;
-  if (value.kind() != Kind::list) return true;
-  const ListObject& list = value.list();
-  return list.is_tuple && std::all_of(list.items.begin(), list.items.end(), is_hashable);
+  if (value.is_dict()) return false;
+  return !value.is_list() || (value.is_tuple() && std::all_of(value.items().begin(), value.items().end(), is_hashable));
 }
 
 bool is_number(const Value& value) {
@@ -207,27 +200,63 @@ double as_real(const Value& value) {
 // As Python: the shortest digits that read back as the same number, with an exponent below 1e-4 and from 1e16 on.
 std::string real_text(double value) {
   if (std::isnan(value)) return "nan";
-  if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
-  char buffer[32];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, std::abs(value), std::chars_format::scientific).ptr;
-  const std::string_view scientific(buffer, static_cast<std::size_t>(end - buffer));
-  const std::size_t e = scientific.find('e');
-  const int exponent = std::atoi(std::string(scientific.substr(e + 1)).c_str());
-  std::string digits(1, scientific[0]);
-  if (e > 2) digits += scientific.substr(2, e - 2);
+  const std::string text = fmt::format("{}", value);
+  return text.find_first_not_of("-0123456789") == text.npos ? text + ".0" : text;
+}
 
-  const std::string_view sign = std::signbit(value) ? "-" : "", all(digits);
-  const int count = static_cast<int>(digits.size());
-  const auto zeros = [](int n) { return std::string(static_cast<std::size_t>(n), '0'); };
-  if (exponent < -4 || exponent >= 16) {
-    const std::string_view point = count > 1 ? "." : "";
-    return fmt::format("{}{}{}{}e{}{:02}", sign, all.substr(0, 1), point, all.substr(1), exponent < 0 ? '-' : '+',
-                       std::abs(exponent));
+int digit_value(char c) {
+  const char lower = static_cast<char>(c | 0x20);
+  return c >= '0' && c <= '9' ? c - '0' : lower >= 'a' && lower <= 'z' ? lower - 'a' + 10 : 36;
+}
+
+namespace {
+
+// Without white space around and the underscores between digits; nothing where an underscore stands elsewhere.
+std::optional<std::string> plain_digits(std::string_view text, int base) {
+  text = python::strip(text, python::Side::both);
+  std::string result;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '_')
+      result += text[i];
+    else if (i == 0 || i + 1 == text.size() || digit_value(text[i - 1]) >= base || digit_value(text[i + 1]) >= base)
+      return std::nullopt;
   }
-  if (exponent < 0) return fmt::format("{}0.{}{}", sign, zeros(-exponent - 1), all);
-  if (count <= exponent + 1) return fmt::format("{}{}{}.0", sign, all, zeros(exponent + 1 - count));
-  const auto whole = static_cast<std::size_t>(exponent + 1);
-  return fmt::format("{}{}.{}", sign, all.substr(0, whole), all.substr(whole));
+  return result;
+}
+
+}  // namespace
+
+std::optional<std::int64_t> parse_integer(std::string_view text, int base) {
+  auto digits = plain_digits(text, base ? base : 36);
+  if (!digits) return std::nullopt;
+  const std::size_t sign = digits->starts_with('+') || digits->starts_with('-');
+  const char marker = digits->size() > sign + 2 && (*digits)[sign] == '0' ? (*digits)[sign + 1] | 0x20 : 0;
+  const int marked = marker == 'x' ? 16 : marker == 'o' ? 8 : marker == 'b' ? 2 : 0;
+  if (marked && (base == marked || base == 0)) digits->erase(sign, 2);
+  if (digits->size() == sign || digit_value((*digits)[sign]) == 36) return std::nullopt;
+  if (digits->starts_with('+')) digits->erase(0, 1);
+  std::int64_t value = 0;
+  const char* end = digits->data() + digits->size();
+  const auto result = std::from_chars(digits->data(), end, value, base ? base : marked ? marked : 10);
+  if (result.ec == std::errc::result_out_of_range) fail("the integer {} has more than 64 bits", *digits);
+  return result.ec == std::errc() && result.ptr == end ? std::optional(value) : std::nullopt;
+}
+
+std::optional<double> parse_real(std::string_view text) {
+  auto digits = plain_digits(text, 10);
+  if (!digits) return std::nullopt;
+  if (digits->starts_with('+') && digits->size() > 1 && (*digits)[1] != '-') digits->erase(0, 1);
+  double value = 0;
+  const char* end = digits->data() + digits->size();
+  const auto result = std::from_chars(digits->data(), end, value);
+  if (result.ec == std::errc::result_out_of_range) return digits->starts_with('-') ? -HUGE_VAL : HUGE_VAL;
+  return result.ec == std::errc() && result.ptr == end ? std::optional(value) : std::nullopt;
+}
+
+std::string ascii_escape(char32_t character) {
+  const auto code = static_cast<std::uint32_t>(character);
+  if (code < 0x100) return fmt::format("\\x{:02x}", code);
+  return code < 0x10000 ? fmt::format("\\u{:04x}", code) : fmt::format("\\U{:08x}", code);
 }
 
 namespace {
@@ -237,24 +266,13 @@ void append_quoted(TextBuilder& output, std::string_view text) {
   const bool double_quotes = text.find('\'') != text.npos && text.find('"') == text.npos;
   const char quote = double_quotes ? '"' : '\'';
   std::string piece(1, quote);
-  for (std::size_t position = 0; position < text.size();) {
-    const std::size_t begin = position;
-    const char32_t c = next_code_point(text, position);
-    const auto code = static_cast<std::uint32_t>(c);
-    const bool is_latin = c < 0x100;
-    if (c == static_cast<unsigned char>(quote) || c == '\\') {
-      piece += '\\';
-      piece += static_cast<char>(c);
-    } else if (c == '\n' || c == '\r' || c == '\t') {
+  for (const auto [c, bytes] : characters(text)) {
+    if (c == static_cast<unsigned char>(quote) || c == '\\')
+      piece += fmt::format("\\{}", bytes);
+    else if (c == '\n' || c == '\r' || c == '\t')
       piece += c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t";
-    } else if (is_latin ? c < 0x20 || (c >= 0x7f && c < 0xa1) || c == 0xad
-                        : !is_in_class(c, CharacterClass::printable)) {
-      piece += is_latin      ? fmt::format("\\x{:02x}", code)
-               : c < 0x10000 ? fmt::format("\\u{:04x}", code)
-                             : fmt::format("\\U{:08x}", code);
-    } else {
-      piece += text.substr(begin, position - begin);
-    }
+    else
+      piece += python::is_printable(c) ? std::string(bytes) : ascii_escape(c);
     if (piece.size() > 4000) output.append(std::exchange(piece, {}));
   }
   output.append(piece + quote);
@@ -279,18 +297,23 @@ void append_items(TextBuilder& output, const std::vector<Value>& items) {
   }
 }
 
-void append_iterable(TextBuilder& output, const IterableObject& iterable) {
-  if (iterable.is_generator()) return output.append("<generator object>");
-  if (iterable.type == IterableObject::Type::range) {
-    output.append(fmt::format("range({}, {}", iterable.range_start, iterable.range_stop));
-    return output.append(iterable.range_step == 1 ? ")" : fmt::format(", {})", iterable.range_step));
+void append_sequence(TextBuilder& output, const SequenceObject& sequence) {
+  const auto enclosed = [&](std::string_view open, std::string_view close) {
+    output.append(open);
+    append_items(output, sequence.items);
+    output.append(close);
+  };
+  switch (sequence.type) {
+    case Sequence::list: return enclosed("[", "]");
+    case Sequence::tuple: return enclosed("(", sequence.items.size() == 1 ? ",)" : ")");
+    case Sequence::keys: return enclosed("dict_keys([", "])");
+    case Sequence::values: return enclosed("dict_values([", "])");
+    case Sequence::items: return enclosed("dict_items([", "])");
+    case Sequence::generator: return output.append("<generator object>");
+    case Sequence::range:
+      output.append(fmt::format("range({}, {}", sequence.start, sequence.stop));
+      output.append(sequence.step == 1 ? ")" : fmt::format(", {})", sequence.step));
   }
-  using Type = IterableObject::Type;
-  output.append(iterable.type == Type::keys     ? "dict_keys(["
-                : iterable.type == Type::values ? "dict_values(["
-                                                : "dict_items([");
-  append_items(output, iterable.items);
-  output.append("])");
 }
 
 void append_representation(TextBuilder& output, const Value& value) {
@@ -300,16 +323,8 @@ void append_representation(TextBuilder& output, const Value& value) {
     case Kind::boolean: return output.append(value.boolean() ? "True" : "False");
     case Kind::integer: return output.append(std::to_string(value.integer()));
     case Kind::real: return output.append(real_text(value.real()));
-    case Kind::string:
-      if (value.is_markup()) output.append("Markup(");
-      append_quoted(output, value.text());
-      return value.is_markup() ? output.append(")") : void();
-    case Kind::list: {
-      const ListObject& list = value.list();
-      output.append(list.is_tuple ? "(" : "[");
-      append_items(output, list.items);
-      return output.append(!list.is_tuple ? "]" : list.items.size() == 1 ? ",)" : ")");
-    }
+    case Kind::string: return append_quoted(output, value.text());
+    case Kind::sequence: return append_sequence(output, value.sequence());
     case Kind::dict: {
       output.append("{");
       bool first = true;
@@ -321,7 +336,6 @@ void append_representation(TextBuilder& output, const Value& value) {
       }
       return output.append("}");
     }
-    case Kind::iterable: return append_iterable(output, value.iterable());
     case Kind::object: return output.append(value.object()->representation());
   }
 }
@@ -337,6 +351,15 @@ std::string representation(const Value& value) {
 void append_text(TextBuilder& output, const Value& value) {
   if (value.is_string()) return output.append(value.text());
   if (!value.is_undefined()) append_representation(output, value);
+}
+
+std::string joined(std::string_view separator, const std::vector<Value>& values) {
+  TextBuilder output;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (i) output.append(separator);
+    append_text(output, values[i]);
+  }
+  return output.take();
 }
 
 std::string to_text(const Value& value) {
@@ -372,12 +395,11 @@ bool equal(const Value& a, const Value& b) {
   if (a.kind() != b.kind()) return false;
   switch (a.kind()) {
     case Kind::string: charge_text(a.text().size()); return a.text() == b.text();
-    case Kind::list: return a.list().is_tuple == b.list().is_tuple && equal_items(a.list().items, b.list().items);
+    case Kind::sequence:
+      if (a.sequence().type != b.sequence().type || (!a.is_list() && !a.is_range()))
+        return &a.sequence() == &b.sequence();
+      return equal_items(a.items(), b.items());
     case Kind::dict: return equal_dicts(a.dict(), b.dict());
-    case Kind::iterable:
-      if (&a.iterable() == &b.iterable()) return true;
-      return a.iterable().type == b.iterable().type && a.iterable().type == IterableObject::Type::range &&
-             equal_items(a.iterable().items, b.iterable().items);
     case Kind::object: return a.object() == b.object();
     default: return true;  // none and undefined
   }
@@ -385,8 +407,7 @@ bool equal(const Value& a, const Value& b) {
 
 int compare(const Value& a, const Value& b, std::string_view operation) {
   charge(1);
-  if (a.is_undefined()) fail("{}", a.problem());
-  if (b.is_undefined()) fail("{}", b.problem());
+  require_defined(a), require_defined(b);
   if (is_number(a) && is_number(b)) {
     const auto x = as_integer(a), y = as_integer(b);
     return x && y ? three_way(*x, *y) : three_way(as_real(a), as_real(b));
@@ -395,8 +416,8 @@ int compare(const Value& a, const Value& b, std::string_view operation) {
     charge_text(a.text().size());
     return three_way(a.text().compare(b.text()), 0);
   }
-  if (a.kind() == Kind::list && b.kind() == Kind::list && a.list().is_tuple == b.list().is_tuple) {
-    const auto &x = a.list().items, &y = b.list().items;
+  if (a.is_list() && b.is_list() && a.is_tuple() == b.is_tuple()) {
+    const auto &x = a.items(), &y = b.items();
     for (std::size_t i = 0; i < std::min(x.size(), y.size()); ++i)
       if (!equal(x[i], y[i])) return compare(x[i], y[i], operation);
     return three_way(x.size(), y.size());
@@ -404,74 +425,34 @@ int compare(const Value& a, const Value& b, std::string_view operation) {
   fail("'{}' not supported between instances of '{}' and '{}'", operation, type_name(a), type_name(b));
 }
 
-Value escaped(const Value& value) {
-  if (value.is_markup()) return value;
-  TextBuilder output;
-  for (const char c : to_text(value)) {
-    switch (c) {
-      case '&': output.append("&amp;"); break;
-      case '<': output.append("&lt;"); break;
-      case '>': output.append("&gt;"); break;
-      case '"': output.append("&#34;"); break;
-      case '\'': output.append("&#39;"); break;
-      default: output.append(1, c);
-    }
-  }
-  return Value::markup(output.take());
-}
-
 bool is_iterable(const Value& value) {
-  switch (value.kind()) {
-    case Kind::undefined:
-    case Kind::string:
-    case Kind::list:
-    case Kind::dict:
-    case Kind::iterable: return true;
-    default: return false;
-  }
+  return value.is_undefined() || value.is_string() || value.kind() == Kind::sequence || value.is_dict();
 }
 
 std::vector<Value> iterate(const Value& value) {
   std::vector<Value> items;
-  switch (value.kind()) {
-    case Kind::undefined: return items;
-    case Kind::string: {
-      const std::string& text = value.text();
-      charge(static_cast<std::int64_t>(text.size()));
-      for (std::size_t position = 0; position < text.size();) {
-        const std::size_t begin = position;
-        next_code_point(text, position);
-        items.emplace_back(text.substr(begin, position - begin));
-      }
-      return items;
-    }
-    case Kind::list: charge(static_cast<std::int64_t>(value.list().items.size())); return value.list().items;
-    case Kind::dict:
-      for (const auto& entry : value.dict().entries()) items.push_back(entry.first);
-      charge(static_cast<std::int64_t>(items.size()));
-      return items;
-    case Kind::iterable: {
-      IterableObject& iterable = value.iterable();
-      charge(static_cast<std::int64_t>(iterable.items.size()));
-      if (iterable.is_generator())
-        items.swap(iterable.items);
-      else
-        items = iterable.items;
-      return items;
-    }
-    default: fail("'{}' object is not iterable", type_name(value));
+  if (!is_iterable(value)) fail("'{}' object is not iterable", type_name(value));
+  if (value.is_string()) {
+    charge(static_cast<std::int64_t>(value.text().size()));
+    for (const auto [c, bytes] : characters(value.text())) items.emplace_back(bytes);
+    return items;
   }
+  if (value.is_generator())
+    items.swap(value.sequence().items);
+  else if (value.kind() == Kind::sequence)
+    items = value.items();
+  else if (value.is_dict())
+    for (const auto& entry : value.dict().entries()) items.push_back(entry.first);
+  charge(static_cast<std::int64_t>(items.size()));
+  return items;
 }
 
 std::optional<std::size_t> length_of(const Value& value) {
   switch (value.kind()) {
     case Kind::undefined: return 0;
     case Kind::string: return value.string().length;
-    case Kind::list: return value.list().items.size();
     case Kind::dict: return value.dict().entries().size();
-    case Kind::iterable:
-      if (value.iterable().is_generator()) return std::nullopt;
-      return value.iterable().items.size();
+    case Kind::sequence: return value.is_generator() ? std::nullopt : std::optional(value.items().size());
     default: return std::nullopt;
   }
 }

@@ -20,6 +20,7 @@
 
 #include "tensor/errors.h"
 #include "text/chat_template/budget.h"
+#include "text/unicode/utf8.h"
 
 namespace lathe::jinja {
 
@@ -42,18 +43,18 @@ struct Undefined {
 struct None {};
 
 struct StringObject : Tracked {
-  explicit StringObject(std::string value, bool markup = false);
+  explicit StringObject(std::string value, bool is_safe = false);
   const std::string text;    // valid UTF-8
-  const std::size_t length;  // code points
-  const bool is_markup;      // markupsafe's Markup: escaped HTML, which escapes what is joined to it
+  const std::size_t length;  // in characters
+  const bool is_safe;        // the filter `safe` gave it: the reference writes as HTML what is added to it
   bool is_ascii() const { return length == text.size(); }
+  std::size_t offset(std::size_t character) const { return is_ascii() ? character : character_offset(text, character); }
 };
 
-struct ListObject;
+struct SequenceObject;
 class DictObject;
-struct IterableObject;
 
-enum class Kind { none, undefined, boolean, integer, real, string, list, dict, iterable, object };
+enum class Kind { none, undefined, boolean, integer, real, string, sequence, dict, object };
 
 class Value {
  public:
@@ -65,13 +66,13 @@ class Value {
   Value(std::string text) : data_(std::make_shared<const StringObject>(std::move(text))) {}
   Value(std::string_view text) : Value(std::string(text)) {}
   Value(const char* text) : Value(std::string(text)) {}
-  Value(std::shared_ptr<const DictObject> dict) : data_(std::move(dict)) {}
-  Value(std::shared_ptr<IterableObject> iterable) : data_(std::move(iterable)) {}
-  Value(std::shared_ptr<Object> object) : data_(std::move(object)) {}
-  static Value markup(std::string text);
+  Value(std::shared_ptr<SequenceObject> sequence) : data_(std::move(sequence)) {}
+  Value(std::shared_ptr<DictObject> dict) : data_(std::move(dict)) {}
+  template <std::derived_from<Object> T>
+  Value(std::shared_ptr<T> object) : data_(std::shared_ptr<Object>(std::move(object))) {}
+  static Value safe_text(std::string text);
   static Value list(std::vector<Value> items);
   static Value tuple(std::vector<Value> items);
-  static Value named_tuple(std::vector<Value> items, std::string_view names);  // names must outlive it
   static Value generator(std::vector<Value> items);
   static Value undefined(std::string problem);
 
@@ -80,6 +81,10 @@ class Value {
   bool is_undefined() const { return kind() == Kind::undefined; }
   bool is_string() const { return kind() == Kind::string; }
   bool is_dict() const { return kind() == Kind::dict; }
+  bool is_list() const;  // or a tuple
+  bool is_tuple() const;
+  bool is_range() const;
+  bool is_generator() const;
 
   // Each of these demands that kind.
   bool boolean() const { return std::get<bool>(data_); }
@@ -87,29 +92,29 @@ class Value {
   double real() const { return std::get<double>(data_); }
   const StringObject& string() const { return *std::get<std::shared_ptr<const StringObject>>(data_); }
   const std::string& text() const { return string().text; }
-  bool is_markup() const { return is_string() && string().is_markup; }
-  const ListObject& list() const { return *std::get<std::shared_ptr<const ListObject>>(data_); }
+  bool is_safe() const { return is_string() && string().is_safe; }
+  SequenceObject& sequence() const { return *std::get<std::shared_ptr<SequenceObject>>(data_); }
+  const std::vector<Value>& items() const;  // of a sequence
   const DictObject& dict() const { return *std::get<std::shared_ptr<const DictObject>>(data_); }
-  IterableObject& iterable() const { return *std::get<std::shared_ptr<IterableObject>>(data_); }
   const std::shared_ptr<Object>& object() const { return std::get<std::shared_ptr<Object>>(data_); }
   const std::string& problem() const { return *std::get<Undefined>(data_).problem; }
 
  private:
-  explicit Value(std::shared_ptr<const ListObject> list) : data_(std::move(list)) {}
   explicit Value(Undefined undefined) : data_(std::move(undefined)) {}
 
   // The alternatives are in the order of Kind.
   std::variant<None, Undefined, bool, std::int64_t, double, std::shared_ptr<const StringObject>,
-               std::shared_ptr<const ListObject>, std::shared_ptr<const DictObject>, std::shared_ptr<IterableObject>,
-               std::shared_ptr<Object>>
+               std::shared_ptr<SequenceObject>, std::shared_ptr<const DictObject>, std::shared_ptr<Object>>
       data_;
 };
 
-struct ListObject : Tracked {  // a list or a tuple
-  ListObject(std::vector<Value> values, bool tuple, std::string_view field_names = {});
-  const std::vector<Value> items;
-  const bool is_tuple;
-  const std::string_view names;  // of a named tuple's items, separated by spaces
+// Lists and tuples, and what can be iterated over but is neither: dict.items(), range(3), messages | map(...).
+struct SequenceObject : Tracked {
+  enum class Type { list, tuple, keys, values, items, range, generator };
+  SequenceObject(Type type, std::vector<Value> values);
+  const Type type;
+  std::vector<Value> items;                    // final, but that iterating takes those of a generator
+  std::int64_t start = 0, step = 1, stop = 0;  // of a range
   const int depth;
 };
 
@@ -121,23 +126,13 @@ class DictObject : public Tracked {
   const Value* find(const Value& key) const;  // null where there is none
   const Value* find_text(std::string_view key) const;
   const std::vector<std::pair<Value, Value>>& entries() const { return entries_; }
+  std::vector<Value> pairs() const;  // the entries as tuples
   int depth() const { return depth_; }
 
  private:
   std::vector<std::pair<Value, Value>> entries_;
   std::unordered_map<std::string_view, std::size_t> strings_;  // the keys that are strings
   int depth_ = 1;
-};
-
-// What can be iterated over but is no list: dict.items(), range(3), messages | map(...).
-struct IterableObject : Tracked {
-  enum class Type { keys, values, items, range, generator };
-  IterableObject(Type type, std::vector<Value> values);
-  bool is_generator() const { return type == Type::generator; }
-  const Type type;
-  std::vector<Value> items;  // of a generator, what has not been taken yet
-  std::int64_t range_start = 0, range_stop = 0, range_step = 1;
-  const int depth;
 };
 
 struct Arguments {
@@ -158,6 +153,11 @@ class Object : public Tracked, public std::enable_shared_from_this<Object> {
   virtual int depth() const { return 1; }  // of the values that destroying it would destroy
 };
 
+// int(text, base) and float(text); nothing where the text is no number. Digits are ASCII.
+std::optional<std::int64_t> parse_integer(std::string_view text, int base);
+std::optional<double> parse_real(std::string_view text);
+int digit_value(char digit);  // of 0-9, a-z and A-Z; 36 of anything else
+
 // The constants of JSON; an integer beyond 64 bits signed and a text that is not UTF-8 are Errors.
 Value from_json(const nlohmann::ordered_json& json);
 
@@ -165,6 +165,7 @@ Value from_json(const nlohmann::ordered_json& json);
 int depth_of(const Value& value);
 int checked_depth(int depth);
 
+void require_defined(const Value& value);  // fails with the problem of an undefined one
 bool is_true(const Value& value);
 std::string_view type_name(const Value& value);  // Python's: "str", "NoneType"
 bool is_hashable(const Value& value);            // can be a dict's key: no list, no dict, nor a tuple with one in it
@@ -175,11 +176,11 @@ double as_real(const Value& value);                          // of a number
 // str(value) and repr(value).
 std::string to_text(const Value& value);
 void append_text(TextBuilder& output, const Value& value);
+std::string joined(std::string_view separator, const std::vector<Value>& values);  // str() of each
 std::string representation(const Value& value);
 std::string python_quote(std::string_view text);  // repr of a string
+std::string ascii_escape(char32_t character);     // as Python writes it: \\x7f, \\u2028, \\U0001f600
 std::string real_text(double value);              // repr of a float
-// str(value) with & < > " ' as HTML writes them, as Markup; Markup is left as it is.
-Value escaped(const Value& value);
 
 bool equal(const Value& a, const Value& b);
 // -1, 0, 1, or 2 where a NaN makes everything false; `operation` (such as "<") is for the error on unordered types.

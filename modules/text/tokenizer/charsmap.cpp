@@ -43,7 +43,7 @@ Charsmap::Charsmap(std::string_view bytes) {
           children, units_.size());
     if (!has_leaf(unit)) continue;
     const uint32_t at = value(units_[children]);
-    check(at < replacements_.size() && (static_cast<unsigned char>(replacements_[at]) & 0xC0) != 0x80, kWhere,
+    check(at < replacements_.size() && begins_character(replacements_[at]), kWhere,
           "the replacement of node {} begins at byte {} of {}", i, at, replacements_.size());
     check(replacement(at).size() <= kLongestReplacement, kWhere, "the replacement of node {} has {} bytes, at most {}",
           i, replacement(at).size(), kLongestReplacement);
@@ -83,7 +83,7 @@ std::optional<Charsmap::Match> Charsmap::longest(std::string_view text) const {
   uint32_t at = 0;
   each_prefix(text, [&](size_t length, uint32_t offset) {
     // A rule that ends within a character would leave text that is no UTF-8.
-    if (length < text.size() && (static_cast<unsigned char>(text[length]) & 0xC0) == 0x80) return true;
+    if (length < text.size() && !begins_character(text[length])) return true;
     longest = length;
     at = offset;
     return true;

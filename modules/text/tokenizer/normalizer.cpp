@@ -83,10 +83,8 @@ class Strip : public Normalizer {
 template <class Keep>
 std::string filter(std::string_view text, const Keep& keep) {
   std::string result;
-  for (size_t position = 0; position < text.size();) {
-    const size_t begin = position;
-    if (keep(next_character(text, position))) result.append(text.substr(begin, position - begin));
-  }
+  for (const auto [c, bytes] : characters(text))
+    if (keep(c)) result.append(bytes);
   return result;
 }
 
@@ -141,11 +139,10 @@ class BertNormalizer : public Normalizer {
  private:
   static std::string spaced_ideographs(std::string_view text) {
     std::string result;
-    for (size_t position = 0; position < text.size();) {
-      const char32_t c = next_character(text, position);
+    for (const auto [c, bytes] : characters(text)) {
       const bool ideograph = is_bert_ideograph(c);
       if (ideograph) result += ' ';
-      append_character(result, c);
+      result += bytes;
       if (ideograph) result += ' ';
     }
     return result;

@@ -17,12 +17,6 @@ bool is_word_character(std::string_view character) {
   return matches(set, character);
 }
 
-size_t previous_character(std::string_view text, size_t position) {
-  do --position;
-  while (position > 0 && (static_cast<unsigned char>(text[position]) & 0xC0) == 0x80);
-  return position;
-}
-
 }  // namespace
 
 Regex make_pattern(const JsonNode& node) {
@@ -60,10 +54,9 @@ size_t white_space_before(std::string_view text, size_t end) {
 }
 
 size_t white_space_behind(std::string_view text, size_t begin) {
-  while (begin < text.size()) {
-    size_t position = begin;
-    if (!is_white_space(next_character(text, position))) break;
-    begin = position;
+  for (const auto [c, bytes] : characters(text.substr(begin))) {
+    if (!is_white_space(c)) break;
+    begin += bytes.size();
   }
   return begin;
 }

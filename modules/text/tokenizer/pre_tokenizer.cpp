@@ -186,16 +186,16 @@ class Metaspace : public PreTokenizer {
 
 class FixedLength : public PreTokenizer {
  public:
-  explicit FixedLength(int64_t characters) : characters_(characters) {}
+  explicit FixedLength(size_t characters) : characters_(characters) {}
   void split(Piece piece, const PieceSink& next) const override {
     for (size_t begin = 0, end = 0; begin < piece.text.size(); begin = end) {
-      for (int64_t i = 0; i < characters_ && end < piece.text.size(); ++i) end += character_length(piece.text[end]);
+      end += character_offset(piece.text.substr(begin), characters_);
       next({piece.text.substr(begin, end - begin), piece.first && begin == 0});
     }
   }
 
  private:
-  int64_t characters_;
+  size_t characters_;
 };
 
 // Cuts where the script changes. As in `tokenizers`, what belongs to no script stays with the piece before it, and what
@@ -299,7 +299,7 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonNode& node) {
   if (type == "FixedLength") {
     const int64_t characters = node.has("length") ? node.at("length").integer() : 5;
     if (characters < 1) node.fail(fmt::format("length is {}, expected at least 1", characters));
-    return std::make_unique<FixedLength>(characters);
+    return std::make_unique<FixedLength>(static_cast<size_t>(characters));
   }
   node.fail(fmt::format("pre_tokenizer type {} is not supported", quote(type)),
             "supported: Sequence, Split, ByteLevel, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit, "

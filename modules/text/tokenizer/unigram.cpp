@@ -75,12 +75,7 @@ std::vector<Unigram::Stretch> Unigram::cut(std::string_view piece) const {
   std::vector<Stretch> stretches;
   for (size_t end = piece.size(); end > 0;) {
     const int32_t id = last[end];
-    size_t begin = end - 1;
-    if (id != kUnknownCharacter) {
-      begin = end - vocabulary_->text(id).size();
-    } else {
-      while (begin > 0 && (static_cast<unsigned char>(piece[begin]) & 0xC0) == 0x80) --begin;
-    }
+    const size_t begin = id == kUnknownCharacter ? previous_character(piece, end) : end - vocabulary_->text(id).size();
     const bool unknown = id == kUnknownCharacter || id == options_.unknown;  // the text of the unknown token joins too
     if (unknown && !stretches.empty() && stretches.back().id == Vocabulary::kNone) {
       stretches.back().begin = begin;

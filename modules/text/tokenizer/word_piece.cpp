@@ -19,9 +19,7 @@ WordPiece::WordPiece(std::shared_ptr<const Vocabulary> vocabulary, int32_t unkno
 }
 
 std::vector<WordPiece::Part> WordPiece::cut(std::string_view word) const {
-  int64_t characters = 0;
-  for (size_t i = 0; i < word.size(); i += character_length(word[i])) ++characters;
-  if (characters > max_characters_) return {{0, word.size(), unknown_}};
+  if (static_cast<int64_t>(count_characters(word)) > max_characters_) return {{0, word.size(), unknown_}};
   std::vector<Part> parts;
   std::string spelled = word_prefix_;  // what is still to be cut; a word's prefix may be a token by itself
   spelled += word;

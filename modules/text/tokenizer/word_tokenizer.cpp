@@ -43,8 +43,7 @@ class WordCache {
 };
 
 char32_t character_before(std::string_view text, size_t position) {
-  do --position;
-  while (position > 0 && (static_cast<unsigned char>(text[position]) & 0xC0) == 0x80);
+  position = previous_character(text, position);
   return next_character(text, position);
 }
 

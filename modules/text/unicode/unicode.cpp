@@ -3,6 +3,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "tensor/errors.h"
@@ -10,10 +11,6 @@
 
 namespace lathe {
 namespace {
-
-bool is_ascii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
-}
 
 // Canonical ordering. utf8proc's own loop exchanges neighbours, which is quadratic in the length of a run of marks: a
 // megabyte of them, which anybody may send, would take minutes.
@@ -63,97 +60,6 @@ void append_normalized(std::string& result, std::string_view text, NormalForm fo
 
 }  // namespace
 
-Utf8Head utf8_head(std::string_view bytes) {
-  using Kind = Utf8Head::Kind;
-  auto byte = [&](size_t i) { return static_cast<unsigned char>(bytes[i]); };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) return {Kind::character, 1};
-  size_t length = 0;
-  unsigned char low = 0x80, high = 0xBF;  // of the second byte: neither overlong, nor a surrogate, nor above U+10FFFF
-  if (lead >= 0xC2 && lead <= 0xDF) {
-    length = 2;
-  } else if (lead >= 0xE0 && lead <= 0xEF) {
-    length = 3;
-    if (lead == 0xE0) low = 0xA0;
-    if (lead == 0xED) high = 0x9F;
-  } else if (lead >= 0xF0 && lead <= 0xF4) {
-    length = 4;
-    if (lead == 0xF0) low = 0x90;
-    if (lead == 0xF4) high = 0x8F;
-  } else {
-    return {Kind::invalid, 1};
-  }
-  for (size_t i = 1; i < length; ++i) {
-    if (i == bytes.size()) return {Kind::incomplete, i};
-    if (byte(i) < low || byte(i) > high) return {Kind::invalid, i};
-    low = 0x80;
-    high = 0xBF;
-  }
-  return {Kind::character, length};
-}
-
-std::optional<size_t> first_invalid_utf8(std::string_view bytes) {
-  for (size_t i = 0; i < bytes.size();) {
-    const Utf8Head head = utf8_head(bytes.substr(i));
-    if (head.kind != Utf8Head::Kind::character) return i;
-    i += head.length;
-  }
-  return std::nullopt;
-}
-
-void check_utf8(std::string_view text, const char* where) {
-  if (auto offset = first_invalid_utf8(text))
-    throw Error(fmt::format("{}: the text is not valid UTF-8: byte 0x{:02x} at offset {}", where,
-                            static_cast<unsigned char>(text[*offset]), *offset));
-}
-
-size_t character_length(char lead) {
-  const auto byte = static_cast<unsigned char>(lead);
-  return byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
-}
-
-char32_t next_character(std::string_view text, size_t& position) {
-  const size_t length = std::min(character_length(text[position]), text.size() - position);
-  static constexpr unsigned char kLeadBits[] = {0, 0x7F, 0x1F, 0x0F, 0x07};
-  char32_t character = static_cast<unsigned char>(text[position]) & kLeadBits[length];
-  for (size_t i = 1; i < length; ++i)
-    character = character << 6 | (static_cast<unsigned char>(text[position + i]) & 0x3F);
-  position += length;
-  return character;
-}
-
-void append_character(std::string& text, char32_t character) {
-  utf8proc_uint8_t bytes[4];
-  const auto length = utf8proc_encode_char(static_cast<utf8proc_int32_t>(character), bytes);
-  text.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(length));
-}
-
-std::string Utf8Repair::push(std::string_view bytes) {
-  std::string joined;
-  if (!pending_.empty()) {
-    joined = pending_.append(bytes);
-    pending_.clear();
-    bytes = joined;
-  }
-  std::string result;
-  while (!bytes.empty()) {
-    const Utf8Head head = utf8_head(bytes);
-    if (head.kind == Utf8Head::Kind::incomplete) {
-      pending_ = bytes;
-      break;
-    }
-    result.append(head.kind == Utf8Head::Kind::character ? bytes.substr(0, head.length) : kReplacement);
-    bytes.remove_prefix(head.length);
-  }
-  return result;
-}
-
-std::string Utf8Repair::finish() {
-  const bool broken = !pending_.empty();
-  pending_.clear();
-  return broken ? std::string(kReplacement) : std::string();
-}
-
 std::string normalize(std::string_view text, NormalForm form) {
   if (is_ascii(text)) return std::string(text);
   auto ascii = [&](size_t i) { return static_cast<unsigned char>(text[i]) < 0x80; };
@@ -192,16 +98,46 @@ char32_t lowercase_of(char32_t character) {
 
 }  // namespace
 
+void append_in_case(std::string& text, char32_t c, LetterCase to) {
+  if (c < 0x80) {
+    const bool changes = to == LetterCase::lower ? c >= 'A' && c <= 'Z' : c >= 'a' && c <= 'z';
+    text += static_cast<char>(changes ? c ^ 0x20 : c);
+    return;
+  }
+  if (to == LetterCase::lower) {
+    if (c == 0x130) text += "i\xCC\x87";  // i and a combining dot above
+    if (c != 0x130) append_character(text, lowercase_of(c));
+    return;
+  }
+  static constexpr std::pair<char32_t, std::string_view> kFull[] = {{0xDF, "SS"},   {0xFB00, "FF"},  {0xFB01, "FI"},
+                                                                    {0xFB02, "FL"}, {0xFB03, "FFI"}, {0xFB04, "FFL"},
+                                                                    {0xFB05, "ST"}, {0xFB06, "ST"}};
+  for (const auto& [known, letters] : kFull)
+    if (known == c) {
+      text += letters[0];
+      text += to == LetterCase::upper ? std::string(letters.substr(1)) : lowercase(letters.substr(1));
+      return;
+    }
+  const auto code = static_cast<utf8proc_int32_t>(c);
+  append_character(text,
+                   static_cast<char32_t>(to == LetterCase::upper ? utf8proc_toupper(code) : utf8proc_totitle(code)));
+}
+
 std::string lowercase(std::string_view text) {
   std::string result;
   result.reserve(text.size());
-  for (size_t position = 0; position < text.size();) {
-    const char32_t character = next_character(text, position);
-    if (character == 0x130) {
-      result += "i\xCC\x87";  // the only full lower-case mapping of more than one character (SpecialCasing.txt)
-    } else {
-      append_character(result, lowercase_of(character));
-    }
+  for (const auto [c, bytes] : characters(text)) append_in_case(result, c, LetterCase::lower);
+  return result;
+}
+
+std::string fold_case(std::string_view text) {
+  std::string result;
+  for (const auto [c, bytes] : characters(text)) {
+    utf8proc_int32_t parts[4];
+    int boundary = 0;
+    const auto count =
+        utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), parts, 4, UTF8PROC_CASEFOLD, &boundary);
+    for (utf8proc_ssize_t i = 0; i < count; ++i) append_character(result, static_cast<char32_t>(parts[i]));
   }
   return result;
 }
@@ -235,23 +171,29 @@ bool is_bert_ideograph(char32_t c) {
          (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
-bool is_mark(char32_t character) {
+namespace {
+
+// Whether the general category of a character is one of those from `first` to `last`, in the order of Unicode's list.
+bool is_among(char32_t character, utf8proc_category_t first, utf8proc_category_t last) {
   const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(character));
-  return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME;
+  return category >= first && category <= last;
 }
 
-bool is_nonspacing_mark(char32_t character) {
-  return utf8proc_category(static_cast<utf8proc_int32_t>(character)) == UTF8PROC_CATEGORY_MN;
-}
+}  // namespace
 
-bool is_punctuation(char32_t character) {
-  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(character));
-  return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
-}
-
-bool is_control(char32_t character) {
-  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(character));
-  return category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF || category == UTF8PROC_CATEGORY_CO;
+bool is_letter(char32_t c) { return is_among(c, UTF8PROC_CATEGORY_LU, UTF8PROC_CATEGORY_LO); }
+bool is_uppercase(char32_t c) { return is_among(c, UTF8PROC_CATEGORY_LU, UTF8PROC_CATEGORY_LU); }
+bool is_lowercase(char32_t c) { return is_among(c, UTF8PROC_CATEGORY_LL, UTF8PROC_CATEGORY_LL); }
+bool is_titlecase(char32_t c) { return is_among(c, UTF8PROC_CATEGORY_LT, UTF8PROC_CATEGORY_LT); }
+bool is_decimal(char32_t c) { return is_among(c, UTF8PROC_CATEGORY_ND, UTF8PROC_CATEGORY_ND); }
+bool is_numeric(char32_t c) { return is_among(c, UTF8PROC_CATEGORY_ND, UTF8PROC_CATEGORY_NO); }
+bool is_mark(char32_t c) { return is_among(c, UTF8PROC_CATEGORY_MN, UTF8PROC_CATEGORY_ME); }
+bool is_nonspacing_mark(char32_t c) { return is_among(c, UTF8PROC_CATEGORY_MN, UTF8PROC_CATEGORY_MN); }
+bool is_punctuation(char32_t c) { return is_among(c, UTF8PROC_CATEGORY_PC, UTF8PROC_CATEGORY_PO); }
+bool is_visible(char32_t c) { return is_among(c, UTF8PROC_CATEGORY_LU, UTF8PROC_CATEGORY_SO); }
+bool is_control(char32_t c) {
+  return is_among(c, UTF8PROC_CATEGORY_CC, UTF8PROC_CATEGORY_CF) ||
+         is_among(c, UTF8PROC_CATEGORY_CO, UTF8PROC_CATEGORY_CO);
 }
 
 }  // namespace lathe

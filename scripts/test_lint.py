@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Shows that lint refuses what it says it refuses: plants one breach of each rule in a copy of the tree.
+
+Only what clang-tidy finds is not tried, because it takes minutes. Run by `make lint`.
+"""
+import pathlib, shutil, subprocess, sys, tempfile
+
+import lint
+
+# What is planted: the file, what of it becomes what (None: a file that is not there yet), and what lint must say.
+BREACHES = {
+    "a folder includes what stands above it": (
+        "modules/tensor/tensor.cpp", '#include "', '#include "llm/load.h"\n#include "',
+        "modules/tensor/tensor.cpp:.*tensor/ may not include llm/load.h"),
+    "a room of the annex includes its neighbour": (
+        "modules/text/unicode/utf8.cpp", '#include "', '#include "text/tokenizer/tokenizer.h"\n#include "',
+        "text/unicode/ may not include text/tokenizer/tokenizer.h"),
+    "what lies below llm/ includes the annex": (
+        "modules/common/linear.h", '#include "', '#include "text/unicode/utf8.h"\n#include "',
+        "common/ may not include text/unicode/utf8.h"),
+    "an include is no path from the root": (
+        "modules/tensor/tensor.cpp", '#include "', '#include "tensor.h"\n#include "', '"tensor.h" is not a path'),
+    "a model asks for its mode": (
+        "modules/llm/llama.cpp", "namespace lathe {", "namespace lathe {\nvoid f(bool training) { if (training) return; }",
+        "modules/llm/llama.cpp:.*does not ask for its mode"),
+    "a file is too long": (
+        "modules/tensor/tensor.cpp", "\n", "\n" + "//\n" * 800, "modules/tensor/tensor.cpp: [0-9]+ lines, at most 800"),
+    "a path of one machine": ("docs/chat.md", "\n", "\n/ho" + "me/me/models\n", "docs/chat.md:.*an absolute path"),
+    "README counts wrong": (
+        "README.md", " lines take a model", "9 lines take a model", 'README.md: ".*lines take a model.*there are'),
+    "README names a file that is not there": (
+        "README.md", "`modules/llm/llama.cpp`", "`modules/llm/lama.cpp`", "README.md: there is no modules/llm/lama.cpp"),
+    "the picture was edited by hand": ("docs/one_step.svg", "<title>", "<title>A ", "docs/one_step.svg: not what"),
+    "a folder outgrows its budget": (
+        "modules/text/chat_template/page.h", None, "// A line.\n" * 800,
+        "modules/text/chat_template/: .* lines, its budget is .*raised only by a commit that says why"),
+    "a folder has no budget": ("modules/train/loop.cpp", None, "int x;\n", "modules/train/: 1 lines and no budget"),
+    "a file is not formatted": ("modules/tensor/tensor.cpp", "\n", "\nint   x;\n", "modules/tensor/tensor.cpp: not formatted"),
+}
+
+
+def copy_of_tree(folder):
+    for path in lint.tracked():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(lint.ROOT / path, folder / path)
+    subprocess.run(["git", "init", "-q", folder], check=True)
+
+
+def lint_of(folder, *options):
+    result = subprocess.run([sys.executable, "scripts/lint.py", *options], cwd=folder, capture_output=True, text=True)
+    return result.returncode, result.stdout + result.stderr
+
+
+def main():
+    failed = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        copy_of_tree(folder)
+        code, output = lint_of(folder, "--rules")
+        if code != 0:
+            print(output + "test_lint: the tree itself breaks a rule")
+            return 1
+        for breach, (path, old, new, expected) in BREACHES.items():
+            file = folder / path
+            before = file.read_text() if old else None
+            assert old is None or old in before, f"{breach}: {path} has no {old!r}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(before.replace(old, new, 1) if old else new)
+            code, output = lint_of(folder, *(["--no-tidy"] if "formatted" in breach else ["--rules"]))
+            if code != 1 or not lint.re.search(expected, output):
+                failed += 1
+                print(f"test_lint: {breach}: lint ended with {code} and did not say {expected!r}:\n{output}")
+            file.write_text(before) if old else file.unlink()
+    print(f"{len(BREACHES) - failed} passed, {failed} failed")
+    return failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
