@@ -68,6 +68,7 @@ lint:  ## include table, banned conditionals, clang-format, clang-tidy (which re
 	$(configure) build-lint -DCMAKE_UNITY_BUILD=OFF $(warnings)
 	$(call compile,build-lint,lathe_headers_hash)
 	@scripts/lint.py --build build-lint
+	@scripts/test_lint.py
 
 format:  ## clang-format every source in place
 	$(need) lint

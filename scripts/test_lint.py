@@ -23,6 +23,23 @@ BREACHES = {
     "a model asks for its mode": (
         "modules/llm/llama.cpp", "namespace lathe {", "namespace lathe {\nvoid f(bool training) { if (training) return; }",
         "modules/llm/llama.cpp:.*does not ask for its mode"),
+    "a kernel is called outside of a dispatch": (
+        "modules/common/linear.h", "namespace lathe {", "namespace lathe {\ninline void f() { kernel::rms_norm(); }",
+        "modules/common/linear.h:.*a kernel is called outside of a dispatch"),
+    "a module names the CPU's own": (
+        "modules/autograd/tape.h", "namespace lathe {", "namespace lathe {\nusing X = cpu::Y;", "stays in kernels/cpu"),
+    "a module reads elements without a check": (
+        "modules/common/linear.h", "namespace lathe {", "namespace lathe {\nauto x = t.data<float>();",
+        "modules/common/linear.h:.*elements are read by Tensor::host"),
+    "an operation makes a tensor on no device": (
+        "modules/autograd/rms_norm.cpp", "namespace lathe {",
+        "namespace lathe {\nTensor x() { return Tensor::empty({1, 2}, DType::f32); }",
+        "modules/autograd/rms_norm.cpp:.*a tensor is made without a device"),
+    "a comment names a file that is not there": (
+        "modules/tensor/tensor.cpp", "\n", "\n// See tensor/nowhere.h.\n", "modules/tensor/tensor.cpp:.*nowhere.h"),
+    "a page names a symbol that is not there": ("docs/chat.md", "\n", "\nSee `no_such_" + "name`.\n", "docs/chat.md:.*no_such_"),
+    "the include table names a header that is not there": (
+        "scripts/lint.py", '"llm/causal_lm.h"', '"llm/causal_lms.h"', "include table names llm/causal_lms.h"),
     "a file is too long": (
         "modules/tensor/tensor.cpp", "\n", "\n" + "//\n" * 800, "modules/tensor/tensor.cpp: [0-9]+ lines, at most 800"),
     "a path of one machine": ("docs/chat.md", "\n", "\n/ho" + "me/me/models\n", "docs/chat.md:.*an absolute path"),

@@ -72,16 +72,6 @@ std::string title(std::string_view text) {
   return result;
 }
 
-std::string swap_case(std::string_view text) {
-  std::string result;
-  for (const Character c : characters(text))
-    if (is_uppercase(c.code))
-      append_lower(result, text, c);
-    else
-      append_in_case(result, c.code, LetterCase::upper);
-  return result;
-}
-
 std::string_view strip(std::string_view text, Side side, const std::string* removed) {
   const auto strips = [&](std::string_view character) {
     size_t start = 0;

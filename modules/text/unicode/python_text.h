@@ -16,7 +16,6 @@ std::string upper(std::string_view text);
 std::string lower(std::string_view text);
 std::string capitalize(std::string_view text);  // the first character in title case, the rest lower
 std::string title(std::string_view text);       // title case behind anything that has no case, else lower
-std::string swap_case(std::string_view text);
 
 enum class Side { left, right, both };
 // Without `removed` strips white space, else any of the characters in it.

@@ -1,25 +1,15 @@
-// UTF-8 checking and repair, normal forms, and the translation of regular expressions.
+// The translation of regular expressions, and the pre-tokenisers that cut by them.
 #include <nlohmann/json.hpp>
-#include <random>
 
 #include "tensor/errors.h"
 #include "tests/catch.h"
 #include "text/tokenizer/pre_tokenizer.h"
 #include "text/tokenizer/regex.h"
-#include "text/unicode/unicode.h"
-#include "text/unicode/unicode_scripts.h"
 
 using namespace lathe;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {
-
-std::string repaired(std::string_view bytes, size_t cut) {
-  Utf8Repair repair;
-  std::string text = repair.push(bytes.substr(0, cut));
-  text += repair.push(bytes.substr(cut));
-  return text + repair.finish();
-}
 
 std::vector<std::string> matches(const char* pattern, std::string_view text) {
   const Regex regex(pattern);
@@ -37,66 +27,6 @@ std::vector<std::string> pieces(const PreTokenizer& pre_tokenizer, std::string_v
 }
 
 }  // namespace
-
-TEST_CASE("broken UTF-8 is repaired as Python's errors=\"replace\" does, wherever it is cut") {
-  // The right sides are what bytes.decode("utf-8", "replace") returns.
-  const std::vector<std::pair<std::string, std::string>> cases = {{"\xff", "\ufffd"},
-                                                                  {"a\xc3(b", "a\ufffd(b"},
-                                                                  {"\xe2\x82", "\ufffd"},
-                                                                  {"\xf0\x9f\x98", "\ufffd"},
-                                                                  {"\xed\xa0\x80", "\ufffd\ufffd\ufffd"},
-                                                                  {"\xc0\xaf", "\ufffd\ufffd"},
-                                                                  {"\xf5\x80\x80\x80", "\ufffd\ufffd\ufffd\ufffd"},
-                                                                  {"ok\x80\x80ok", "ok\ufffd\ufffdok"},
-                                                                  {"\xf0\x9f\x98\x80\xf0\x9f", "\U0001f600\ufffd"},
-                                                                  {"\xf0\x9f\x41",
-                                                                   "\ufffd"
-                                                                   "A"},
-                                                                  {"\xe0\x9f\xbf", "\ufffd\ufffd\ufffd"},
-                                                                  {"\xf4\x90\x80\x80", "\ufffd\ufffd\ufffd\ufffd"},
-                                                                  {"\xef\xbf\xbe", "\xef\xbf\xbe"}};
-  for (const auto& [bytes, text] : cases)
-    for (size_t cut = 0; cut <= bytes.size(); ++cut) CHECK(repaired(bytes, cut) == text);
-}
-
-TEST_CASE("check_utf8 names the offset of the first broken byte") {
-  CHECK_NOTHROW(check_utf8("plain, \u00e9, \u65e5\u672c, \U0001f600", "here"));
-  CHECK_THROWS_WITH(check_utf8("abc\xc3(", "here"), ContainsSubstring("byte 0xc3 at offset 3"));
-  CHECK_THROWS_WITH(check_utf8("abc\xe2\x82", "here"), ContainsSubstring("offset 3"));
-}
-
-TEST_CASE("normal forms") {
-  CHECK(normalize("plain", NormalForm::nfc) == "plain");
-  CHECK(normalize("e\u0301 A\u030a \u1112\u1161\u11ab", NormalForm::nfc) == "\u00e9 \u00c5 \ud55c");
-  CHECK(normalize("\u00e9\ud55c", NormalForm::nfd) == "e\u0301\u1112\u1161\u11ab");
-  CHECK(normalize("\ufb01 \u2460 \uff46", NormalForm::nfkc) == "fi 1 f");
-  CHECK(normalize("\ufb01\u00e9", NormalForm::nfkd) == "fie\u0301");
-  CHECK(normalize("a\u0301\u0323", NormalForm::nfd) == "a\u0323\u0301");  // canonical order
-  // An ASCII letter composes with what follows it although the stretch before is copied.
-  CHECK(normalize("xxxe\u0301xxx", NormalForm::nfc) == "xxx\u00e9xxx");
-  std::string marks = "a";
-  for (int i = 0; i < 100000; ++i) marks += i % 2 ? "\u0323" : "\u0301";
-  CHECK(normalize(marks, NormalForm::nfd).size() == marks.size());  // in no time: the sort is n log n
-}
-
-TEST_CASE("lower case is by character") { CHECK(lowercase("\u0130\u03a3A\u00c9") == "i\u0307\u03c3a\u00e9"); }
-
-TEST_CASE("categories and normal forms are those of the reference's Unicode versions") {
-  CHECK(lowercase("\ua7dc\U00010d50") == "\u019b\U00010d70");      // Unicode 16
-  CHECK(normalize("\u32ff", NormalForm::nfkc) == "\u32ff");        // a square era name of Unicode 12.1
-  CHECK(normalize("\u337b", NormalForm::nfkc) == "\u5e73\u6210");  // one that was always there
-  CHECK(is_nonspacing_mark_in_unicode_8(0x301));
-  CHECK(!is_nonspacing_mark_in_unicode_8(0x1DFB));
-  CHECK(is_nonspacing_mark_in_unicode_8(0x1734));
-  CHECK(is_mark_in_unicode_9(0x1DFB));
-  CHECK(!is_mark_in_unicode_9(0x898));
-  CHECK(is_punctuation_in_unicode_8(0x166D));
-  CHECK(!is_punctuation_in_unicode_8(0x2E52));
-  CHECK(is_control_in_unicode_8(0xE000));
-  CHECK(script_class('a') == script_class(0xE9));
-  CHECK(script_class(0x3042) == script_class(0x4E00));
-  CHECK(script_class(' ') == 0);
-}
 
 TEST_CASE("Oniguruma's classes, not PCRE2's") {
   CHECK(matches("\\s+", "a\u180eb \u00a0\u0085\u3000c") == std::vector<std::string>{" \u00a0\u0085\u3000"});
@@ -217,19 +147,4 @@ TEST_CASE("pre-tokenisers from JSON") {
                     ContainsSubstring("test.pattern: regex"));
   CHECK_THROWS_WITH(run(R"({"type": "Split", "pattern": {"String": "a"}, "behavior": "Odd", "invert": false})", "a"),
                     ContainsSubstring("behavior 'Odd' is not known"));
-}
-
-TEST_CASE("graphemes") {
-  auto graphemes = [](std::string_view text) {
-    std::vector<size_t> lengths;
-    for (size_t begin = 0, end = 0; begin < text.size(); begin = end) {
-      end = grapheme_end(text, begin);
-      lengths.push_back(end - begin);
-    }
-    return lengths;
-  };
-  CHECK(graphemes("a\r\nb\n") == std::vector<size_t>{1, 2, 1, 1});
-  CHECK(graphemes("e\u0301\u0323x") == std::vector<size_t>{5, 1});
-  CHECK(graphemes("\U0001F1E9\U0001F1EA\U0001F1EB") == std::vector<size_t>{8, 4});
-  CHECK(graphemes("\U0001F469\u200d\U0001F52C") == std::vector<size_t>{11});
 }
