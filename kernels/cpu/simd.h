@@ -4,6 +4,7 @@
 //   zero set1 load store   and *_partial forms, which touch only the first n lanes (the others read as zero)
 //   fma(a, b, c)           a * b + c as fast as the target can; fused(a, b, c) always rounds once
 //   maximum, minimum       the second operand when either is NaN
+//   sqrt                   rounded correctly
 //   round                  to the nearest integer, ties to even, for |v| < 2^22
 //   scale_by_power(v, n)   v * 2^n for integral n in [-252, 254]
 //   keep_lanes             lanes [first, last) of v, another value elsewhere

@@ -77,6 +77,7 @@ struct Avx2 {
   static LATHE_INLINE Floats fused(Floats x, Floats y, Floats z) { return fma(x, y, z); }
   static LATHE_INLINE Floats maximum(Floats x, Floats y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
   static LATHE_INLINE Floats minimum(Floats x, Floats y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+  static LATHE_INLINE Floats sqrt(Floats v) { return {_mm256_sqrt_ps(v.a), _mm256_sqrt_ps(v.b)}; }
   static LATHE_INLINE Floats abs(Floats v) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return {_mm256_andnot_ps(sign, v.a), _mm256_andnot_ps(sign, v.b)};

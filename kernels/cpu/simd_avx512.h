@@ -39,6 +39,7 @@ struct Avx512 {
   static LATHE_INLINE Floats fused(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
   static LATHE_INLINE Floats maximum(Floats a, Floats b) { return _mm512_max_ps(a, b); }
   static LATHE_INLINE Floats minimum(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+  static LATHE_INLINE Floats sqrt(Floats v) { return _mm512_sqrt_ps(v); }
   static LATHE_INLINE Floats abs(Floats v) { return _mm512_abs_ps(v); }
   static LATHE_INLINE Floats if_less(Floats a, Floats b, Floats then, Floats otherwise) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), otherwise, then);

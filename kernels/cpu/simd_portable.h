@@ -93,6 +93,11 @@ struct Portable {
   static LATHE_INLINE Floats minimum(Floats x, const Floats& y) {
     return each(x, y, [](auto a, auto b) { return select(a < b, a, b); });
   }
+  static LATHE_INLINE Floats sqrt(Floats x) {
+    for (Quarter& q : x.v)
+      q = Quarter{__builtin_sqrtf(q[0]), __builtin_sqrtf(q[1]), __builtin_sqrtf(q[2]), __builtin_sqrtf(q[3])};
+    return x;
+  }
   static LATHE_INLINE Floats abs(Floats x) {
     for (Quarter& q : x.v) q = as_float(as_int(q) & 0x7fffffff);
     return x;
