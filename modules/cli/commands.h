@@ -14,6 +14,7 @@ void add_generate(CommandLine& app);
 void add_inspect(CommandLine& app);
 void add_logits(CommandLine& app);
 void add_models(CommandLine& app);
+void add_train(CommandLine& app);
 void add_perplexity(CommandLine& app);
 void add_plan(CommandLine& app);
 void add_render_chat(CommandLine& app);

@@ -44,6 +44,7 @@ void declare(lathe::CommandLine& app) {
   lathe::add_convert(app);
   lathe::add_bench(app);
   lathe::add_models(app);
+  lathe::add_train(app);
   // Families that plugins bring are there before any command runs.
   app.before_run([] {
     if (const char* list = std::getenv("LATHE_PLUGINS")) lathe::load_plugins(list);

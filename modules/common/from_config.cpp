@@ -6,6 +6,12 @@
 
 namespace lathe {
 
+template <>
+std::vector<Tensor>*& Active<std::vector<Tensor>>::slot() {
+  static thread_local std::vector<Tensor>* list = nullptr;
+  return list;
+}
+
 RmsNorm::RmsNorm(const ModelConfig& c) : RmsNorm(c, c.hidden_size) {}
 RmsNorm::RmsNorm(const ModelConfig& c, int64_t width) : RmsNorm(width, c.norm_eps, c.norm_offset) {}
 LayerNorm::LayerNorm(const ModelConfig& c) : LayerNorm(c.hidden_size, c.norm_eps) {}

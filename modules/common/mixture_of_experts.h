@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/feed_forward_net.h"
+#include "common/router_logits.h"
 
 namespace lathe {
 
@@ -23,6 +24,7 @@ struct MixtureOfExperts {
     const TapScope scope("mlp");
     const Tensor logits = gate(x);  // (N, E)
     tap("router_logits", logits);
+    RouterLogits::add(logits);
     const ExpertRoutes routes = route_experts(logits, per_token, normalise);  // N k places
     tap("expert_weights", routes.weights);
     std::vector<LinearWeight> gate_up, down;

@@ -9,55 +9,13 @@
 #include "config/family_config.h"
 #include "config/model_config.h"
 #include "config/nearest_name.h"
+#include "config/yaml_value.h"
 #include "formats/mapped_file.h"
 #include "formats/quote.h"
 
 namespace lathe {
-namespace {
 
-// A value of the file, for messages that name its line.
-class YamlValue {
- public:
-  YamlValue(const YAML::Node& node, const std::string& source, const std::string& key)
-      : node_(node), source_(source), key_(key) {}
-
-  template <class T>
-  T as(const char* expected) const {
-    T value{};
-    if (!node_.IsScalar() || !YAML::convert<T>::decode(node_, value)) fail(expected);
-    return value;
-  }
-  int64_t integer() const { return as<int64_t>("an integer"); }
-  double number() const { return as<double>("a number"); }
-  std::string text() const { return as<std::string>("a string"); }
-  template <class T>
-  std::vector<T> list(const char* expected) const {
-    std::vector<T> values;
-    if (!node_.IsSequence()) fail(expected);
-    for (const YAML::Node& item : node_) {
-      T value{};
-      if (!item.IsScalar() || !YAML::convert<T>::decode(item, value)) fail(expected);
-      values.push_back(value);
-    }
-    return values;
-  }
-  std::vector<int64_t> integers() const { return list<int64_t>("a list of integers"); }
-  std::vector<double> numbers() const { return list<double>("a list of numbers"); }
-  bool boolean() const { return as<bool>("true or false"); }
-  std::string where() const { return fmt::format("{}:{}", source_, node_.Mark().line + 1); }
-  const std::string& key() const { return key_; }
-
- private:
-  [[noreturn]] void fail(const char* expected) const {
-    const std::string found = node_.IsScalar() ? quote(node_.Scalar()) : node_.IsSequence() ? "a list" : "a map";
-    throw Error(fmt::format("config: {}: {} is {}, expected {}", where(), key_, found, expected));
-  }
-  const YAML::Node& node_;
-  const std::string& source_;
-  const std::string& key_;
-};
-
-YAML::Node parse_file(const std::string& path) {
+YAML::Node parse_yaml_file(const std::string& path) {
   const auto file = MappedFile::open(path);
   const auto bytes = file->bytes();
   constexpr size_t kLargest = size_t{1} << 20;
@@ -68,6 +26,8 @@ YAML::Node parse_file(const std::string& path) {
     throw Error(fmt::format("config: {}:{}: {}", path, e.mark.line + 1, e.msg));
   }
 }
+
+namespace {
 
 // The field that a key of config.json sets: for a key with a function of its own, found by trying values.
 std::optional<std::string> field_of(const JsonKey& key) {
@@ -110,7 +70,10 @@ const NamedField& find_field(const std::string& key, const FamilyConfig& family,
 }  // namespace
 
 ModelConfig read_config_yaml(const std::string& path, FamilyConfigs families) {
-  const YAML::Node root = parse_file(path);
+  return read_config_yaml(parse_yaml_file(path), path, families);
+}
+
+ModelConfig read_config_yaml(const YAML::Node& root, const std::string& path, FamilyConfigs families) {
   check(root.IsMap(), "config", "{}: expected keys and values, one a line", path);
   std::string architecture;
   if (const YAML::Node node = root["architecture"]; node && node.IsScalar()) architecture = node.Scalar();

@@ -16,8 +16,8 @@ Tensor logits(const CausalLM& model, const Batch& batch) {
   return apply_head(select_rows(model.hidden(batch), batch.logit_rows), model.head());
 }
 
-Tensor loss(const CausalLM& model, const Batch& batch, const Tensor& targets) {
-  return linear_cross_entropy(model.hidden(batch), model.head(), targets);
+Tensor loss(const CausalLM& model, const Batch& batch, const Tensor& targets, double total) {
+  return linear_cross_entropy(model.hidden(batch), model.head(), targets, total);
 }
 
 Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType cache_dtype) {

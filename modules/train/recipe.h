@@ -8,9 +8,9 @@
 namespace lathe {
 
 struct ModelRecipe {
-  std::string config;        // a YAML file under configs/ or a config.json: fresh weights
-  std::string architecture;  // the text of such a YAML file, from keys given inline
-  std::string checkpoint;    // anything that --model takes: weights to go on from
+  // One of three: a YAML file under configs/ or a config.json (fresh weights); the keys of such a YAML file, as its
+  // text; or anything that --model takes (weights to go on from).
+  std::string config, architecture, checkpoint;
   double dropout = 0.0;
 };
 
@@ -47,8 +47,9 @@ struct OptimizerRecipe {
   Name name = Name::adamw;
   double learning_rate = 3e-4;
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
-  double weight_decay = 0.1;
-  double momentum = 0.95;  // of sgd and muon
+  double weight_decay = 0.1;              // of matrices, tables and routers
+  std::vector<std::string> decayed = {};  // names of these, as a resolved recipe has them; empty: not said
+  double momentum = 0.95;                 // of sgd and muon
   bool nesterov = true;
   // Of Muon: the factor of an update of a matrix, and the coefficients and steps of Newton and Schulz's iteration.
   Scale scale = Scale::spectral;
@@ -70,24 +71,41 @@ struct AdapterRecipe {
   std::vector<std::string> targets;
 };
 
+struct EvaluationRecipe {
+  int64_t every = 0;    // steps; 0: only at the end
+  int64_t batches = 0;  // of batch_size sequences; 0: all of the validation data
+};
+
+struct CheckpointRecipe {
+  int64_t every = 0;  // steps; 0: only at the end
+  int64_t keep = 2;   // the newest
+};
+
+struct LoggingRecipe {
+  int64_t every = 10;  // steps
+  bool tensorboard = false;
+  int64_t samples = 0;  // texts generated at each evaluation
+};
+
 struct Recipe {
-  std::string source;  // the file, for messages
   ModelRecipe model;
   DataRecipe data;
   TrainingRecipe training;
   OptimizerRecipe optimizer;
   ScheduleRecipe schedule;
   std::optional<AdapterRecipe> adapter;
-  struct {
-    int64_t every = 0, batches = 0;  // 0 batches: the whole of the validation data
-  } evaluation;
-  struct {
-    int64_t every = 0, keep = 2;
-  } checkpoint;
-  struct {
-    int64_t every = 10, samples = 0;
-    bool tensorboard = false;
-  } logging;
+  EvaluationRecipe evaluation;
+  CheckpointRecipe checkpoint;
+  LoggingRecipe logging;
 };
+
+// `settings` are "section.key=value" and come after what the file says. Throws Error naming file and line (or the
+// setting), the key, what was found and what is expected; for a key that is not known, the nearest one.
+Recipe read_recipe(const std::string& path, const std::vector<std::string>& settings = {});
+// As a file of every key that is set, read_recipe gives the same from it.
+std::string to_yaml(const Recipe& recipe);
+// The keys that differ, among those that decide what is trained on what: a run that goes on must have them as they
+// were.
+std::vector<std::string> different_keys(const Recipe& a, const Recipe& b);
 
 }  // namespace lathe

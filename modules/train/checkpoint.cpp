@@ -1,0 +1,120 @@
+#include "train/checkpoint.h"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "formats/atomic_file.h"
+#include "formats/safetensors.h"
+#include "formats/strict_json.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+
+// The parts of a tensor of the arena's form that starts at element `begin` of it, by parameter.
+NamedTensors slices_of(const ParameterArena& arena, const Tensor& flat, int64_t begin, const std::string& prefix) {
+  NamedTensors tensors;
+  for (const ParameterArena::Slice& s : arena.slices())
+    if (s.begin >= begin)
+      tensors.emplace_back(prefix + s.name,
+                           flat.row_range(s.begin - begin, s.begin - begin + s.size).view(s.parameter->shape));
+  return tensors;
+}
+
+NamedTensors weights_of(const Trainer& trainer) { return slices_of(trainer.arena(), trainer.arena().values(), 0, ""); }
+
+NamedTensors states_of(const Trainer& trainer) {
+  NamedTensors all;
+  for (const Optimizer::State& state : trainer.optimizer().states()) {
+    NamedTensors part = slices_of(trainer.arena(), state.values, state.begin, state.name + "/");
+    all.insert(all.end(), part.begin(), part.end());
+  }
+  return all;
+}
+
+void read_into(const std::string& path, const NamedTensors& targets) {
+  std::map<std::string, StoredTensor> stored;
+  for (StoredTensor& t : read_safetensors(path)) stored.emplace(t.name, std::move(t));
+  for (const auto& [name, target] : targets) {
+    const auto found = stored.find(name);
+    check(found != stored.end(), "checkpoint", "{} lacks the tensor {}", path, name);
+    const StoredTensor& t = found->second;
+    check(t.dtype == DType::f32 && Shape(t.shape.begin(), t.shape.end()) == target.shape(), "checkpoint",
+          "{}: {} is {} of {} elements, expected {}", path, name, t.type_name, t.bytes / 4, target);
+    std::memcpy(target.raw(), t.data, t.bytes);
+    stored.erase(found);
+  }
+  check(stored.empty(), "checkpoint", "{} has the tensor {}, which this run does not train", path,
+        stored.empty() ? "" : stored.begin()->first);
+}
+
+// Whole checkpoints, the oldest first.
+std::vector<fs::path> checkpoints_in(const std::string& folder) {
+  std::vector<fs::path> found;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("step-") && name.find('.') == std::string::npos) found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+}  // namespace
+
+void save_checkpoint(const std::string& folder, const Trainer& trainer, const RunState& state, int64_t keep) {
+  const fs::path target = fs::path(folder) / fmt::format("step-{:08}", state.steps);
+  if (!fs::exists(target)) {
+    AtomicFolder checkpoint(target.string());
+    const fs::path path(checkpoint.path());
+    write_safetensors((path / "weights.safetensors").string(), weights_of(trainer));
+    write_safetensors((path / "optimizer.safetensors").string(), states_of(trainer));
+    const nlohmann::ordered_json json = {{"steps", state.steps},
+                                         {"updates", state.updates},
+                                         {"tokens", state.tokens},
+                                         {"targets", state.targets},
+                                         {"data", state.data_key}};
+    AtomicFile file((path / "state.json").string());
+    file.write(json.dump(2) + "\n");
+    file.commit();
+    checkpoint.commit();
+  }
+  std::vector<fs::path> all = checkpoints_in(folder);
+  for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); ++i) fs::remove_all(all[i]);
+}
+
+std::optional<std::string> newest_checkpoint(const std::string& folder) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored))
+    if (entry.path().extension() == ".partial") fs::remove_all(entry.path(), ignored);
+  const std::vector<fs::path> all = checkpoints_in(folder);
+  if (all.empty()) return std::nullopt;
+  return all.back().string();
+}
+
+RunState load_checkpoint(const std::string& checkpoint, Trainer& trainer, const std::string& data_key) {
+  const std::string path = (fs::path(checkpoint) / "state.json").string();
+  const nlohmann::json json = read_strict_json(path);
+  RunState state;
+  try {
+    state = {json.at("steps").get<int64_t>(), json.at("updates").get<int64_t>(), json.at("tokens").get<int64_t>(),
+             json.at("targets").get<int64_t>(), json.at("data").get<std::string>()};
+  } catch (const nlohmann::json::exception&) {
+    throw Error(fmt::format("checkpoint: {} lacks a key, expected steps, updates, tokens, targets and data", path));
+  }
+  if (state.data_key != data_key)
+    throw Error(fmt::format("checkpoint: {}: the run was trained on data {}, found {}", path, state.data_key, data_key),
+                "a run goes on with the same data, tokenizer and context; start another one with --output DIR");
+  read_into((fs::path(checkpoint) / "weights.safetensors").string(), weights_of(trainer));
+  read_into((fs::path(checkpoint) / "optimizer.safetensors").string(), states_of(trainer));
+  trainer.steps_done = state.steps;
+  trainer.updates_done = state.updates;
+  return state;
+}
+
+}  // namespace lathe

@@ -1,0 +1,56 @@
+#include "train/metrics_log.h"
+
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "formats/atomic_file.h"
+
+namespace lathe {
+
+using Json = nlohmann::ordered_json;
+
+void MetricsLog::keep_until(int64_t step) const {
+  std::ifstream file(path_);
+  if (!file) return;
+  std::string kept;
+  for (std::string line; std::getline(file, line);) {
+    const Json json = Json::parse(line, nullptr, false);
+    if (json.is_object() && json.contains("step") && json["step"].is_number_integer() && json["step"] <= step)
+      kept += line + "\n";
+  }
+  AtomicFile whole(path_);
+  whole.write(kept);
+  whole.commit();
+}
+
+void MetricsLog::write(const TrainingStep& step, int64_t tokens, double tokens_per_second,
+                       const std::optional<Evaluation>& evaluation) const {
+  // JSON has no infinities and no NaN.
+  const auto number = [](double x) { return std::isfinite(x) ? Json(x) : Json(fmt::format("{}", x)); };
+  Json line = {{"step", step.number},
+               {"loss", number(step.loss)},
+               {"gradient_norm", number(step.gradient_norm)},
+               {"learning_rate", step.learning_rate},
+               {"tokens", tokens},
+               {"targets", step.targets},
+               {"tokens_per_second", tokens_per_second}};
+  if (step.router_balance != 0.0) line["router_balance"] = number(step.router_balance);
+  if (!step.skipped.empty()) line.update({{"skipped", true}, {"reason", step.skipped}});
+  if (evaluation) {
+    line["validation_loss"] = evaluation->loss;
+    if (evaluation->bits_per_byte > 0.0) line["validation_bits_per_byte"] = evaluation->bits_per_byte;
+  }
+  const std::string text = line.dump() + "\n";
+  std::FILE* file = std::fopen(path_.c_str(), "ab");
+  const bool written = file != nullptr && std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  const int error = errno;
+  if (file == nullptr || std::fclose(file) != 0 || !written)
+    throw Error(fmt::format("write: cannot write {}: {}", path_, std::strerror(written ? errno : error)));
+}
+
+}  // namespace lathe

@@ -1,0 +1,158 @@
+#include "train/optimizer.h"
+
+#include <cmath>
+
+#include "autograd/dispatch.h"
+#include "kernels/activation.h"
+#include "kernels/gemm.h"
+#include "kernels/optimizer.h"
+
+namespace lathe {
+namespace {
+
+// op(a) op(b)
+Tensor product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b) {
+  const int64_t m = a.dim(transpose_a ? 1 : 0), k = a.dim(transpose_a ? 0 : 1), n = b.dim(transpose_b ? 0 : 1);
+  const Tensor c = Tensor::empty({m, n}, DType::f32, a.device());
+  dispatch_device("muon", c, [&](auto on) {
+    kernel::gemm(on, tokens_of<float>(c), tokens_of<float>(a), transpose_a, tokens_of<float>(b), transpose_b, m, n, k,
+                 false);
+  });
+  return c;
+}
+
+void scale_in_place(const Tensor& y, double factor) {
+  dispatch_device("muon", y,
+                  [&](auto on) { kernel::scale(on, y.data<float>(), y.data<float>(), factor, y.elements()); });
+}
+
+// y = beta y + alpha x
+void combine(const Tensor& y, double beta, const Tensor& x, double alpha) {
+  const Tensor scaled = like(x);
+  scale_in_place(y, beta);
+  dispatch_device("muon", y, [&](auto on) {
+    kernel::scale(on, scaled.data<float>(), x.data<float>(), alpha, x.elements());
+    kernel::add(on, y.data<float>(), y.data<float>(), scaled.data<float>(), y.elements());
+  });
+}
+
+double norm(const Tensor& x) {
+  double sum = 0.0;
+  dispatch_device("gradient_norm", x,
+                  [&](auto on) { sum = kernel::sum_of_squares(on, x.data<float>(), x.elements()); });
+  return std::sqrt(sum);
+}
+
+// Newton and Schulz's iteration of Jordan et al. 2024: X / |X|, then X = a X + (b A + c A A) X with A = X X^T; of a
+// tall matrix the transpose's, which is X (b A + c A A) with A = X^T X.
+Tensor nearly_orthogonal(const Tensor& x, const std::vector<double>& coefficients, int64_t iterations) {
+  constexpr double kLeastNorm = 1e-7;
+  const bool tall = x.dim(0) > x.dim(1);
+  Tensor y = x.clone();
+  scale_in_place(y, 1.0 / std::max(norm(y), kLeastNorm));
+  for (int64_t i = 0; i < iterations; ++i) {
+    const Tensor gram = product(y, tall, y, !tall);
+    const Tensor update = product(gram, false, gram, false);
+    combine(update, coefficients[2], gram, coefficients[1]);
+    const Tensor next = tall ? product(y, false, update, false) : product(update, false, y, false);
+    combine(next, 1.0, y, coefficients[0]);
+    y = next;
+  }
+  return y;
+}
+
+}  // namespace
+
+Optimizer::Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena) : recipe_(recipe), arena_(arena) {
+  const auto add_state = [&](const char* name, int64_t begin) {
+    states_.push_back({name, begin, Tensor::zeros({arena.size() - begin})});
+  };
+  switch (recipe.name) {
+    case OptimizerRecipe::Name::adamw:
+      add_state("adamw.m", 0);
+      add_state("adamw.v", 0);
+      break;
+    case OptimizerRecipe::Name::sgd:
+      if (recipe.momentum > 0.0) add_state("sgd.momentum", 0);
+      break;
+    case OptimizerRecipe::Name::muon:
+      add_state("momentum", 0);  // the first moment of AdamW's part
+      add_state("adamw.v", arena.matrices_end());
+      break;
+  }
+}
+
+Tensor Optimizer::state(size_t index, int64_t begin, int64_t end) const {
+  const State& s = states_[index];
+  return s.values.row_range(begin - s.begin, end - s.begin);
+}
+
+void Optimizer::adamw(int64_t begin, int64_t end, double weight_decay, int64_t number, double rate, double scale) {
+  if (begin == end) return;
+  const auto n = static_cast<double>(number);
+  const AdamwStep step{.learning_rate = rate,
+                       .beta1 = recipe_.beta1,
+                       .beta2 = recipe_.beta2,
+                       .epsilon = recipe_.epsilon,
+                       .weight_decay = weight_decay,
+                       .bias_correction1 = 1.0 - std::pow(recipe_.beta1, n),
+                       .bias_correction2 = 1.0 - std::pow(recipe_.beta2, n),
+                       .gradient_scale = scale,
+                       .clear_gradient = true};
+  const Tensor w = arena_.values_of(begin, end), g = arena_.gradients_of(begin, end);
+  const Tensor m = state(0, begin, end), v = state(1, begin, end);
+  dispatch_device("adamw", w, [&](auto on) {
+    kernel::adamw_step(on, w.data<float>(), m.data<float>(), v.data<float>(), g.data<float>(), end - begin, step);
+  });
+}
+
+void Optimizer::sgd(int64_t begin, int64_t end, double weight_decay, double rate, double scale) {
+  if (begin == end) return;
+  const SgdStep step{rate, recipe_.momentum, weight_decay, scale, true};
+  const Tensor w = arena_.values_of(begin, end), g = arena_.gradients_of(begin, end);
+  const Tensor m = states_.empty() ? Tensor() : state(0, begin, end);
+  dispatch_device("sgd", w, [&](auto on) {
+    kernel::sgd_step(on, w.data<float>(), data_or_null<float>(m), g.data<float>(), end - begin, step);
+  });
+}
+
+void Optimizer::muon(const ParameterArena::Slice& slice, double rate, double scale) {
+  const int64_t begin = slice.begin, end = begin + slice.size;
+  const Shape& shape = slice.parameter->shape;
+  const Tensor g = arena_.gradients_of(begin, end).view(shape), m = state(0, begin, end).view(shape);
+  scale_in_place(g, scale);
+  combine(m, recipe_.momentum, g, 1.0 - recipe_.momentum);
+  const Tensor direction = m.clone();
+  if (recipe_.nesterov) combine(direction, recipe_.momentum, g, 1.0 - recipe_.momentum);
+  const Tensor update = nearly_orthogonal(direction, recipe_.coefficients, recipe_.iterations);
+  const auto rows = static_cast<double>(shape[0]), columns = static_cast<double>(shape[1]);
+  const double factor = recipe_.scale == OptimizerRecipe::Scale::spectral ? std::sqrt(std::max(1.0, rows / columns))
+                                                                          : 0.2 * std::sqrt(std::max(rows, columns));
+  const Tensor w = arena_.values_of(begin, end).view(shape);
+  combine(w, 1.0 - rate * recipe_.weight_decay, update, -rate * factor);
+  dispatch_device("muon", g, [&](auto on) { kernel::fill(on, g.data<float>(), 0.0, g.elements()); });
+}
+
+void Optimizer::step(int64_t number, double rate, double scale) {
+  const int64_t matrices = arena_.matrices_end(), decayed = arena_.decayed_end(), all = arena_.size();
+  switch (recipe_.name) {
+    case OptimizerRecipe::Name::adamw:
+      adamw(0, decayed, recipe_.weight_decay, number, rate, scale);
+      adamw(decayed, all, 0.0, number, rate, scale);
+      break;
+    case OptimizerRecipe::Name::sgd:
+      sgd(0, decayed, recipe_.weight_decay, rate, scale);
+      sgd(decayed, all, 0.0, rate, scale);
+      break;
+    case OptimizerRecipe::Name::muon:
+      for (const ParameterArena::Slice& slice : arena_.slices())
+        if (slice.matrix) muon(slice, rate, scale);
+      adamw(matrices, decayed, recipe_.weight_decay, number, rate, scale);
+      adamw(decayed, all, 0.0, number, rate, scale);
+      break;
+  }
+}
+
+double gradient_norm(const ParameterArena& arena) { return norm(arena.gradients()); }
+
+}  // namespace lathe

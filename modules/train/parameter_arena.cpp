@@ -1,0 +1,65 @@
+#include "train/parameter_arena.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace lathe {
+namespace {
+
+// Slices begin on a cache line: what lies between them stays zero in every tensor of the arena's form.
+constexpr int64_t kAlignment = 16;
+
+// 0: matrices, 1: what else decays, 2: the rest.
+int group_of(const ParameterArena::Slice& s) { return s.matrix ? 0 : s.decays ? 1 : 2; }
+
+}  // namespace
+
+ParameterArena::ParameterArena(CausalLM& model) {
+  const Parameter* head = model.head().weight;
+  for (const NamedParameter& named : named_parameters(model)) {
+    const Parameter& p = *named.parameter;
+    if (!p.trainable || p.packed) continue;
+    check(p.value.defined() && p.value.dtype() == DType::f32, "train", "{} holds {}, training needs f32", named.name,
+          p.value);
+    slices_.push_back(
+        {named.name, &p, 0, p.shape.elements(), !p.is_vector(), p.kind == Parameter::Kind::matrix && &p != head});
+  }
+  check(!slices_.empty(), "train", "the model has no weight to train");
+  std::stable_sort(slices_.begin(), slices_.end(),
+                   [](const Slice& a, const Slice& b) { return group_of(a) < group_of(b); });
+  int64_t end = 0;
+  for (Slice& s : slices_) {
+    s.begin = end;
+    end += (s.size + kAlignment - 1) / kAlignment * kAlignment;
+    if (s.matrix) matrices_end_ = end;
+    if (s.decays) decayed_end_ = end;
+  }
+  values_ = Tensor::zeros({end});
+  gradients_ = Tensor::zeros({end});
+  for (const NamedParameter& named : named_parameters(model)) {
+    const auto slice =
+        std::find_if(slices_.begin(), slices_.end(), [&](const Slice& s) { return s.parameter == named.parameter; });
+    if (slice == slices_.end()) continue;
+    Parameter& p = *named.parameter;
+    const Tensor value = values_of(slice->begin, slice->begin + slice->size).view(p.shape);
+    const Tensor old = p.value.contiguous() ? p.value : p.value.clone();
+    std::memcpy(value.raw(), old.raw(), old.bytes());
+    p.value = value;
+    p.grad = gradients_of(slice->begin, slice->begin + slice->size).view(p.shape);
+  }
+}
+
+int64_t ParameterArena::trainable_parameters() const {
+  int64_t count = 0;
+  for (const Slice& s : slices_) count += s.size;
+  return count;
+}
+
+std::vector<std::string> ParameterArena::decayed_names() const {
+  std::vector<std::string> names;
+  for (const Slice& s : slices_)
+    if (s.decays) names.push_back(s.name);
+  return names;
+}
+
+}  // namespace lathe

@@ -1,0 +1,182 @@
+#include "train/run.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <chrono>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "config/model_config.h"
+#include "config/yaml_value.h"
+#include "formats/atomic_file.h"
+#include "llm/export.h"
+#include "llm/family.h"
+#include "train/checkpoint.h"
+#include "train/metrics_log.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+void write_text(const fs::path& path, const std::string& text) {
+  AtomicFile file(path.string());
+  file.write(text);
+  file.commit();
+}
+
+// Makes the folder, or finds the same run in it. Throws Error where it holds another one.
+void open_folder(const Recipe& recipe, const fs::path& folder, bool resume) {
+  const fs::path path = folder / "recipe.yaml";
+  if (!fs::exists(path)) {
+    std::error_code error;
+    fs::create_directories(folder / "checkpoints", error);
+    check(!error, "train", "cannot create {}: {}", folder.string(), error.message());
+    return;
+  }
+  if (!resume)
+    throw Error(fmt::format("train: {} holds a run already", folder.string()),
+                "--resume goes on with it; another --output begins a new one");
+  Recipe before = read_recipe(path.string());
+  if (recipe.optimizer.decayed.empty()) before.optimizer.decayed.clear();
+  const std::vector<std::string> different = different_keys(before, recipe);
+  if (!different.empty())
+    throw Error(fmt::format("train: {} was made with another {}", path.string(), different.front()),
+                "a run goes on with what it began with; another --output begins a new one");
+}
+
+// One run, from where it stands to its end.
+class Run {
+ public:
+  Run(const Recipe& recipe, const std::string& folder, const RunOptions& options, const RunCallbacks& callbacks)
+      : recipe_(recipe),
+        folder_(folder),
+        callbacks_(callbacks),
+        model_(make_training_model(recipe)),
+        data_(open_data(recipe.data, data_options(options))),
+        trainer_(model_.model(), recipe, *data_.train, training_length(recipe.training, *data_.train)),
+        metrics_((folder_ / "metrics.jsonl").string()) {
+    check_vocabulary();
+    Recipe resolved = recipe;
+    resolved.optimizer.decayed = trainer_.arena().decayed_names();
+    write_text(folder_ / "recipe.yaml", to_yaml(resolved));
+    state_.data_key = data_.train->key();
+    if (const auto checkpoint = newest_checkpoint(checkpoints())) {
+      state_ = load_checkpoint(*checkpoint, trainer_, state_.data_key);
+      callbacks_.on_note(fmt::format("goes on after step {}", state_.steps));
+    }
+    metrics_.keep_until(state_.steps);
+    for (const std::string& note : data_.notes) callbacks_.on_note(note);
+    describe();
+  }
+
+  bool go() {
+    auto last = Clock::now();
+    int64_t last_tokens = state_.tokens;
+    while (trainer_.steps_done < trainer_.length().steps) {
+      const TrainingStep step = trainer_.step();
+      state_ = {step.number, trainer_.updates_done, state_.tokens + step.tokens, state_.targets + step.targets,
+                state_.data_key};
+      const bool is_last = step.number == trainer_.length().steps;
+      const double rate = static_cast<double>(state_.tokens - last_tokens) / seconds_since(last);
+      callbacks_.on_step(step, trainer_.length().steps, rate);
+      const bool evaluates = is_due(recipe_.evaluation.every, step.number) || is_last;
+      if (!step.skipped.empty()) callbacks_.on_note(fmt::format("step {} was skipped: {}", step.number, step.skipped));
+      if (is_due(recipe_.logging.every, step.number) || is_last || evaluates || !step.skipped.empty()) {
+        log(step, rate, evaluates);
+        last = Clock::now();
+        last_tokens = state_.tokens;
+      }
+      const bool stops = !is_last && callbacks_.stop();
+      if (is_due(recipe_.checkpoint.every, step.number) || is_last || stops)
+        save_checkpoint(checkpoints(), trainer_, state_, recipe_.checkpoint.keep);
+      if (stops) return false;
+    }
+    export_result();
+    return true;
+  }
+
+ private:
+  std::string checkpoints() const { return (folder_ / "checkpoints").string(); }
+  static bool is_due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
+
+  DataOptions data_options(const RunOptions& options) const {
+    return {recipe_.training.context, recipe_.training.seed, (folder_ / "data").string(), recipe_.model.checkpoint,
+            options.skip_bad_lines};
+  }
+
+  void check_vocabulary() const {
+    const ModelSizes& sizes = model_.model().sizes;
+    if (data_.vocab_size > sizes.vocab_size)
+      throw Error(fmt::format("train: the data's ids reach {}, the model has a vocabulary of {}", data_.vocab_size - 1,
+                              sizes.vocab_size),
+                  fmt::format("a model for these data needs a vocab_size of at least {}", data_.vocab_size));
+    const int64_t limit = sizes.context_limit();
+    check(recipe_.training.context <= limit || sizes.uses_rope() || model_.model().config.alibi, "train",
+          "training.context is {}, the model has {} learned positions", recipe_.training.context, limit);
+  }
+
+  void describe() const {
+    const Dataset::Counts counts = data_.train->counts();
+    callbacks_.on_note(fmt::format(
+        "{} of {} parameters are trained, on {} tokens an epoch with {} targets, {} of which end a turn; {} steps",
+        trainer_.arena().trainable_parameters(), count_parameters(model_.model()), counts.tokens, counts.targets,
+        counts.end_of_turn_targets, trainer_.length().steps));
+  }
+
+  void log(const TrainingStep& step, double rate, bool evaluates) {
+    std::optional<Evaluation> evaluation;
+    if (evaluates && data_.validation) {
+      evaluation =
+          evaluate_loss(model_.model(), *data_.validation, recipe_.training.batch_size, recipe_.evaluation.batches);
+      callbacks_.on_note(fmt::format("step {}: validation loss {:.4f}", step.number, evaluation->loss));
+    }
+    metrics_.write(step, state_.tokens, rate, evaluation);
+  }
+
+  void export_result() {
+    const fs::path target = folder_ / "model";
+    fs::remove_all(target);
+    if (model_.fresh)
+      export_model(*model_.fresh, data_.tokenizer_folder, target.string());
+    else
+      export_model(model_.loaded, target.string());
+  }
+
+  const Recipe& recipe_;
+  const fs::path folder_;
+  const RunCallbacks& callbacks_;
+  TrainingModel model_;
+  TrainingData data_;
+  Trainer trainer_;
+  MetricsLog metrics_;
+  RunState state_;
+};
+
+}  // namespace
+
+TrainingModel make_training_model(const Recipe& recipe) {
+  TrainingModel made;
+  if (!recipe.model.checkpoint.empty()) {
+    made.loaded = load_model(recipe.model.checkpoint, {.dtype = ComputeDtype::float32, .trainable = true});
+    return made;
+  }
+  const ModelConfig config = recipe.model.config.empty() ? read_config_yaml(YAML::Load(recipe.model.architecture),
+                                                                            "model.architecture", family_configs())
+                                                         : *read_config(recipe.model.config, family_configs());
+  made.fresh = family_of(config).make(config);
+  initialise(*made.fresh, recipe.training.seed);
+  return made;
+}
+
+bool run_training(const Recipe& recipe, const std::string& folder, const RunOptions& options,
+                  const RunCallbacks& callbacks) {
+  check(!recipe.data.train.empty(), "recipe", "data.train is missing");
+  open_folder(recipe, folder, options.resume);
+  return Run(recipe, folder, options, callbacks).go();
+}
+
+}  // namespace lathe

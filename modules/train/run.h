@@ -1,0 +1,49 @@
+// A training run: a folder that it is written into, from the recipe to the trained model.
+//
+//   DIR/recipe.yaml    every key, the names of the tensors that decay too
+//       metrics.jsonl  a line a logged step
+//       samples.jsonl  texts that the model writes on the way
+//       checkpoints/   see train/checkpoint.h
+//       data/          tokens, kept for the next start
+//       model/         the model of the last step, a Hugging Face folder
+//       report.html
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "llm/load.h"
+#include "train/recipe.h"
+#include "train/trainer.h"
+
+namespace lathe {
+
+struct RunOptions {
+  bool resume = false;  // go on from the newest checkpoint of the folder, from the start where it has none
+  bool skip_bad_lines = false;
+};
+
+struct RunCallbacks {
+  // What a user should know, one line.
+  std::function<void(const std::string& line)> on_note = [](const std::string&) {};
+  std::function<void(const TrainingStep& step, int64_t steps, double tokens_per_second)> on_step =
+      [](const TrainingStep&, int64_t, double) {};
+  // Asked after each step; true ends the run with a checkpoint.
+  std::function<bool()> stop = [] { return false; };
+};
+
+// Returns false where `stop` ended it. Throws Error where the folder holds a run and `resume` is false, or another run
+// than the recipe's; for data, weights or a recipe that cannot be used; and when something cannot be written, in which
+// case the newest checkpoint is as it was.
+bool run_training(const Recipe& recipe, const std::string& folder, const RunOptions& options,
+                  const RunCallbacks& callbacks);
+
+// The model that a recipe trains: `checkpoint` is what it was loaded from, without weights.
+struct TrainingModel {
+  LoadedModel loaded;               // of model.checkpoint
+  std::unique_ptr<CausalLM> fresh;  // of model.config and model.architecture
+  CausalLM& model() const { return fresh ? *fresh : *loaded.model; }
+};
+TrainingModel make_training_model(const Recipe& recipe);
+
+}  // namespace lathe

@@ -1,0 +1,155 @@
+#include "train/trainer.h"
+
+#include <cmath>
+#include <map>
+#include <numbers>
+
+#include "autograd/dispatch.h"
+#include "autograd/tape.h"
+#include "common/router_logits.h"
+#include "config/model_config.h"
+#include "kernels/activation.h"
+#include "tensor/interruption.h"
+#include "train/schedule.h"
+
+namespace lathe {
+
+TrainingStep Trainer::step() {
+  TrainingStep step;
+  step.number = steps_done + 1;
+  step.learning_rate = learning_rate(recipe_.schedule, recipe_.optimizer.learning_rate, step.number, length_.steps);
+  const std::vector<TrainingRows> micro_batches = next_rows();
+  for (const TrainingRows& rows : micro_batches) {
+    step.tokens += std::ssize(rows.tokens);
+    step.targets += rows.target_count;
+  }
+  for (const TrainingRows& rows : micro_batches) accumulate(rows, step);
+  step.gradient_norm = gradient_norm(arena_);
+  if (step.targets == 0)
+    step.skipped = "none of its rows has a target";
+  else if (!std::isfinite(step.loss) || !std::isfinite(step.gradient_norm))
+    step.skipped = first_not_finite();
+  if (step.skipped.empty()) {
+    const double clip = recipe_.training.clip, norm = step.gradient_norm;
+    constexpr double kRoom = 1e-6;  // as torch.nn.utils.clip_grad_norm_ has it
+    optimizer_.step(++updates_done, step.learning_rate, clip > 0.0 ? std::min(1.0, clip / (norm + kRoom)) : 1.0);
+  } else {
+    const Tensor& g = arena_.gradients();
+    dispatch_device("train", g, [&](auto on) { kernel::fill(on, g.data<float>(), 0.0, g.elements()); });
+  }
+  steps_done = step.number;
+  return step;
+}
+
+// Forward and backward of one micro-batch: adds to the gradients and to the step's loss.
+void Trainer::accumulate(const TrainingRows& rows, TrainingStep& step) const {
+  if (rows.target_count == 0) return;
+  Interruption::point();
+  const Tensor targets = Tensor::of<int32_t>({std::ssize(rows.targets)}, rows.targets.data());
+  const double balance = recipe_.training.router_balance.value_or(model_.config.router_aux_loss_coef) *
+                         static_cast<double>(rows.target_count) / static_cast<double>(step.targets);
+  Tape tape;
+  Tensor total;
+  {
+    const Tape::Scope recording(tape);
+    std::vector<Tensor> router_logits;
+    const RouterLogits collecting(router_logits);
+    total = loss(model_, make_training_batch(model_, rows), targets, static_cast<double>(step.targets));
+    step.loss += static_cast<double>(total.host<float>()[0]);
+    if (balance > 0.0 && !router_logits.empty()) {
+      const Tensor b = scale(load_balancing_loss(router_logits, model_.sizes.num_experts_per_tok), balance);
+      step.router_balance += static_cast<double>(b.host<float>()[0]);
+      total = add(total, b);
+    }
+  }
+  tape.backward(total);
+}
+
+std::vector<TrainingRows> Trainer::next_rows() const {
+  const TrainingRecipe& t = recipe_.training;
+  std::vector<TrainingRows> list;
+  for (int64_t a = 0; a < t.accumulation; ++a) {
+    const int64_t first = (steps_done * t.accumulation + a) * t.batch_size;
+    const int64_t count = length_.rows > 0 ? std::min(t.batch_size, length_.rows - first) : t.batch_size;
+    if (count > 0) list.push_back(data_.rows(first, count));
+  }
+  return list;
+}
+
+std::string Trainer::first_not_finite() const {
+  for (const ParameterArena::Slice& s : arena_.slices()) {
+    const float* g = arena_.gradients().host<float>() + s.begin;
+    for (int64_t i = 0; i < s.size; ++i)
+      if (!std::isfinite(g[i])) return fmt::format("the gradient of {} is {} at element {}", s.name, g[i], i);
+  }
+  return "the loss is not finite";
+}
+
+Trainer::Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, TrainingLength length)
+    : model_(model),
+      recipe_(recipe),
+      data_(data),
+      length_(length),
+      arena_(model),
+      optimizer_(recipe.optimizer, arena_) {
+  const std::vector<std::string> decayed = arena_.decayed_names();
+  check(recipe.optimizer.decayed.empty() || recipe.optimizer.decayed == decayed, "recipe",
+        "optimizer.decayed does not name the {} tensors that decay in this model", decayed.size());
+}
+
+TrainingLength training_length(const TrainingRecipe& t, const Dataset& data) {
+  const int64_t rows_a_step = t.batch_size * t.accumulation;
+  TrainingLength length{t.steps, 0};
+  const Dataset::Counts counts = data.counts();
+  if (t.epochs > 0.0)
+    length.rows = static_cast<int64_t>(std::ceil(t.epochs * static_cast<double>(data.rows_per_epoch())));
+  if (t.tokens > 0)
+    length.rows = static_cast<int64_t>(std::ceil(static_cast<double>(t.tokens) / static_cast<double>(counts.tokens) *
+                                                 static_cast<double>(data.rows_per_epoch())));
+  if (length.rows > 0) length.steps = (length.rows + rows_a_step - 1) / rows_a_step;
+  check(length.steps > 0, "train", "the run has no step");
+  return length;
+}
+
+Batch make_training_batch(const CausalLM& model, const TrainingRows& rows) {
+  std::map<int64_t, RopeFrequencies> rope;  // by length
+  std::vector<BatchSequence> sequences;
+  for (size_t s = 0; s + 1 < rows.seq_start.size(); ++s) {
+    const auto begin = static_cast<size_t>(rows.seq_start[s]), end = static_cast<size_t>(rows.seq_start[s + 1]);
+    BatchSequence sequence;
+    sequence.tokens = std::span(rows.tokens).subspan(begin, end - begin);
+    sequence.logits_from = std::ssize(sequence.tokens);
+    if (model.sizes.uses_rope()) {
+      const int64_t length = std::ssize(sequence.tokens);
+      sequence.rope = &rope.try_emplace(length, rope_frequencies(model.config, length)).first->second;
+    }
+    sequences.push_back(sequence);
+  }
+  return make_batch(sequences, nullptr);
+}
+
+Evaluation evaluate_loss(const CausalLM& model, const Dataset& data, int64_t batch_size, int64_t batches) {
+  const Tape::Pause pause;
+  int64_t rows = data.rows_per_epoch();
+  if (batches > 0) rows = std::min(rows, batches * batch_size);
+  Evaluation e;
+  double sum = 0.0;
+  for (int64_t first = 0; first < rows; first += batch_size) {
+    Interruption::point();
+    const TrainingRows part = data.rows(first, std::min(batch_size, rows - first));
+    if (part.target_count == 0) continue;
+    const Tensor targets = Tensor::of<int32_t>({std::ssize(part.targets)}, part.targets.data());
+    const Tensor mean = loss(model, make_training_batch(model, part), targets);
+    sum += static_cast<double>(mean.host<float>()[0]) * static_cast<double>(part.target_count);
+    e.targets += part.target_count;
+  }
+  check(e.targets > 0, "train", "the validation data have no target");
+  e.loss = sum / static_cast<double>(e.targets);
+  const Dataset::Counts counts = data.counts();
+  if (counts.bytes > 0)
+    e.bits_per_byte =
+        e.loss / std::numbers::ln2 * static_cast<double>(counts.targets) / static_cast<double>(counts.bytes);
+  return e;
+}
+
+}  // namespace lathe

@@ -1,0 +1,73 @@
+// The trainer: rows of data in, one optimizer step out.
+//
+// Its loop is the whole of training: the steps of accumulation record a tape each and add their gradients into one
+// arena, then one optimizer step is made. A step divides one sum of target losses by one count of targets, however the
+// rows are cut into micro-batches.
+#pragma once
+#include <functional>
+#include <string>
+
+#include "train/dataset.h"
+#include "train/optimizer.h"
+#include "train/parameter_arena.h"
+#include "train/recipe.h"
+
+namespace lathe {
+
+// How long a run is. The last step of a run by epochs may have fewer rows than the others.
+struct TrainingLength {
+  int64_t steps = 0;
+  int64_t rows = 0;  // in all; the last step ends there
+};
+// Throws Error where a run has no step.
+TrainingLength training_length(const TrainingRecipe& recipe, const Dataset& data);
+
+struct TrainingStep {
+  int64_t number = 0;           // from 1
+  double loss = 0.0;            // the mean over all targets of the step
+  double router_balance = 0.0;  // what is added for the experts' balance, its factor included
+  double gradient_norm = 0.0;   // before clipping
+  double learning_rate = 0.0;
+  int64_t tokens = 0, targets = 0;
+  std::string skipped;  // why the weights were left alone; empty: they were not
+};
+
+class Trainer {
+ public:
+  // The model's weights are moved into the trainer's arena; both, and the data, must outlive it.
+  Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, TrainingLength length);
+
+  // The next step. A step whose loss or gradients are not finite changes nothing and says which tensor was the first.
+  TrainingStep step();
+  // Steps made, and optimizer steps among them; set when a run goes on.
+  int64_t steps_done = 0, updates_done = 0;
+
+  const ParameterArena& arena() const { return arena_; }
+  const Optimizer& optimizer() const { return optimizer_; }
+  const TrainingLength& length() const { return length_; }
+
+ private:
+  std::vector<TrainingRows> next_rows() const;
+  void accumulate(const TrainingRows& rows, TrainingStep& step) const;
+  std::string first_not_finite() const;
+
+  CausalLM& model_;
+  const Recipe recipe_;
+  const Dataset& data_;
+  TrainingLength length_;
+  ParameterArena arena_;
+  Optimizer optimizer_;
+};
+
+// The batch of some rows: each document has positions of its own, and the rotary frequencies of its length.
+Batch make_training_batch(const CausalLM& model, const TrainingRows& rows);
+
+struct Evaluation {
+  double loss = 0.0;           // mean over the targets
+  double bits_per_byte = 0.0;  // 0 where the bytes of the text are not known
+  int64_t targets = 0;
+};
+// Over the first `batches` batches of an epoch, each of `batch_size` rows; 0: over all of it.
+Evaluation evaluate_loss(const CausalLM& model, const Dataset& data, int64_t batch_size, int64_t batches);
+
+}  // namespace lathe
