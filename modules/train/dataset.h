@@ -1,8 +1,14 @@
 // What a model is trained on, as an endless sequence of rows.
 //
 // A row is at most `context` tokens and their targets: a window of a text, or whole records packed one after another,
-// which do not see each other. Row r of a run is a function of the recipe and r alone, so a position in the data is one
-// number, ranks take rows without a word to each other, and a resumed run reads what an unbroken one would have.
+// which do not see each other; of preferences two records, the chosen answer and the rejected one. Row r of a run is a
+// function of the recipe and r alone, so a position in the data is one number, ranks take rows without a word to each
+// other, and a resumed run reads what an unbroken one would have.
+//
+//   .txt, .npy                 one stream of ids, cut into windows of context + 1 ids, `context` apart
+//   .jsonl, format text        documents, packed; what is longer than the context is cut into pieces
+//   completion, chat           records, packed; what is longer than the context loses its end
+//   preference                 pairs, one a row
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -20,6 +26,7 @@ struct TrainingRows {
   std::vector<int32_t> tokens;     // (N)
   std::vector<int32_t> targets;    // (N): the token that follows, kIgnoredTarget where none is learnt
   std::vector<int32_t> seq_start;  // (S + 1): where each document, or piece of one, begins
+  std::vector<int64_t> pieces;     // (S): its number, the same in every epoch; of a pair 2k (chosen) and 2k + 1
   int64_t target_count = 0;
 };
 
@@ -35,7 +42,7 @@ class Dataset {
     int64_t tokens = 0, targets = 0, end_of_turn_targets = 0, bytes = 0;
   };
   virtual Counts counts() const = 0;
-  // Of the ids, in order, and of how rows are cut: what a checkpoint is compared by when a run goes on.
+  // Of the ids, in order, and of how rows are cut, in words: what a checkpoint is compared by when a run goes on.
   virtual const std::string& key() const = 0;
 };
 
@@ -52,7 +59,7 @@ struct TrainingData {
 struct DataOptions {
   int64_t context = 256;
   uint64_t seed = 1337;
-  std::string cache;       // folder for tokenised shards and a trained tokenizer
+  std::string cache;       // folder for token shards and for a tokenizer that the data make; made where it is missing
   std::string checkpoint;  // whose tokenizer is used where the recipe names none; empty: none
   bool skip_bad_lines = false;
 };

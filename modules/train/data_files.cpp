@@ -1,0 +1,71 @@
+// See data_files.h.
+#include "train/data_files.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+
+#include "formats/mapped_file.h"
+#include "formats/quote.h"
+#include "tensor/errors.h"
+#include "text/unicode/utf8.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::optional<DataFile::Kind> kind_of(const fs::path& path) {
+  const std::string extension = path.extension().string();
+  if (extension == ".txt" || extension == ".md") return DataFile::Kind::text;
+  if (extension == ".jsonl") return DataFile::Kind::lines;
+  if (extension == ".npy") return DataFile::Kind::ids;
+  return std::nullopt;
+}
+
+void add_folder(const std::string& folder, std::vector<DataFile>& files) {
+  std::vector<DataFile> found;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (const auto kind = kind_of(entry.path()); kind && entry.is_regular_file())
+      found.push_back({entry.path().string(), *kind});
+  check(!found.empty(), "data", "the folder {} has no .txt, .md, .jsonl or .npy file", folder);
+  std::sort(found.begin(), found.end(), [](const DataFile& a, const DataFile& b) { return a.path < b.path; });
+  files.insert(files.end(), found.begin(), found.end());
+}
+
+}  // namespace
+
+std::vector<DataFile> list_data_files(const std::vector<std::string>& paths) {
+  std::vector<DataFile> files;
+  for (const std::string& path : paths) {
+    std::error_code ignored;
+    check(fs::exists(path, ignored), "data", "{} does not exist", path);
+    if (fs::is_directory(path, ignored)) {
+      add_folder(path, files);
+      continue;
+    }
+    const auto kind = kind_of(path);
+    if (!kind)
+      throw Error(fmt::format("data: {} ends in {}, expected .txt, .md, .jsonl or .npy", path,
+                              quote(fs::path(path).extension().string())),
+                  "records are JSON, one a line, in a file that ends in .jsonl");
+    files.push_back({path, *kind});
+  }
+  for (const DataFile& file : files)
+    check((file.kind == DataFile::Kind::ids) == (files.front().kind == DataFile::Kind::ids), "data",
+          "{} and {} cannot be read together: one holds ids, one text", files.front().path, file.path);
+  return files;
+}
+
+void for_each_text(const std::vector<DataFile>& files, bool, const std::function<void(std::string_view)>& f) {
+  for (const DataFile& file : files) {
+    const auto mapped = MappedFile::open(file.path);
+    const std::string_view text(reinterpret_cast<const char*>(mapped->bytes().data()), mapped->bytes().size());
+    check_utf8(text, file.path.c_str());
+    f(text);
+  }
+}
+
+}  // namespace lathe

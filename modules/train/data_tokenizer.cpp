@@ -1,0 +1,176 @@
+// See data_tokenizer.h.
+#include "train/data_tokenizer.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <type_traits>
+
+#include "formats/atomic_file.h"
+#include "formats/content_hash.h"
+#include "formats/gguf.h"
+#include "llm/registry.h"
+#include "load_model/checkpoint.h"
+#include "tensor/errors.h"
+#include "text/tokenizer/write_tokenizer.h"
+#include "text/unicode/utf8.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The companions in a folder, in the order of their names.
+std::vector<fs::path> tokenizer_files(const fs::path& folder) {
+  std::set<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.is_regular_file() && entry.file_size() > 0 && is_companion(entry.path().filename().string()))
+      files.insert(entry.path());
+  return {files.begin(), files.end()};
+}
+
+std::string hash_of_gguf_vocabulary(const std::string& path) {
+  ContentHash hash;
+  for (const auto& [key, value] : GgufFile::open(path)->metadata()) {
+    if (!key.starts_with("tokenizer.")) continue;
+    hash.add(key);
+    std::visit(
+        [&hash](const auto& held) {
+          using T = std::decay_t<decltype(held)>;
+          if constexpr (std::is_same_v<T, std::string>) {
+            hash.add(held);
+          } else if constexpr (std::is_arithmetic_v<T>) {
+            hash.add(&held, sizeof held);
+          } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+            for (const std::string& text : held) hash.add(text);
+          } else {
+            for (const auto element : held) hash.add(static_cast<int64_t>(element));
+          }
+        },
+        value);
+  }
+  return hash.hex();
+}
+
+std::string hash_of_folder(const fs::path& folder) {
+  ContentHash hash;
+  for (const fs::path& file : tokenizer_files(folder))
+    hash.add(file.filename().string()).add(hash_of_file(file.string()));
+  return hash.hex();
+}
+
+std::optional<int32_t> end_token(const Tokenizer& tokenizer) {
+  if (tokenizer.eos()) return tokenizer.eos();
+  const std::vector<int32_t> ends = tokenizer.end_of_turn_tokens();
+  return ends.empty() ? std::nullopt : std::optional(ends.front());
+}
+
+// A folder of the cache that is written once and named by what it is made from.
+template <class Write>
+fs::path made_folder(const DataOptions& options, const std::string& hash, const Write& write) {
+  const fs::path folder = fs::path(options.cache) / ("tokenizer-" + hash);
+  std::error_code ignored;
+  if (fs::exists(folder / "tokenizer.json", ignored)) return folder;
+  try {
+    AtomicFolder made(folder.string());
+    write([&made](const char* name, const std::string& content) {
+      AtomicFile output((fs::path(made.path()) / name).string());
+      output.write(content);
+      output.commit();
+    });
+    made.commit();
+  } catch (const Error&) {
+    if (!fs::exists(folder / "tokenizer.json", ignored)) throw;  // else another process was faster
+  }
+  return folder;
+}
+
+DataTokenizer from_folder(const fs::path& folder) {
+  DataTokenizer result;
+  result.tokenizer = Tokenizer::load(folder.string());
+  result.folder = folder.string();
+  result.hash = hash_of_folder(folder);
+  result.end = end_token(*result.tokenizer);
+  return result;
+}
+
+// One whose vocabulary is made here.
+DataTokenizer made_from(const NewVocabulary& vocabulary, const DataOptions& options) {
+  const std::string content = tokenizer_json(vocabulary);
+  return from_folder(made_folder(options, ContentHash().add(content).hex(), [&](const auto& file) {
+    file("tokenizer.json", content);
+    file("tokenizer_config.json", tokenizer_config_json(vocabulary));
+  }));
+}
+
+DataTokenizer from_file(const fs::path& path, const DataOptions& options) {
+  DataTokenizer result;
+  result.tokenizer = Tokenizer::load(path.string());
+  result.end = end_token(*result.tokenizer);
+  if (path.extension() == ".gguf") {
+    result.hash = hash_of_gguf_vocabulary(path.string());
+    return result;
+  }
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  if (is_companion(path.filename().string())) {
+    result.folder = folder.string();
+    result.hash = ContentHash().add(path.filename().string()).add(hash_of_folder(folder)).hex();
+    return result;
+  }
+  result.hash = ContentHash().add(hash_of_file(path.string())).add(hash_of_folder(folder)).hex();
+  if (path.extension() != ".json") return result;
+  // A model's folder has it under the name that loaders look for.
+  const auto copy = [](const auto& file, const fs::path& from, const char* to) {
+    const auto mapped = MappedFile::open(from.string());
+    file(to, std::string(reinterpret_cast<const char*>(mapped->bytes().data()), mapped->bytes().size()));
+  };
+  result.folder = made_folder(options, result.hash, [&](const auto& file) {
+                    copy(file, path, "tokenizer.json");
+                    for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"})
+                      if (fs::exists(folder / name)) copy(file, folder / name, name);
+                  }).string();
+  return result;
+}
+
+DataTokenizer from_checkpoint(const std::string& checkpoint, const DataOptions& options) {
+  const fs::path path = resolve_model(checkpoint, family_configs());
+  if (fs::is_directory(path)) return from_folder(path);
+  if (path.extension() == ".gguf") return from_file(path, options);
+  return from_folder(path.has_parent_path() ? path.parent_path() : fs::path("."));
+}
+
+DataTokenizer of_characters(const DataOptions& options, const std::vector<DataFile>& files) {
+  std::vector<bool> seen(0x110000);
+  for_each_text(files, options.skip_bad_lines, [&](std::string_view text) {
+    for (size_t position = 0; position < text.size();) seen[next_character(text, position)] = true;
+  });
+  NewVocabulary vocabulary;
+  for (size_t code = 0; code < seen.size(); ++code)
+    if (seen[code]) append_character(vocabulary.tokens.emplace_back(), static_cast<char32_t>(code));
+  return made_from(vocabulary, options);
+}
+
+}  // namespace
+
+DataTokenizer choose_tokenizer(const DataRecipe& recipe, const DataOptions& options,
+                               const std::vector<DataFile>& files) {
+  const bool ids = files.front().kind == DataFile::Kind::ids;
+  if (recipe.tokenizer_vocab_size > 0 || recipe.tokenizer == "character") {
+    check(!ids, "data", "tokenizer {}: {} holds ids and no text to make one from",
+          recipe.tokenizer.empty() ? "{vocab_size}" : recipe.tokenizer, files.front().path);
+    return of_characters(options, files);
+  }
+  if (!recipe.tokenizer.empty())
+    return fs::is_directory(recipe.tokenizer) ? from_folder(recipe.tokenizer) : from_file(recipe.tokenizer, options);
+  try {
+    if (!options.checkpoint.empty()) return from_checkpoint(options.checkpoint, options);
+  } catch (const Error&) {
+    if (!ids) throw;  // ids need none
+  }
+  if (!ids)
+    throw Error(fmt::format("data: {} is text, and the recipe names no tokenizer", files.front().path),
+                "data.tokenizer: character, a file or folder, or {vocab_size: 4096} to train one");
+  return {};
+}
+
+}  // namespace lathe

@@ -1,0 +1,38 @@
+// A folder of training data, and what opening it gives.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tests/support.h"
+#include "train/dataset.h"
+
+namespace lathe::test {
+
+struct DataFolder {
+  TemporaryDirectory folder;
+  DataRecipe recipe;
+  DataOptions options;
+
+  DataFolder() { options.cache = (folder.path() / "cache").string(); }
+  // Writes a file; its path.
+  std::string write(const std::string& name, std::string_view content) const;
+  // The same as data.train.
+  void train(const std::string& name, std::string_view content) { recipe.train.push_back(write(name, content)); }
+  TrainingData open() const { return open_data(recipe, options); }
+  // The message with which it fails, its hint behind a " | "; empty where it does not.
+  std::string refusal() const;
+};
+
+// An .npy file of one dimension.
+template <class T>
+std::string npy(const std::vector<T>& values, const std::string& type) {
+  std::string header =
+      "{'descr': '" + type + "', 'fortran_order': False, 'shape': (" + std::to_string(values.size()) + ",), }";
+  header.resize(128 - 10 - 1, ' ');
+  header += '\n';
+  return std::string("\x93NUMPY\x01\x00", 8) + static_cast<char>(header.size()) + '\0' + header +
+         std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
+}
+
+}  // namespace lathe::test
