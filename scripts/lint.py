@@ -23,7 +23,7 @@ BELOW_COMMON = ["tensor", "kernels", "formats", "config", "autograd"]
 TEXT = ["text/unicode", "text/tokenizer", "text/chat_template"]  # the annex: nothing below llm/ knows of text
 MAY_INCLUDE = {
     "tensor": [],
-    "kernels": ["tensor/dtype.h", "tensor/errors.h", "tensor/threads.h", "tensor/cpu_features.h",
+    "kernels": ["tensor/dtype.h", "tensor/errors.h", "tensor/threads.h", "tensor/cpu_features.h", "tensor/random.h",
                 "tensor/profiler.h"],
     "formats": ["tensor"],
     "config": ["tensor", "formats"],

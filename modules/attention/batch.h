@@ -36,6 +36,7 @@ struct Batch {
   Tensor logit_rows;                   // (R) i32: rows of hidden states that want logits
   std::vector<PageTable> page_tables;  // by layer group; empty without a cache
   std::vector<RopeAngles> rope;        // by kind of rope in the model (one for most); empty without rope
+  bool recompute = false;              // blocks keep no activations for the backward pass
   KVCache* cache = nullptr;            // null: attention over the batch's own tokens (training)
 
   const PageTable& page_table(int64_t layer) const { return page_tables[cache->group_of(layer)]; }

@@ -4,6 +4,7 @@
 
 #include "attention/alibi.h"
 #include "attention/attend.h"
+#include "common/dropout.h"
 #include "config/model_config.h"
 
 namespace lathe {
@@ -45,7 +46,7 @@ Tensor GroupedQueryAttention::attend_and_project(const Tensor& q_, const Tensor&
   const Tensor heads_out = attend(q, k, v, q_norm, k_norm, rotary ? &batch.rope[rope_kind] : nullptr, batch, layer,
                                   options);  // (N, Hq, D)
   tap("heads", heads_out);
-  return o_proj(heads_out.view({n, heads * head_dim}));
+  return dropout(o_proj(heads_out.view({n, heads * head_dim})));
 }
 
 }  // namespace lathe

@@ -86,20 +86,26 @@ void Tape::watch(Tensor& x) {
 
 void Tape::backward(const Tensor& loss, double seed) {
   check(loss.defined() && loss.elements() == 1, "backward", "starts from one element, loss {}", loss);
-  bool recorded = watched_.count(loss.tape_id) > 0;
-  for (const Entry& entry : entries_) recorded = recorded || entry.output_id == loss.tape_id;
-  if (!recorded)
-    throw Error("backward: the loss was not recorded on this tape",
-                "open a Tape::Scope around the forward, and mark what is to be trained as trainable");
+  Tensor start = like(loss);
+  dispatch("backward", start,
+           [&](auto on, auto element) { kernel::fill(on, start.data<decltype(element)>(), seed, 1); });
+  backward({{loss, start}});
+}
+
+void Tape::backward(const std::vector<Seed>& seeds) {
+  for (const Seed& seed : seeds) {
+    const int64_t id = seed.output.tape_id;
+    bool recorded = watched_.count(id) > 0;
+    for (const Entry& entry : entries_) recorded = recorded || entry.output_id == id;
+    if (!recorded)
+      throw Error("backward: the loss was not recorded on this tape",
+                  "open a Tape::Scope around the forward, and mark what is to be trained as trainable");
+  }
   const Pause pause;
   // Both are given up before the first entry runs, so that the tape is empty also when one throws.
   std::vector<Entry> entries = std::exchange(entries_, {});
   Gradients gradients;
-  Tensor start = like(loss);
-  dispatch("backward", start,
-           [&](auto on, auto element) { kernel::fill(on, start.data<decltype(element)>(), seed, 1); });
-  gradients.add(loss, start);
-  start = {};
+  for (const Seed& seed : seeds) gradients.add(seed.output, seed.gradient);
   for (; !entries.empty(); entries.pop_back()) {
     Interruption::point();
     const Entry& entry = entries.back();

@@ -66,6 +66,11 @@ class Tape {
 
   // Runs every entry backwards from `loss` (one element), whose gradient is `seed`. The tape is empty afterwards.
   void backward(const Tensor& loss, double seed = 1.0);
+  // The same from several outputs, each with its gradient: contiguous, of its shape.
+  struct Seed {
+    Tensor output, gradient;
+  };
+  void backward(const std::vector<Seed>& seeds);
   // After backward: the gradient of a tensor watched before it; zeros when nothing reached it.
   Tensor gradient_of(const Tensor& x) const;
   size_t entries() const { return entries_.size(); }

@@ -1,4 +1,4 @@
-// lathe bench: prefill and decode speed of one model, or the throughput of a random workload.
+// lathe bench: prefill and decode speed of one model, the throughput of a random workload, or training steps.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -17,6 +17,7 @@
 #include "tensor/process_memory.h"
 #include "tensor/random.h"
 #include "tensor/threads.h"
+#include "train/training_speed.h"
 
 namespace lathe {
 namespace {
@@ -25,6 +26,9 @@ using Json = nlohmann::ordered_json;
 
 struct BenchOptions {
   ModelOptions model;
+  std::string train;  // a recipe
+  std::vector<std::string> settings;
+  int64_t steps = 10;
   int64_t prompt_tokens = 512, new_tokens = 128, batch = 1, repetitions = 5, requests = 0;
   uint64_t seed = 0;
   std::string input_length = "100:1024", output_length = "100:1024";
@@ -94,7 +98,41 @@ Json measure_workload(const BenchOptions& o, Engine& engine, int64_t vocab_size)
           {"generated_tokens_per_second", static_cast<double>(generated_tokens) / seconds}};
 }
 
+void print(const Json& result, bool json) {
+  if (json) {
+    fmt::print("{}\n", dump_line(result));
+    return;
+  }
+  for (const auto& [key, value] : result.items())
+    fmt::print("{:28} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+}
+
+void run_training_bench(const BenchOptions& o) {
+  o.model.apply_machine_options();
+  ProfileReport profile(o.model);
+  const TrainingSpeed speed = measure_training_speed(read_recipe(o.train, o.settings), o.steps);
+  profile.finish();
+  std::vector<double> rates, milliseconds;
+  for (const double seconds : speed.step_seconds) {
+    rates.push_back(static_cast<double>(speed.tokens_a_step) / seconds);
+    milliseconds.push_back(1e3 * seconds);
+  }
+  const Json tokens_per_second = summary(rates);
+  print({{"tokens_per_second", tokens_per_second},
+         {"step_ms", summary(milliseconds)},
+         {"model_gflops_per_second",
+          tokens_per_second["median"].get<double>() * static_cast<double>(speed.operations_a_token) / 1e9},
+         {"peak_memory_bytes", peak_resident_memory()},
+         {"parameters", speed.parameters},
+         {"threads", thread_team().size()},
+         {"device", "cpu"},
+         {"cpu_isa", name(cpu_isa())}},
+        o.json);
+}
+
 void run_bench(const BenchOptions& o) {
+  if (!o.train.empty()) return run_training_bench(o);
+  if (o.model.model.empty()) throw UsageError("expected --model or --train");
   const LoadedModel loaded = o.model.load();
   EngineOptions options = engine_options(o.model, loaded);
   options.prefix_cache = false;  // the rounds repeat their prompts, which are to be computed each time
@@ -114,20 +152,20 @@ void run_bench(const BenchOptions& o) {
   result["threads"] = thread_team().size();
   result["device"] = "cpu";
   result["cpu_isa"] = name(cpu_isa());
-  if (o.json) {
-    fmt::print("{}\n", dump_line(result));
-  } else {
-    for (const auto& [key, value] : result.items())
-      fmt::print("{:28} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
-  }
+  print(result, o.json);
 }
 
 }  // namespace
 
 void add_bench(CommandLine& app) {
   const auto o = std::make_shared<BenchOptions>();
-  const Command command = app.add("bench", "measure prefill and decode speed");
+  const Command command = app.add("bench", "measure the speed of prefill and decoding, or of training steps");
   o->model.declare(command);
+  command.find("--model").required(false);
+  const Option train = command.option("--train", o->train, "instead of --model: training steps of this recipe");
+  train.excludes(command.find("--model"));
+  command.option("--set", o->settings, "section.key=value in place of what the recipe says; may be repeated");
+  command.option("--steps", o->steps, "timed training steps after an untimed one").shows_default().between(1, 1 << 20);
   command.option("--prompt-tokens", o->prompt_tokens, "length of the prompt").shows_default().positive();
   command.option("--new-tokens", o->new_tokens, "tokens decoded after it").shows_default().positive();
   command.option("--batch", o->batch, "sequences side by side").shows_default().positive();

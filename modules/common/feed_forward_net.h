@@ -2,6 +2,7 @@
 #pragma once
 #include <string>
 
+#include "common/dropout.h"
 #include "common/linear.h"
 #include "common/observer.h"
 #include "config/model_sizes.h"
@@ -28,7 +29,7 @@ struct GatedFeedForwardNet {
     tap("up", up);
     const Tensor h = gated_activation(gate, up, f);  // (N, F)
     tap("hidden", h);
-    return down_proj(h);
+    return dropout(down_proj(h));
   }
 
   void visit(Visitor& v) {
@@ -52,7 +53,7 @@ struct FeedForwardNet {
     tap("up", up);
     const Tensor h = activation(up, f);  // (N, F)
     tap("hidden", h);
-    return down_proj(h);
+    return dropout(down_proj(h));
   }
 
   void visit(Visitor& v) {

@@ -35,8 +35,8 @@ struct MixtureOfExperts {
     const int64_t width = experts[0].down_proj.weight.shape[1];
     const Tensor packed = grouped_linear(select_rows(x, routes.rows), routes.starts, gate_up);  // (N k, 2 F)
     const Tensor h = gated_activation(slice_columns(packed, 0, width), slice_columns(packed, width, width),
-                                      experts[0].f);                         // (N k, F)
-    return combine_experts(grouped_linear(h, routes.starts, down), routes);  // (N, C)
+                                      experts[0].f);                                  // (N k, F)
+    return dropout(combine_experts(grouped_linear(h, routes.starts, down), routes));  // (N, C)
   }
 
   void visit(Visitor& v) {

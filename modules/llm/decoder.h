@@ -6,12 +6,12 @@
 #include <optional>
 #include <vector>
 
+#include "block/run_block.h"
 #include "common/embedding.h"
 #include "common/linear.h"
 #include "common/observer.h"
 #include "config/model_config.h"
 #include "llm/causal_lm.h"
-#include "tensor/interruption.h"
 
 namespace lathe {
 
@@ -29,11 +29,9 @@ class Decoder final : public CausalLM {
     Tensor x = embed_tokens_(batch.tokens);                                 // (N, C)
     if (sizes.embedding_scale != 1.0) x = scale(x, sizes.embedding_scale);  // (N, C)
     tap("embed_tokens", x);
-    for (const auto& layer : layers_) {
-      Interruption::point();
-      x = layer(x, batch);  // (N, C)
-    }
-    x = tap("norm", norm_(x));                                          // (N, C)
+    x = dropout(x);
+    for (size_t i = 0; i < layers_.size(); ++i) x = run_block(layers_[i], static_cast<int64_t>(i), x, batch);  // (N, C)
+    x = tap("norm", norm_(x));                                                                                 // (N, C)
     return logit_divisor_ == 1.0 ? x : scale(x, 1.0 / logit_divisor_);  // (N, C): the head is linear
   }
 

@@ -4,13 +4,13 @@
 // net, the head tied to the embedding. Unusual: published weights of linear layers are stored (in, out), "Conv1D", with
 // q, k and v fused; weight_mapping turns and splits them.
 #include "block/pre_norm_block.h"
+#include "block/run_block.h"
 #include "common/embedding.h"
 #include "common/feed_forward_net.h"
 #include "common/norm.h"
 #include "config/family_keys.h"
 #include "llm/families.h"
 #include "llm/gguf_names.h"
-#include "tensor/interruption.h"
 
 namespace lathe {
 namespace {
@@ -30,11 +30,9 @@ class Gpt2 final : public CausalLM {
     const TapScope scope("model");
     Tensor x = add(embed_tokens_(batch.tokens), embed_positions_(batch.positions));  // (N, C)
     tap("embed_tokens", x);
-    for (const auto& layer : layers_) {
-      Interruption::point();
-      x = layer(x, batch);  // (N, C)
-    }
-    x = norm_(x);  // (N, C)
+    x = dropout(x);
+    for (size_t i = 0; i < layers_.size(); ++i) x = run_block(layers_[i], static_cast<int64_t>(i), x, batch);  // (N, C)
+    x = norm_(x);                                                                                              // (N, C)
     tap("norm", x);
     return x;
   }

@@ -12,10 +12,12 @@
 
 namespace lathe {
 
+namespace {
+
 using Json = nlohmann::ordered_json;
 
-void MetricsLog::keep_until(int64_t step) const {
-  std::ifstream file(path_);
+void keep_lines_until(const std::string& path, int64_t step) {
+  std::ifstream file(path);
   if (!file) return;
   std::string kept;
   for (std::string line; std::getline(file, line);) {
@@ -23,9 +25,29 @@ void MetricsLog::keep_until(int64_t step) const {
     if (json.is_object() && json.contains("step") && json["step"].is_number_integer() && json["step"] <= step)
       kept += line + "\n";
   }
-  AtomicFile whole(path_);
+  AtomicFile whole(path);
   whole.write(kept);
   whole.commit();
+}
+
+void append_line(const std::string& path, const Json& line) {
+  const std::string text = line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  std::FILE* file = std::fopen(path.c_str(), "ab");
+  const bool written = file != nullptr && std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  const int error = errno;
+  if (file == nullptr || std::fclose(file) != 0 || !written)
+    throw Error(fmt::format("write: cannot write {}: {}", path, std::strerror(written ? errno : error)));
+}
+
+}  // namespace
+
+void MetricsLog::keep_until(int64_t step) const {
+  keep_lines_until(metrics_, step);
+  keep_lines_until(samples_, step);
+}
+
+void MetricsLog::write(int64_t step, const std::vector<Sample>& samples) const {
+  for (const Sample& s : samples) append_line(samples_, {{"step", step}, {"prompt", s.prompt}, {"text", s.text}});
 }
 
 void MetricsLog::write(const TrainingStep& step, int64_t tokens, double tokens_per_second,
@@ -45,12 +67,7 @@ void MetricsLog::write(const TrainingStep& step, int64_t tokens, double tokens_p
     line["validation_loss"] = evaluation->loss;
     if (evaluation->bits_per_byte > 0.0) line["validation_bits_per_byte"] = evaluation->bits_per_byte;
   }
-  const std::string text = line.dump() + "\n";
-  std::FILE* file = std::fopen(path_.c_str(), "ab");
-  const bool written = file != nullptr && std::fwrite(text.data(), 1, text.size(), file) == text.size();
-  const int error = errno;
-  if (file == nullptr || std::fclose(file) != 0 || !written)
-    throw Error(fmt::format("write: cannot write {}: {}", path_, std::strerror(written ? errno : error)));
+  append_line(metrics_, line);
 }
 
 }  // namespace lathe

@@ -299,7 +299,6 @@ void check_recipe(const Recipe& r, const std::string& path) {
   const int models = !r.model.config.empty() + !r.model.architecture.empty() + !r.model.checkpoint.empty();
   check(models == 1, "recipe", "{}: expected one of model.config, model.architecture and model.checkpoint, found {}",
         path, models);
-  check(!r.data.train.empty(), "recipe", "{}: data.train is missing", path);
   check(r.training.steps > 0 || r.training.epochs > 0 || r.training.tokens > 0, "recipe",
         "{}: expected one of training.steps, training.epochs and training.tokens", path);
   check(r.optimizer.coefficients.size() == 3, "recipe", "{}: optimizer.coefficients has {} numbers, expected 3", path,

@@ -13,6 +13,7 @@
 #include "llm/family.h"
 #include "train/checkpoint.h"
 #include "train/metrics_log.h"
+#include "train/samples.h"
 
 namespace lathe {
 namespace {
@@ -58,7 +59,7 @@ class Run {
         model_(make_training_model(recipe)),
         data_(open_data(recipe.data, data_options(options))),
         trainer_(model_.model(), recipe, *data_.train, training_length(recipe.training, *data_.train)),
-        metrics_((folder_ / "metrics.jsonl").string()) {
+        metrics_(folder) {
     check_vocabulary();
     Recipe resolved = recipe;
     resolved.optimizer.decayed = trainer_.arena().decayed_names();
@@ -135,6 +136,11 @@ class Run {
       callbacks_.on_note(fmt::format("step {}: validation loss {:.4f}", step.number, evaluation->loss));
     }
     metrics_.write(step, state_.tokens, rate, evaluation);
+    if (!evaluates || recipe_.logging.samples == 0 || !data_.tokenizer) return;
+    const Dataset& source = data_.validation ? *data_.validation : *data_.train;
+    constexpr int64_t kSampleTokens = 128;
+    metrics_.write(step.number, write_samples(model_.model(), data_.tokenizer, source, recipe_.logging.samples,
+                                              kSampleTokens, recipe_.training.context));
   }
 
   void export_result() {
@@ -174,7 +180,8 @@ TrainingModel make_training_model(const Recipe& recipe) {
 
 bool run_training(const Recipe& recipe, const std::string& folder, const RunOptions& options,
                   const RunCallbacks& callbacks) {
-  check(!recipe.data.train.empty(), "recipe", "data.train is missing");
+  check(!recipe.data.train.empty(), "recipe",
+        "data.train is missing: expected files or folders of text, .jsonl or .npy");
   open_folder(recipe, folder, options.resume);
   return Run(recipe, folder, options, callbacks).go();
 }

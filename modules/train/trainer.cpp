@@ -6,6 +6,7 @@
 
 #include "autograd/dispatch.h"
 #include "autograd/tape.h"
+#include "common/dropout.h"
 #include "common/router_logits.h"
 #include "config/model_config.h"
 #include "kernels/activation.h"
@@ -23,7 +24,7 @@ TrainingStep Trainer::step() {
     step.tokens += std::ssize(rows.tokens);
     step.targets += rows.target_count;
   }
-  for (const TrainingRows& rows : micro_batches) accumulate(rows, step);
+  for (size_t i = 0; i < micro_batches.size(); ++i) accumulate(micro_batches[i], static_cast<int64_t>(i), step);
   step.gradient_norm = gradient_norm(arena_);
   if (step.targets == 0)
     step.skipped = "none of its rows has a target";
@@ -41,20 +42,26 @@ TrainingStep Trainer::step() {
   return step;
 }
 
-// Forward and backward of one micro-batch: adds to the gradients and to the step's loss.
-void Trainer::accumulate(const TrainingRows& rows, TrainingStep& step) const {
+// Forward and backward of micro-batch number `index` of the step: adds to the gradients and to the step's loss.
+void Trainer::accumulate(const TrainingRows& rows, int64_t index, TrainingStep& step) const {
   if (rows.target_count == 0) return;
   Interruption::point();
   const Tensor targets = Tensor::of<int32_t>({std::ssize(rows.targets)}, rows.targets.data());
   const double balance = recipe_.training.router_balance.value_or(model_.config.router_aux_loss_coef) *
                          static_cast<double>(rows.target_count) / static_cast<double>(step.targets);
+  // Each micro-batch drops other elements: its seed is of the run, the step and the place of its targets in it.
+  Dropout dropout{recipe_.model.dropout,
+                  recipe_.training.seed + 0x9E3779B97F4A7C15u * static_cast<uint64_t>(step.number * 65536 + index)};
+  const Dropout::Scope dropping(dropout);
   Tape tape;
   Tensor total;
   {
     const Tape::Scope recording(tape);
     std::vector<Tensor> router_logits;
     const RouterLogits collecting(router_logits);
-    total = loss(model_, make_training_batch(model_, rows), targets, static_cast<double>(step.targets));
+    Batch batch = make_training_batch(model_, rows);
+    batch.recompute = recipe_.training.recompute == TrainingRecipe::Recompute::block;
+    total = loss(model_, batch, targets, static_cast<double>(step.targets));
     step.loss += static_cast<double>(total.host<float>()[0]);
     if (balance > 0.0 && !router_logits.empty()) {
       const Tensor b = scale(load_balancing_loss(router_logits, model_.sizes.num_experts_per_tok), balance);

@@ -48,7 +48,7 @@ class Trainer {
 
  private:
   std::vector<TrainingRows> next_rows() const;
-  void accumulate(const TrainingRows& rows, TrainingStep& step) const;
+  void accumulate(const TrainingRows& rows, int64_t index, TrainingStep& step) const;
   std::string first_not_finite() const;
 
   CausalLM& model_;

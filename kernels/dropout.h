@@ -1,0 +1,12 @@
+// Dropout: Srivastava et al. 2014, in the inverted form (what stays is divided by the share that stays).
+#pragma once
+#include "kernels/device.h"
+
+namespace lathe::kernel {
+
+// y (n) = x (n) / (1 - rate) with probability 1 - rate, else 0. The choice is a function of (seed, stream, index of the
+// element), so the backward, which is the same function of dy, makes it anew. y may be x. T: float, double.
+template <class T>
+void dropout(Cpu, T* y, const T* x, int64_t n, double rate, uint64_t seed, uint64_t stream);
+
+}  // namespace lathe::kernel

@@ -1,0 +1,90 @@
+#include "train/training_speed.h"
+
+#include <chrono>
+#include <filesystem>
+
+#include "config/model_config.h"
+#include "formats/atomic_file.h"
+#include "tensor/random.h"
+#include "train/run.h"
+
+namespace lathe {
+namespace {
+
+// Rows of random ids, as long as the context.
+class RandomIds : public Dataset {
+ public:
+  RandomIds(int64_t context, int64_t vocab_size, uint64_t seed)
+      : context_(context), vocab_size_(vocab_size), seed_(seed) {}
+
+  TrainingRows rows(int64_t first, int64_t count) const override {
+    TrainingRows rows;
+    rows.seq_start.push_back(0);
+    for (int64_t row = first; row < first + count; ++row) {
+      for (int64_t i = 0; i <= context_; ++i) {
+        const double u = random_uniform(seed_, static_cast<uint64_t>(row), static_cast<uint64_t>(i));
+        const auto id = static_cast<int32_t>(u * static_cast<double>(vocab_size_));
+        if (i < context_) rows.tokens.push_back(id);
+        if (i > 0) rows.targets.push_back(id);
+      }
+      rows.seq_start.push_back(static_cast<int32_t>(rows.tokens.size()));
+      rows.pieces.push_back(row);
+    }
+    rows.target_count = count * context_;
+    return rows;
+  }
+  int64_t rows_per_epoch() const override { return int64_t{1} << 20; }
+  Counts counts() const override { return {rows_per_epoch() * context_, rows_per_epoch() * context_}; }
+  const std::string& key() const override { return key_; }
+
+ private:
+  int64_t context_, vocab_size_;
+  uint64_t seed_;
+  std::string key_ = "random ids";
+};
+
+int64_t operations_a_token(CausalLM& model, int64_t context) {
+  double multiplied = 0.0;
+  const Parameter* head = model.head().weight;
+  for (const NamedParameter& named : named_parameters(model)) {
+    const Parameter& p = *named.parameter;
+    const bool multiplies = p.kind == Parameter::Kind::matrix || p.kind == Parameter::Kind::router || &p == head;
+    if (multiplies) multiplied += p.share * static_cast<double>(p.shape.elements());
+  }
+  const ModelSizes& c = model.sizes;
+  return static_cast<int64_t>(6.0 * multiplied) +
+         6 * c.num_hidden_layers * context * c.num_attention_heads * c.head_dim;
+}
+
+}  // namespace
+
+TrainingSpeed measure_training_speed(const Recipe& recipe, int64_t steps) {
+  const TrainingModel made = make_training_model(recipe);
+  CausalLM& model = made.model();
+  const TrainingRecipe& t = recipe.training;
+  const AtomicFolder cache((std::filesystem::temp_directory_path() / "lathe-bench").string());  // never committed
+  std::unique_ptr<Dataset> data;
+  if (recipe.data.train.empty()) {
+    data = std::make_unique<RandomIds>(t.context, model.sizes.vocab_size, t.seed);
+  } else {
+    DataOptions options;
+    options.context = t.context;
+    options.seed = t.seed;
+    options.cache = cache.path();
+    options.checkpoint = recipe.model.checkpoint;
+    data = open_data(recipe.data, options).train;
+  }
+  Trainer trainer(model, recipe, *data, {steps + 1, 0});
+  TrainingSpeed speed;
+  speed.parameters = count_parameters(model);
+  speed.operations_a_token = operations_a_token(model, t.context);
+  trainer.step();
+  for (int64_t i = 0; i < steps; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    speed.tokens_a_step = trainer.step().tokens;
+    speed.step_seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return speed;
+}
+
+}  // namespace lathe
