@@ -68,14 +68,19 @@ nlohmann::json read_strict_json(const std::string& path, size_t max_bytes) {
   return parse_strict_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
 }
 
-void for_each_json_line(std::string_view text, const std::string& source,
-                        const std::function<void(const nlohmann::ordered_json&, const std::string&)>& f) {
+void for_each_text_line(std::string_view text, const std::function<void(std::string_view, int64_t)>& f) {
   for (int64_t number = 1; !text.empty(); ++number) {
     std::string_view line = text.substr(0, text.find('\n'));
     text.remove_prefix(std::min(line.size() + 1, text.size()));
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (number == 1 && line == "\xEF\xBB\xBF") continue;
-    if (line.find_first_not_of(" \t") == line.npos) continue;
+    if (line.find_first_not_of(" \t") != line.npos) f(line, number);
+  }
+}
+
+void for_each_json_line(std::string_view text, const std::string& source,
+                        const std::function<void(const nlohmann::ordered_json&, const std::string&)>& f) {
+  for_each_text_line(text, [&](std::string_view line, int64_t number) {
     const std::string where = fmt::format("{}: line {}", source, number);
     const nlohmann::ordered_json value = parse_ordered_json(line, where);
     try {
@@ -84,7 +89,7 @@ void for_each_json_line(std::string_view text, const std::string& source,
       if (std::string_view(e.what()).starts_with(where)) throw;
       throw Error(where + ": " + e.what(), e.hint());
     }
-  }
+  });
 }
 
 }  // namespace lathe

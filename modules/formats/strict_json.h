@@ -1,5 +1,6 @@
 // JSON from files of strangers.
 #pragma once
+#include <cstdint>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -17,8 +18,12 @@ nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::stri
 // The same for a file. Throws Error also when it cannot be read or is larger than `max_bytes`.
 nlohmann::json read_strict_json(const std::string& path, size_t max_bytes = size_t{100} << 20);
 
-// JSON Lines: calls `f` with each document and where it stands, "source: line 3". Lines end in LF or CRLF; blank ones
-// are left out. An Error of `f` that does not begin with that place is given it.
+// JSON Lines: calls `f` with each line that holds something, and its number from 1. Lines end in LF or CRLF, which is
+// left out, as is a byte order mark on a line of its own.
+void for_each_text_line(std::string_view text, const std::function<void(std::string_view line, int64_t number)>& f);
+
+// JSON Lines: calls `f` with each document and where it stands, "source: line 3". An Error of `f` that does not begin
+// with that place is given it.
 void for_each_json_line(std::string_view text, const std::string& source,
                         const std::function<void(const nlohmann::ordered_json& value, const std::string& where)>& f);
 

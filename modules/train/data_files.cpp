@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "formats/mapped_file.h"
 #include "formats/quote.h"
+#include "formats/strict_json.h"
 #include "tensor/errors.h"
 #include "text/unicode/utf8.h"
 
@@ -35,6 +37,19 @@ void add_folder(const std::string& folder, std::vector<DataFile>& files) {
   files.insert(files.end(), found.begin(), found.end());
 }
 
+constexpr const char* kLearntKeys[] = {"text", "prompt", "completion", "messages", "content", "chosen", "rejected"};
+
+// The strings of a record that may be learnt from.
+void hand_on_texts(const nlohmann::ordered_json& value, const std::function<void(std::string_view)>& f) {
+  if (value.is_string()) return f(value.get_ref<const std::string&>());
+  if (value.is_array()) {
+    for (const auto& element : value) hand_on_texts(element, f);
+    return;
+  }
+  for (const char* key : kLearntKeys)
+    if (value.contains(key)) hand_on_texts(value.at(key), f);
+}
+
 }  // namespace
 
 std::vector<DataFile> list_data_files(const std::vector<std::string>& paths) {
@@ -59,12 +74,23 @@ std::vector<DataFile> list_data_files(const std::vector<std::string>& paths) {
   return files;
 }
 
-void for_each_text(const std::vector<DataFile>& files, bool, const std::function<void(std::string_view)>& f) {
+void for_each_text(const std::vector<DataFile>& files, bool skip_bad_lines,
+                   const std::function<void(std::string_view)>& f) {
   for (const DataFile& file : files) {
     const auto mapped = MappedFile::open(file.path);
     const std::string_view text(reinterpret_cast<const char*>(mapped->bytes().data()), mapped->bytes().size());
-    check_utf8(text, file.path.c_str());
-    f(text);
+    if (file.kind == DataFile::Kind::text) {
+      check_utf8(text, file.path.c_str());
+      f(text);
+      continue;
+    }
+    for_each_text_line(text, [&](std::string_view line, int64_t number) {
+      try {
+        hand_on_texts(parse_ordered_json(line, fmt::format("{}: line {}", file.path, number)), f);
+      } catch (const Error&) {
+        if (!skip_bad_lines) throw;
+      }
+    });
   }
 }
 

@@ -19,7 +19,8 @@ struct DataFile {
 // for what does not exist, ends otherwise, a folder without such files, and for ids beside text.
 std::vector<DataFile> list_data_files(const std::vector<std::string>& paths);
 
-// Calls `f` with every text that is learnt from, or part of one.
+// Calls `f` with each text that may be learnt from, once or more. Throws Error naming the file and the byte or the line
+// that cannot be read.
 void for_each_text(const std::vector<DataFile>& files, bool skip_bad_lines,
                    const std::function<void(std::string_view)>& f);
 

@@ -1,12 +1,14 @@
 // See tokenize_data.h.
 #include "train/tokenize_data.h"
 
-#include <bit>
 #include <filesystem>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "formats/npy.h"
+#include "formats/strict_json.h"
 #include "tensor/errors.h"
+#include "train/records.h"
 
 namespace lathe {
 namespace {
@@ -36,10 +38,57 @@ void write_ids(const std::string& path, TokenShardWriter& shard) {
   }
 }
 
-std::vector<int32_t> encode_document(const DataTokenizer& tokenizer, std::string_view text, bool ends) {
-  std::vector<int32_t> ids = tokenizer.tokenizer->encode(text);
-  if (ends && tokenizer.end && (ids.empty() || ids.back() != *tokenizer.end)) ids.push_back(*tokenizer.end);
-  return ids;
+std::string_view text_of(const MappedFile& file) {
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+// Line by line. A bad one is skipped or ends it all.
+void write_records(const DataFile& file, int32_t number, const RecordReader& reader, bool skip_bad_lines,
+                   TokenShardWriter& shard) {
+  const auto mapped = MappedFile::open(file.path);
+  for_each_text_line(text_of(*mapped), [&](std::string_view text, int64_t line) {
+    const std::string where = fmt::format("{}: line {}", file.path, line);
+    try {
+      const nlohmann::ordered_json value = parse_ordered_json(text, where);
+      for (const std::vector<int32_t>& ids : reader.read({value, where, ": "})) {
+        shard.begin_document(number, static_cast<int32_t>(line));
+        shard.add(ids);
+      }
+    } catch (const Error& e) {
+      if (skip_bad_lines) return shard.skip_line();
+      const bool placed = std::string_view(e.what()).starts_with(where);
+      throw Error(placed ? e.what() : where + ": " + e.what(),
+                  e.hint().empty() ? "--skip-bad-lines leaves such lines out" : e.hint());
+    }
+  });
+}
+
+void write_text(const DataFile& file, const RecordReader& reader, bool ends, TokenShardWriter& shard) {
+  const auto mapped = MappedFile::open(file.path);
+  try {
+    shard.add(reader.read_text(text_of(*mapped), ends));
+  } catch (const Error& e) {
+    throw Error(file.path + ": " + e.what(), e.hint());
+  }
+}
+
+void write_documents(const std::vector<DataFile>& files, const DataRecipe& recipe, const DataTokenizer& tokenizer,
+                     bool skip_bad_lines, TokenShardWriter& shard) {
+  std::optional<RecordReader> reader;
+  if (tokenizer.tokenizer && files.front().kind != DataFile::Kind::ids) reader.emplace(recipe.format, tokenizer);
+  for (size_t i = 0; i < files.size(); ++i) {
+    const auto number = static_cast<int32_t>(i);
+    if (files[i].kind == DataFile::Kind::lines) {
+      write_records(files[i], number, *reader, skip_bad_lines, shard);
+      continue;
+    }
+    shard.begin_document(number, 0);
+    if (files[i].kind == DataFile::Kind::ids) {
+      write_ids(files[i].path, shard);
+    } else {
+      write_text(files[i], *reader, files.size() > 1, shard);
+    }
+  }
 }
 
 }  // namespace
@@ -56,21 +105,7 @@ Tokens tokenize_data(const std::vector<DataFile>& files, const DataRecipe& recip
   if (auto known = open_token_shard(path, key)) return std::move(*known);
 
   TokenShardWriter shard(path, key);
-  for (size_t i = 0; i < files.size(); ++i) {
-    const DataFile& file = files[i];
-    shard.begin_document(static_cast<int32_t>(i), 0);
-    if (file.kind == DataFile::Kind::ids) {
-      write_ids(file.path, shard);
-      continue;
-    }
-    const auto mapped = MappedFile::open(file.path);
-    const std::string_view text(reinterpret_cast<const char*>(mapped->bytes().data()), mapped->bytes().size());
-    try {
-      shard.add(encode_document(tokenizer, text, files.size() > 1));
-    } catch (const Error& e) {
-      throw Error(file.path + ": " + e.what(), e.hint());
-    }
-  }
+  write_documents(files, recipe, tokenizer, options.skip_bad_lines, shard);
   shard.commit();
   auto written = open_token_shard(path, key);
   check(written.has_value(), "data", "{} has changed while it was written", path);

@@ -10,8 +10,9 @@
 
 namespace lathe {
 
-// An .npy file of int32 by itself is mapped where it lies. Several documents each end with the tokenizer's end token,
-// the only text of a list does not. Throws Error naming file and line.
+// Documents are texts, records, or of preferences the chosen and the rejected answer in turn. Each ends with the
+// tokenizer's end token, but for a conversation, which its template ends, and a text that is the only one. An .npy file
+// of int32 by itself is mapped where it lies. Throws Error naming file and line.
 Tokens tokenize_data(const std::vector<DataFile>& files, const DataRecipe& recipe, const DataTokenizer& tokenizer,
                      const DataOptions& options);
 
