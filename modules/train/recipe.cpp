@@ -265,6 +265,9 @@ void read_file(Recipe& recipe, const std::string& path) {
     check(section.first.IsScalar(), "recipe", "{}: a section is no plain name", line(section.first));
     const std::string& name = section.first.Scalar();
     check_section(name, line(section.first));
+    check(std::find(seen.begin(), seen.end(), name) == seen.end(), "recipe", "{}: {} appears twice",
+          line(section.first), name);
+    seen.push_back(name);
     if (section.second.IsNull()) continue;
     check(section.second.IsMap(), "recipe", "{}: {} must hold keys and values", line(section.second), name);
     for (const auto& entry : section.second) {

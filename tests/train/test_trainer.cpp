@@ -1,0 +1,275 @@
+// The laws of a training step: what is one step stays one step, however its rows are cut, kept or resumed.
+#include <cmath>
+
+#include "autograd/tape.h"
+#include "llm/load.h"
+#include "tests/catch.h"
+#include "tests/support.h"
+#include "train/checkpoint.h"
+#include "train/trainer.h"
+
+using namespace lathe;
+using namespace lathe::test;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+// Rows of random ids of which some have no target: row r has `1 + r % 5` documents and every third row learns one
+// token.
+class RaggedRows : public Dataset {
+ public:
+  explicit RaggedRows(int32_t vocabulary, int64_t context = 20) : vocabulary_(vocabulary), context_(context) {}
+  TrainingRows rows(int64_t first, int64_t count) const override {
+    TrainingRows rows;
+    for (int64_t r = first; r < first + count; ++r) {
+      const int64_t documents = 1 + r % 5;
+      for (int64_t i = 0; i < context_; ++i) {
+        if (i % (context_ / documents) == 0) rows.seq_start.push_back(static_cast<int32_t>(rows.tokens.size()));
+        rows.tokens.push_back(id(r, i));
+        const bool learnt = r % 3 == 2 ? i == 7 : (r * 31 + i) % 4 != 0;
+        rows.targets.push_back(learnt && !silent ? id(r, i + 1) : kIgnoredTarget);
+        rows.target_count += learnt && !silent;
+      }
+    }
+    rows.seq_start.push_back(static_cast<int32_t>(rows.tokens.size()));
+    return rows;
+  }
+  int64_t rows_per_epoch() const override { return 37; }
+  Counts counts() const override { return {37 * context_, 37 * context_}; }
+  const std::string& key() const override { return key_; }
+  bool silent = false;  // nothing is learnt
+
+ private:
+  int32_t id(int64_t r, int64_t i) const {
+    return static_cast<int32_t>((static_cast<uint64_t>(r * 1009 + i) * 2654435761u >> 7) %
+                                static_cast<uint64_t>(vocabulary_));
+  }
+  int32_t vocabulary_;
+  int64_t context_;
+  std::string key_ = "ragged";
+};
+
+LoadedModel golden(const std::string& name) {
+  LoadOptions options;
+  options.dtype = ComputeDtype::float32;
+  options.trainable = true;
+  return load_model((source_dir() / "tests" / "goldens" / name).string(), options);
+}
+
+Recipe recipe_of(int64_t batch, int64_t accumulation, int64_t steps = 6) {
+  Recipe r;
+  r.training.batch_size = batch;
+  r.training.accumulation = accumulation;
+  r.training.clip = 0.5;  // active: the norms of these models are above it
+  r.training.router_balance = 0.0;
+  r.optimizer.learning_rate = 3e-3;
+  r.schedule.warmup_steps = 2;
+  r.training.steps = steps;
+  return r;
+}
+
+struct Outcome {
+  std::vector<double> losses, norms;
+  std::vector<float> weights;
+};
+
+std::vector<float> values(const Tensor& t) { return {t.host<float>(), t.host<float>() + t.elements()}; }
+
+Outcome train(const std::string& name, const Recipe& recipe) {
+  const LoadedModel loaded = golden(name);
+  const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
+  Trainer trainer(*loaded.model, recipe, data, {recipe.training.steps, 0});
+  Outcome outcome;
+  while (trainer.steps_done < recipe.training.steps) {
+    const TrainingStep step = trainer.step();
+    CHECK(step.skipped.empty());
+    outcome.losses.push_back(step.loss);
+    outcome.norms.push_back(step.gradient_norm);
+  }
+  outcome.weights = values(trainer.arena().values());
+  return outcome;
+}
+
+double worst_relative(const std::vector<double>& a, const std::vector<double>& b) {
+  double worst = 0.0;
+  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] - b[i]) / std::abs(b[i]));
+  return worst;
+}
+
+}  // namespace
+
+TEST_CASE("a step is one sum of losses over one count of targets, however its rows are cut") {
+  // Sums of some thousand products in other orders differ by about sqrt(1000) * 6e-8 of their size, and six steps of
+  // AdamW carry that on: 1e-6 is the law's bound.
+  for (const char* name : {"llama_untied_gqa", "gpt2"}) {
+    const Outcome whole = train(name, recipe_of(12, 1));
+    for (const auto& [batch, accumulation] : {std::pair{3, 4}, std::pair{1, 12}}) {
+      const Outcome cut = train(name, recipe_of(batch, accumulation));
+      CHECK(worst_relative(cut.losses, whole.losses) < 1e-6);
+      CHECK(worst_relative(cut.norms, whole.norms) < 1e-6);
+    }
+  }
+}
+
+TEST_CASE("blocks that are computed again give the same bits, with dropout and experts too") {
+  for (const char* name : {"llama_untied_gqa", "mixtral", "gpt_neox", "gemma3"}) {
+    Recipe recipe = recipe_of(4, 1, 3);
+    recipe.training.router_balance = 0.02;
+    recipe.model.dropout = 0.1;
+    const Outcome kept = train(name, recipe);
+    recipe.training.recompute = TrainingRecipe::Recompute::block;
+    const Outcome again = train(name, recipe);
+    INFO(name);
+    CHECK(kept.losses == again.losses);
+    CHECK(kept.norms == again.norms);
+    CHECK(kept.weights == again.weights);
+  }
+}
+
+TEST_CASE("dropout changes training and nothing else") {
+  Recipe recipe = recipe_of(4, 1, 2);
+  const Outcome without = train("llama_untied_gqa", recipe);
+  recipe.model.dropout = 0.2;
+  const LoadedModel loaded = golden("llama_untied_gqa");
+  const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
+  const double before = evaluate_loss(*loaded.model, data, 4, 3).loss;
+  Trainer trainer(*loaded.model, recipe, data, {2, 0});
+  CHECK(evaluate_loss(*loaded.model, data, 4, 3).loss == before);
+  CHECK(trainer.step().loss != without.losses[0]);
+  CHECK(evaluate_loss(*loaded.model, data, 4, 3).loss == evaluate_loss(*loaded.model, data, 4, 3).loss);
+}
+
+TEST_CASE("the balance of experts pulls at the router") {
+  Recipe recipe = recipe_of(4, 1, 1);
+  const Outcome without = train("mixtral", recipe);
+  recipe.training.router_balance = 1.0;
+  const Outcome with = train("mixtral", recipe);
+  CHECK(with.losses == without.losses);  // reported apart
+  CHECK(with.norms != without.norms);
+}
+
+TEST_CASE("a run goes on from a checkpoint with the same bits, by every optimizer") {
+  for (const auto name : {OptimizerRecipe::Name::adamw, OptimizerRecipe::Name::sgd, OptimizerRecipe::Name::muon}) {
+    Recipe recipe = recipe_of(2, 2);
+    recipe.optimizer.name = name;
+    const Outcome whole = train("qwen3_untied", recipe);
+    const TemporaryDirectory folder;
+    for (int64_t from = 0; from < 6; from += 2) {  // each time a model that knows nothing
+      const LoadedModel loaded = golden("qwen3_untied");
+      const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
+      Trainer trainer(*loaded.model, recipe, data, {6, 0});
+      const auto checkpoint = newest_checkpoint(folder.path().string());
+      CHECK(checkpoint.has_value() == (from > 0));
+      if (checkpoint) CHECK(load_checkpoint(*checkpoint, trainer, data.key()).steps == from);
+      for (int64_t i = from; i < from + 2; ++i) CHECK(trainer.step().loss == whole.losses[static_cast<size_t>(i)]);
+      save_checkpoint(folder.path().string(), trainer, {trainer.steps_done, trainer.updates_done, 0, 0, data.key()}, 1);
+      if (from == 4) CHECK(values(trainer.arena().values()) == whole.weights);
+    }
+  }
+}
+
+TEST_CASE("checkpoints: the newest ones stay, a half-written one is none, another run's is refused") {
+  const LoadedModel loaded = golden("gpt2");
+  const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
+  Trainer trainer(*loaded.model, recipe_of(2, 1), data, {6, 0});
+  const TemporaryDirectory place;
+  const std::string folder = place.path().string();
+  for (int64_t step = 1; step <= 4; ++step) save_checkpoint(folder, trainer, {step, step, 0, 0, "ragged"}, 2);
+  CHECK_FALSE(std::filesystem::exists(place.path() / "step-00000002"));
+  CHECK(std::filesystem::exists(place.path() / "step-00000003"));
+  std::filesystem::create_directory(place.path() / "step-00000009.1-2.partial");
+  REQUIRE(newest_checkpoint(folder) == (place.path() / "step-00000004").string());
+  CHECK_FALSE(std::filesystem::exists(place.path() / "step-00000009.1-2.partial"));
+  CHECK_THROWS_WITH(load_checkpoint(*newest_checkpoint(folder), trainer, "other"), ContainsSubstring("data ragged"));
+  const LoadedModel other = golden("llama_untied_gqa");
+  Trainer stranger(*other.model, recipe_of(2, 1), data, {6, 0});
+  CHECK_THROWS_WITH(load_checkpoint(*newest_checkpoint(folder), stranger, "ragged"),
+                    ContainsSubstring("k_proj.weight") && ContainsSubstring("expected (16, 32)"));
+}
+
+TEST_CASE("a step that is not finite changes no weight and names the tensor") {
+  const LoadedModel loaded = golden("llama_untied_gqa");
+  const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
+  Trainer trainer(*loaded.model, recipe_of(2, 1), data, {6, 0});
+  CHECK(trainer.step().skipped.empty());
+  const std::vector<float> before = values(trainer.arena().values());
+  std::vector<NamedParameter> parameters = named_parameters(*loaded.model);
+  const auto up = std::find_if(parameters.begin(), parameters.end(),
+                               [](const NamedParameter& p) { return p.name == "model.layers.1.mlp.up_proj.weight"; });
+  REQUIRE(up != parameters.end());
+  float& broken = up->parameter->value.host<float>()[3];
+  const float kept = std::exchange(broken, NAN);
+  const TrainingStep step = trainer.step();
+  CHECK_THAT(step.skipped, ContainsSubstring("the gradient of "));
+  CHECK_FALSE(std::isfinite(step.gradient_norm));
+  broken = kept;
+  CHECK(values(trainer.arena().values()) == before);
+  CHECK(trainer.steps_done == 2);
+  CHECK(trainer.updates_done == 1);
+  CHECK(trainer.step().skipped.empty());  // the gradients are zero again
+}
+
+TEST_CASE("a step without a target is skipped") {
+  const LoadedModel loaded = golden("llama_untied_gqa");
+  RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
+  data.silent = true;
+  Trainer trainer(*loaded.model, recipe_of(2, 1), data, {6, 0});
+  CHECK_THAT(trainer.step().skipped, ContainsSubstring("none of its rows has a target"));
+}
+
+TEST_CASE("a run by epochs ends with its last row") {
+  const LoadedModel loaded = golden("llama_untied_gqa");
+  const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
+  Recipe recipe = recipe_of(10, 2);
+  recipe.training.steps = 0;
+  recipe.training.epochs = 1.0;
+  const TrainingLength length = training_length(recipe.training, data);
+  CHECK(length.rows == 37);
+  CHECK(length.steps == 2);
+  Trainer trainer(*loaded.model, recipe, data, length);
+  CHECK(trainer.step().tokens == 400);
+  CHECK(trainer.step().tokens == 340);
+}
+
+TEST_CASE("packed documents are apart: another first document leaves the second one's loss and gradients alone") {
+  for (const char* name : {"llama_untied_gqa", "mpt", "gpt2"}) {  // rotary, ALiBi, learned positions
+    const LoadedModel loaded = golden(name);
+    const auto gradients = [&](int32_t first_token) {
+      TrainingRows rows;
+      rows.tokens = {first_token, 2, 3, 4, 11, 12, 13, 14, 15};
+      rows.targets = {kIgnoredTarget, kIgnoredTarget, kIgnoredTarget, kIgnoredTarget, 12, 13, 14, 15, 16};
+      rows.seq_start = {0, 4, 9};
+      rows.target_count = 5;
+      for (const NamedParameter& p : named_parameters(*loaded.model)) p.parameter->grad = {};
+      Tape tape;
+      Tensor l;
+      {
+        const Tape::Scope recording(tape);
+        l = loss(*loaded.model, make_training_batch(*loaded.model, rows),
+                 Tensor::of<int32_t>({9}, rows.targets.data()));
+      }
+      tape.backward(l);
+      std::vector<float> all = values(l);
+      for (const NamedParameter& p : named_parameters(*loaded.model)) {
+        const std::vector<float> g = values(p.parameter->gradient());
+        all.insert(all.end(), g.begin(), g.end());
+      }
+      return all;
+    };
+    INFO(name);
+    CHECK(gradients(1) == gradients(30));
+  }
+}
+
+TEST_CASE("what decays: matrices, tables and routers of every family, and nothing else") {
+  for (const char* name : {"llama_untied_gqa", "gpt2", "mixtral", "gemma3", "qwen2_windowed_layers", "mpt"}) {
+    const LoadedModel loaded = golden(name);
+    const ParameterArena arena(*loaded.model);
+    for (const ParameterArena::Slice& s : arena.slices()) {
+      INFO(name << " " << s.name);
+      CHECK(s.decays == (s.parameter->shape.rank() == 2));
+      CHECK(s.matrix == (s.decays && s.name.find("embed") == std::string::npos &&
+                         s.name.find("lm_head") == std::string::npos && !s.name.ends_with("mlp.gate.weight")));
+    }
+  }
+}
