@@ -62,6 +62,12 @@ struct ValueOf<std::optional<T>> {
   using Type = T;
 };
 
+// The command of a command that the command line names; null where there is none.
+const CLI::App* command_of(const CLI::App& command) {
+  const auto named = command.get_subcommands();
+  return named.empty() ? nullptr : named.front();
+}
+
 // CLI11 takes the nearest number that the type holds, and nothing for 0. Empty where `text` is an integer of type T.
 template <class T>
 std::string not_an_integer(const std::string& text) {
@@ -73,6 +79,11 @@ std::string not_an_integer(const std::string& text) {
 }
 
 }  // namespace
+
+Command Command::add(const std::string& name, const std::string& description) const {
+  command_->require_subcommand(1);
+  return {command_->add_subcommand(name, description), outputs_};
+}
 
 template <class T>
 Option Command::option(const std::string& name, T& value, const std::string& description) const {
@@ -153,7 +164,7 @@ void CommandLine::check_outputs() const {
     const auto [same, added] = written.emplace(std::filesystem::weakly_canonical(file), output->get_name());
     if (!added) throw UsageError(fmt::format("{} and {} name one file, {}", same->second, output->get_name(), file));
     std::vector<std::string> others;
-    for (const CLI::App* command : app_->get_subcommands())
+    for (const CLI::App* command = app_.get(); command; command = command_of(*command))
       for (const CLI::Option* option : command->get_options())
         if (option != output) others.insert(others.end(), option->results().begin(), option->results().end());
     check_not_input(file, others);

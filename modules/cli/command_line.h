@@ -39,6 +39,9 @@ class Command {
  public:
   Command(CLI::App* command, std::vector<CLI::Option*>* outputs) : command_(command), outputs_(outputs) {}
 
+  // A command of this one, which then needs one: `lathe tokenizer train`.
+  Command add(const std::string& name, const std::string& description) const;
+
   // `value` is set where the command line names the option. T is std::string, int, int64_t, uint64_t, double, an
   // optional of one of the last three, or a vector of std::string (the option may be repeated).
   template <class T>

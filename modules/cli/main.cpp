@@ -36,6 +36,7 @@ void declare(lathe::CommandLine& app) {
   lathe::add_trace(app);
   lathe::add_tokenize(app);
   lathe::add_detokenize(app);
+  lathe::add_tokenizer(app);
   lathe::add_render_chat(app);
   lathe::add_perplexity(app);
   lathe::add_evaluate(app);

@@ -9,7 +9,6 @@
 #include <optional>
 
 #include "formats/mapped_file.h"
-#include "formats/quote.h"
 #include "formats/strict_json.h"
 #include "tensor/errors.h"
 #include "text/unicode/utf8.h"
@@ -19,6 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// What is taken from a folder; any other file that is named is text.
 std::optional<DataFile::Kind> kind_of(const fs::path& path) {
   const std::string extension = path.extension().string();
   if (extension == ".txt" || extension == ".md") return DataFile::Kind::text;
@@ -61,12 +61,10 @@ std::vector<DataFile> list_data_files(const std::vector<std::string>& paths) {
       add_folder(path, files);
       continue;
     }
-    const auto kind = kind_of(path);
-    if (!kind)
-      throw Error(fmt::format("data: {} ends in {}, expected .txt, .md, .jsonl or .npy", path,
-                              quote(fs::path(path).extension().string())),
+    if (fs::path(path).extension() == ".json")
+      throw Error(fmt::format("data: {} ends in .json, expected .txt, .jsonl or .npy", path),
                   "records are JSON, one a line, in a file that ends in .jsonl");
-    files.push_back({path, *kind});
+    files.push_back({path, kind_of(path).value_or(DataFile::Kind::text)});
   }
   for (const DataFile& file : files)
     check((file.kind == DataFile::Kind::ids) == (files.front().kind == DataFile::Kind::ids), "data",

@@ -10,13 +10,13 @@
 namespace lathe {
 
 struct DataFile {
-  enum class Kind : uint8_t { text, lines, ids };  // .txt (and .md), .jsonl, .npy
+  enum class Kind : uint8_t { text, lines, ids };  // .txt, .md and what else is named; .jsonl; .npy
   std::string path;
   Kind kind;
 };
 
-// Files as they are, folders by all that lies in and below them and ends so, in the order of the paths. Throws Error
-// for what does not exist, ends otherwise, a folder without such files, and for ids beside text.
+// Files as they are, folders by all .txt, .md, .jsonl and .npy files in and below them, in the order of their paths.
+// Throws Error for what does not exist, a .json file, a folder without such files, and for ids beside text.
 std::vector<DataFile> list_data_files(const std::vector<std::string>& paths);
 
 // Calls `f` with each text that may be learnt from, once or more. Throws Error naming the file and the byte or the line

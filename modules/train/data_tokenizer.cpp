@@ -12,6 +12,7 @@
 #include "llm/registry.h"
 #include "load_model/checkpoint.h"
 #include "tensor/errors.h"
+#include "text/tokenizer/train_bpe.h"
 #include "text/tokenizer/write_tokenizer.h"
 #include "text/unicode/utf8.h"
 
@@ -94,13 +95,39 @@ DataTokenizer from_folder(const fs::path& folder) {
   return result;
 }
 
-// One whose vocabulary is made here.
-DataTokenizer made_from(const NewVocabulary& vocabulary, const DataOptions& options) {
-  const std::string content = tokenizer_json(vocabulary);
-  return from_folder(made_folder(options, ContentHash().add(content).hex(), [&](const auto& file) {
-    file("tokenizer.json", content);
+// One that is made of the texts of `files`, once: `make` gives its vocabulary.
+template <class Make>
+DataTokenizer made_of(const std::vector<DataFile>& files, const std::string& how, const DataOptions& options,
+                      const Make& make) {
+  ContentHash hash;
+  hash.add(how).add(static_cast<int64_t>(options.skip_bad_lines));
+  for (const DataFile& file : files) hash.add(static_cast<int64_t>(file.kind)).add(hash_of_file(file.path));
+  return from_folder(made_folder(options, hash.hex(), [&](const auto& file) {
+    const NewVocabulary vocabulary = make();
+    file("tokenizer.json", tokenizer_json(vocabulary));
     file("tokenizer_config.json", tokenizer_config_json(vocabulary));
   }));
+}
+
+DataTokenizer of_characters(const std::vector<DataFile>& files, const DataOptions& options) {
+  return made_of(files, "characters", options, [&] {
+    std::vector<bool> seen(0x110000);
+    for_each_text(files, options.skip_bad_lines, [&](std::string_view text) {
+      for (size_t position = 0; position < text.size();) seen[next_character(text, position)] = true;
+    });
+    NewVocabulary vocabulary;
+    for (size_t code = 0; code < seen.size(); ++code)
+      if (seen[code]) append_character(vocabulary.tokens.emplace_back(), static_cast<char32_t>(code));
+    return vocabulary;
+  });
+}
+
+DataTokenizer of_merges(const std::vector<DataFile>& files, int64_t vocab_size, const DataOptions& options) {
+  return made_of(files, fmt::format("merges to {} tokens", vocab_size), options, [&] {
+    BpeTrainer trainer;
+    for_each_text(files, options.skip_bad_lines, [&](std::string_view text) { trainer.add(text); });
+    return trainer.train({.vocab_size = vocab_size});
+  });
 }
 
 DataTokenizer from_file(const fs::path& path, const DataOptions& options) {
@@ -139,26 +166,15 @@ DataTokenizer from_checkpoint(const std::string& checkpoint, const DataOptions& 
   return from_folder(path.has_parent_path() ? path.parent_path() : fs::path("."));
 }
 
-DataTokenizer of_characters(const DataOptions& options, const std::vector<DataFile>& files) {
-  std::vector<bool> seen(0x110000);
-  for_each_text(files, options.skip_bad_lines, [&](std::string_view text) {
-    for (size_t position = 0; position < text.size();) seen[next_character(text, position)] = true;
-  });
-  NewVocabulary vocabulary;
-  for (size_t code = 0; code < seen.size(); ++code)
-    if (seen[code]) append_character(vocabulary.tokens.emplace_back(), static_cast<char32_t>(code));
-  return made_from(vocabulary, options);
-}
-
 }  // namespace
 
-DataTokenizer choose_tokenizer(const DataRecipe& recipe, const DataOptions& options,
-                               const std::vector<DataFile>& files) {
-  const bool ids = files.front().kind == DataFile::Kind::ids;
+DataTokenizer choose_tokenizer(const DataRecipe& recipe, const DataOptions& options, const std::vector<DataFile>& train,
+                               const std::vector<DataFile>& all) {
+  const bool ids = train.front().kind == DataFile::Kind::ids;
   if (recipe.tokenizer_vocab_size > 0 || recipe.tokenizer == "character") {
-    check(!ids, "data", "tokenizer {}: {} holds ids and no text to make one from",
-          recipe.tokenizer.empty() ? "{vocab_size}" : recipe.tokenizer, files.front().path);
-    return of_characters(options, files);
+    check(!ids, "data", "{} holds ids, and no text to make a tokenizer from", train.front().path);
+    return recipe.tokenizer_vocab_size > 0 ? of_merges(train, recipe.tokenizer_vocab_size, options)
+                                           : of_characters(all, options);
   }
   if (!recipe.tokenizer.empty())
     return fs::is_directory(recipe.tokenizer) ? from_folder(recipe.tokenizer) : from_file(recipe.tokenizer, options);
@@ -168,7 +184,7 @@ DataTokenizer choose_tokenizer(const DataRecipe& recipe, const DataOptions& opti
     if (!ids) throw;  // ids need none
   }
   if (!ids)
-    throw Error(fmt::format("data: {} is text, and the recipe names no tokenizer", files.front().path),
+    throw Error(fmt::format("data: {} is text, and the recipe names no tokenizer", train.front().path),
                 "data.tokenizer: character, a file or folder, or {vocab_size: 4096} to train one");
   return {};
 }

@@ -18,8 +18,9 @@ struct DataTokenizer {
   std::optional<int32_t> end;                  // what a document ends with
 };
 
-// `files`: what a tokenizer is made from, where the recipe asks for one. Throws Error where text has no tokenizer.
-DataTokenizer choose_tokenizer(const DataRecipe& recipe, const DataOptions& options,
-                               const std::vector<DataFile>& files);
+// Characters are those of all files, merges are learnt from the training files. Throws Error where text has no
+// tokenizer.
+DataTokenizer choose_tokenizer(const DataRecipe& recipe, const DataOptions& options, const std::vector<DataFile>& train,
+                               const std::vector<DataFile>& all);
 
 }  // namespace lathe

@@ -116,7 +116,7 @@ TrainingData open_data(const DataRecipe& recipe, const DataOptions& options) {
   const std::vector<DataFile> all = list_data_files(paths);
 
   TrainingData data;
-  const DataTokenizer tokenizer = choose_tokenizer(recipe, options, all);
+  const DataTokenizer tokenizer = choose_tokenizer(recipe, options, train_files, all);
   data.tokenizer = tokenizer.tokenizer;
   data.tokenizer_folder = tokenizer.folder;
   const bool ids = train_files.front().kind == DataFile::Kind::ids;

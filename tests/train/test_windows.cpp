@@ -154,7 +154,7 @@ TEST_CASE("windows: what cannot be used is refused by name") {
   std::string matrix = whole;
   matrix.replace(matrix.find("(9,)"), 4, "(3, 3)");
   CHECK_THAT(refusal("a.npy", matrix), ContainsSubstring("expected one dimension, found the shape '(3, 3)'"));
-  CHECK_THAT(refusal("a.parquet", "x"), ContainsSubstring("ends in '.parquet', expected .txt, .md, .jsonl or .npy"));
+  CHECK_THAT(refusal("a.json", "[]"), ContainsSubstring("a.json ends in .json, expected .txt, .jsonl or .npy"));
 
   DataFolder data;
   data.recipe.train = {(data.folder.path() / "none.txt").string()};
