@@ -17,6 +17,7 @@ void add_models(CommandLine& app);
 void add_train(CommandLine& app);
 void add_perplexity(CommandLine& app);
 void add_plan(CommandLine& app);
+void add_plot(CommandLine& app);
 void add_render_chat(CommandLine& app);
 void add_tokenize(CommandLine& app);
 void add_tokenizer(CommandLine& app);
