@@ -64,7 +64,7 @@ Axis axis_over(double low, double high, Chart::Scale scale, double margin, int w
     axis.low -= low == 0 ? 0 : room;
     axis.high += room;
   }
-  if (axis.logarithmic && axis.high > 6 * axis.low)
+  if (axis.logarithmic && axis.high > 10 * axis.low)
     add_decade_ticks(axis);
   else
     add_round_ticks(axis, wanted_ticks);

@@ -48,7 +48,7 @@ circle { fill: var(--c); stroke: var(--page); }
 .grid { stroke: var(--grid); } .axis { stroke: var(--soft); }
 .mark { stroke: var(--bad); stroke-dasharray: 4 3; } .level { stroke: var(--soft); stroke-dasharray: 6 4; }
 .pointer { pointer-events: none; } .pointer line { stroke: var(--soft); }
-.choice { margin-top: 1.8rem; }
+.choice { padding-top: 1.4rem; }
 .choice > div { float: right; font-size: .85rem; color: var(--soft); }
 .choice label { margin-left: .9rem; cursor: pointer; border-bottom: 2px solid transparent; }
 .choice label:has(:checked) { color: var(--ink); border-color: var(--ink); } .choice label:has(:focus-visible) { outline: 2px solid var(--soft); }
@@ -60,7 +60,7 @@ circle { fill: var(--c); stroke: var(--page); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--grid); }
-thead th { color: var(--soft); font-weight: 500; } .figures td:first-child { white-space: nowrap; } .figures td + td, .figures th + th { text-align: right; }
+thead th { color: var(--soft); font-weight: 500; } .figures td { white-space: nowrap; } .figures td + td, .figures th + th { text-align: right; }
 pre { margin: 0; padding: .7rem .9rem; background: var(--panel); border-radius: 6px; overflow: auto; white-space: pre-wrap;
   overflow-wrap: anywhere; font: 13px/1.45 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; max-height: 16rem; }
 pre b { font-weight: 400; color: var(--soft); } pre.recipe { max-height: 32rem; }
