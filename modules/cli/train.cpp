@@ -1,10 +1,12 @@
 // lathe train: a model from a recipe and data.
 #include <csignal>
 #include <memory>
+#include <optional>
 
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/model_options.h"
+#include "cli/train_progress.h"
 #include "train/run.h"
 
 namespace lathe {
@@ -33,10 +35,22 @@ void run_train(const TrainOptions& o) {
   std::signal(SIGINT, stop_gently);
   std::signal(SIGTERM, stop_gently);
   RunCallbacks callbacks;
-  callbacks.on_note = [](const std::string& line) { fmt::print(stderr, "lathe: {}\n", line); };
+  std::optional<TrainProgress> progress;
+  callbacks.on_note = [&](const std::string& line) {
+    if (progress)
+      progress->note(line);
+    else
+      fmt::print(stderr, "lathe: {}\n", line);
+  };
+  callbacks.on_start = [&](int64_t done, int64_t steps) { progress.emplace(steps, done); };
+  callbacks.on_step = [&](const TrainingStep& step, double tokens_per_second) {
+    progress->update({step.number, step.loss, step.gradient_norm, step.learning_rate, tokens_per_second});
+  };
   callbacks.stop = [] { return stop_asked != 0; };
-  if (!run_training(recipe, o.output, {o.resume, o.skip_bad_lines}, callbacks))
-    throw Error("interrupted; the checkpoint is written", "--resume goes on from it");
+  const bool whole = run_training(recipe, o.output, {o.resume, o.skip_bad_lines}, callbacks);
+  progress.reset();
+  if (!whole) throw Error("interrupted; the checkpoint is written", "--resume goes on from it");
+  fmt::print("model  {0}/model\nreport {0}/report.html\n", o.output);
 }
 
 }  // namespace
@@ -49,7 +63,8 @@ void add_train(CommandLine& app) {
   command.option("--set", o->settings, "section.key=value in place of what the recipe says; may be repeated");
   command.flag("--resume", o->resume, "go on from the newest checkpoint of the folder");
   command.flag("--skip-bad-lines", o->skip_bad_lines, "leave out lines of data that cannot be read, and count them");
-  command.option("--threads", o->threads, "threads; default: the physical cores that the process may use").between(1, 1024);
+  command.option("--threads", o->threads, "threads; default: the physical cores that the process may use")
+      .between(1, 1024);
   command.example("Example: lathe train --config configs/gpt2/shakespeare-char-small.yaml --output runs/shakespeare");
   command.run([o] { run_train(*o); });
 }

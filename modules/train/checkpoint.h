@@ -2,8 +2,8 @@
 //
 //   step-00000500/weights.safetensors    the trained tensors by name, f32
 //                 optimizer.safetensors  the optimizer's states by state and name of the tensor:
-//                 "adamw.m/model.norm.weight" state.json             steps, updates, tokens and targets so far, and the
-//                 key of the data
+//                 "adamw.m/model.norm.weight" state.json             steps, updates, tokens, targets and seconds so
+//                 far, and the key of the data
 //
 // which appears under its name only when it is whole and on the disk.
 #pragma once
@@ -17,6 +17,7 @@ namespace lathe {
 struct RunState {
   int64_t steps = 0, updates = 0;   // of the trainer
   int64_t tokens = 0, targets = 0;  // seen so far
+  double seconds = 0.0;             // that the run has taken
   std::string data_key;             // Dataset::key
 };
 

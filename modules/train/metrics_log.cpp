@@ -50,7 +50,7 @@ void MetricsLog::write(int64_t step, const std::vector<Sample>& samples) const {
   for (const Sample& s : samples) append_line(samples_, {{"step", step}, {"prompt", s.prompt}, {"text", s.text}});
 }
 
-void MetricsLog::write(const TrainingStep& step, int64_t tokens, double tokens_per_second,
+void MetricsLog::write(const TrainingStep& step, const Clock& clock,
                        const std::optional<Evaluation>& evaluation) const {
   // JSON has no infinities and no NaN.
   const auto number = [](double x) { return std::isfinite(x) ? Json(x) : Json(fmt::format("{}", x)); };
@@ -58,10 +58,13 @@ void MetricsLog::write(const TrainingStep& step, int64_t tokens, double tokens_p
                {"loss", number(step.loss)},
                {"gradient_norm", number(step.gradient_norm)},
                {"learning_rate", step.learning_rate},
-               {"tokens", tokens},
+               {"tokens", clock.tokens},
                {"targets", step.targets},
-               {"tokens_per_second", tokens_per_second}};
+               {"tokens_per_second", clock.tokens_per_second},
+               {"seconds", clock.seconds}};
   if (step.router_balance != 0.0) line["router_balance"] = number(step.router_balance);
+  if (const auto& r = step.update_ratios)
+    line["update_ratio"] = {{"matrices", r->matrices}, {"tables", r->tables}, {"others", r->others}};
   if (!step.skipped.empty()) line.update({{"skipped", true}, {"reason", step.skipped}});
   if (evaluation) {
     line["validation_loss"] = evaluation->loss;

@@ -133,24 +133,41 @@ void Optimizer::muon(const ParameterArena::Slice& slice, double rate, double sca
   dispatch_device("muon", g, [&](auto on) { kernel::fill(on, g.data<float>(), 0.0, g.elements()); });
 }
 
-void Optimizer::step(int64_t number, double rate, double scale) {
-  const int64_t matrices = arena_.matrices_end(), decayed = arena_.decayed_end(), all = arena_.size();
-  switch (recipe_.name) {
-    case OptimizerRecipe::Name::adamw:
-      adamw(0, decayed, recipe_.weight_decay, number, rate, scale);
-      adamw(decayed, all, 0.0, number, rate, scale);
-      break;
-    case OptimizerRecipe::Name::sgd:
-      sgd(0, decayed, recipe_.weight_decay, rate, scale);
-      sgd(decayed, all, 0.0, rate, scale);
-      break;
-    case OptimizerRecipe::Name::muon:
-      for (const ParameterArena::Slice& slice : arena_.slices())
-        if (slice.matrix) muon(slice, rate, scale);
-      adamw(matrices, decayed, recipe_.weight_decay, number, rate, scale);
-      adamw(decayed, all, 0.0, number, rate, scale);
-      break;
+void Optimizer::update(int64_t begin, int64_t end, int64_t number, double rate, double scale) {
+  const double decay = begin < arena_.decayed_end() ? recipe_.weight_decay : 0.0;
+  if (recipe_.name == OptimizerRecipe::Name::sgd)
+    sgd(begin, end, decay, rate, scale);
+  else
+    adamw(begin, end, decay, number, rate, scale);
+}
+
+void Optimizer::step(int64_t number, double rate, double scale, UpdateRatios* ratios) {
+  const bool by_matrix = recipe_.name == OptimizerRecipe::Name::muon;
+  double weights[3] = {}, changes[3] = {};  // squares, by group
+  for (const ParameterArena::Slice& s : arena_.slices()) {
+    if (!ratios && !(by_matrix && s.matrix)) continue;
+    const Tensor now = arena_.values_of(s.begin, s.begin + s.size);
+    const Tensor before = ratios ? now.clone() : Tensor();
+    if (by_matrix && s.matrix)
+      muon(s, rate, scale);
+    else
+      update(s.begin, s.begin + s.size, number, rate, scale);
+    if (!ratios) continue;
+    const int group = s.matrix ? 0 : s.decays ? 1 : 2;
+    weights[group] += std::pow(norm(before), 2);
+    combine(before, -1.0, now, 1.0);
+    changes[group] += std::pow(norm(before), 2);
   }
+  if (ratios) {
+    const auto ratio = [&](int group) {
+      return weights[group] > 0.0 ? std::sqrt(changes[group] / weights[group]) : 0.0;
+    };
+    *ratios = {ratio(0), ratio(1), ratio(2)};
+    return;
+  }
+  if (!by_matrix) update(0, arena_.matrices_end(), number, rate, scale);
+  update(arena_.matrices_end(), arena_.decayed_end(), number, rate, scale);
+  update(arena_.decayed_end(), arena_.size(), number, rate, scale);
 }
 
 double gradient_norm(const ParameterArena& arena) { return norm(arena.gradients()); }

@@ -14,13 +14,19 @@
 
 namespace lathe {
 
+// The norm of a step's change of the weights over the norm of the weights, of three groups; 0 where one is empty.
+struct UpdateRatios {
+  double matrices = 0.0, tables = 0.0, others = 0.0;  // others: what does not decay
+};
+
 class Optimizer {
  public:
   // The arena must outlive it.
   Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena);
 
-  // Step `number`, from 1, with the arena's gradients times `gradient_scale`, which are zero afterwards.
-  void step(int64_t number, double learning_rate, double gradient_scale);
+  // Step `number`, from 1, with the arena's gradients times `gradient_scale`, which are zero afterwards. With `ratios`,
+  // the same bits are made parameter by parameter, and measured.
+  void step(int64_t number, double learning_rate, double gradient_scale, UpdateRatios* ratios = nullptr);
 
   // What a checkpoint keeps beside the weights: elements [begin, begin + size) of the arena have these.
   struct State {
@@ -31,6 +37,8 @@ class Optimizer {
   const std::vector<State>& states() const { return states_; }
 
  private:
+  // Elements [begin, end) are of one group of the arena.
+  void update(int64_t begin, int64_t end, int64_t number, double rate, double scale);
   void adamw(int64_t begin, int64_t end, double weight_decay, int64_t number, double rate, double scale);
   void sgd(int64_t begin, int64_t end, double weight_decay, double rate, double scale);
   void muon(const ParameterArena::Slice& slice, double rate, double scale);

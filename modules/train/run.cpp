@@ -12,7 +12,9 @@
 #include "llm/export.h"
 #include "llm/family.h"
 #include "train/checkpoint.h"
+#include "train/event_file.h"
 #include "train/metrics_log.h"
+#include "train/report.h"
 #include "train/samples.h"
 
 namespace lathe {
@@ -70,32 +72,36 @@ class Run {
       callbacks_.on_note(fmt::format("goes on after step {}", state_.steps));
     }
     metrics_.keep_until(state_.steps);
+    if (recipe_.logging.tensorboard) events_.emplace((folder_ / "tensorboard").string(), state_.steps + 1);
+    begin_ = Clock::now() - std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(state_.seconds));
+    last_step_ = logged_ = state_.seconds;
+    logged_tokens_ = state_.tokens;
     for (const std::string& note : data_.notes) callbacks_.on_note(note);
     describe();
   }
 
   bool go() {
-    auto last = Clock::now();
-    int64_t last_tokens = state_.tokens;
+    callbacks_.on_start(trainer_.steps_done, trainer_.length().steps);
     while (trainer_.steps_done < trainer_.length().steps) {
-      const TrainingStep step = trainer_.step();
-      state_ = {step.number, trainer_.updates_done, state_.tokens + step.tokens, state_.targets + step.targets,
-                state_.data_key};
-      const bool is_last = step.number == trainer_.length().steps;
-      const double rate = static_cast<double>(state_.tokens - last_tokens) / seconds_since(last);
-      callbacks_.on_step(step, trainer_.length().steps, rate);
-      const bool evaluates = is_due(recipe_.evaluation.every, step.number) || is_last;
-      if (!step.skipped.empty()) callbacks_.on_note(fmt::format("step {} was skipped: {}", step.number, step.skipped));
-      if (is_due(recipe_.logging.every, step.number) || is_last || evaluates || !step.skipped.empty()) {
-        log(step, rate, evaluates);
-        last = Clock::now();
-        last_tokens = state_.tokens;
-      }
+      const int64_t number = trainer_.steps_done + 1;
+      const bool is_last = number == trainer_.length().steps;
+      const bool evaluates = is_due(recipe_.evaluation.every, number) || is_last;
+      const bool logs = is_due(recipe_.logging.every, number) || evaluates;
+      const TrainingStep step = trainer_.step(logs);
+      const double seconds = seconds_since(begin_);
+      state_ = {number,  trainer_.updates_done, state_.tokens + step.tokens, state_.targets + step.targets,
+                seconds, state_.data_key};
+      callbacks_.on_step(step, static_cast<double>(step.tokens) / (seconds - last_step_));
+      last_step_ = seconds;
+      if (!step.skipped.empty()) callbacks_.on_note(fmt::format("step {} was skipped: {}", number, step.skipped));
+      if (logs || !step.skipped.empty()) log(step, evaluates);
       const bool stops = !is_last && callbacks_.stop();
-      if (is_due(recipe_.checkpoint.every, step.number) || is_last || stops)
+      if (is_due(recipe_.checkpoint.every, number) || is_last || stops)
         save_checkpoint(checkpoints(), trainer_, state_, recipe_.checkpoint.keep);
-      if (stops) return false;
+      if (stops) break;
     }
+    write_report(folder_.string());
+    if (trainer_.steps_done < trainer_.length().steps) return false;
     export_result();
     return true;
   }
@@ -128,19 +134,37 @@ class Run {
         counts.end_of_turn_targets, trainer_.length().steps));
   }
 
-  void log(const TrainingStep& step, double rate, bool evaluates) {
+  // Training is what tokens a second are of; the rest of a run has its share in `seconds` alone.
+  void log(const TrainingStep& step, bool evaluates) {
+    MetricsLog::Clock clock{state_.tokens, state_.seconds, 0.0};
+    clock.tokens_per_second =
+        static_cast<double>(state_.tokens - logged_tokens_) / std::max(1e-9, state_.seconds - logged_);
     std::optional<Evaluation> evaluation;
     if (evaluates && data_.validation) {
       evaluation =
           evaluate_loss(model_.model(), *data_.validation, recipe_.training.batch_size, recipe_.evaluation.batches);
       callbacks_.on_note(fmt::format("step {}: validation loss {:.4f}", step.number, evaluation->loss));
     }
-    metrics_.write(step, state_.tokens, rate, evaluation);
-    if (!evaluates || recipe_.logging.samples == 0 || !data_.tokenizer) return;
-    const Dataset& source = data_.validation ? *data_.validation : *data_.train;
-    constexpr int64_t kSampleTokens = 128;
-    metrics_.write(step.number, write_samples(model_.model(), data_.tokenizer, source, recipe_.logging.samples,
-                                              kSampleTokens, recipe_.training.context));
+    metrics_.write(step, clock, evaluation);
+    if (events_) add_events(step, clock, evaluation);
+    if (evaluates && recipe_.logging.samples > 0 && data_.tokenizer) {
+      const Dataset& source = data_.validation ? *data_.validation : *data_.train;
+      constexpr int64_t kSampleTokens = 128;
+      metrics_.write(step.number, write_samples(model_.model(), data_.tokenizer, source, recipe_.logging.samples,
+                                                kSampleTokens, recipe_.training.context));
+    }
+    logged_tokens_ = state_.tokens;
+    logged_ = last_step_ = seconds_since(begin_);
+  }
+
+  void add_events(const TrainingStep& step, const MetricsLog::Clock& clock,
+                  const std::optional<Evaluation>& evaluation) {
+    events_->add_scalar("train/loss", step.loss, step.number);
+    events_->add_scalar("train/gradient_norm", step.gradient_norm, step.number);
+    events_->add_scalar("train/learning_rate", step.learning_rate, step.number);
+    events_->add_scalar("train/tokens_per_second", clock.tokens_per_second, step.number);
+    if (evaluation) events_->add_scalar("validation/loss", evaluation->loss, step.number);
+    events_->flush();
   }
 
   void export_result() {
@@ -160,6 +184,11 @@ class Run {
   Trainer trainer_;
   MetricsLog metrics_;
   RunState state_;
+  std::optional<EventFile> events_;
+  Clock::time_point begin_ = Clock::now();  // of the run, as if it had never been interrupted
+  // In seconds since then: the last step, the last logged step; and the tokens seen until the latter.
+  double last_step_ = 0.0, logged_ = 0.0;
+  int64_t logged_tokens_ = 0;
 };
 
 }  // namespace

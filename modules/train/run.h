@@ -4,6 +4,7 @@
 //       metrics.jsonl  a line a logged step
 //       samples.jsonl  texts that the model writes on the way
 //       checkpoints/   see train/checkpoint.h
+//       tensorboard/   event files, where the recipe asks for them
 //       data/          tokens, kept for the next start
 //       model/         the model of the last step, a Hugging Face folder
 //       report.html
@@ -26,8 +27,9 @@ struct RunOptions {
 struct RunCallbacks {
   // What a user should know, one line.
   std::function<void(const std::string& line)> on_note = [](const std::string&) {};
-  std::function<void(const TrainingStep& step, int64_t steps, double tokens_per_second)> on_step =
-      [](const TrainingStep&, int64_t, double) {};
+  // Before the first step: those that are done already, and all of them.
+  std::function<void(int64_t done, int64_t steps)> on_start = [](int64_t, int64_t) {};
+  std::function<void(const TrainingStep& step, double tokens_per_second)> on_step = [](const TrainingStep&, double) {};
   // Asked after each step; true ends the run with a checkpoint.
   std::function<bool()> stop = [] { return false; };
 };

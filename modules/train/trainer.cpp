@@ -15,7 +15,7 @@
 
 namespace lathe {
 
-TrainingStep Trainer::step() {
+TrainingStep Trainer::step(bool measure_updates) {
   TrainingStep step;
   step.number = steps_done + 1;
   step.learning_rate = learning_rate(recipe_.schedule, recipe_.optimizer.learning_rate, step.number, length_.steps);
@@ -33,7 +33,9 @@ TrainingStep Trainer::step() {
   if (step.skipped.empty()) {
     const double clip = recipe_.training.clip, norm = step.gradient_norm;
     constexpr double kRoom = 1e-6;  // as torch.nn.utils.clip_grad_norm_ has it
-    optimizer_.step(++updates_done, step.learning_rate, clip > 0.0 ? std::min(1.0, clip / (norm + kRoom)) : 1.0);
+    if (measure_updates) step.update_ratios.emplace();
+    optimizer_.step(++updates_done, step.learning_rate, clip > 0.0 ? std::min(1.0, clip / (norm + kRoom)) : 1.0,
+                    step.update_ratios ? &*step.update_ratios : nullptr);
   } else {
     const Tensor& g = arena_.gradients();
     dispatch_device("train", g, [&](auto on) { kernel::fill(on, g.data<float>(), 0.0, g.elements()); });

@@ -5,6 +5,7 @@
 // rows are cut into micro-batches.
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "train/dataset.h"
@@ -29,7 +30,8 @@ struct TrainingStep {
   double gradient_norm = 0.0;   // before clipping
   double learning_rate = 0.0;
   int64_t tokens = 0, targets = 0;
-  std::string skipped;  // why the weights were left alone; empty: they were not
+  std::optional<UpdateRatios> update_ratios;  // where they are measured
+  std::string skipped;                        // why the weights were left alone; empty: they were not
 };
 
 class Trainer {
@@ -38,7 +40,7 @@ class Trainer {
   Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, TrainingLength length);
 
   // The next step. A step whose loss or gradients are not finite changes nothing and says which tensor was the first.
-  TrainingStep step();
+  TrainingStep step(bool measure_updates = false);
   // Steps made, and optimizer steps among them; set when a run goes on.
   int64_t steps_done = 0, updates_done = 0;
 

@@ -161,8 +161,9 @@ TEST_CASE("a run goes on from a checkpoint with the same bits, by every optimize
       const auto checkpoint = newest_checkpoint(folder.path().string());
       CHECK(checkpoint.has_value() == (from > 0));
       if (checkpoint) CHECK(load_checkpoint(*checkpoint, trainer, data.key()).steps == from);
-      for (int64_t i = from; i < from + 2; ++i) CHECK(trainer.step().loss == whole.losses[static_cast<size_t>(i)]);
-      save_checkpoint(folder.path().string(), trainer, {trainer.steps_done, trainer.updates_done, 0, 0, data.key()}, 1);
+      for (int64_t i = from; i < from + 2; ++i)  // measuring changes no bit
+        CHECK(trainer.step(i % 2 == 0).loss == whole.losses[static_cast<size_t>(i)]);
+      save_checkpoint(folder.path().string(), trainer, {trainer.steps_done, trainer.updates_done, 0, 0, 0.0, data.key()}, 1);
       if (from == 4) CHECK(values(trainer.arena().values()) == whole.weights);
     }
   }
@@ -174,7 +175,7 @@ TEST_CASE("checkpoints: the newest ones stay, a half-written one is none, anothe
   Trainer trainer(*loaded.model, recipe_of(2, 1), data, {6, 0});
   const TemporaryDirectory place;
   const std::string folder = place.path().string();
-  for (int64_t step = 1; step <= 4; ++step) save_checkpoint(folder, trainer, {step, step, 0, 0, "ragged"}, 2);
+  for (int64_t step = 1; step <= 4; ++step) save_checkpoint(folder, trainer, {step, step, 0, 0, 0.0, "ragged"}, 2);
   CHECK_FALSE(std::filesystem::exists(place.path() / "step-00000002"));
   CHECK(std::filesystem::exists(place.path() / "step-00000003"));
   std::filesystem::create_directory(place.path() / "step-00000009.1-2.partial");
