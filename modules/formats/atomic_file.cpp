@@ -1,6 +1,7 @@
 // See atomic_file.h.
 #include "formats/atomic_file.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -22,6 +23,16 @@ namespace {
 std::string temporary_name(const std::string& target) {
   static std::atomic<int> counter = 0;
   return fmt::format("{}.{}-{}.partial", target, getpid(), counter++);
+}
+
+// Waits until what was written to a file or folder is on the disk. Throws Error where the disk says that it is not.
+void sync(const std::string& path) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const bool synced = file >= 0 && fsync(file) == 0;
+  const int error = errno;
+  if (file >= 0) close(file);
+  // Some file systems cannot sync a folder.
+  check(synced || error == EINVAL, "write", "cannot write {}: {}", path, std::strerror(error));
 }
 
 }  // namespace
@@ -102,10 +113,15 @@ AtomicFolder::~AtomicFolder() {
 }
 
 void AtomicFolder::commit() {
+  for (const auto& entry : fs::recursive_directory_iterator(temporary_))
+    if (entry.is_regular_file()) sync(entry.path().string());
+  sync(temporary_);
   std::error_code error;
   fs::rename(temporary_, target_, error);
   check(!error, "write", "cannot rename {} to {}: {}", temporary_, target_, error.message());
   temporary_.clear();
+  const fs::path parent = fs::path(target_).parent_path();
+  sync(parent.empty() ? "." : parent.string());
 }
 
 }  // namespace lathe

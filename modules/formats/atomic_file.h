@@ -41,7 +41,8 @@ class AtomicFile {
 };
 
 // The same for a folder of files: they are written into `path()`, a folder of a temporary name beside the target, which
-// `commit` renames. A target that exists and is not empty is an Error: nothing of a user's is overwritten.
+// `commit` renames once all of it is on the disk, so that not even a machine that loses its power leaves a half of it.
+// A target that exists and is not empty is an Error: nothing of a user's is overwritten.
 class AtomicFolder {
  public:
   explicit AtomicFolder(const std::string& target);

@@ -30,7 +30,8 @@ std::string short_number(double value) {
   const double size = std::abs(value);
   if (!std::isfinite(value)) return fmt::format("{}", value);
   if (size > 0 && size < 1e-2) {
-    const int exponent = static_cast<int>(std::floor(std::log10(size) + 1e-9));
+    int exponent = static_cast<int>(std::floor(std::log10(size)));
+    if (std::lround(size / std::pow(10, exponent) * 100) == 1000) ++exponent;  // 9.996e-4 is shown as 1e-3
     return fmt::format("{}e{}", without_zeros(value / std::pow(10, exponent), 2), exponent);
   }
   if (size >= 1000 && size < 1e4) return with_commas(value);
