@@ -4,8 +4,8 @@
     check_tokenizers.py build/lathe [--long] [--seed N]
 
 Vocabularies are trained on the spot: random pipelines (model, normaliser, pre-tokeniser, decoder, added tokens with their
-flags), sentencepiece models, and a list of regular expressions; 40 pipelines, with --long 400 of them. With --long
-and ../shared (or $LATHE_SHARED), every vocabulary there besides that has a reference, on the texts there. Needs the
+flags), sentencepiece models, a list of regular expressions, and byte-level BPE learnt by either side; 40 pipelines, with
+--long 400 of them. With --long and ../shared (or $LATHE_SHARED), every vocabulary there besides that has a reference, on the texts there. Needs the
 packages `tokenizers` and `sentencepiece`. The last line is "N passed, N failed".
 """
 import argparse, glob, json, os, pathlib, random, subprocess, sys, tempfile
@@ -324,6 +324,30 @@ TWINS = [("gpt2/vocab.bpe", "gpt2"), ("llama3_tiktoken/tokenizer.model", "llama3
          ("ggml-vocab/ggml-vocab-llama-bpe.gguf", "llama3_1")]
 
 
+def check_training(check, r, texts):
+    """Vocabularies that `lathe tokenizer train` and BpeTrainer learn from the same files."""
+    runs = "".join(r.choice([" ", "\n", "\r\n", ""]) + "".join(r.choices("ab-é"[:r.randint(1, 4)], k=r.randint(1, 30))) for _ in range(2000))
+    written = []
+    for i, text in enumerate(["\n".join([TEXT] + texts), runs, (ROOT / "docs/architecture.md").read_text()]):
+        written.append(os.path.join(check.folder, f"text{i}.txt"))
+        pathlib.Path(written[-1]).write_text(text, newline="")
+    cases = [([file], size) for file in written for size in (300, 1000, 50000)] + [(written, 4000)]
+    if SHARED.is_dir():
+        cases += [([str(SHARED / "text" / file)], 8000) for file in ("tinyshakespeare/input.txt", "wikitext-2/wiki.test.raw")]
+    for files, size in cases:
+        alphabet, special = P.ByteLevel.alphabet(), ["<|endoftext|>", "<|a|>"]
+        library = Tokenizer(M.BPE())
+        library.pre_tokenizer = P.ByteLevel(add_prefix_space=False)
+        library.train(files, trainers.BpeTrainer(vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False))
+        file = os.path.join(check.folder, "trained.json")
+        subprocess.run([check.program, "tokenizer", "train", "--text-file", *files, "--vocab-size", str(size), "--output", file,
+                        "--special-token", *special], check=True, capture_output=True)
+        got, want = (json.loads(text)["model"] for text in (pathlib.Path(file).read_text(), library.to_str()))
+        check.report(f"trained to {size} on {len(files)} files", ["vocab", "merges"], [got["vocab"], got["merges"]],
+                     [want["vocab"], want["merges"]])
+        check.library(f"trained to {size}", Tokenizer.from_file(file), texts, file)
+
+
 def check_shared(check):
     texts = [json.loads(line) for line in open(SHARED / "text/stress/utf8_cases.jsonl", encoding="utf-8")]
     texts = [t if isinstance(t, str) else t["text"] for t in texts]
@@ -362,6 +386,7 @@ def main():
     texts = texts_for(random.Random(1), 100)
     check_patterns(check, r, texts)
     check_sentencepiece(check, r, texts)
+    check_training(check, random.Random(arguments.seed), texts)
     check_pipelines(check, r, 400 if arguments.long else 40, 150 if arguments.long else 60)
     if arguments.long and SHARED.is_dir():
         check_shared(check)

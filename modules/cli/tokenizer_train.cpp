@@ -49,7 +49,9 @@ void add_tokenizer(CommandLine& app) {
       .required()
       .positive();
   command.output("--output", o->output, "the tokenizer.json to write").required();
-  command.option("--special-token", o->trainer.special_tokens, "a token that text never becomes; may be repeated")
+  command
+      .option("--special-token", o->trainer.special_tokens,
+              "a token of its own; the first one ends texts; may be repeated")
       .shows_default();
   command.option("--min-frequency", o->trainer.min_frequency, "how often a pair occurs that merges").shows_default();
   command.example(

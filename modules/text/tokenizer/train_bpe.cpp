@@ -48,11 +48,10 @@ class MergeLearner {
       if (count < 1 || count < options_.min_frequency) break;
       const int32_t token = add_token(vocabulary_.tokens[static_cast<size_t>(best.pair.first)] +
                                       vocabulary_.tokens[static_cast<size_t>(best.pair.second)]);
-      merges_.push_back(best.pair);
+      vocabulary_.merges.push_back({best.pair.first, best.pair.second});
       for (const uint32_t word : std::exchange(places_[best.places], {})) merge(word, best.pair, token);
       enqueue();
     }
-    keep_last_merges();
     return std::move(vocabulary_);
   }
 
@@ -146,14 +145,6 @@ class MergeLearner {
     word.length = kept;
   }
 
-  // Of merges of the same pair only the last one counts.
-  void keep_last_merges() {
-    std::unordered_map<Pair, size_t, HashPair> last;
-    for (size_t rank = 0; rank < merges_.size(); ++rank) last[merges_[rank]] = rank;
-    for (size_t rank = 0; rank < merges_.size(); ++rank)
-      if (last.at(merges_[rank]) == rank) vocabulary_.merges.push_back({merges_[rank].first, merges_[rank].second});
-  }
-
   const BpeTrainerOptions& options_;
   const std::vector<int64_t>& counts_;
   NewVocabulary vocabulary_;
@@ -164,7 +155,6 @@ class MergeLearner {
   std::vector<Pair> changed_;
   std::vector<std::vector<uint32_t>> places_;
   std::priority_queue<Waiting> queue_;
-  std::vector<Pair> merges_;
 };
 
 }  // namespace

@@ -2,10 +2,9 @@
 // `tokenizers` finds by BpeTrainer behind its ByteLevel pre-tokeniser, without a space put before the text.
 //
 // Text is cut at the ends of lines, which stay with their line, and then by GPT-2's pattern; words are counted, and the
-// pair of tokens that occurs most often becomes a token until there are enough, the one with the smaller ids of equal
-// ones. Ids: special tokens, the 256 bytes in the order of GPT-2's spelling, merges. What `tokenizers` does beyond that
-// is done here, too: where two pairs make the same text (of "-----", say), the second one makes no new token, and what
-// then turns up anew of a pair that is still waiting waits beside it.
+// pair of tokens that occurs most often becomes a token until there are enough, of equal ones the one with the smaller
+// ids. Ids: special tokens, the 256 bytes in the order of GPT-2's spelling, merges. A merge whose text is a token
+// already, a special one for instance, makes that token.
 #pragma once
 #include <cstdint>
 #include <string>
