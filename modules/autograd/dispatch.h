@@ -1,4 +1,4 @@
-// The only place that chooses a back end and an element type. Internal to autograd/, and to the optimizers of train/.
+// The only place that chooses a back end and an element type. Internal to autograd/.
 //
 //   dispatch("rms_norm", x, [&](auto on, auto element) {
 //     using T = decltype(element);

@@ -2,46 +2,10 @@
 
 #include <cmath>
 
-#include "autograd/dispatch.h"
-#include "kernels/activation.h"
-#include "kernels/gemm.h"
-#include "kernels/optimizer.h"
+#include "autograd/update.h"
 
 namespace lathe {
 namespace {
-
-// op(a) op(b)
-Tensor product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b) {
-  const int64_t m = a.dim(transpose_a ? 1 : 0), k = a.dim(transpose_a ? 0 : 1), n = b.dim(transpose_b ? 0 : 1);
-  const Tensor c = Tensor::empty({m, n}, DType::f32, a.device());
-  dispatch_device("muon", c, [&](auto on) {
-    kernel::gemm(on, tokens_of<float>(c), tokens_of<float>(a), transpose_a, tokens_of<float>(b), transpose_b, m, n, k,
-                 false);
-  });
-  return c;
-}
-
-void scale_in_place(const Tensor& y, double factor) {
-  dispatch_device("muon", y,
-                  [&](auto on) { kernel::scale(on, y.data<float>(), y.data<float>(), factor, y.elements()); });
-}
-
-// y = beta y + alpha x
-void combine(const Tensor& y, double beta, const Tensor& x, double alpha) {
-  const Tensor scaled = like(x);
-  scale_in_place(y, beta);
-  dispatch_device("muon", y, [&](auto on) {
-    kernel::scale(on, scaled.data<float>(), x.data<float>(), alpha, x.elements());
-    kernel::add(on, y.data<float>(), y.data<float>(), scaled.data<float>(), y.elements());
-  });
-}
-
-double norm(const Tensor& x) {
-  double sum = 0.0;
-  dispatch_device("gradient_norm", x,
-                  [&](auto on) { sum = kernel::sum_of_squares(on, x.data<float>(), x.elements()); });
-  return std::sqrt(sum);
-}
 
 // Newton and Schulz's iteration of Jordan et al. 2024: X / |X|, then X = a X + (b A + c A A) X with A = X X^T; of a
 // tall matrix the transpose's, which is X (b A + c A A) with A = X^T X.
@@ -51,10 +15,10 @@ Tensor nearly_orthogonal(const Tensor& x, const std::vector<double>& coefficient
   Tensor y = x.clone();
   scale_in_place(y, 1.0 / std::max(norm(y), kLeastNorm));
   for (int64_t i = 0; i < iterations; ++i) {
-    const Tensor gram = product(y, tall, y, !tall);
-    const Tensor update = product(gram, false, gram, false);
+    const Tensor gram = matrix_product(y, tall, y, !tall);
+    const Tensor update = matrix_product(gram, false, gram, false);
     combine(update, coefficients[2], gram, coefficients[1]);
-    const Tensor next = tall ? product(y, false, update, false) : product(update, false, y, false);
+    const Tensor next = tall ? matrix_product(y, false, update, false) : matrix_product(update, false, y, false);
     combine(next, 1.0, y, coefficients[0]);
     y = next;
   }
@@ -99,21 +63,14 @@ void Optimizer::adamw(int64_t begin, int64_t end, double weight_decay, int64_t n
                        .bias_correction2 = 1.0 - std::pow(recipe_.beta2, n),
                        .gradient_scale = scale,
                        .clear_gradient = true};
-  const Tensor w = arena_.values_of(begin, end), g = arena_.gradients_of(begin, end);
-  const Tensor m = state(0, begin, end), v = state(1, begin, end);
-  dispatch_device("adamw", w, [&](auto on) {
-    kernel::adamw_step(on, w.data<float>(), m.data<float>(), v.data<float>(), g.data<float>(), end - begin, step);
-  });
+  adamw_step(arena_.values_of(begin, end), state(0, begin, end), state(1, begin, end), arena_.gradients_of(begin, end),
+             step);
 }
 
 void Optimizer::sgd(int64_t begin, int64_t end, double weight_decay, double rate, double scale) {
   if (begin == end) return;
-  const SgdStep step{rate, recipe_.momentum, weight_decay, scale, true};
-  const Tensor w = arena_.values_of(begin, end), g = arena_.gradients_of(begin, end);
-  const Tensor m = states_.empty() ? Tensor() : state(0, begin, end);
-  dispatch_device("sgd", w, [&](auto on) {
-    kernel::sgd_step(on, w.data<float>(), data_or_null<float>(m), g.data<float>(), end - begin, step);
-  });
+  sgd_step(arena_.values_of(begin, end), states_.empty() ? Tensor() : state(0, begin, end),
+           arena_.gradients_of(begin, end), {rate, recipe_.momentum, weight_decay, scale, true});
 }
 
 void Optimizer::muon(const ParameterArena::Slice& slice, double rate, double scale) {
@@ -130,7 +87,7 @@ void Optimizer::muon(const ParameterArena::Slice& slice, double rate, double sca
                                                                           : 0.2 * std::sqrt(std::max(rows, columns));
   const Tensor w = arena_.values_of(begin, end).view(shape);
   combine(w, 1.0 - rate * recipe_.weight_decay, update, -rate * factor);
-  dispatch_device("muon", g, [&](auto on) { kernel::fill(on, g.data<float>(), 0.0, g.elements()); });
+  fill(g, 0.0);
 }
 
 void Optimizer::update(int64_t begin, int64_t end, int64_t number, double rate, double scale) {

@@ -4,12 +4,11 @@
 #include <map>
 #include <numbers>
 
-#include "autograd/dispatch.h"
 #include "autograd/tape.h"
+#include "autograd/update.h"
 #include "common/dropout.h"
 #include "common/router_logits.h"
 #include "config/model_config.h"
-#include "kernels/activation.h"
 #include "tensor/interruption.h"
 #include "train/schedule.h"
 
@@ -37,8 +36,7 @@ TrainingStep Trainer::step(bool measure_updates) {
     optimizer_.step(++updates_done, step.learning_rate, clip > 0.0 ? std::min(1.0, clip / (norm + kRoom)) : 1.0,
                     step.update_ratios ? &*step.update_ratios : nullptr);
   } else {
-    const Tensor& g = arena_.gradients();
-    dispatch_device("train", g, [&](auto on) { kernel::fill(on, g.data<float>(), 0.0, g.elements()); });
+    fill(arena_.gradients(), 0.0);
   }
   steps_done = step.number;
   return step;

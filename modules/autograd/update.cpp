@@ -1,0 +1,63 @@
+#include "autograd/update.h"
+
+#include <cmath>
+
+#include "autograd/dispatch.h"
+#include "kernels/activation.h"
+#include "kernels/gemm.h"
+
+namespace lathe {
+
+void adamw_step(const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, const AdamwStep& step) {
+  check(m.elements() == w.elements() && v.elements() == w.elements() && g.elements() == w.elements(), "adamw_step",
+        "weights {}, states {} and {}, gradient {} must be alike", w, m, v, g);
+  dispatch_device("adamw_step", w, [&](auto on) {
+    kernel::adamw_step(on, w.data<float>(), m.data<float>(), v.data<float>(), g.data<float>(), w.elements(), step);
+  });
+}
+
+void sgd_step(const Tensor& w, const Tensor& m, const Tensor& g, const SgdStep& step) {
+  check(g.elements() == w.elements() && (!m.defined() || m.elements() == w.elements()), "sgd_step",
+        "weights {} and gradient {} must be alike, the momentum too", w, g);
+  dispatch_device("sgd_step", w, [&](auto on) {
+    kernel::sgd_step(on, w.data<float>(), data_or_null<float>(m), g.data<float>(), w.elements(), step);
+  });
+}
+
+void fill(const Tensor& y, double value) {
+  dispatch_device("fill", y, [&](auto on) { kernel::fill(on, y.data<float>(), value, y.elements()); });
+}
+
+void scale_in_place(const Tensor& y, double factor) {
+  dispatch_device("scale", y,
+                  [&](auto on) { kernel::scale(on, y.data<float>(), y.data<float>(), factor, y.elements()); });
+}
+
+void combine(const Tensor& y, double beta, const Tensor& x, double alpha) {
+  check(x.elements() == y.elements(), "combine", "{} and {} must be alike", y, x);
+  const Tensor scaled = like(x);
+  scale_in_place(y, beta);
+  dispatch_device("combine", y, [&](auto on) {
+    kernel::scale(on, scaled.data<float>(), x.data<float>(), alpha, x.elements());
+    kernel::add(on, y.data<float>(), y.data<float>(), scaled.data<float>(), y.elements());
+  });
+}
+
+Tensor matrix_product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b) {
+  const int64_t m = a.dim(transpose_a ? 1 : 0), k = a.dim(transpose_a ? 0 : 1), n = b.dim(transpose_b ? 0 : 1);
+  check(b.dim(transpose_b ? 1 : 0) == k, "matrix_product", "{} does not fit {}", a, b);
+  const Tensor c = Tensor::empty({m, n}, DType::f32, a.device());
+  dispatch_device("matrix_product", c, [&](auto on) {
+    kernel::gemm(on, tokens_of<float>(c), tokens_of<float>(a), transpose_a, tokens_of<float>(b), transpose_b, m, n, k,
+                 false);
+  });
+  return c;
+}
+
+double norm(const Tensor& x) {
+  double sum = 0.0;
+  dispatch_device("norm", x, [&](auto on) { sum = kernel::sum_of_squares(on, x.data<float>(), x.elements()); });
+  return std::sqrt(sum);
+}
+
+}  // namespace lathe
