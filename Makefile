@@ -19,7 +19,7 @@ debug     = -DCMAKE_BUILD_TYPE=Debug $(warnings)
 reference_python = $(or $(wildcard .venv-reference/bin/python),python3)
 compile   = @cmake --build $(1) -j $(JOBS) --target $(2)
 
-.PHONY: help deps build demo test test-model test-python notebooks bench lint format reference asan tsan fuzz check-long install clean
+.PHONY: help deps build demo train-demo stories test test-model test-python notebooks bench lint format reference asan tsan fuzz check-long install clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,12 @@ demo:  ## fetch SmolLM2-135M-Instruct and ask it QUESTION
 	@[ -x $(BUILD)/lathe ] || echo "Compiling build/lathe (some minutes on two cores, once; each line is a step):"
 	$(call compile,$(BUILD),lathe_cli)
 	@scripts/demo.sh "$$QUESTION"
+
+train-demo: build  ## train a small model on the repository's own text, in about a minute
+	@scripts/train_demo.sh
+
+stories: build  ## train the repository's own model anew, into examples/stories, in some minutes
+	@scripts/train_demo.sh whole
 
 test: build  ## all tests that take seconds
 	$(call compile,$(BUILD),tests)
