@@ -38,12 +38,19 @@ void for_each_logged_line(const std::string& path, const std::function<void(cons
   });
 }
 
+// JSON has no number for what is not finite: such a value is null or its name.
+double number(const OrderedJsonNode& of, const char* name) {
+  if (!of.has(name)) return kNotLogged;
+  const OrderedJsonNode value = of.at(name);
+  if (value.value().is_string())
+    for (const char* not_finite : {"nan", "-nan", "inf", "-inf"})
+      if (value.string() == not_finite) return kNotLogged;
+  return value.number();
+}
+
 LoggedStep logged_step(const OrderedJsonNode& line) {
   LoggedStep s;
   s.step = static_cast<double>(line.at("step").integer(1));
-  const auto number = [](const OrderedJsonNode& of, const char* name) {
-    return of.has(name) ? of.at(name).number() : kNotLogged;
-  };
   s.loss = number(line, "loss");
   s.gradient_norm = number(line, "gradient_norm");
   s.learning_rate = number(line, "learning_rate");
@@ -124,9 +131,8 @@ void estimate_seconds(TrainingRun& run) {
 }  // namespace
 
 std::string TrainingRun::recipe_value(std::string_view path) const {
-  const auto named = std::find_if(recipe_values.begin(), recipe_values.end(), [&](const auto& item) {
-    return path.starts_with('.') ? ("." + item.first).ends_with(path) : item.first == path;
-  });
+  const auto named =
+      std::find_if(recipe_values.begin(), recipe_values.end(), [&](const auto& item) { return item.first == path; });
   return named == recipe_values.end() ? "" : named->second;
 }
 

@@ -11,7 +11,7 @@ namespace lathe {
 
 inline constexpr double kNotLogged = std::numeric_limits<double>::quiet_NaN();
 
-// A line of metrics.jsonl; what it does not say, or says to be null, is kNotLogged.
+// A line of metrics.jsonl; what it does not say, or is no finite number, is kNotLogged.
 struct LoggedStep {
   double step = 0;                    // from 1
   double loss = kNotLogged;           // nats a target
@@ -41,7 +41,7 @@ struct TrainingRun {
   // Its values in its order, each with its path: "optimizer.name". A list of scalars is one value.
   std::vector<std::pair<std::string, std::string>> recipe_values;
 
-  // The value with this path or, for a path that begins with a dot, with this end; empty where there is none.
+  // The value with this path; empty where there is none.
   std::string recipe_value(std::string_view path) const;
   // Its number; nothing where there is none.
   std::optional<double> recipe_number(std::string_view path) const;

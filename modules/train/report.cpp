@@ -32,11 +32,10 @@ std::string tile(const std::string& name, const std::string& value, const std::s
   return fmt::format("<div><dt>{}</dt><dd>{}</dd><small>{}</small></div>\n", name, value, escape_html(note));
 }
 
-std::string summary(const TrainingRun& run) {
+std::string summary(const TrainingRun& run, std::optional<int64_t> parameters) {
   const RunFigures f = figures_of(run);
   const auto skipped = std::count_if(run.steps.begin(), run.steps.end(), [](const LoggedStep& s) { return s.skipped; });
   const double planned = run.recipe_number("training.steps").value_or(0);
-  const double parameters = run.recipe_number(".parameters").value_or(kNotLogged);
   return "<dl>" +
          tile("validation loss", shown(f.validation_loss),
               fmt::format("best {} at step {}", shown(f.best_validation_loss), with_commas(f.best_step))) +
@@ -44,9 +43,10 @@ std::string summary(const TrainingRun& run) {
          tile("bits per byte", shown(f.bits_per_byte), "of the validation text") +
          tile("perplexity", shown(f.perplexity), f.best_step > 0 ? "of the validation loss" : "of the training loss") +
          tile("steps", with_commas(f.steps), planned > 0 ? "of " + with_commas(planned) : "") +
-         tile("tokens", shown(f.tokens), "targets learnt from") +
-         tile("time", shown_time(f.seconds), run.seconds_estimated ? "from tokens/s" : "") +
-         tile("speed", shown(f.tokens_per_second), "tokens/s, median") + tile("parameters", shown(parameters)) +
+         tile("tokens", shown(f.tokens)) +
+         tile("time", shown_time(f.seconds), run.seconds_estimated ? "of the steps alone" : "") +
+         tile("speed", shown(f.tokens_per_second), "tokens/s, median") +
+         tile("parameters", parameters ? short_number(static_cast<double>(*parameters)) : "") +
          tile("skipped steps", skipped > 0 ? fmt::format("{}", skipped) : "", "marked below") + "</dl>\n";
 }
 
@@ -137,7 +137,8 @@ std::string samples(const TrainingRun& run) {
 
 std::string heading(const TrainingRun& run) {
   std::string facts;
-  for (const char* path : {"model.config", "model.checkpoint", "optimizer.name", "training.dtype"})
+  for (const char* path :
+       {"model.config", "model.architecture.architecture", "model.checkpoint", "optimizer.name", "training.dtype"})
     if (const std::string value = run.recipe_value(path); !value.empty())
       facts += (facts.empty() ? "" : " \u00b7 ") + value;
   return fmt::format("<h1>{}</h1><p>{}</p>\n", escape_html(run_names({run})[0]), escape_html(facts));
@@ -168,13 +169,13 @@ RunFigures figures_of(const TrainingRun& run) {
   return f;
 }
 
-void write_report(const std::string& folder) {
+void write_report(const std::string& folder, std::optional<int64_t> parameters) {
   const TrainingRun run = read_training_run(folder);
   AtomicFile file(folder + "/report.html");
   file.write(html_page(
       run_names({run})[0] + " \u2013 training",
-      heading(run) + summary(run) + loss_chart(run) + small_charts(run) + skipped_table(run) + samples(run) +
-          "<h2>Recipe</h2><pre class='recipe'>" + escape_html(run.recipe) + "</pre>\n" +
+      heading(run) + summary(run, parameters) + loss_chart(run) + small_charts(run) + skipped_table(run) +
+          samples(run) + "<h2>Recipe</h2><pre class='recipe'>" + escape_html(run.recipe) + "</pre>\n" +
           "<footer>Drawn by lathe from metrics.jsonl, samples.jsonl and recipe.yaml of this folder.</footer>\n"));
   file.commit();
 }

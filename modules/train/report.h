@@ -1,6 +1,7 @@
 // Pages that show training runs, made from what DIR of `lathe train --output DIR` holds (metrics.h): self-contained
 // HTML.
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,9 +20,10 @@ struct RunFigures {
 };
 RunFigures figures_of(const TrainingRun& run);
 
-// Writes DIR/report.html: figures, curves, samples and the recipe. Throws Error as read_training_run does, and where
-// the page cannot be written; what lies there under this name is then as it was.
-void write_report(const std::string& folder);
+// Writes DIR/report.html: figures (with the model's number of parameters where it is given), curves, samples, recipe.
+// Throws Error as read_training_run does, and where the page cannot be written; what lies there under this name is then
+// as it was.
+void write_report(const std::string& folder, std::optional<int64_t> parameters = {});
 
 // The curves of several runs over each other, what they came to, and where their recipes differ.
 std::string comparison_page(const std::vector<TrainingRun>& runs);
