@@ -100,7 +100,7 @@ class Run {
         save_checkpoint(checkpoints(), trainer_, state_, recipe_.checkpoint.keep);
       if (stops) break;
     }
-    write_report(folder_.string());
+    write_report(folder_.string(), count_parameters(model_.model()));
     if (trainer_.steps_done < trainer_.length().steps) return false;
     export_result();
     return true;
@@ -164,6 +164,8 @@ class Run {
     events_->add_scalar("train/learning_rate", step.learning_rate, step.number);
     events_->add_scalar("train/tokens_per_second", clock.tokens_per_second, step.number);
     if (evaluation) events_->add_scalar("validation/loss", evaluation->loss, step.number);
+    if (evaluation && evaluation->bits_per_byte > 0.0)
+      events_->add_scalar("validation/bits_per_byte", evaluation->bits_per_byte, step.number);
     events_->flush();
   }
 
