@@ -69,7 +69,7 @@ std::optional<int32_t> end_token(const Tokenizer& tokenizer) {
 // A folder of the cache that is written once and named by what it is made from.
 template <class Write>
 fs::path made_folder(const DataOptions& options, const std::string& hash, const Write& write) {
-  const fs::path folder = fs::path(options.cache) / ("tokenizer-" + hash);
+  fs::path folder = fs::path(options.cache) / ("tokenizer-" + hash);
   std::error_code ignored;
   if (fs::exists(folder / "tokenizer.json", ignored)) return folder;
   try {
@@ -126,7 +126,9 @@ DataTokenizer of_merges(const std::vector<DataFile>& files, int64_t vocab_size, 
   return made_of(files, fmt::format("merges to {} tokens", vocab_size), options, [&] {
     BpeTrainer trainer;
     for_each_text(files, options.skip_bad_lines, [&](std::string_view text) { trainer.add(text); });
-    return trainer.train({.vocab_size = vocab_size});
+    BpeTrainerOptions trained;
+    trained.vocab_size = vocab_size;
+    return trainer.train(trained);
   });
 }
 

@@ -1,5 +1,6 @@
 // Which tokens of conversations and completions are learnt.
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "tensor/errors.h"
 #include "tests/catch.h"
@@ -214,6 +215,38 @@ TEST_CASE("answers: Mistral's templates, which mark turns in the text or move wh
              ContainsSubstring("A<|im_end|>\n<|im_start|>assistant\n[<tool_call>\n{\"name\": \"f\", \"arguments\": "
                                "{\"x\": 1}}\n</tool_call><|im_end|>]\n<|im_start|>user\n<tool_response>\n7\n"
                                "</tool_response><|im_end|>\n<|im_start|>assistant\n[B<|im_end|>]\n"));
+}
+
+TEST_CASE(
+    "answers: of every published template that takes the conversation, all of the assistant's and nothing of the "
+    "user's") {
+  const auto shared = shared_dir();
+  if (!shared) return skip("needs ../shared/tokenizers and ../shared/chat_templates");
+  // Most of their end tokens are no tokens here: then an answer ends with its content, or where the next turn begins.
+  const auto tokenizer = Tokenizer::load((*shared / "tokenizers/qwen3").string());
+  const Json turns = {message("system", "SYS."), message("user", "USER one"), message("assistant", "ALPHA one."),
+                      message("user", "USER two"), message("assistant", "BETA two.")};
+  std::set<std::string> refused;
+  for (const auto& entry : std::filesystem::directory_iterator(*shared / "chat_templates/templates")) {
+    const std::string name = entry.path().stem();
+    CAPTURE(name);
+    ChatTemplate::Inputs inputs;
+    inputs.messages = turns;
+    inputs.variables = {{"bos_token", "<|im_start|>"}, {"eos_token", "<|im_end|>"}};
+    inputs.now = "2024-07-26";
+    try {
+      std::string learnt, other;
+      for (const int32_t id : encode_answers(*tokenizer, ChatTemplate::parse(read_file(entry.path())), inputs))
+        (id >= 0 ? learnt : other) += tokenizer->token_bytes(id < 0 ? ~id : id);
+      CHECK_THAT(learnt, ContainsSubstring("ALPHA one.") && ContainsSubstring("BETA two.") &&
+                             !ContainsSubstring("USER") && !ContainsSubstring("SYS"));
+      CHECK_THAT(other, !ContainsSubstring("ALPHA") && !ContainsSubstring("BETA"));
+    } catch (const Error&) {
+      refused.insert(name);
+    }
+  }
+  CHECK(refused == std::set<std::string>{"fireworks-ai-llama-3-firefunction-v2", "google-gemma-2-2b-it",
+                                         "vllm-tool_chat_template_hermes_2_pro"});
 }
 
 TEST_CASE("answers: SmolLM2's template and vocabulary, from its GGUF file") {
