@@ -21,9 +21,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The companions in a folder, in the order of their names.
+// What a folder's tokenizer may be made of, in the order of the names.
 std::vector<fs::path> tokenizer_files(const fs::path& folder) {
   std::set<fs::path> files;
+  if (fs::exists(folder / "original/tokenizer.model")) files.insert(folder / "original/tokenizer.model");
   for (const auto& entry : fs::directory_iterator(folder))
     if (entry.is_regular_file() && entry.file_size() > 0 && is_companion(entry.path().filename().string()))
       files.insert(entry.path());
@@ -32,7 +33,8 @@ std::vector<fs::path> tokenizer_files(const fs::path& folder) {
 
 std::string hash_of_gguf_vocabulary(const std::string& path) {
   ContentHash hash;
-  for (const auto& [key, value] : GgufFile::open(path)->metadata()) {
+  const auto file = GgufFile::open(path);
+  for (const auto& [key, value] : file->metadata()) {
     if (!key.starts_with("tokenizer.")) continue;
     hash.add(key);
     std::visit(
@@ -86,14 +88,20 @@ fs::path made_folder(const DataOptions& options, const std::string& hash, const 
   return folder;
 }
 
-DataTokenizer from_folder(const fs::path& folder) {
+// `hash`: of the files that it is loaded from.
+DataTokenizer load(const fs::path& path, const std::string& folder, const std::string& hash) {
   DataTokenizer result;
-  result.tokenizer = Tokenizer::load(folder.string());
-  result.folder = folder.string();
-  result.hash = hash_of_folder(folder);
+  result.tokenizer = Tokenizer::load(path.string());
+  result.folder = folder;
+  ContentHash all;
+  all.add(hash);
+  for (const auto& [name, text] : result.tokenizer->chat_templates()) all.add(name).add(text);
+  result.hash = all.hex();
   result.end = end_token(*result.tokenizer);
   return result;
 }
+
+DataTokenizer from_folder(const fs::path& folder) { return load(folder, folder.string(), hash_of_folder(folder)); }
 
 // One that is made of the texts of `files`, once: `make` gives its vocabulary.
 template <class Make>
@@ -133,39 +141,28 @@ DataTokenizer of_merges(const std::vector<DataFile>& files, int64_t vocab_size, 
 }
 
 DataTokenizer from_file(const fs::path& path, const DataOptions& options) {
-  DataTokenizer result;
-  result.tokenizer = Tokenizer::load(path.string());
-  result.end = end_token(*result.tokenizer);
-  if (path.extension() == ".gguf") {
-    result.hash = hash_of_gguf_vocabulary(path.string());
-    return result;
-  }
+  check(fs::exists(path), "data", "the tokenizer {} does not exist", path.string());
+  if (path.extension() == ".gguf") return load(path, "", hash_of_gguf_vocabulary(path.string()));
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  if (is_companion(path.filename().string())) {
-    result.folder = folder.string();
-    result.hash = ContentHash().add(path.filename().string()).add(hash_of_folder(folder)).hex();
-    return result;
-  }
-  result.hash = ContentHash().add(hash_of_file(path.string())).add(hash_of_folder(folder)).hex();
-  if (path.extension() != ".json") return result;
+  const std::string hash = ContentHash().add(hash_of_file(path.string())).add(hash_of_folder(folder)).hex();
+  if (is_companion(path.filename().string())) return load(path, folder.string(), hash);
+  if (path.extension() != ".json") return load(path, "", hash);
   // A model's folder has it under the name that loaders look for.
   const auto copy = [](const auto& file, const fs::path& from, const char* to) {
     const auto mapped = MappedFile::open(from.string());
     file(to, std::string(reinterpret_cast<const char*>(mapped->bytes().data()), mapped->bytes().size()));
   };
-  result.folder = made_folder(options, result.hash, [&](const auto& file) {
-                    copy(file, path, "tokenizer.json");
-                    for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"})
-                      if (fs::exists(folder / name)) copy(file, folder / name, name);
-                  }).string();
-  return result;
+  const fs::path made = made_folder(options, hash, [&](const auto& file) {
+    copy(file, path, "tokenizer.json");
+    for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"})
+      if (fs::exists(folder / name)) copy(file, folder / name, name);
+  });
+  return load(path, made.string(), hash);
 }
 
 DataTokenizer from_checkpoint(const std::string& checkpoint, const DataOptions& options) {
-  const fs::path path = resolve_model(checkpoint, family_configs());
-  if (fs::is_directory(path)) return from_folder(path);
-  if (path.extension() == ".gguf") return from_file(path, options);
-  return from_folder(path.has_parent_path() ? path.parent_path() : fs::path("."));
+  const Checkpoint opened = open_checkpoint(checkpoint, family_configs());
+  return opened.format == CheckpointFormat::gguf ? from_file(opened.path, options) : from_folder(opened.folder);
 }
 
 }  // namespace

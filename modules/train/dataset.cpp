@@ -119,6 +119,7 @@ TrainingData open_data(const DataRecipe& recipe, const DataOptions& options) {
   const DataTokenizer tokenizer = choose_tokenizer(recipe, options, train_files, all);
   data.tokenizer = tokenizer.tokenizer;
   data.tokenizer_folder = tokenizer.folder;
+  if (tokenizer.tokenizer) data.notes = tokenizer.tokenizer->warnings();
   const bool ids = train_files.front().kind == DataFile::Kind::ids;
   const TargetTable table(ids ? nullptr : tokenizer.tokenizer.get());
   const auto take_size = [&](const DataSource& source) {

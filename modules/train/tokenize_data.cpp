@@ -8,6 +8,7 @@
 #include "formats/npy.h"
 #include "formats/strict_json.h"
 #include "tensor/errors.h"
+#include "tensor/interruption.h"
 #include "train/records.h"
 
 namespace lathe {
@@ -47,6 +48,7 @@ void write_records(const DataFile& file, int32_t number, const RecordReader& rea
                    TokenShardWriter& shard) {
   const auto mapped = MappedFile::open(file.path);
   for_each_text_line(text_of(*mapped), [&](std::string_view text, int64_t line) {
+    Interruption::point();
     const std::string where = fmt::format("{}: line {}", file.path, line);
     try {
       const nlohmann::ordered_json value = parse_ordered_json(text, where);

@@ -8,7 +8,9 @@
 
 #include "tensor/errors.h"
 #include "tests/catch.h"
+#include "tests/formats/gguf_builder.h"
 #include "tests/train/data_files.h"
+#include "text/tokenizer/byte_alphabet.h"
 #include "train/token_shard.h"
 
 using namespace lathe;
@@ -165,13 +167,41 @@ TEST_CASE("shards: a vocabulary is learnt once, of the training files alone") {
   CHECK(fs::last_write_time(file) == written);
 }
 
+TEST_CASE("shards: a vocabulary in a GGUF file is known by its metadata, whatever else is in the file") {
+  using Gguf = GgufBuilder;
+  const auto vocabulary = [](const std::string& last, const std::string& name) {
+    std::vector<std::string> tokens, types;
+    for (int byte = 0; byte < 256; ++byte) tokens.push_back(bytes_to_alphabet(std::string(1, static_cast<char>(byte))));
+    tokens.push_back(last);
+    for (size_t i = 0; i < tokens.size(); ++i) types.push_back(Gguf::bytes_of(int32_t{i < 256 ? 1 : 3}));
+    Gguf builder;
+    builder.entry("general.architecture", "llama").entry("general.name", name).entry("tokenizer.ggml.model", "gpt2");
+    builder.entry("tokenizer.ggml.pre", "gpt-2").list("tokenizer.ggml.tokens", Gguf::string, tokens);
+    builder.list("tokenizer.ggml.token_type", Gguf::i32, types).list("tokenizer.ggml.merges", Gguf::string, {"a b"});
+    return builder.entry("tokenizer.ggml.eos_token_id", uint32_t{256}).build();
+  };
+  DataFolder data;
+  data.options.context = 2;
+  data.train("a.jsonl", "{\"text\": \"xyz\"}");
+  data.recipe.tokenizer = data.write("m.gguf", vocabulary("<end>", "one"));
+  const TrainingData opened = data.open();
+  CHECK(opened.tokenizer_folder.empty());
+  CHECK(opened.train->counts().end_of_turn_targets == 1);
+  data.write("m.gguf", vocabulary("<end>", "two"));
+  CHECK(data.open().train->key() == opened.train->key());
+  CHECK(shards(data).size() == 1);
+  data.write("m.gguf", vocabulary("<stop>", "two"));
+  data.open();
+  CHECK(shards(data).size() == 2);
+}
+
 TEST_CASE("data: what has no tokenizer, or none that can be made, is refused") {
   DataFolder data;
   data.options.context = 2;
   data.train("a.txt", "some text");
   CHECK_THAT(data.refusal(), ContainsSubstring("a.txt is text, and the recipe names no tokenizer | data.tokenizer:"));
   data.recipe.tokenizer = (data.folder.path() / "none.json").string();
-  CHECK_THAT(data.refusal(), ContainsSubstring("none.json: no such file or folder"));
+  CHECK_THAT(data.refusal(), ContainsSubstring("none.json does not exist"));
   data.recipe.tokenizer = "character";
   data.write("a.txt", "some text\xFF");
   CHECK_THAT(data.refusal(), ContainsSubstring("a.txt") && ContainsSubstring("byte"));
