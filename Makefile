@@ -111,7 +111,7 @@ check-long: test lint asan tsan fuzz reference test-model test-python  ## everyt
 	@scripts/check_demo.py $(BUILD)/lathe --timed
 	@. scripts/reference.sh && scripts/check_tokenizers.py $(BUILD)/lathe --long && scripts/check_evaluation.py $(BUILD)/lathe --long
 	@. scripts/reference.sh && scripts/check_long_context.py $(BUILD)/lathe
-	@. scripts/reference.sh && scripts/check_export.py $(BUILD)/lathe
+	@. scripts/reference.sh && scripts/check_export.py $(BUILD)/lathe && scripts/check_plan.py $(BUILD)/lathe --all
 	@scripts/check_model.py --all && . scripts/reference.sh && scripts/check_guide.py
 	$(need) python
 	@scripts/run_notebooks.sh --check

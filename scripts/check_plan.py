@@ -1,18 +1,23 @@
 #!/usr/bin/env python3
-"""Holds `lathe plan` against the memory that runs take: within 5% of the measured peak, on Llamas and GPT-2s made on the spot.
+"""Holds `lathe plan` against the memory that runs take: within 5% of the measured peak, on Llamas and GPT-2s made on the spot and on
+goldens of the tests widened to some 100 MB of weights.
 
-    check_plan.py PROGRAM
+    check_plan.py PROGRAM [--all]         --all: every golden, as it is and quantised; otherwise four of them as they are
 
 Also the bound on the peak itself: 1.3 x the file + the cache + 80 MB. Needs the Python packages numpy and gguf. One line a model and a closing line
-"N passed, N failed"; about half a minute and 400 MB in the folder for temporary files.
+"N passed, N failed"; about a minute (two more with --all) and 400 MB in the folder for temporary files.
 """
-import json, os, pathlib, re, struct, subprocess, sys, tempfile
+import argparse, json, os, pathlib, re, struct, subprocess, sys, tempfile
 
 import gguf, numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEMO = ROOT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-TOLERANCE, SHARE_OF_FILE, BESIDE = 0.05, 1.3, 80e6
+GOLDENS = ROOT / "tests" / "goldens"
+SOME_GOLDENS = ("falcon_7b", "gemma3", "gpt2", "mixtral_fused")  # tables of positions, windows, experts, one key-value head
+TOLERANCE, SHARE_OF_FILE, BESIDE, WIDENED = 0.05, 1.3, 80e6, 100e6
+WIDTHS = re.compile(r"((ffn_)?hidden|(moe_)?intermediate|vocab)_size|head_dim|kv_channels|n_embd|d_model|n_positions|sliding_window|"
+                    r"(original_)?max_position_embeddings|(max_)?seq_(len|length)|(short|long)_factor")
 failed = passed = 0
 NOISE = np.random.default_rng(7).standard_normal(1 << 20, dtype=np.float32)
 
@@ -129,6 +134,30 @@ def llama_folder(folder, C, L, H, K, V, F):
                           "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": False}, tensors, "BF16")
 
 
+def widened_config(config, factor):
+    """Every width times `factor`; the numbers of layers, heads and experts stay. A list of factors by frequency is repeated."""
+    if not isinstance(config, dict):
+        return config
+    return {key: value * factor if value and WIDTHS.fullmatch(key) else widened_config(value, factor) for key, value in config.items()}
+
+
+def widened_golden(folder, name):
+    """A golden with all its widths, context and vocabulary multiplied until its weights take 100 MB: every dimension of every tensor is then
+    as many times as large, but for the number of experts."""
+    golden = GOLDENS / name
+    config = json.loads((golden / "config.json").read_text())
+    with open(golden / "model.safetensors", "rb") as f:
+        header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+    experts = config.get("num_local_experts", config.get("num_experts"))
+
+    def tensors(factor):  # without GPT-2's masks of four dimensions
+        return {tensor: [n if n == experts else n * factor for n in entry["shape"]] for tensor, entry in header.items()
+                if tensor != "__metadata__" and len(entry["shape"]) < 4}
+
+    factor = next(f for f in range(2, 200, 2) if 4 * sum(map(np.prod, tensors(f).values())) >= WIDENED)
+    hugging_face(folder, widened_config(config, factor), tensors(factor), "F32")
+
+
 def start(program, *arguments):
     result = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if result.returncode:
@@ -158,7 +187,11 @@ def compare(program, name, model, prompt, answer, batch=1, options=(), size=None
 
 
 def main():
-    program = os.path.abspath(sys.argv[1])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("program")
+    parser.add_argument("--all", action="store_true")
+    options = parser.parse_args()
+    program = os.path.abspath(options.program)
     with tempfile.TemporaryDirectory(prefix="lathe_check_plan_") as folder:
         def made(name, make, sizes, *run_options, **kind):
             path = os.path.join(folder, "model.gguf" if "gguf" in make.__name__ else "model")
@@ -176,6 +209,11 @@ def main():
         made("llama BF16 folder to q4_0, f32 cache", llama_folder, narrow, 2000, 48, 1, "--quantize", "q4_0", "--kv-cache-dtype", "float32")
         made("gpt2 F32 folder", gpt2_folder, dict(C=768, L=8, H=12, V=32000, F=3072), 512, 32, 1)
         made("gpt2 Q4_0", gpt2_gguf, dict(C=1024, L=16, H=16, K=16, V=32000, F=4096), 976, 24, 1, kind="Q4_0")
+        every = sorted(path.parent.name for path in GOLDENS.glob("*/config.json"))
+        for golden in every if options.all else SOME_GOLDENS:
+            made(f"{golden}, widened", widened_golden, dict(name=golden), 512, 32, 1)
+            if options.all:
+                made(f"{golden}, widened, to q8_0", widened_golden, dict(name=golden), 512, 32, 1, "--quantize", "q8_0")
     if DEMO.exists():
         compare(program, "SmolLM2 135M Q4_1", DEMO, 512, 128, size=os.path.getsize(DEMO), generates=True)
     print(f"{passed} passed, {failed} failed")

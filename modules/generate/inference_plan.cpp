@@ -146,6 +146,15 @@ size_t resident_of_lookups(size_t bytes, int64_t lookups, size_t row_bytes) {
   return std::min(bytes, static_cast<size_t>(windows > 1 ? touched * kWindow : static_cast<double>(bytes)));
 }
 
+// What a table that is left in the file takes of memory: a token's row lies anywhere in it, and positions are its first
+// rows, whatever the sequence.
+size_t resident_of_table(const PlannedParameter& p, const PlanRequest& r) {
+  const Shape& shape = p.parameter->shape;
+  const size_t bytes = bytes_of(p.stored, shape.elements()), row_bytes = bytes_of(p.stored, shape[1]);
+  if (p.parameter->kind == Parameter::Kind::position) return std::min(bytes, size(r.context) * row_bytes);
+  return resident_of_lookups(bytes, r.batch * r.context, row_bytes);
+}
+
 size_t cache_bytes(const ModelSizes& config, const PlanRequest& r) {
   size_t bytes = 0;
   for (const LayerGroup& g : layer_groups(config)) {
@@ -182,8 +191,7 @@ InferencePlan plan_inference(const LoadedModel& opened, const PlanRequest& r) {
     const Shape& shape = p.parameter->shape;
     forecast_loading(p, *pool, from_file);
     if (p.to.place == WeightPlacement::Place::file) {
-      const size_t row_bytes = bytes_of(p.stored, shape[1]);
-      plan.tables += resident_of_lookups(bytes_of(p.stored, shape.elements()), r.batch * r.context, row_bytes);
+      plan.tables += resident_of_table(p, r);
     } else if (p.to.place == WeightPlacement::Place::packed) {
       const auto bytes = static_cast<double>(p.packed_bytes);
       const double read = 1.0 - std::pow(1.0 - p.share, static_cast<double>(r.batch));  // by any of the sequences
