@@ -12,10 +12,7 @@ struct HeadNorm {
 };
 struct QkNormRope {
   HeadNorm q_norm = {}, k_norm = {};
-  const float* cos = nullptr;  // (N, R / 2), as kernels/rope.h takes them; null: no rotation
-  const float* sin = nullptr;
-  int64_t rotary_dim = 0;
-  RopeStyle style = RopeStyle::half_split;
+  Rotation<float> rotation = {};
 };
 
 namespace kernel {

@@ -20,9 +20,8 @@ void prepare(float* y, const float* x, const HeadNorm& norm, const QkNormRope& s
                   static_cast<float>(norm.offset));
     x = y;
   }
-  const int64_t at = token * (steps.rotary_dim / 2);
-  if (steps.cos != nullptr)
-    rows.rotate(y, x, steps.cos + at, steps.sin + at, heads, head_dim, steps.rotary_dim, steps.style, 1.0f);
+  if (const Rotation<float>& r = steps.rotation; r.cos != nullptr)
+    rows.rotate(y, x, r.cos_of(token), r.sin_of(token), heads, head_dim, r.rotary_dim, r.style, 1.0f);
   else if (x != y)
     std::memcpy(y, x, static_cast<size_t>(heads * head_dim) * sizeof(float));
 }

@@ -2,7 +2,8 @@
 #include "attention/batch.h"
 
 #include <algorithm>
-#include <cmath>
+#include <cstring>
+#include <numeric>
 
 namespace lathe {
 namespace {
@@ -11,41 +12,46 @@ constexpr Device kHost;  // where a batch is filled before it moves
 
 Tensor integers(Shape shape) { return Tensor::empty(shape, DType::i32, kHost); }
 
-// The angles of one token. Each is a product of two f32 values, as the references compute it; at long positions its
-// rounding is what decides whether two implementations agree.
-template <class T>
-void fill_angles(std::span<const float> inverse, float factor, int32_t position, T* cos, T* sin) {
-  for (const float frequency : inverse) {
-    const double angle = static_cast<double>(static_cast<float>(position) * frequency);
-    *cos++ = static_cast<T>(std::cos(angle) * static_cast<double>(factor));
-    *sin++ = static_cast<T>(std::sin(angle) * static_cast<double>(factor));
-  }
-}
-
-// `local`: of the layers with a window and a base of their own.
-RopeAngles make_angles(std::span<const BatchSequence> sequences, const Batch& batch, DType dtype, bool local) {
-  const RopeFrequencies& first = *sequences.front().rope;
-  const auto half = static_cast<int64_t>(first.inverse.size());
-  RopeAngles angles{Tensor::empty({batch.sizes.tokens, half}, dtype, kHost),
-                    Tensor::empty({batch.sizes.tokens, half}, dtype, kHost), first.style};
-  const int32_t* position = batch.positions.host<int32_t>();
+// What a sequence's new tokens take of its table, one after another, where sequences have tables of their own.
+RopeAngles gather_angles(std::span<const BatchSequence> sequences, size_t kind, int64_t tokens) {
+  const RopeAngles& first = sequences.front().rope->reach(0)[kind];
+  const Shape shape{tokens, first.cos.dim(1)};
+  RopeAngles all{Tensor::empty(shape, first.cos.dtype(), kHost), Tensor::empty(shape, first.cos.dtype(), kHost),
+                 integers({tokens}), first.style};
+  std::iota(all.rows.host<int32_t>(), all.rows.host<int32_t>() + tokens, 0);
   int64_t row = 0;
   for (const BatchSequence& s : sequences) {
-    check(s.rope != nullptr && static_cast<int64_t>(s.rope->inverse.size()) == half &&
-              s.rope->local.size() == first.local.size(),
-          "batch", "every sequence needs the rope frequencies of the same model");
-    const float factor = local ? 1.0f : s.rope->attention_factor;
-    for (size_t i = 0; i < s.tokens.size(); ++i, ++row, ++position) {
-      std::vector<float> own;
-      if (!local && s.rope->behind && *position >= s.rope->text_length) own = s.rope->behind(*position);
-      const std::span<const float> inverse(local ? s.rope->local : own.empty() ? s.rope->inverse : own);
-      if (dtype == DType::f64)
-        fill_angles(inverse, factor, *position, angles.cos.host<double>() + row * half,
-                    angles.sin.host<double>() + row * half);
-      else
-        fill_angles(inverse, factor, *position, angles.cos.host<float>() + row * half,
-                    angles.sin.host<float>() + row * half);
+    const int64_t count = std::ssize(s.tokens), end = s.cached + count;
+    const RopeAngles& own = s.rope->reach(end)[kind];
+    for (const auto& [to, from] : {std::pair(all.cos, own.cos), std::pair(all.sin, own.sin)}) {
+      const Tensor rows = from.row_range(s.cached, end).to(kHost);
+      std::memcpy(to.row_range(row, row + count).raw(), rows.raw(), rows.bytes());
     }
+    row += count;
+  }
+  return all;
+}
+
+// By kind of rope in the model.
+std::vector<RopeAngles> angles_of(std::span<const BatchSequence> sequences, const Batch& batch) {
+  RopeTable* table = sequences.front().rope;
+  if (table == nullptr) return {};
+  const auto kinds = table->reach(0).size();
+  bool shared = true;
+  for (const BatchSequence& s : sequences) {
+    check(s.rope != nullptr && s.rope->reach(0).size() == kinds &&
+              s.rope->frequencies.inverse.size() == table->frequencies.inverse.size(),
+          "batch", "every sequence needs the rope table of the same model");
+    shared = shared && s.rope == table;
+  }
+  std::vector<RopeAngles> angles;
+  for (size_t kind = 0; kind < kinds; ++kind) {
+    if (!shared) {
+      angles.push_back(gather_angles(sequences, kind, batch.sizes.tokens));
+      continue;
+    }
+    angles.push_back(table->reach(batch.sizes.longest_context)[kind]);
+    angles.back().rows = batch.positions;
   }
   return angles;
 }
@@ -77,12 +83,12 @@ void move(Batch& batch, Device device) {
   for (Tensor* x : {&batch.tokens, &batch.positions, &batch.seq_start, &batch.context_len, &batch.logit_rows})
     *x = x->to(device);
   for (PageTable& table : batch.page_tables) table = {table.pages.to(device), table.slots.to(device)};
-  for (RopeAngles& angles : batch.rope) angles = {angles.cos.to(device), angles.sin.to(device), angles.style};
+  for (RopeAngles& a : batch.rope) a = {a.cos.to(device), a.sin.to(device), a.rows.to(device), a.style};
 }
 
 }  // namespace
 
-Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, DType dtype, Device device) {
+Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, Device device) {
   check(!sequences.empty(), "batch", "no sequence given");
   Batch batch;
   Batch::Sizes& sizes = batch.sizes;
@@ -119,10 +125,7 @@ Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, DType
   }
   *starts = row;
 
-  if (const RopeFrequencies* rope = sequences.front().rope; rope != nullptr) {
-    batch.rope.push_back(make_angles(sequences, batch, dtype, false));
-    if (!rope->local.empty()) batch.rope.push_back(make_angles(sequences, batch, dtype, true));
-  }
+  batch.rope = angles_of(sequences, batch);
   if (cache != nullptr)
     for (size_t g = 0; g < cache->groups(); ++g) batch.page_tables.push_back(make_page_table(sequences, g, batch));
   move(batch, cache != nullptr ? cache->device() : device);

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "attention/kv_cache.h"
-#include "attention/rope_frequencies.h"
+#include "attention/rope_table.h"
 #include "autograd/ops.h"
 
 namespace lathe {
@@ -47,13 +47,11 @@ struct BatchSequence {
   std::span<const int32_t> tokens;              // the new ones, at least one
   int64_t cached = 0;                           // tokens before them, already in the cache
   std::vector<std::span<const int32_t>> pages;  // by layer group: pages of the positions from 0; unused without a cache
-  const RopeFrequencies* rope = nullptr;        // null without rope
+  RopeTable* rope = nullptr;                    // null without rope
   int64_t logits_from = 0;                      // logits wanted for new tokens [logits_from, tokens.size())
 };
 
-// `dtype` is that of the activations: f32, or f64 for gradient checks. The tensors lie on the cache's device, or on
-// `device` without one. Throws Error when pages are too few.
-Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, DType dtype = DType::f32,
-                 Device device = {});
+// The tensors lie on the cache's device, or on `device` without one. Throws Error when pages are too few.
+Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, Device device = {});
 
 }  // namespace lathe

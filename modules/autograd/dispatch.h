@@ -62,6 +62,13 @@ T* gradient_or_null(const Parameter& w) {
   return w.trainable && !w.packed ? w.gradient().data<T>() : nullptr;
 }
 
+template <class T>
+Rotation<T> rotation_of(const RopeAngles& a) {
+  return {a.cos.data<T>(), a.sin.data<T>(), a.rows.data<int32_t>(), 2 * a.cos.dim(1), a.style};
+}
+// Throws Error unless the angles fit x (N, H, D).
+void check_angles(const char* operation, const RopeAngles& angles, const Tensor& x);
+
 inline ScoreOptions score_options(const AttentionOptions& o) {
   return {o.scale, o.window, o.softcap, data_or_null<float>(o.alibi_slopes)};
 }

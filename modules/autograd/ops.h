@@ -48,13 +48,17 @@ AddNorm add_layer_norm(const Tensor& a, const Tensor& b, const Parameter& w, con
 
 // ---- positions ----
 
-// cos and sin of every token's angles, (N, R / 2) each, in the dtype of the activations.
+// cos and sin of angles by position, (P, R / 2) each, in the dtype of the activations, and the row that each token
+// takes.
 struct RopeAngles {
   Tensor cos, sin;
+  Tensor rows;  // (N) i32
   RopeStyle style = RopeStyle::half_split;
 };
 // x (N, H, D) -> (N, H, D), the first R components of each head rotated.
 Tensor rope(const Tensor& x, const RopeAngles& angles);
+// Fills rows [first, end) of the tables with the angles row * inverse[i] of R / 2 frequencies, times `factor`.
+void fill_rope_rows(const RopeAngles& tables, std::span<const float> inverse, float factor, int64_t first, int64_t end);
 
 // ---- attention ----
 

@@ -40,13 +40,8 @@ Tensor qk_norm_rope_write(const Tensor& q, const Tensor& k, const Tensor& v, con
   };
   QkNormRope in_kernel{head_norm(steps.q_norm, q_weight), head_norm(steps.k_norm, k_weight)};
   if (steps.rope != nullptr) {
-    const auto& [cos, sin, style] = *steps.rope;
-    check(cos.rank() == 2 && cos.dim(0) == n && 2 * cos.dim(1) <= head_dim, "qk_norm_rope_write",
-          "angles must be (N, R / 2) with R <= D, found {}, q {}", cos, q);
-    in_kernel.cos = cos.data<float>();
-    in_kernel.sin = sin.data<float>();
-    in_kernel.rotary_dim = 2 * cos.dim(1);
-    in_kernel.style = style;
+    check_angles("qk_norm_rope_write", *steps.rope, q);
+    in_kernel.rotation = rotation_of<float>(*steps.rope);
   }
   const Tensor both = Tensor::empty({n, (heads + kv_heads) * head_dim}, DType::f32, q.device());  // (N, (Hq + Hk) D)
   dispatch_device("qk_norm_rope_write", q, [&](auto on) {

@@ -130,7 +130,7 @@ class ChoiceScorer {
     int64_t longest = 0;
     for (const Ids& choice : task.choices) longest = std::max(longest, std::ssize(context) + std::ssize(choice));
     CachedSequence fresh = cache_.begin(longest);
-    if (fresh.rope && (!held_.rope || fresh.rope->inverse != held_.rope->inverse)) {
+    if (fresh.rope != held_.rope) {
       cache_.release(held_);
       held_ = std::move(fresh);
       held_ids_.clear();

@@ -17,12 +17,12 @@ std::vector<PageGroup> equal_groups(size_t groups, int64_t pages) {
 SequenceCache::SequenceCache(const CausalLM& model, DType dtype, int64_t pages)
     : model_(model),
       cache_(model.sizes, dtype, std::vector<int64_t>(layer_groups(model.sizes).size(), pages)),
-      blocks_(equal_groups(cache_.groups(), pages)) {}
+      blocks_(equal_groups(cache_.groups(), pages)),
+      ropes_(model.config, pages * kPageTokens) {}
 
-CachedSequence SequenceCache::begin(int64_t text_length) const {
+CachedSequence SequenceCache::begin(int64_t text_length) {
   CachedSequence s;
-  if (model_.sizes.uses_rope())
-    s.rope = std::make_shared<const RopeFrequencies>(rope_frequencies(model_.config, text_length));
+  s.rope = ropes_.of(text_length);
   return s;
 }
 

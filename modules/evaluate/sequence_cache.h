@@ -15,8 +15,8 @@ namespace lathe {
 
 struct CachedSequence {
   SequencePages pages;
-  int64_t length = 0;                           // tokens in the cache
-  std::shared_ptr<const RopeFrequencies> rope;  // null without rope
+  int64_t length = 0;               // tokens in the cache
+  std::shared_ptr<RopeTable> rope;  // null without rope
 };
 
 class SequenceCache {
@@ -30,7 +30,7 @@ class SequenceCache {
   SequenceCache(const CausalLM& model, DType dtype, int64_t pages);
 
   // An empty sequence for a text of so many tokens, on which some rotary scalings depend.
-  CachedSequence begin(int64_t text_length) const;
+  CachedSequence begin(int64_t text_length);
   // Appends to each sequence (no one twice) its tokens and returns their hidden states (N, C), one sequence after
   // another. Runs the model over at most 512 tokens at a time, of as many sequences as fit. Throws Error when pages are
   // too few.
@@ -46,6 +46,7 @@ class SequenceCache {
   const CausalLM& model_;
   KVCache cache_;
   BlockManager blocks_;
+  RopeTables ropes_;
 };
 
 }  // namespace lathe

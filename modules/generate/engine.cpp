@@ -43,6 +43,7 @@ Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer
     : model_(model),
       tokenizer_(std::move(tokenizer)),
       context_(context_of(model.sizes, options.context)),
+      ropes_(model.config, context_),
       rope_switch_(rope_switch(model.config)),
       drafter_(options.drafter),
       draft_tokens_(options.draft_tokens),
@@ -110,9 +111,9 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
 
 // By the tokens that there are, never by those that may come.
 void Engine::choose_rope(Sequence& s) {
-  if (!model_.sizes.uses_rope()) return;
-  s.rope = std::make_shared<const RopeFrequencies>(rope_frequencies(model_.config, s.length()));
-  s.prefix_kind = prefix_kinds_.try_emplace(s.rope->inverse, std::ssize(prefix_kinds_)).first->second;
+  s.rope = ropes_.of(s.length());
+  if (!s.rope) return;
+  s.prefix_kind = prefix_kinds_.try_emplace(s.rope->frequencies.inverse, std::ssize(prefix_kinds_)).first->second;
 }
 
 bool Engine::idle() const { return generations_.empty() && events_.empty(); }

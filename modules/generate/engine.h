@@ -95,6 +95,7 @@ class Engine {
   const CausalLM& model_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   int64_t context_;
+  RopeTables ropes_;
   int64_t rope_switch_;
   std::unique_ptr<KVCache> cache_;
   std::unique_ptr<BlockManager> blocks_;

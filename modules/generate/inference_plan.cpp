@@ -111,19 +111,14 @@ std::unique_ptr<CausalLM> planned_model(const LoadedModel& opened, std::vector<P
 
 // One step of the engine over `tokens` new tokens of `sequences`, as evenly as they divide, logits for the last of
 // each.
-void run_step(const CausalLM& model, DType cache_dtype, int64_t tokens, int64_t sequences) {
+void run_step(const CausalLM& model, RopeTable* rope, DType cache_dtype, int64_t tokens, int64_t sequences) {
   sequences = std::min(sequences, tokens);
   const std::vector<LayerGroup> groups = layer_groups(model.sizes);
-  const RopeFrequencies rope = model.sizes.uses_rope() ? rope_frequencies(model.config, tokens) : RopeFrequencies{};
   const std::vector<int32_t> ids(size(tokens)), pages(size(tokens / kPageTokens + 1));
   std::vector<BatchSequence> batch;
   for (int64_t s = 0; s < sequences; ++s) {
     const int64_t count = tokens / sequences + (s < tokens % sequences);
-    batch.push_back({std::span(ids).first(size(count)),
-                     0,
-                     {groups.size(), pages},
-                     model.sizes.uses_rope() ? &rope : nullptr,
-                     count - 1});
+    batch.push_back({std::span(ids).first(size(count)), 0, {groups.size(), pages}, rope, count - 1});
   }
   // The cache itself is counted by its pages.
   const auto elsewhere = StorageForecast::make();
@@ -211,8 +206,9 @@ InferencePlan plan_inference(const LoadedModel& opened, const PlanRequest& r) {
   const int64_t all = r.batch * r.context, tokens = std::min(r.step_tokens, all), rest = all % tokens;
   // Whole steps of the prompt, the rest, and decoding: each leaves blocks of its own sizes in the pool.
   const Active<StorageForecast> active(pool.get());
+  const auto rope = RopeTables(model->config, r.context, DType::f32, kPlan).of(r.context);
   for (const int64_t n : {tokens, rest, std::min(r.batch, tokens)})
-    if (n > 0) run_step(*model, r.cache_dtype, n, r.batch);
+    if (n > 0) run_step(*model, rope.get(), r.cache_dtype, n, r.batch);
   plan.activations = pool->resident() - plan.weights;  // what the pool keeps stays resident
   return plan;
 }

@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "attention/rope_frequencies.h"
+#include "attention/rope_table.h"
 #include "generate/block_manager.h"
 
 namespace lathe {
@@ -35,7 +35,7 @@ struct Sequence {
   int64_t preemptions = 0;
 
   // Of the prompt, or of the text since it has passed rope_switch. Null without rope.
-  std::shared_ptr<const RopeFrequencies> rope;
+  std::shared_ptr<RopeTable> rope;
 
   int64_t length() const { return static_cast<int64_t>(tokens.size()); }
   // Tokens to compute before the next one can be sampled: 1 while it decodes.

@@ -30,7 +30,10 @@ class NgramDrafter : public Drafter {
 class ModelDrafter : public Drafter {
  public:
   ModelDrafter(std::shared_ptr<const CausalLM> model, DType cache_dtype, int64_t context, int64_t sequences)
-      : model_(std::move(model)), context_(context), blocks_(groups(*model_, context, sequences)) {
+      : model_(std::move(model)),
+        context_(context),
+        blocks_(groups(*model_, context, sequences)),
+        ropes_(model_->config, context) {
     std::vector<int64_t> pages;
     for (size_t g = 0; g < blocks_.groups(); ++g) pages.push_back(blocks_.pages(g));
     cache_ = std::make_unique<KVCache>(model_->sizes, cache_dtype, pages);
@@ -42,8 +45,7 @@ class ModelDrafter : public Drafter {
     // Rejected draft tokens are in the cache; what agrees with the tokens stays.
     const auto parted = std::mismatch(state.fed.begin(), state.fed.end(), tokens.begin(), tokens.end()).first;
     state.fed.resize(std::min(static_cast<size_t>(parted - state.fed.begin()), tokens.size() - 1));
-    if (!state.rope && model_->sizes.uses_rope())
-      state.rope.emplace(rope_frequencies(model_->config, std::ssize(tokens)));
+    if (!state.rope) state.rope = ropes_.of(std::ssize(tokens));
     std::vector<int32_t> guesses;
     SampleKey key = request.key;
     while (std::ssize(guesses) < most && std::ssize(tokens) < context_) {
@@ -67,7 +69,7 @@ class ModelDrafter : public Drafter {
   struct State {
     std::vector<int32_t> fed;  // whose keys and values are in the pages
     SequencePages pages;
-    std::optional<RopeFrequencies> rope;
+    std::shared_ptr<RopeTable> rope;
   };
 
   static std::vector<PageGroup> groups(const CausalLM& model, int64_t context, int64_t sequences) {
@@ -92,7 +94,7 @@ class ModelDrafter : public Drafter {
       sequence.tokens = std::span(tokens).subspan(static_cast<size_t>(cached), static_cast<size_t>(count));
       sequence.cached = cached;
       sequence.pages.assign(state.pages.begin(), state.pages.end());
-      sequence.rope = state.rope ? &*state.rope : nullptr;
+      sequence.rope = state.rope.get();
       sequence.logits_from = count - 1;
       const Batch batch = make_batch({&sequence, 1}, cache_.get());
       const Tensor row = logits(*model_, batch);
@@ -105,6 +107,7 @@ class ModelDrafter : public Drafter {
   std::shared_ptr<const CausalLM> model_;
   int64_t context_;
   BlockManager blocks_;
+  RopeTables ropes_;
   std::unique_ptr<KVCache> cache_;
   std::map<uint64_t, State> states_;
   std::vector<float> last_logits_;

@@ -29,7 +29,7 @@ Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType 
   KVCache cache(model.sizes, cache_dtype, std::vector<int64_t>(groups, pages));
   std::vector<int32_t> page_table(static_cast<size_t>(pages));
   std::iota(page_table.begin(), page_table.end(), 0);
-  const RopeFrequencies rope = rope_frequencies(model.config, n);
+  const auto rope = RopeTables(model.config, n).of(n);
 
   Tensor all = Tensor::empty({n, model.sizes.vocab_size});  // (N, V)
   for (int64_t begin = 0; begin < n; begin += kChunk) {
@@ -38,7 +38,7 @@ Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType 
     s.tokens = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
     s.cached = begin;
     s.pages.assign(groups, page_table);
-    if (model.sizes.uses_rope()) s.rope = &rope;
+    s.rope = rope.get();
     const Tensor part = logits(model, make_batch({&s, 1}, &cache));  // (count, V)
     std::copy_n(part.host<float>(), part.elements(), all.host<float>() + begin * model.sizes.vocab_size);
   }

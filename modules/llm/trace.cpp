@@ -23,10 +23,10 @@ class Recorder final : public Observer {
 };
 
 Batch whole_sequence(const CausalLM& model, std::span<const int32_t> tokens) {
-  const RopeFrequencies rope = rope_frequencies(model.config, static_cast<int64_t>(tokens.size()));
+  const auto rope = RopeTables(model.config, std::ssize(tokens)).of(std::ssize(tokens));
   BatchSequence s;
   s.tokens = tokens;
-  if (model.sizes.uses_rope()) s.rope = &rope;
+  s.rope = rope.get();
   return make_batch({&s, 1}, nullptr);
 }
 

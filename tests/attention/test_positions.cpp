@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "attention/alibi.h"
-#include "attention/rope_frequencies.h"
+#include "attention/batch.h"
 #include "config/model_config.h"
 #include "tests/catch.h"
 
@@ -100,4 +100,55 @@ TEST_CASE("rope: the steps in which Qwen's base grows") {
   // get_ntk_alpha of the published code: 2^ceil(log2(length / 2048) + 1) - 1, at least 1.
   for (const auto& [length, alpha] : {std::pair{100, 1.0}, {2048, 1.0}, {2049, 3.0}, {4096, 3.0}, {4097, 7.0}})
     check_close(rope_frequencies(c, length).inverse, plain(16, 1e4 * std::pow(alpha, 16.0 / 14.0)));
+}
+
+namespace {
+
+ModelConfig dynamic() {
+  ModelConfig c = rotary(8, 1e4);
+  c.rope_scaling = RopeScaling::dynamic;
+  c.rope_factor = 2.0;
+  c.max_position_embeddings = 24;
+  return c;
+}
+
+// The angles of a position by the frequencies of a text, as cos and sin.
+void check_row(const RopeAngles& table, int64_t row, int64_t position, const std::vector<float>& inverse) {
+  for (size_t i = 0; i < inverse.size(); ++i) {
+    const auto angle = static_cast<double>(static_cast<float>(position) * inverse[i]);
+    const int64_t at = row * std::ssize(inverse) + static_cast<int64_t>(i);
+    CHECK(table.cos.data<float>()[at] == static_cast<float>(std::cos(angle)));
+    CHECK(table.sin.data<float>()[at] == static_cast<float>(std::sin(angle)));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("rope: a table has the angles of each position, with dynamic scaling of the text that it ends") {
+  const ModelConfig c = dynamic();
+  RopeTable table(rope_frequencies(c, 30), 200);
+  for (const int64_t end : {31, 32, 100, 200}) {
+    const RopeAngles& angles = table.reach(end).at(0);
+    for (const int64_t position : {int64_t{0}, int64_t{29}, int64_t{30}, end - 1})
+      check_row(angles, position, position, rope_frequencies(c, std::max<int64_t>(30, position + 1)).inverse);
+  }
+  CHECK_THROWS_WITH(table.reach(201), Catch::Matchers::ContainsSubstring("201 tokens, the table has 200 positions"));
+}
+
+TEST_CASE("rope: texts with the same frequencies share a table, and a batch of others takes the rows of each") {
+  const ModelConfig c = dynamic();
+  RopeTables tables(c, 64);
+  const auto first = tables.of(10), other = tables.of(30);
+  CHECK(tables.of(24) == first);
+  CHECK(tables.of(30) == other);
+  CHECK(other != first);
+  const std::vector<int32_t> tokens = {1, 2, 3};
+  const BatchSequence near{tokens, 0, {}, first.get(), 0}, far{tokens, 0, {}, other.get(), 0};
+  const Batch alike = make_batch(std::vector{near, near}, nullptr), mixed = make_batch(std::vector{near, far}, nullptr);
+  CHECK(alike.rope[0].cos.raw() == first->reach(3)[0].cos.raw());
+  CHECK(alike.rope[0].rows.raw() == alike.positions.raw());
+  for (int64_t token = 0; token < 6; ++token) {
+    const int64_t row = mixed.rope[0].rows.data<int32_t>()[token];
+    check_row(mixed.rope[0], row, token % 3, (token < 3 ? first : other)->frequencies.inverse);
+  }
 }

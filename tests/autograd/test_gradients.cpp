@@ -24,7 +24,10 @@ Tensor heads_of(const Tensor& packed, int64_t begin, int64_t heads, int64_t dim)
 
 // cos and sin of some angle for each token and pair.
 RopeAngles angles_for(const Tensor& x, int64_t pairs, RopeStyle style) {
-  RopeAngles angles{Tensor::empty({x.dim(0), pairs}, DType::f64), Tensor::empty({x.dim(0), pairs}, DType::f64), style};
+  RopeAngles angles{Tensor::empty({x.dim(0), pairs}, DType::f64), Tensor::empty({x.dim(0), pairs}, DType::f64),
+                    Tensor::empty({x.dim(0)}, DType::i32), style};
+  for (int64_t i = 0; i < x.dim(0); ++i)  // backwards: a token's row is not its place
+    angles.rows.data<int32_t>()[i] = static_cast<int32_t>(x.dim(0) - 1 - i);
   for (int64_t i = 0; i < x.dim(0) * pairs; ++i) {
     angles.cos.data<double>()[i] = std::cos(0.7 * static_cast<double>(i));
     angles.sin.data<double>()[i] = std::sin(0.7 * static_cast<double>(i));

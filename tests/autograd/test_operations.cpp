@@ -116,9 +116,9 @@ TEST_CASE("norms, rope and losses have their known values") {
   CHECK(largest_difference(values_in_double(layer_norm(x, w, &b, 0.0)), {-2 + 0.5, 3 - 0.5}) < 1e-15);
 
   const Tensor head = of({1, 1, 4}, {1, 2, 3, 4});
-  const RopeAngles quarter{of({1, 2}, {0, 1}), of({1, 2}, {1, 0}), RopeStyle::half_split};
+  const RopeAngles quarter{of({2, 2}, {7, 7, 0, 1}), of({2, 2}, {7, 7, 1, 0}), ids_of({1}), RopeStyle::half_split};
   CHECK(values_in_double(rope(head, quarter)) == std::vector<double>{-3, 2, 1, 4});
-  const RopeAngles paired{quarter.cos, quarter.sin, RopeStyle::interleaved};
+  const RopeAngles paired{quarter.cos, quarter.sin, quarter.rows, RopeStyle::interleaved};
   CHECK(values_in_double(rope(head, paired)) == std::vector<double>{-2, 1, 3, 4});
 
   const Tensor logits = of({2, 2}, {0, std::log(3.0), 5, 5});
@@ -297,7 +297,10 @@ TEST_CASE("operations say what does not fit") {
   CHECK_THROWS_WITH(linear(x, std::span<const LinearWeight>{}), ContainsSubstring("1 to 8 weights, found 0"));
   CHECK_THROWS_WITH(rms_norm(x, norm, 1e-5), ContainsSubstring("rms_norm: weight (5,) does not fit"));
   CHECK_THROWS_WITH(layer_norm(x, norm, nullptr, 1e-5), ContainsSubstring("layer_norm: weight (5,)"));
-  CHECK_THROWS_WITH(rope(x3, {random_tensor({2, 3}, 1), random_tensor({2, 3}, 1)}), ContainsSubstring("R <= D"));
+  const Tensor wide = random_tensor({2, 3}, 1), fitting = random_tensor({2, 2}, 1);
+  CHECK_THROWS_WITH(rope(x3, {wide, wide, ids_of({0, 1}), {}}), ContainsSubstring("R <= D"));
+  CHECK_THROWS_WITH(rope(x3, {fitting, fitting, ids_of({0}), {}}),
+                    ContainsSubstring("rows of angles must be (N) i32, found (1,) i32 cpu"));
   CHECK_THROWS_WITH(add(x, x3), ContainsSubstring("add: the two must be alike, (2, 6) f64 cpu and (2, 2, 4) f64 cpu"));
   CHECK_THROWS_WITH(multiply(x, convert(x, DType::f32)), ContainsSubstring("alike"));
   CHECK_THROWS_WITH(gated_activation(x, x3, Activation::silu), ContainsSubstring("gate (2, 6)"));

@@ -86,7 +86,7 @@ void columns_never_split(Report& report, int64_t rows, int64_t columns) {
     cut.push_back(std::make_unique<Weight>(DType::q4_1, rows, columns / parts / 32 * 32, 1));
   const std::vector<float> x = test::random_floats(columns, 2);
   std::vector<float> y(static_cast<size_t>(rows * parts));
-  const size_t scratch_bytes = w.scratch_bytes(1, Arithmetic::int8);
+  const size_t scratch_bytes = whole.scratch_bytes(1, Arithmetic::int8);
   Aligned scratch(scratch_bytes * static_cast<size_t>(parts));
   const auto run = [&](Weight& w, int64_t part) {
     const LinearPart linear{w.matrix(), nullptr, y.data() + part * rows};
@@ -116,8 +116,8 @@ void order_of_a_library(Report& report, int64_t rows, int64_t columns) {
         kernel::packed_linear(Cpu{}, &part, 1, rows, {x.data(), columns}, m, Arithmetic::f32, scratch.data());
       },
       [&] {
-        kernel::gemm(Cpu{}, {y.data(), rows}, {x.data(), columns}, false,
-                     {reinterpret_cast<const float*>(w.source.data()), columns}, true, m, rows, columns, false);
+        kernel::gemm<float>(Cpu{}, {y.data(), rows}, {x.data(), columns}, false,
+                            {reinterpret_cast<const float*>(w.source.data()), columns}, true, m, rows, columns, false);
       });
 }
 

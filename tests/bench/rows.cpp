@@ -19,6 +19,11 @@ struct Buffers {
   int64_t tokens;
   std::vector<float> x = test::random_floats(tokens * 2 * kInner, 1), y = std::vector<float>(x.size());
   std::vector<float> w = test::random_floats(kInner, 2), angles = test::random_floats(tokens * kHeadDim, 3);
+  std::vector<int32_t> positions = test::counted(tokens);
+
+  Rotation<float> rotation(RopeStyle style) const {
+    return {angles.data(), angles.data() + tokens * kHeadDim / 2, positions.data(), kHeadDim, style};
+  }
 };
 
 // One kernel over `width` elements of each token; `arrays` of them are read or written.
@@ -31,7 +36,7 @@ void small(Report& report, const char* kernel, int64_t tokens, int64_t width, in
 void rows_of(Report& report, int64_t tokens) {
   Buffers b{tokens};
   float *x = b.x.data(), *y = b.y.data();
-  const float *w = b.w.data(), *cos = b.angles.data(), *sin = cos + tokens * kHeadDim / 2;
+  const float* w = b.w.data();
   small(report, "rms_norm", tokens, kWidth, 2, [&] {
     kernel::rms_norm(Cpu{}, y, nullptr, {x, kWidth}, w, tokens, kWidth, 1e-5f, 0.0f);
   });
@@ -42,10 +47,10 @@ void rows_of(Report& report, int64_t tokens) {
     kernel::layer_norm(Cpu{}, y, nullptr, nullptr, {x, kWidth}, w, w, tokens, kWidth, 1e-5f);
   });
   small(report, "rope half_split", tokens, kWidth, 2, [&] {
-    kernel::rope(Cpu{}, y, {x, kWidth}, cos, sin, tokens, kHeads, kHeadDim, kHeadDim, RopeStyle::half_split, 1);
+    kernel::rope(Cpu{}, y, {x, kWidth}, b.rotation(RopeStyle::half_split), tokens, kHeads, kHeadDim, 1);
   });
   small(report, "rope interleaved", tokens, kWidth, 2, [&] {
-    kernel::rope(Cpu{}, y, {x, kWidth}, cos, sin, tokens, kHeads, kHeadDim, kHeadDim, RopeStyle::interleaved, 1);
+    kernel::rope(Cpu{}, y, {x, kWidth}, b.rotation(RopeStyle::interleaved), tokens, kHeads, kHeadDim, 1);
   });
   const auto gated = [&](Activation f) {
     kernel::gated_activation(Cpu{}, y, {x, 2 * kInner}, {x + kInner, 2 * kInner}, tokens, kInner, f);
@@ -60,14 +65,14 @@ void rows_of(Report& report, int64_t tokens) {
 void into_cache(Report& report, int64_t tokens, DType dtype) {
   PagedWorld world(kHeads, kKvHeads, kHeadDim, tokens, 1, dtype);
   const std::vector<float> k = test::random_floats(tokens * kKvHeads * kHeadDim, 1);
-  std::vector<int32_t> slots(static_cast<size_t>(tokens));
-  std::iota(slots.begin(), slots.end(), 0);
+  const std::vector<int32_t> slots = test::counted(tokens);
   const CacheLayer layer = world.next_layer();
   const int64_t q_width = kHeads * kHeadDim, kv_width = kKvHeads * kHeadDim;
   const std::vector<float> q = test::random_floats(tokens * q_width, 2),
                            angles = test::random_floats(tokens * kHeadDim, 3);
   std::vector<float> out(static_cast<size_t>(tokens * (q_width + kv_width)));
-  const QkNormRope steps{.cos = angles.data(), .sin = angles.data() + tokens * kHeadDim / 2, .rotary_dim = kHeadDim};
+  const QkNormRope steps{.rotation = {angles.data(), angles.data() + tokens * kHeadDim / 2, slots.data(), kHeadDim,
+                                      RopeStyle::half_split}};
   const double read = 8.0 * static_cast<double>(k.size());
   const double written = tokens > 1 ? world.cache_bytes() : 0;
   const Ceiling ceiling = tokens > 1 ? Ceiling::copy : Ceiling::none;

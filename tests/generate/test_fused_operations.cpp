@@ -63,7 +63,7 @@ TEST_CASE("norms over heads, rotation and the write in one pass = one by one, wi
   const ModelSizes& c = model->sizes;
   const int64_t n = 21, heads = c.num_attention_heads, kv_heads = c.num_key_value_heads, d = c.head_dim;
   const std::vector<int32_t> tokens = random_tokens(n, 9), pages = {1, 0};
-  const RopeFrequencies rope = rope_frequencies(model->config, n);
+  const auto table = RopeTables(model->config, n).of(n);
   const auto random_heads = [&](int64_t count, uint64_t seed) {
     const std::vector<int32_t> draws = random_tokens(n * count * d, seed);
     const Tensor x = Tensor::empty({n, count, d});
@@ -79,7 +79,7 @@ TEST_CASE("norms over heads, rotation and the write in one pass = one by one, wi
     BatchSequence s;
     s.tokens = tokens;
     s.pages.assign(1, pages);
-    s.rope = &rope;
+    s.rope = table.get();
     const Batch batch = make_batch({&s, 1}, &cache), without_cache = make_batch({&s, 1}, nullptr);
     for (const bool rotated : {true, false}) {
       const RopeAngles* rope = rotated ? &batch.rope[0] : nullptr;

@@ -45,7 +45,7 @@ std::vector<int32_t> answer(const CausalLM& model, const Request& r, const Engin
 
 // Tokens [from, to) of a text by hand, after what a cache holds of it; the logits of the last.
 int32_t best_after(const CausalLM& model, KVCache& cache, std::span<const int32_t> text, int64_t from,
-                   const RopeFrequencies& rope) {
+                   RopeTable& rope) {
   BatchSequence s;
   const std::vector<int32_t> pages = {0, 1, 2, 3, 4, 5};
   s.tokens = text.subspan(static_cast<size_t>(from));
@@ -65,7 +65,8 @@ std::vector<int32_t> dynamic_by_hand(const CausalLM& model, std::vector<int32_t>
   int64_t from = 0;
   while (std::ssize(text) < static_cast<int64_t>(prompt) + count) {
     const int64_t length = std::ssize(text);
-    text.push_back(best_after(model, cache, text, from, rope_frequencies(model.config, length)));
+    RopeTable rope(rope_frequencies(model.config, length), length);
+    text.push_back(best_after(model, cache, text, from, rope));
     from = length;
   }
   return {text.begin() + static_cast<std::ptrdiff_t>(prompt), text.end()};

@@ -232,7 +232,8 @@ std::vector<int32_t> random_tokens(int64_t count, uint64_t seed) {
 
 void feed(const CausalLM& model, KVCache& cache, const std::vector<HandFed*>& sequences,
           const std::vector<int64_t>& counts) {
-  const RopeFrequencies rope = rope_frequencies(model.config, model.sizes.max_position_embeddings);
+  const int64_t longest = model.sizes.max_position_embeddings;
+  const auto rope = RopeTables(model.config, longest).of(longest);
   std::vector<BatchSequence> parts;
   for (size_t i = 0; i < sequences.size(); ++i) {
     if (counts[i] == 0) continue;
@@ -241,7 +242,7 @@ void feed(const CausalLM& model, KVCache& cache, const std::vector<HandFed*>& se
     b.tokens = std::span(s.tokens).subspan(static_cast<size_t>(s.cached), static_cast<size_t>(counts[i]));
     b.cached = s.cached;
     b.pages.assign(cache.groups(), s.pages);
-    if (model.sizes.uses_rope()) b.rope = &rope;
+    b.rope = rope.get();
   }
   const Tensor rows = logits(model, make_batch(parts, &cache));  // (R, V)
   const float* row = rows.data<float>();

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -27,6 +28,13 @@ inline std::vector<float> random_floats(int64_t n, unsigned seed, float deviatio
   std::vector<float> v(static_cast<size_t>(n));
   for (float& x : v) x = normal(random);
   return v;
+}
+
+// 0, 1, 2, ...
+inline std::vector<int32_t> counted(int64_t n) {
+  std::vector<int32_t> numbers(static_cast<size_t>(n));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
 }
 
 // A kernel's output between two bands that it must not touch. It starts out as NaN, so that no element is missed.

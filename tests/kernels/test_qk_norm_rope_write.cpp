@@ -27,14 +27,18 @@ struct World {
   std::vector<float> rows = random_floats(kTokens * stride, 1);
   std::vector<float> q_norm = random_floats(c.head_dim, 2), k_norm = random_floats(c.head_dim, 3);
   std::vector<float> cos, sin;
-  std::vector<int32_t> slots;
+  std::vector<int32_t> angles, slots;
 
   explicit World(const Case& of) : c(of) {
     for (int64_t i = 0; i < kTokens * c.rotary_dim / 2; ++i) {
       cos.push_back(static_cast<float>(std::cos(static_cast<double>(i))));
       sin.push_back(static_cast<float>(std::sin(static_cast<double>(i))));
     }
-    for (int32_t i = 0; i < kTokens; ++i) slots.push_back(i % 7 == 3 ? -1 : 63 - i);
+    for (int32_t i = 0; i < kTokens; ++i) angles.push_back(i * 3 % kTokens), slots.push_back(i % 7 == 3 ? -1 : 63 - i);
+  }
+  Rotation<float> rotation() const {
+    if (c.rotary_dim == 0) return {};
+    return {cos.data(), sin.data(), angles.data(), c.rotary_dim, c.style};
   }
   const float* q() const { return rows.data(); }
   const float* k() const { return q() + c.heads * c.head_dim; }
@@ -61,8 +65,7 @@ std::vector<float> one_by_one(const World& w, const float* x, int64_t heads, con
                        1.0f);
   }
   if (c.rotary_dim == 0) return y;
-  kernel::rope(Cpu{}, turned.data(), {y.data(), heads * c.head_dim}, w.cos.data(), w.sin.data(), kTokens, heads,
-               c.head_dim, c.rotary_dim, c.style, 1);
+  kernel::rope(Cpu{}, turned.data(), {y.data(), heads * c.head_dim}, w.rotation(), kTokens, heads, c.head_dim, 1);
   return turned;
 }
 
@@ -85,12 +88,7 @@ TEST_CASE("heads prepared in one pass have the bits of norm, rope and write_kv o
           steps.q_norm = {w.q_norm.data(), 1e-6f, 1.0f};
           steps.k_norm = {w.k_norm.data(), 1e-6f, 1.0f};
         }
-        if (c.rotary_dim > 0) {
-          steps.cos = w.cos.data();
-          steps.sin = w.sin.data();
-          steps.rotary_dim = c.rotary_dim;
-          steps.style = c.style;
-        }
+        steps.rotation = w.rotation();
         for (const int members : {1, 2}) {
           const Threads threads(members);
           std::vector<uint8_t> pages = w.pages(dtype);

@@ -130,14 +130,15 @@ TEST_CASE("norms agree with double and do not depend on the other rows") {
 TEST_CASE("large inputs give the same bits with one thread and two") {
   const int64_t rows = 200, n = 576;
   const std::vector<float> x = random_floats(rows * n, 1), w = random_floats(n, 2), cos = random_floats(rows * 32, 3);
+  const std::vector<int32_t> places = counted(rows);
   for_each_isa([&](CpuIsa) {
     const auto all = [&](int members, Guarded& out) {
       const Threads threads(members);
       float* y = out.data();
       kernel::rms_norm(Cpu{}, y, nullptr, {x.data(), n}, w.data(), rows, n, 1e-5f, 0.0f);
       kernel::activation(Cpu{}, y + rows * n, {x.data(), n}, rows, n, Activation::silu);
-      kernel::rope(Cpu{}, y + 2 * rows * n, {x.data(), n}, cos.data(), cos.data(), rows, 9, 64, 64,
-                   RopeStyle::half_split, 1);
+      kernel::rope(Cpu{}, y + 2 * rows * n, {x.data(), n},
+                   Rotation<float>{cos.data(), cos.data(), places.data(), 64, RopeStyle::half_split}, rows, 9, 64, 1);
       kernel::add(Cpu{}, y + 3 * rows * n, x.data(), y, rows * n);
       kernel::multiply(Cpu{}, y + 4 * rows * n, x.data(), y, rows * n);
       kernel::scale(Cpu{}, y + 5 * rows * n, x.data(), 0.3f, rows * n);
@@ -189,15 +190,15 @@ TEST_CASE("rope rotates pairs, copies the rest and turns back, the same bits on 
       }
       Guarded y(n * heads * head_dim), back(n * heads * head_dim), portable(n * heads * head_dim);
       set_cpu_isa(CpuIsa::portable);
-      kernel::rope(Cpu{}, portable.data(), {x.data(), ldx}, cos.data(), sin.data(), n, heads, head_dim, rotary, style,
-                   1);
+      const std::vector<int32_t> places = counted(n);
+      const Rotation<float> rotation{cos.data(), sin.data(), places.data(), rotary, style};
+      kernel::rope(Cpu{}, portable.data(), {x.data(), ldx}, rotation, n, heads, head_dim, 1);
       for_each_isa([&](CpuIsa) {
-        kernel::rope(Cpu{}, y.data(), {x.data(), ldx}, cos.data(), sin.data(), n, heads, head_dim, rotary, style, 1);
+        kernel::rope(Cpu{}, y.data(), {x.data(), ldx}, rotation, n, heads, head_dim, 1);
         CHECK(y.same_bits(portable));
       });
-      kernel::rope(Cpu{}, y.data(), {x.data(), ldx}, cos.data(), sin.data(), n, heads, head_dim, rotary, style, 1);
-      kernel::rope(Cpu{}, back.data(), {y.data(), heads * head_dim}, cos.data(), sin.data(), n, heads, head_dim, rotary,
-                   style, -1);
+      kernel::rope(Cpu{}, y.data(), {x.data(), ldx}, rotation, n, heads, head_dim, 1);
+      kernel::rope(Cpu{}, back.data(), {y.data(), heads * head_dim}, rotation, n, heads, head_dim, -1);
       CHECK((y.intact() && back.intact()));
       for (int64_t t = 0; t < n; ++t)
         for (int64_t h = 0; h < heads; ++h) {

@@ -62,10 +62,10 @@ LoadedModel load(const Golden& golden, bool trainable) {
 
 // One sequence without a cache.
 Batch training_batch(const CausalLM& model, const std::vector<int32_t>& tokens) {
-  const RopeFrequencies rope = rope_frequencies(model.config, std::ssize(tokens));
+  const auto rope = RopeTables(model.config, std::ssize(tokens)).of(std::ssize(tokens));
   BatchSequence s;
   s.tokens = tokens;
-  if (model.sizes.uses_rope()) s.rope = &rope;
+  s.rope = rope.get();
   return make_batch({&s, 1}, nullptr);
 }
 
@@ -232,17 +232,16 @@ TEST_CASE("every family runs on the plan device, forwards and backwards, without
     const size_t groups = layer_groups(config).size();
     KVCache cache(config, DType::f16, std::vector<int64_t>(groups, n), kPlan);
     const std::vector<int32_t> pages(static_cast<size_t>(n));
-    const RopeFrequencies rope = rope_frequencies(config, n);
-    const RopeFrequencies* angles = config.uses_rope() ? &rope : nullptr;
-    const BatchSequence cached{golden.tokens, 0, {groups, pages}, angles, n - 1};
+    const auto rope = RopeTables(config, n, DType::f32, kPlan).of(n);
+    const BatchSequence cached{golden.tokens, 0, {groups, pages}, rope.get(), n - 1};
     const Tensor last = logits(*inferring, make_batch({&cached, 1}, &cache));
     CHECK(last.shape() == Shape{1, vocab});
     CHECK(last.device() == kPlan);
     CHECK_THROWS_WITH(last.host<float>(), Catch::Matchers::ContainsSubstring("lie on plan"));
 
     // Without one: the loss and every gradient.
-    const BatchSequence whole{golden.tokens, 0, {}, angles, 0};
-    const Batch batch = make_batch({&whole, 1}, nullptr, DType::f32, kPlan);
+    const BatchSequence whole{golden.tokens, 0, {}, rope.get(), 0};
+    const Batch batch = make_batch({&whole, 1}, nullptr, kPlan);
     const size_t before = forecast->resident();
     Tape tape;
     Tensor y;
