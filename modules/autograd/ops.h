@@ -11,6 +11,7 @@
 #include "kernels/activation.h"
 #include "kernels/paged_attention.h"
 #include "kernels/rope.h"
+#include "kernels/sampling.h"
 #include "tensor/tensor.h"
 
 namespace lathe {
@@ -179,5 +180,19 @@ Tensor apply_head(const Tensor& hidden, const Head& head);
 // vocabulary, the second one recomputing what the backward needs.
 Tensor linear_cross_entropy(const Tensor& hidden, const Head& head, const Tensor& targets, double total = 0.0,
                             int64_t chunk = 8192);
+
+// ---- sampling ----
+
+// A token for each row of logits (R, V) by rows (R): (R) i32. kNoToken where no token can be chosen.
+Tensor sample(const Tensor& logits, std::span<const SamplingRow> rows);
+
+// Natural log-probabilities by logits (R, V): of tokens (R), and of the k most probable of each row (all where there
+// are fewer), descending, ties by id.
+struct LogProbabilities {
+  Tensor chosen;      // (R)
+  Tensor top_tokens;  // (R, k) i32
+  Tensor top;         // (R, k)
+};
+LogProbabilities log_probabilities(const Tensor& logits, const Tensor& tokens, int64_t k);
 
 }  // namespace lathe

@@ -152,7 +152,8 @@ StepReport Engine::step() {
     return ProfiledCall{decoding ? "decode" : "prefill", 0, 0, ProfiledCall::Kind::phase};
   });
 
-  const Tensor logits = run(plan);  // (R, V)
+  const Tensor logits = run(plan);                   // (R, V)
+  const Tensor sampled = sample_rows(plan, logits);  // (R)
   scheduler_->commit(plan);
   int64_t row = 0;
   for (const StepPlan::Item& item : plan.items) {
@@ -165,9 +166,8 @@ StepReport Engine::step() {
     Generation& g = *generations_.at(s.id);
     bool goes_on = true;
     for (int64_t i = 0; i <= item.drafted; ++i) {
-      const auto width = static_cast<size_t>(logits.dim(1));
       ++report.sampled;
-      goes_on = take_token(g, {logits.host<float>() + static_cast<size_t>(row + i) * width, width});
+      goes_on = take_token(g, sampled.host<int32_t>()[row + i], logits.row_range(row + i, row + i + 1));
       if (!goes_on || i == item.drafted || s.tokens.back() != draft[static_cast<size_t>(i)]) break;
       ++s.cached;  // the draft token is accepted, so its keys and values are cached
       ++report.accepted;
@@ -218,30 +218,48 @@ void Engine::copy_pages(const std::vector<PageCopy>& copies) {
   for (const PageCopy& copy : copies) cache_->copy_page(copy.group, copy.from, copy.to);
 }
 
-// Samples from a row of logits. False where that ends the sequence, which then is gone.
-bool Engine::take_token(Generation& g, std::span<float> logits) {
+// A token for each row of logits, each row behind a draft token as if that one were accepted: (R) on the host.
+Tensor Engine::sample_rows(const StepPlan& plan, const Tensor& logits) const {
+  if (!logits.defined()) return {};
+  std::vector<SamplingRow> rows;
+  std::deque<TokenHistory> histories;  // of rows behind draft tokens
+  for (const StepPlan::Item& item : plan.items) {
+    if (!item.samples()) continue;
+    const Sequence& s = *item.sequence;
+    const Generation& g = *generations_.at(s.id);
+    for (int64_t i = 0; i <= item.drafted; ++i) {
+      std::span<const TokenCount> history = g.history.counts();
+      if (i > 0 && g.request->sampling.penalises()) {
+        histories.push_back(g.history);
+        histories.back().add_generated(std::span(s.draft).first(static_cast<size_t>(i)));
+        history = histories.back().counts();
+      }
+      const SampleKey key{g.seed, static_cast<uint64_t>(g.index), static_cast<uint64_t>(s.length() + i)};
+      rows.push_back({g.request->sampling, key.random(), history});
+    }
+  }
+  return sample(logits, rows).to(Device{});
+}
+
+// The token that was sampled from a row of logits (1, V). False where that ends the sequence, which then is gone.
+bool Engine::take_token(Generation& g, int32_t token, const Tensor& logits) {
   const Request& request = *g.request;
   GenerationEvent event;
   event.request = g.request_id;
   event.sequence = g.index;
-  SampledToken sampled;
-  try {
-    const ProfileScope profile([&] { return ProfiledCall{"sample", static_cast<int64_t>(logits.size_bytes())}; });
-    const SampleKey key{g.seed, static_cast<uint64_t>(g.index), static_cast<uint64_t>(g.sequence.length())};
-    sampled = sampler_.sample(logits, request.sampling, g.history, key, request.logprobs);
-  } catch (const Error& error) {  // of this sequence alone
-    finish(g, std::move(event), FinishReason::error, error.what());
+  if (token == kNoToken) {  // an error of this sequence alone
+    const auto position = static_cast<uint64_t>(g.sequence.length());
+    finish(g, std::move(event), FinishReason::error, logits_error(logits, position).what());
     return false;
   }
-  g.sequence.tokens.push_back(sampled.token);
-  if (request.sampling.penalises()) g.history.add_generated(sampled.token);
-  if (sampled.logprobs) g.logprobs.push_back(*sampled.logprobs);
-  event.token = sampled.token;
-  event.logprobs = std::move(sampled.logprobs);
+  g.sequence.tokens.push_back(token);
+  if (request.sampling.penalises()) g.history.add_generated({&token, 1});
+  if (request.logprobs) event.logprobs = g.logprobs.emplace_back(token_logprobs(logits, token, *request.logprobs));
+  event.token = token;
 
   const auto& stops = request.stop_tokens;
-  const bool stop_token = !request.ignore_eos && std::find(stops.begin(), stops.end(), sampled.token) != stops.end();
-  if (g.decoder && !stop_token) event.text = g.stop_strings.push(g.decoder->push(sampled.token));
+  const bool stop_token = !request.ignore_eos && std::find(stops.begin(), stops.end(), token) != stops.end();
+  if (g.decoder && !stop_token) event.text = g.stop_strings.push(g.decoder->push(token));
   if (stop_token || g.stop_strings.found() || g.sequence.length() >= g.sequence.token_limit) {
     finish(g, std::move(event), stop_token || g.stop_strings.found() ? FinishReason::stop : FinishReason::length);
     return false;

@@ -88,7 +88,8 @@ class Engine {
   void copy_pages(const std::vector<PageCopy>& copies);
   Tensor run(const StepPlan& plan);
   void ask_for_drafts();
-  bool take_token(Generation& generation, std::span<float> logits);
+  Tensor sample_rows(const StepPlan& plan, const Tensor& logits) const;
+  bool take_token(Generation& generation, int32_t token, const Tensor& logits);
   void finish(Generation& generation, GenerationEvent event, FinishReason reason, std::string error = {});
   void deliver();
 
@@ -100,7 +101,6 @@ class Engine {
   std::unique_ptr<KVCache> cache_;
   std::unique_ptr<BlockManager> blocks_;
   std::unique_ptr<Scheduler> scheduler_;
-  Sampler sampler_;
   std::shared_ptr<Drafter> drafter_;
   int64_t draft_tokens_, max_batch_tokens_;
   SpeculationControl speculation_;

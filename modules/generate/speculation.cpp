@@ -50,7 +50,9 @@ class ModelDrafter : public Drafter {
     SampleKey key = request.key;
     while (std::ssize(guesses) < most && std::ssize(tokens) < context_) {
       if (!feed(state, tokens)) break;
-      guesses.push_back(sampler_.sample(last_logits_, unpenalised(request.sampling), {}, key).token);
+      const SamplingRow by{unpenalised(request.sampling), key.random(), {}};
+      guesses.push_back(*sample(last_logits_, {&by, 1}).to(Device{}).host<int32_t>());
+      if (guesses.back() == kNoToken) throw logits_error(last_logits_, key.position);
       tokens.push_back(guesses.back());
       ++key.position;
     }
@@ -97,8 +99,7 @@ class ModelDrafter : public Drafter {
       sequence.rope = state.rope.get();
       sequence.logits_from = count - 1;
       const Batch batch = make_batch({&sequence, 1}, cache_.get());
-      const Tensor row = logits(*model_, batch);
-      last_logits_.assign(row.host<float>(), row.host<float>() + row.dim(1));
+      last_logits_ = logits(*model_, batch);
       state.fed.insert(state.fed.end(), sequence.tokens.begin(), sequence.tokens.end());
     }
     return true;
@@ -110,8 +111,7 @@ class ModelDrafter : public Drafter {
   RopeTables ropes_;
   std::unique_ptr<KVCache> cache_;
   std::map<uint64_t, State> states_;
-  std::vector<float> last_logits_;
-  Sampler sampler_;
+  Tensor last_logits_;  // (1, V)
 };
 
 constexpr int64_t kTrial = 8;   // speculating steps before a judgement

@@ -1,5 +1,6 @@
 // Sampling against distributions and definitions worked out by hand.
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <set>
 
@@ -18,22 +19,44 @@ std::vector<float> logs(const std::vector<double>& probabilities) {
   return logits;
 }
 
-SampledToken sample(std::vector<float> logits, const SamplingParameters& p, uint64_t position = 0,
-                    const TokenHistory& history = {}, std::optional<int64_t> alternatives = {}) {
-  Sampler sampler;
-  return sampler.sample(logits, p, history, {p.seed.value_or(7), 0, position}, alternatives);
+Tensor row_of(const std::vector<float>& logits) { return Tensor::of<float>({1, std::ssize(logits)}, logits.data()); }
+
+// The logits are as before afterwards.
+int32_t sample(const std::vector<float>& logits, const SamplingParameters& p, uint64_t position = 0,
+               const TokenHistory& history = {}) {
+  const Tensor row = row_of(logits);
+  const SamplingRow by{p, SampleKey{p.seed.value_or(7), 0, position}.random(), history.counts()};
+  const int32_t token = *sample(row, {&by, 1}).data<int32_t>();
+  CHECK(std::memcmp(row.raw(), logits.data(), row.bytes()) == 0);
+  if (token == kNoToken) throw logits_error(row, position);
+  return token;
 }
 
-// How often each token was drawn, over as many positions.
+// How often each token was drawn, over as many positions, some of them at once.
 std::vector<int64_t> draws(const std::vector<float>& logits, const SamplingParameters& p, int64_t count = 20000) {
   std::vector<int64_t> counts(logits.size());
-  Sampler sampler;
-  for (int64_t i = 0; i < count; ++i) {
-    std::vector<float> row = logits;
-    const SampledToken s = sampler.sample(row, p, {}, {11, 3, static_cast<uint64_t>(i)});
-    ++counts[static_cast<size_t>(s.token)];
+  constexpr int64_t kRows = 8;
+  const Tensor rows = Tensor::empty({kRows, std::ssize(logits)});
+  for (int64_t r = 0; r < kRows; ++r) std::copy(logits.begin(), logits.end(), rows.data<float>() + r * rows.dim(1));
+  for (int64_t i = 0; i < count; i += kRows) {
+    std::vector<SamplingRow> by;
+    for (int64_t r = 0; r < kRows; ++r) by.push_back({p, SampleKey{11, 3, static_cast<uint64_t>(i + r)}.random(), {}});
+    const Tensor tokens = sample(rows, by);
+    for (int64_t r = 0; r < kRows; ++r) ++counts[static_cast<size_t>(tokens.data<int32_t>()[r])];
   }
   return counts;
+}
+
+// Whether the penalties make exactly `expected` of a token's logit: beside an unpenalised one it is chosen where they
+// are equal, for its lower id, and not where the other is the next larger float.
+bool is_penalised_to(float expected, const std::vector<float>& logits, size_t token, const SamplingParameters& p,
+                     const TokenHistory& history) {
+  std::vector<float> row(logits.size() + 1, -std::numeric_limits<float>::infinity());
+  row[token] = logits[token];
+  row.back() = expected;
+  const bool reaches = sample(row, p, 0, history) == static_cast<int32_t>(token);
+  row.back() = std::nextafter(expected, std::numeric_limits<float>::infinity());
+  return reaches && sample(row, p, 0, history) == static_cast<int32_t>(logits.size());
 }
 
 // Pearson's statistic. With d degrees of freedom its mean is d and its variance 2 d: a fixed seed either passes or not,
@@ -60,15 +83,15 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 }  // namespace
 
 TEST_CASE("greedy takes the highest logit, the lowest id of equals") {
-  CHECK(sample({0.0f, 3.0f, 3.0f, -1.0f}, {}).token == 1);
-  CHECK(sample({-5.0f}, {}).token == 0);
+  CHECK(sample({0.0f, 3.0f, 3.0f, -1.0f}, {}) == 1);
+  CHECK(sample({-5.0f}, {}) == 0);
   std::vector<float> row(1000, 0.0f);
   for (const size_t at : {0u, 15u, 16u, 500u, 992u, 999u}) {
     std::vector<float> one = row;
     one[at] = 1.0f;
-    CHECK(sample(one, {}).token == static_cast<int32_t>(at));
+    CHECK(sample(one, {}) == static_cast<int32_t>(at));
   }
-  CHECK(sample({-kInfinity, -2.0f, -kInfinity}, {}).token == 1);
+  CHECK(sample({-kInfinity, -2.0f, -kInfinity}, {}) == 1);
 }
 
 TEST_CASE("draws follow the softmax") {
@@ -83,7 +106,7 @@ TEST_CASE("draws follow the softmax") {
 TEST_CASE("temperature near zero is greedy, and a huge one is uniform") {
   const std::vector<float> logits = {1.0f, 1.5f, 1.4999f, -3.0f};
   for (const double t : {1e-6, 1e-300, 5e-324})
-    for (uint64_t i = 0; i < 50; ++i) CHECK(sample(logits, {.temperature = t}, i).token == 1);
+    for (uint64_t i = 0; i < 50; ++i) CHECK(sample(logits, {.temperature = t}, i) == 1);
   check_distribution(draws(logits, {.temperature = 1e300}), {1, 1, 1, 1});
 }
 
@@ -92,7 +115,7 @@ TEST_CASE("top_k keeps exactly k, ties to the lowest ids") {
   check_distribution(draws(logs(p), {.temperature = 1.0, .top_k = 2}), {0, 3, 0, 4, 0});
   check_distribution(draws(logs(p), {.temperature = 1.0, .top_k = 4}), {1, 3, 1, 4, 0});
   check_distribution(draws(logs(p), {.temperature = 1.0, .top_k = 99}), p);
-  for (uint64_t i = 0; i < 50; ++i) CHECK(sample(logs(p), {.temperature = 5.0, .top_k = 1}, i).token == 3);
+  for (uint64_t i = 0; i < 50; ++i) CHECK(sample(logs(p), {.temperature = 5.0, .top_k = 1}, i) == 3);
 }
 
 TEST_CASE("top_p includes the token that crosses it, and keeps at least one") {
@@ -124,30 +147,29 @@ TEST_CASE("min_p is relative to the most probable token") {
 TEST_CASE("penalties follow their definitions") {
   TokenHistory history;
   history.add_prompt(std::vector<int32_t>{0, 1});
-  history.add_generated(1);
-  history.add_generated(2);
-  history.add_generated(2);
-  std::vector<float> logits = {2.0f, -2.0f, 4.0f, 1.0f, -kInfinity};
-  history.penalise(logits, {.repetition_penalty = 2.0});
-  CHECK(logits == std::vector<float>{1.0f, -4.0f, 2.0f, 1.0f, -kInfinity});
-  logits = {2.0f, -2.0f, 4.0f, 1.0f, -kInfinity};
-  history.penalise(logits, {.presence_penalty = 0.5});  // not for what the prompt alone holds
-  CHECK(logits == std::vector<float>{2.0f, -2.5f, 3.5f, 1.0f, -kInfinity});
-  logits = {2.0f, -2.0f, 4.0f, 1.0f, -kInfinity};
-  history.penalise(logits, {.frequency_penalty = 0.5});
-  CHECK(logits == std::vector<float>{2.0f, -2.5f, 3.0f, 1.0f, -kInfinity});
-  logits = {2.0f, -2.0f, 4.0f, 1.0f, -kInfinity};
-  history.penalise(logits, {.repetition_penalty = 2.0, .presence_penalty = 0.5, .frequency_penalty = 0.25});
-  CHECK(logits == std::vector<float>{1.0f, -4.75f, 1.0f, 1.0f, -kInfinity});
+  history.add_generated(std::vector<int32_t>{1, 2, 2});
+  const std::vector<float> logits = {2.0f, -2.0f, 4.0f, 1.0f};
+  const auto check_all = [&](const SamplingParameters& p, const std::vector<float>& expected) {
+    for (size_t token = 0; token < logits.size(); ++token) {
+      INFO("token " << token);
+      CHECK(is_penalised_to(expected[token], logits, token, p, history));
+    }
+  };
+  check_all({.repetition_penalty = 2.0}, {1.0f, -4.0f, 2.0f, 1.0f});
+  check_all({.presence_penalty = 0.5}, {2.0f, -2.5f, 3.5f, 1.0f});  // not for what the prompt alone holds
+  check_all({.frequency_penalty = 0.5}, {2.0f, -2.5f, 3.0f, 1.0f});
+  check_all({.repetition_penalty = 2.0, .presence_penalty = 0.5, .frequency_penalty = 0.25},
+            {1.0f, -4.75f, 1.0f, 1.0f});
 
-  CHECK(sample({2.0f, 0.0f, 3.0f, 2.5f, 0.0f}, {.repetition_penalty = 2.0}, 0, history).token == 3);
+  CHECK(sample({2.0f, 0.0f, 3.0f, 2.5f, 0.0f}, {.repetition_penalty = 2.0}, 0, history) == 3);
+  CHECK(sample({-kInfinity, -9.0f, -kInfinity}, {.presence_penalty = -1e9}, 0, history) == 1);  // forbidden stays so
 }
 
 TEST_CASE("penalties never make a logit infinite") {
   TokenHistory history;
   history.add_prompt(std::vector<int32_t>{0, 1});
-  CHECK(sample({3.0f, -1.0f, 2.0f}, {.repetition_penalty = 1e-300}, 0, history).token == 0);
-  CHECK(sample({3.0f, -1.0f, 2.0f}, {.repetition_penalty = 1e300}, 0, history).token == 2);
+  CHECK(sample({3.0f, -1.0f, 2.0f}, {.repetition_penalty = 1e-300}, 0, history) == 0);
+  CHECK(sample({3.0f, -1.0f, 2.0f}, {.repetition_penalty = 1e300}, 0, history) == 2);
 }
 
 TEST_CASE("log-probabilities are the model's own, the same float in both places") {
@@ -155,31 +177,28 @@ TEST_CASE("log-probabilities are the model's own, the same float in both places"
   history.add_prompt(std::vector<int32_t>{1});
   const std::vector<double> p = {0.2, 0.5, 0.3};
   const SamplingParameters parameters{.temperature = 0.1, .top_k = 1, .repetition_penalty = 100.0};
-  const SampledToken s = sample(logs(p), parameters, 0, history, 2);
-  CHECK(s.token != 1);
-  REQUIRE(s.logprobs);
-  CHECK(s.logprobs->chosen.token == s.token);
-  CHECK(s.logprobs->chosen.logprob == Catch::Approx(std::log(p[static_cast<size_t>(s.token)])).epsilon(1e-6));
-  REQUIRE(s.logprobs->top.size() == 2);
-  CHECK(s.logprobs->top[0].token == 1);
-  CHECK(s.logprobs->top[1].token == 2);
-  CHECK(s.logprobs->top[0].logprob == Catch::Approx(std::log(0.5)).epsilon(1e-6));
+  const int32_t token = sample(logs(p), parameters, 0, history);
+  CHECK(token != 1);
+  const TokenLogprobs l = token_logprobs(row_of(logs(p)), token, 2);
+  CHECK(l.chosen.token == token);
+  CHECK(l.chosen.logprob == Catch::Approx(std::log(p[static_cast<size_t>(token)])).epsilon(1e-6));
+  REQUIRE(l.top.size() == 2);
+  CHECK(l.top[0].token == 1);
+  CHECK(l.top[1].token == 2);
+  CHECK(l.top[0].logprob == Catch::Approx(std::log(0.5)).epsilon(1e-6));
 
-  const SampledToken greedy = sample(logs(p), {}, 0, {}, 5);
-  REQUIRE(greedy.logprobs);
-  CHECK(greedy.logprobs->top.size() == 3);
-  CHECK(greedy.logprobs->top[0].logprob == greedy.logprobs->chosen.logprob);
-  CHECK(sample(logs(p), {}, 0, {}, 0).logprobs->top.empty());
-  CHECK_FALSE(sample(logs(p), {}).logprobs);
-  CHECK(sample(std::vector<float>(40, 1.0f), {}, 0, {}, 3).logprobs->top[2].token == 2);
+  const TokenLogprobs greedy = token_logprobs(row_of(logs(p)), 1, 5);
+  CHECK(greedy.top.size() == 3);
+  CHECK(greedy.top[0].logprob == greedy.chosen.logprob);
+  CHECK(token_logprobs(row_of(logs(p)), 1, 0).top.empty());
+  CHECK(token_logprobs(row_of(std::vector<float>(40, 1.0f)), 0, 3).top[2].token == 2);
 }
 
 TEST_CASE("a draw depends on seed, sequence and position, and on nothing else") {
-  const std::vector<float> logits(64, 0.0f);
-  Sampler sampler;
+  const Tensor row = row_of(std::vector<float>(64, 0.0f));
   const auto token = [&](SampleKey key) {
-    std::vector<float> row = logits;
-    return sampler.sample(row, {.temperature = 1.0}, {}, key).token;
+    const SamplingRow by{{.temperature = 1.0}, key.random(), {}};
+    return *sample(row, {&by, 1}).data<int32_t>();
   };
   const auto text = [&](uint64_t seed, uint64_t sequence) {
     std::vector<int32_t> tokens;

@@ -1,0 +1,35 @@
+// Choosing tokens from logits, and what the model thinks of them. Nothing is recorded.
+#include "kernels/sampling.h"
+
+#include "autograd/check_ids.h"
+#include "autograd/dispatch.h"
+#include "autograd/ops.h"
+
+namespace lathe {
+
+Tensor sample(const Tensor& logits, std::span<const SamplingRow> rows) {
+  check(logits.rank() == 2 && logits.dtype() == DType::f32 && logits.dim(0) == std::ssize(rows) && logits.dim(1) > 0,
+        "sample", "needs logits (R, V) in f32 for {} rows, found {}", rows.size(), logits);
+  Tensor tokens = Tensor::empty({logits.dim(0)}, DType::i32, logits.device());  // (R)
+  dispatch_device("sample", logits, [&](auto on) {
+    kernel::sample(on, tokens.data<int32_t>(), tokens_of<float>(logits), rows.data(), logits.dim(0), logits.dim(1));
+  });
+  return tokens;
+}
+
+LogProbabilities log_probabilities(const Tensor& logits, const Tensor& tokens, int64_t k) {
+  check(logits.rank() == 2 && logits.dtype() == DType::f32 && k >= 0, "log_probabilities",
+        "needs logits (R, V) in f32 and k of at least 0, found {} and {}", logits, k);
+  check_ids("log_probabilities", "token", tokens, logits.dim(1));
+  const int64_t rows = logits.dim(0), most = std::min(k, logits.dim(1));
+  LogProbabilities y{Tensor::empty({rows}, DType::f32, logits.device()),         // (R)
+                     Tensor::empty({rows, most}, DType::i32, logits.device()),   // (R, k)
+                     Tensor::empty({rows, most}, DType::f32, logits.device())};  // (R, k)
+  dispatch_device("log_probabilities", logits, [&](auto on) {
+    kernel::log_probabilities(on, y.chosen.data<float>(), y.top_tokens.data<int32_t>(), y.top.data<float>(),
+                              tokens_of<float>(logits), tokens.data<int32_t>(), rows, logits.dim(1), most);
+  });
+  return y;
+}
+
+}  // namespace lathe
