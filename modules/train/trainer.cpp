@@ -1,9 +1,9 @@
 #include "train/trainer.h"
 
 #include <cmath>
-#include <map>
 #include <numbers>
 
+#include "attention/rope_table.h"
 #include "autograd/tape.h"
 #include "autograd/update.h"
 #include "common/dropout.h"
@@ -119,18 +119,21 @@ TrainingLength training_length(const TrainingRecipe& t, const Dataset& data) {
 }
 
 Batch make_training_batch(const CausalLM& model, const TrainingRows& rows) {
-  std::map<int64_t, RopeFrequencies> rope;  // by length
   std::vector<BatchSequence> sequences;
+  int64_t longest = 0;
   for (size_t s = 0; s + 1 < rows.seq_start.size(); ++s) {
     const auto begin = static_cast<size_t>(rows.seq_start[s]), end = static_cast<size_t>(rows.seq_start[s + 1]);
     BatchSequence sequence;
     sequence.tokens = std::span(rows.tokens).subspan(begin, end - begin);
     sequence.logits_from = std::ssize(sequence.tokens);
-    if (model.sizes.uses_rope()) {
-      const int64_t length = std::ssize(sequence.tokens);
-      sequence.rope = &rope.try_emplace(length, rope_frequencies(model.config, length)).first->second;
-    }
+    longest = std::max(longest, sequence.logits_from);
     sequences.push_back(sequence);
+  }
+  RopeTables tables(model.config, longest);
+  std::vector<std::shared_ptr<RopeTable>> held;
+  for (BatchSequence& sequence : sequences) {
+    held.push_back(tables.of(std::ssize(sequence.tokens)));
+    sequence.rope = held.back().get();
   }
   return make_batch(sequences, nullptr);
 }
