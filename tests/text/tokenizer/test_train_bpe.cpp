@@ -57,7 +57,8 @@ TEST_CASE("BPE: it stops where no pair is left, or none that occurs often enough
   const NewVocabulary all = learn("ab ab", 400);
   CHECK(merges_of(all) == "a+b Ġ+ab");
   CHECK(merges_of(learn("ab ab", 400, {}, 2)) == "a+b");
-  CHECK(merges_of(learn(kText, 400, {"<|endoftext|>"}, 3)) == "-+- l+o w+e s+t Ġ+lo Ġ+-- we+st e+west n+ewest Ã+© Ġ+newest");
+  CHECK(merges_of(learn(kText, 400, {"<|endoftext|>"}, 3)) ==
+        "-+- l+o w+e s+t Ġ+lo Ġ+-- we+st e+west n+ewest Ã+© Ġ+newest");
   CHECK_THROWS_WITH(learn("ab", 256), ContainsSubstring("to have 256 tokens, expected at least 257"));
   CHECK(learn("ab", 256, {}).merges.empty());
   CHECK(learn("", 300).tokens.size() == 257);
