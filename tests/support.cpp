@@ -66,6 +66,8 @@ std::optional<std::filesystem::path> demo_model() {
   return path;
 }
 
+bool is_recipe(const std::filesystem::path& path) { return read_file(path).find("\ntraining:") != std::string::npos; }
+
 void skip(std::string_view why) {
   const std::string name{Catch::getResultCapture().getCurrentTestName()};
   if (!skipped_tests().insert(name).second) return;

@@ -38,6 +38,9 @@ std::optional<std::filesystem::path> demo_model();
 //   if (!shared) return skip("needs ../shared/models");
 void skip(std::string_view why);
 
+// Whether a file of configs/ is the recipe of a training run and not a model.
+bool is_recipe(const std::filesystem::path& path);
+
 // The test cases that said skip() so far.
 int skipped_count();
 

@@ -58,8 +58,8 @@ class Run {
       : recipe_(recipe),
         folder_(folder),
         callbacks_(callbacks),
-        model_(make_training_model(recipe)),
         data_(open_data(recipe.data, data_options(options))),
+        model_(make_training_model(recipe, data_.tokenizer.get())),
         trainer_(model_.model(), recipe, *data_.train, training_length(recipe.training, *data_.train)),
         metrics_(folder) {
     check_vocabulary();
@@ -181,8 +181,8 @@ class Run {
   const Recipe& recipe_;
   const fs::path folder_;
   const RunCallbacks& callbacks_;
-  TrainingModel model_;
   TrainingData data_;
+  TrainingModel model_;
   Trainer trainer_;
   MetricsLog metrics_;
   RunState state_;
@@ -195,15 +195,20 @@ class Run {
 
 }  // namespace
 
-TrainingModel make_training_model(const Recipe& recipe) {
+TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokenizer) {
   TrainingModel made;
   if (!recipe.model.checkpoint.empty()) {
     made.loaded = load_model(recipe.model.checkpoint, {.dtype = ComputeDtype::float32, .trainable = true});
     return made;
   }
-  const ModelConfig config = recipe.model.config.empty() ? read_config_yaml(YAML::Load(recipe.model.architecture),
-                                                                            "model.architecture", family_configs())
-                                                         : *read_config(recipe.model.config, family_configs());
+  ModelConfig config = recipe.model.config.empty() ? read_config_yaml(YAML::Load(recipe.model.architecture),
+                                                                      "model.architecture", family_configs())
+                                                   : *read_config(recipe.model.config, family_configs());
+  if (tokenizer != nullptr) {
+    config.bos_token_id = tokenizer->bos();
+    config.eos_token_ids.clear();
+    if (const auto eos = tokenizer->eos()) config.eos_token_ids.push_back(*eos);
+  }
   made.fresh = family_of(config).make(config);
   initialise(*made.fresh, recipe.training.seed);
   return made;

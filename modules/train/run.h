@@ -40,12 +40,13 @@ struct RunCallbacks {
 bool run_training(const Recipe& recipe, const std::string& folder, const RunOptions& options,
                   const RunCallbacks& callbacks);
 
-// The model that a recipe trains: `checkpoint` is what it was loaded from, without weights.
+// The model that a recipe trains. A fresh one begins and ends a text with the tokens that `tokenizer` has for it, where
+// there is one.
 struct TrainingModel {
   LoadedModel loaded;               // of model.checkpoint
   std::unique_ptr<CausalLM> fresh;  // of model.config and model.architecture
   CausalLM& model() const { return fresh ? *fresh : *loaded.model; }
 };
-TrainingModel make_training_model(const Recipe& recipe);
+TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokenizer = nullptr);
 
 }  // namespace lathe

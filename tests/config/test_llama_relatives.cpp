@@ -166,6 +166,7 @@ TEST_CASE("every published size reads the same from config.json, in both spellin
   for (const char* family : {"llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe"})
     for (const auto& entry : std::filesystem::directory_iterator(source_dir() / "configs" / family)) {
       INFO(entry.path().string());
+      if (is_recipe(entry.path())) continue;
       const ModelConfig c = read_config_yaml(entry.path().string(), family_configs());
       json root = {{"architectures", {c.architecture}},
                    {"model_type", c.model_type},

@@ -3,6 +3,7 @@
 #include "tests/catch.h"
 #include "tests/support.h"
 #include "train/recipe.h"
+#include "train/run.h"
 #include "train/schedule.h"
 
 using namespace lathe;
@@ -79,6 +80,20 @@ TEST_CASE("what is wrong in a recipe is named with its line and what is expected
   CHECK_THAT(refusal("model: {checkpoint: a}\ndata: {train: b}\n"), ContainsSubstring("training.steps"));
   CHECK_THAT(refusal(kRecipe + "data: {format: text}\n"), ContainsSubstring("r.yaml:4: data appears twice"));
   CHECK_THAT(refusal(kRecipe, {"nonsense"}), ContainsSubstring("expected section.key=value"));
+}
+
+TEST_CASE("the recipes of configs/ make models of their context") {
+  size_t found = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(source_dir() / "configs")) {
+    if (!entry.is_regular_file() || !is_recipe(entry.path())) continue;
+    INFO(entry.path());
+    const Recipe recipe = read_recipe(entry.path().string(), {"training.seed=2"});
+    if (recipe.model.architecture.find("50257") != std::string::npos) continue;  // takes a second to initialise
+    const TrainingModel made = make_training_model(recipe);
+    CHECK(made.model().sizes.max_position_embeddings >= recipe.training.context);
+    ++found;
+  }
+  CHECK(found >= 4);
 }
 
 TEST_CASE("of steps, epochs and tokens the last one said counts") {

@@ -163,7 +163,8 @@ TEST_CASE("a run goes on from a checkpoint with the same bits, by every optimize
       if (checkpoint) CHECK(load_checkpoint(*checkpoint, trainer, data.key()).steps == from);
       for (int64_t i = from; i < from + 2; ++i)  // measuring changes no bit
         CHECK(trainer.step(i % 2 == 0).loss == whole.losses[static_cast<size_t>(i)]);
-      save_checkpoint(folder.path().string(), trainer, {trainer.steps_done, trainer.updates_done, 0, 0, 0.0, data.key()}, 1);
+      save_checkpoint(folder.path().string(), trainer,
+                      {trainer.steps_done, trainer.updates_done, 0, 0, 0.0, data.key()}, 1);
       if (from == 4) CHECK(values(trainer.arena().values()) == whole.weights);
     }
   }
