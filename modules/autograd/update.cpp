@@ -28,6 +28,12 @@ void fill(const Tensor& y, double value) {
   dispatch_device("fill", y, [&](auto on) { kernel::fill(on, y.data<float>(), value, y.elements()); });
 }
 
+void copy(const Tensor& to, const Tensor& from) {
+  check(to.elements() == from.elements(), "copy", "{} and {} must be alike", to, from);
+  dispatch_device("copy", to,
+                  [&](auto on) { kernel::scale(on, to.data<float>(), from.data<float>(), 1.0, to.elements()); });
+}
+
 void scale_in_place(const Tensor& y, double factor) {
   dispatch_device("scale", y,
                   [&](auto on) { kernel::scale(on, y.data<float>(), y.data<float>(), factor, y.elements()); });

@@ -11,6 +11,7 @@ void adamw_step(const Tensor& w, const Tensor& m, const Tensor& v, const Tensor&
 void sgd_step(const Tensor& w, const Tensor& m, const Tensor& g, const SgdStep& step);
 
 void fill(const Tensor& y, double value);
+void copy(const Tensor& to, const Tensor& from);  // as many elements
 void scale_in_place(const Tensor& y, double factor);
 // y = beta y + alpha x
 void combine(const Tensor& y, double beta, const Tensor& x, double alpha);

@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/json_file.h"
 #include "cli/plan_report.h"
+#include "cli/training_plan_report.h"
 #include "config/model_config.h"
 #include "llm/registry.h"
 #include "tensor/process_memory.h"
@@ -15,6 +16,7 @@ namespace {
 struct PlanOptions {
   ModelOptions model;
   std::string config, memory;
+  std::vector<std::string> settings;
   int64_t batch = 1;
   bool json = false;
 };
@@ -34,10 +36,18 @@ std::shared_ptr<const Tokenizer> tokenizer_if_any(const PlanOptions& o, const Lo
   }
 }
 
+void print_training_plan(const PlanOptions& o) {
+  const Recipe recipe = read_recipe(o.config, o.settings);
+  const TrainingPlanReport report(recipe, o.memory.empty() ? 0 : parse_size(o.memory, "--memory"), resident_memory());
+  fmt::print("{}", o.json ? dump_line(report.json()) + "\n" : report.text());
+}
+
 void run_plan(const PlanOptions& o) {
   if (o.model.model.empty() == o.config.empty())
     throw UsageError("expected --model or --config, and one of them alone");
   o.model.apply_machine_options();
+  if (is_recipe(o.config)) return print_training_plan(o);
+  if (!o.settings.empty()) throw UsageError("--set needs a recipe of training as --config");
   PlanReport report;
   const LoadedModel opened = open(o);
   for (const std::string& warning : opened.warnings) fmt::print(stderr, "lathe: warning: {}\n", warning);
@@ -60,11 +70,13 @@ void run_plan(const PlanOptions& o) {
 
 void add_plan(CommandLine& app) {
   const auto o = std::make_shared<PlanOptions>();
-  const Command command = app.add("plan", "memory, operations and speed of running a model, before it is loaded");
+  const Command command =
+      app.add("plan", "memory, operations and speed of running or training a model, before it is loaded");
   o->model.declare(command);
   command.find("--model").required(false).description("folder, file, or name of a model");
   for (const char* unused : {"--kv-memory", "--profile", "--verbose", "--deterministic"}) command.remove(unused);
-  command.option("--config", o->config, "instead: a YAML file under configs/, or a config.json");
+  command.option("--config", o->config, "instead: a YAML file under configs/, a config.json, or a recipe of training");
+  command.option("--set", o->settings, "section.key=value in place of what the recipe says; may be repeated");
   command.find("--context").description("tokens of a sequence; default: the model's limit");
   command.option("--batch", o->batch, "sequences at once").shows_default().between(int64_t{1}, int64_t{1} << 20);
   command.option("--memory", o->memory, "what there is, such as 16GiB: whether it fits, and what would");

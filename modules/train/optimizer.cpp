@@ -29,7 +29,7 @@ Tensor nearly_orthogonal(const Tensor& x, const std::vector<double>& coefficient
 
 Optimizer::Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena) : recipe_(recipe), arena_(arena) {
   const auto add_state = [&](const char* name, int64_t begin) {
-    states_.push_back({name, begin, Tensor::zeros({arena.size() - begin})});
+    states_.push_back({name, begin, Tensor::zeros({arena.size() - begin}, DType::f32, arena.values().device())});
   };
   switch (recipe.name) {
     case OptimizerRecipe::Name::adamw:

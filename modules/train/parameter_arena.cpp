@@ -1,7 +1,9 @@
 #include "train/parameter_arena.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "autograd/update.h"
+#include "tensor/storage.h"
 
 namespace lathe {
 namespace {
@@ -34,19 +36,20 @@ ParameterArena::ParameterArena(CausalLM& model) {
     if (s.matrix) matrices_end_ = end;
     if (s.decays) decayed_end_ = end;
   }
-  values_ = Tensor::zeros({end});
-  gradients_ = Tensor::zeros({end});
+  const Device device = slices_.front().parameter->value.device();
+  values_ = Tensor::zeros({end}, DType::f32, device);
+  gradients_ = Tensor::zeros({end}, DType::f32, device);
   for (const NamedParameter& named : named_parameters(model)) {
     const auto slice =
         std::find_if(slices_.begin(), slices_.end(), [&](const Slice& s) { return s.parameter == named.parameter; });
     if (slice == slices_.end()) continue;
     Parameter& p = *named.parameter;
     const Tensor value = values_of(slice->begin, slice->begin + slice->size).view(p.shape);
-    const Tensor old = p.value.contiguous() ? p.value : p.value.clone();
-    std::memcpy(value.raw(), old.raw(), old.bytes());
+    copy(value, p.value.contiguous() ? p.value : p.value.clone());
     p.value = value;
     p.grad = gradients_of(slice->begin, slice->begin + slice->size).view(p.shape);
   }
+  if (device.kind == Device::Kind::cpu) StoragePool::trim();  // the blocks of the old values
 }
 
 int64_t ParameterArena::trainable_parameters() const {

@@ -321,6 +321,12 @@ Recipe read_recipe(const std::string& path, const std::vector<std::string>& sett
   return recipe;
 }
 
+bool is_recipe(const std::string& path) {
+  if (!path.ends_with(".yaml") && !path.ends_with(".yml")) return false;
+  const YAML::Node root = parse_yaml_file(path);
+  return root.IsMap() && root["training"];
+}
+
 std::string to_yaml(const Recipe& recipe) {
   std::string text, section;
   for (const Key& key : recipe_keys()) {

@@ -195,15 +195,19 @@ class Run {
 
 }  // namespace
 
+ModelConfig training_config(const Recipe& recipe) {
+  if (!recipe.model.checkpoint.empty()) return open_model(recipe.model.checkpoint).model->config;
+  if (!recipe.model.config.empty()) return *read_config(recipe.model.config, family_configs());
+  return read_config_yaml(YAML::Load(recipe.model.architecture), "model.architecture", family_configs());
+}
+
 TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokenizer) {
   TrainingModel made;
   if (!recipe.model.checkpoint.empty()) {
     made.loaded = load_model(recipe.model.checkpoint, {.dtype = ComputeDtype::float32, .trainable = true});
     return made;
   }
-  ModelConfig config = recipe.model.config.empty() ? read_config_yaml(YAML::Load(recipe.model.architecture),
-                                                                      "model.architecture", family_configs())
-                                                   : *read_config(recipe.model.config, family_configs());
+  ModelConfig config = training_config(recipe);
   if (tokenizer != nullptr) {
     config.bos_token_id = tokenizer->bos();
     config.eos_token_ids.clear();

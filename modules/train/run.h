@@ -40,6 +40,8 @@ struct RunCallbacks {
 bool run_training(const Recipe& recipe, const std::string& folder, const RunOptions& options,
                   const RunCallbacks& callbacks);
 
+// The configuration of the model that a recipe trains.
+ModelConfig training_config(const Recipe& recipe);
 // The model that a recipe trains. A fresh one begins and ends a text with the tokens that `tokenizer` has for it, where
 // there is one.
 struct TrainingModel {

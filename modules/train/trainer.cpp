@@ -46,30 +46,37 @@ TrainingStep Trainer::step(bool measure_updates) {
 void Trainer::accumulate(const TrainingRows& rows, int64_t index, TrainingStep& step) const {
   if (rows.target_count == 0) return;
   Interruption::point();
-  const Tensor targets = Tensor::of<int32_t>({std::ssize(rows.targets)}, rows.targets.data());
-  const double balance = recipe_.training.router_balance.value_or(model_.config.router_aux_loss_coef) *
-                         static_cast<double>(rows.target_count) / static_cast<double>(step.targets);
   // Each micro-batch drops other elements: its seed is of the run, the step and the place of its targets in it.
   Dropout dropout{recipe_.model.dropout,
                   recipe_.training.seed + 0x9E3779B97F4A7C15u * static_cast<uint64_t>(step.number * 65536 + index)};
   const Dropout::Scope dropping(dropout);
   Tape tape;
-  Tensor total;
+  MicroBatchLoss loss;
   {
     const Tape::Scope recording(tape);
-    std::vector<Tensor> router_logits;
-    const RouterLogits collecting(router_logits);
-    Batch batch = make_training_batch(model_, rows);
-    batch.recompute = recipe_.training.recompute == TrainingRecipe::Recompute::block;
-    total = loss(model_, batch, targets, static_cast<double>(step.targets));
-    step.loss += static_cast<double>(total.host<float>()[0]);
-    if (balance > 0.0 && !router_logits.empty()) {
-      const Tensor b = scale(load_balancing_loss(router_logits, model_.sizes.num_experts_per_tok), balance);
-      step.router_balance += static_cast<double>(b.host<float>()[0]);
-      total = add(total, b);
-    }
+    loss = micro_batch_loss(model_, recipe_, rows, step.targets);
   }
-  tape.backward(total);
+  step.loss += static_cast<double>(loss.cross_entropy.host<float>()[0]);
+  if (loss.router_balance.defined()) step.router_balance += static_cast<double>(loss.router_balance.host<float>()[0]);
+  tape.backward(loss.total);
+}
+
+MicroBatchLoss micro_batch_loss(const CausalLM& model, const Recipe& recipe, const TrainingRows& rows,
+                                int64_t targets) {
+  const double share = static_cast<double>(rows.target_count) / static_cast<double>(targets);
+  const double balance = recipe.training.router_balance.value_or(model.config.router_aux_loss_coef) * share;
+  Batch batch = make_training_batch(model, rows);
+  batch.recompute = recipe.training.recompute == TrainingRecipe::Recompute::block;
+  const Tensor ids = Tensor::of<int32_t>({std::ssize(rows.targets)}, rows.targets.data()).to(batch.tokens.device());
+  std::vector<Tensor> router_logits;
+  const RouterLogits collecting(router_logits);
+  MicroBatchLoss loss;
+  loss.cross_entropy = loss.total = lathe::loss(model, batch, ids, static_cast<double>(targets));
+  if (balance > 0.0 && !router_logits.empty()) {
+    loss.router_balance = scale(load_balancing_loss(router_logits, model.sizes.num_experts_per_tok), balance);
+    loss.total = add(loss.cross_entropy, loss.router_balance);
+  }
+  return loss;
 }
 
 std::vector<TrainingRows> Trainer::next_rows() const {
@@ -129,13 +136,14 @@ Batch make_training_batch(const CausalLM& model, const TrainingRows& rows) {
     longest = std::max(longest, sequence.logits_from);
     sequences.push_back(sequence);
   }
-  RopeTables tables(model.config, longest);
+  const Device device = model.head().weight->value.device();
+  RopeTables tables(model.config, longest, DType::f32, device);
   std::vector<std::shared_ptr<RopeTable>> held;
   for (BatchSequence& sequence : sequences) {
     held.push_back(tables.of(std::ssize(sequence.tokens)));
     sequence.rope = held.back().get();
   }
-  return make_batch(sequences, nullptr);
+  return make_batch(sequences, nullptr, device);
 }
 
 Evaluation evaluate_loss(const CausalLM& model, const Dataset& data, int64_t batch_size, int64_t batches) {

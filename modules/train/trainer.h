@@ -61,8 +61,17 @@ class Trainer {
   Optimizer optimizer_;
 };
 
-// The batch of some rows: each document has positions of its own, and the rotary frequencies of its length.
+// The batch of some rows, on the model's device: each document has positions of its own, and the rotary frequencies of
+// its length.
 Batch make_training_batch(const CausalLM& model, const TrainingRows& rows);
+
+// The forward of a micro-batch that is a part of a step of `targets` targets. Records on the active tape.
+struct MicroBatchLoss {
+  Tensor cross_entropy;   // (1): the sum over the rows' targets, divided by `targets`
+  Tensor router_balance;  // (1): the routers' share, its factor included; undefined where there is none
+  Tensor total;           // (1): both
+};
+MicroBatchLoss micro_batch_loss(const CausalLM& model, const Recipe& recipe, const TrainingRows& rows, int64_t targets);
 
 struct Evaluation {
   double loss = 0.0;           // mean over the targets

@@ -43,7 +43,9 @@ class RandomIds : public Dataset {
   std::string key_ = "random ids";
 };
 
-int64_t operations_a_token(CausalLM& model, int64_t context) {
+}  // namespace
+
+int64_t training_operations(CausalLM& model, int64_t context) {
   double multiplied = 0.0;
   const Parameter* head = model.head().weight;
   for (const NamedParameter& named : named_parameters(model)) {
@@ -55,8 +57,6 @@ int64_t operations_a_token(CausalLM& model, int64_t context) {
   return static_cast<int64_t>(6.0 * multiplied) +
          6 * c.num_hidden_layers * context * c.num_attention_heads * c.head_dim;
 }
-
-}  // namespace
 
 TrainingSpeed measure_training_speed(const Recipe& recipe, int64_t steps) {
   const TrainingModel made = make_training_model(recipe);
@@ -77,7 +77,7 @@ TrainingSpeed measure_training_speed(const Recipe& recipe, int64_t steps) {
   Trainer trainer(model, recipe, *data, {steps + 1, 0});
   TrainingSpeed speed;
   speed.parameters = count_parameters(model);
-  speed.operations_a_token = operations_a_token(model, t.context);
+  speed.operations_a_token = training_operations(model, t.context);
   trainer.step();
   for (int64_t i = 0; i < steps; ++i) {
     const auto start = std::chrono::steady_clock::now();

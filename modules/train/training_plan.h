@@ -1,0 +1,30 @@
+// What a training run will take of memory and work, found before it begins.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "train/recipe.h"
+
+namespace lathe {
+
+struct TrainingPlan {
+  int64_t parameters = 0, trainable = 0;
+  // Bytes. What a step allocates is counted by running one, forwards and backwards, on the plan device.
+  size_t frozen = 0;                              // weights that are not trained
+  size_t weights = 0, gradients = 0, states = 0;  // of what is, in f32
+  size_t step = 0, evaluation = 0;
+  int64_t operations_a_token = 0;  // see TrainingSpeed
+  int64_t tokens_a_step = 0;
+
+  size_t peak() const { return frozen + weights + gradients + states + (step > evaluation ? step : evaluation); }
+};
+// Of rows as long as the context. Reads no weights and no data.
+TrainingPlan plan_training(const Recipe& recipe);
+
+// The recipe with smaller micro-batches, as many more of them a step, and blocks that are computed again where they
+// must be, so that its plan is at most `bytes`: of those that fit the one with the least work, then the largest
+// micro-batches. Nothing where none fits.
+std::optional<Recipe> fitting_recipe(const Recipe& recipe, size_t bytes);
+
+}  // namespace lathe
