@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Holds build/lathe against transformers with the scripts and the models of ../shared, and prints one closing line
 # "N passed, N failed". Each part can be run alone.
-#   usage: acceptance.sh [compare] [real] [demo] [text] [scores] [plan] [field]      (all by default)
+#   usage: acceptance.sh [compare] [real] [demo] [text] [scores] [plan] [field] [train]      (all by default)
 # compare: logits and gradients under every LATHE_CPU there is; real: published weights; demo: what a user sees first, and when something is wrong;
 # text: ids and prompts against tokenizers, sentencepiece, mistral-common, Jinja; scores: perplexity and evaluation; plan: planned memory against measured;
-# field: situations that users of such programs reported.
+# field: situations that users of such programs reported; train: steps, resumption and export of `lathe train` against PyTorch.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 shared=${LATHE_SHARED:-../shared}
@@ -86,7 +86,12 @@ plan() {
 
 field() { check python "$shared/acceptance/field_check.py" --lathe "$program"; }
 
-for part in "${@:-compare real demo text scores plan field}"; do
+train() {
+  check python "$shared/acceptance/training_check.py" "$shared/acceptance/cases.py" --lathe "$program"
+  check python scripts/check_training.py --lathe "$program"
+}
+
+for part in "${@:-compare real demo text scores plan field train}"; do
   for name in $part; do $name; done
 done
 echo "$passed passed, $failed failed"

@@ -119,8 +119,8 @@ Key length_key(const char* name, T TrainingRecipe::*field) {
 Key architecture_key() {
   return {"model.architecture",
           [](Recipe& r, const YamlValue& v) {
-            if (!v.node().IsMap()) v.fail("a map of the keys of a configuration");
-            r.model.architecture = YAML::Dump(v.node());
+            if (!v.node().IsMap() && !v.node().IsNull()) v.fail("a map of the keys of a configuration");
+            r.model.architecture = v.node().IsNull() ? "" : YAML::Dump(v.node());
           },
           [](const Recipe& r) {
             if (r.model.architecture.empty()) return std::string();
