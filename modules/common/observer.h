@@ -21,7 +21,6 @@ class Observer {
 
   static Observer* current() { return Active<Observer>::current(); }
 
-  // Puts an observer active on this thread.
   // Watches this thread while it lives.
   class Scope : public Active<Observer> {
    public:

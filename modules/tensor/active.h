@@ -1,4 +1,5 @@
-// What is active on a thread while a scope is open: a tape, an observer, an interruption, a storage forecast.
+// What is active on a thread while a scope is open: a tape, an observer, an interruption, a storage forecast, the
+// budget of a chat template.
 #pragma once
 #include <utility>
 

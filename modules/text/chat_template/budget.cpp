@@ -1,22 +1,21 @@
 // The budget of a render: counting, and the errors when it is spent.
 #include "text/chat_template/budget.h"
 
-#include <utility>
-
 #include "tensor/errors.h"
+
+template <>
+lathe::jinja::Budget*& lathe::Active<lathe::jinja::Budget>::slot() {
+  static thread_local jinja::Budget* budget = nullptr;
+  return budget;
+}
 
 namespace lathe::jinja {
 namespace {
-
-thread_local Budget* active = nullptr;
 
 // Copying text is far cheaper a byte than evaluating a node: 64 bytes are one step.
 constexpr std::size_t bytes_a_step = 64, unicode_bytes_a_step = 2;
 
 }  // namespace
-
-Budget::Budget(const Limits& limits) : limits(limits), outer(std::exchange(active, this)) {}
-Budget::~Budget() { active = outer; }
 
 void Budget::check_room(std::size_t bytes) const {
   if (bytes > limits.bytes || bytes_used > limits.bytes - bytes)
@@ -24,10 +23,11 @@ void Budget::check_room(std::size_t bytes) const {
 }
 
 void charge(std::int64_t steps) {
-  if (!active) return;
-  active->steps_used += steps;
-  if (active->steps_used > active->limits.steps)
-    throw Error(fmt::format("the template takes more than {} steps", active->limits.steps),
+  Budget* budget = Active<Budget>::current();
+  if (!budget) return;
+  budget->steps_used += steps;
+  if (budget->steps_used > budget->limits.steps)
+    throw Error(fmt::format("the template takes more than {} steps", budget->limits.steps),
                 "it probably loops without end");
 }
 
@@ -35,10 +35,10 @@ void charge_text(std::size_t bytes) { charge(static_cast<std::int64_t>(bytes / b
 void charge_unicode(std::size_t bytes) { charge(static_cast<std::int64_t>(bytes / unicode_bytes_a_step) + 1); }
 
 void check_room(std::size_t bytes) {
-  if (active) active->check_room(bytes);
+  if (const Budget* budget = Active<Budget>::current()) budget->check_room(bytes);
 }
 
-Tracked::Tracked(std::size_t bytes) : budget_(active) { grow(bytes); }
+Tracked::Tracked(std::size_t bytes) : budget_(Active<Budget>::current()) { grow(bytes); }
 
 Tracked::~Tracked() {
   if (budget_) budget_->bytes_used -= bytes_;

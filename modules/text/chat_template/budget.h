@@ -2,14 +2,17 @@
 //
 // A chat template is a program that comes with a model file, so it is not trusted: an endless loop, a gigabyte of
 // output or a list nested in itself a million times must end in an Error. Everything that costs time charges steps,
-// everything that holds memory is a `Tracked` object. The surprising decision: the budget is thread-local (as the tape
-// is), so that values can be made anywhere without being handed it; values made while none is active are not counted.
+// everything that holds memory is a `Tracked` object. The surprising decision: the active budget is its thread's (as
+// the tape is), so that values can be made anywhere without being handed it; values made while none is active are not
+// counted.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
+
+#include "tensor/active.h"
 
 namespace lathe::jinja {
 
@@ -24,18 +27,12 @@ inline constexpr int maximum_parse_depth = 400;  // of grammar rules that nest: 
 inline constexpr int maximum_value_depth = 300;
 inline constexpr std::size_t maximum_template_bytes = 1u << 20;
 
-// Active on its thread from construction to destruction; they nest.
 struct Budget {
-  explicit Budget(const Limits& limits);
-  ~Budget();
-  Budget(const Budget&) = delete;
-  Budget& operator=(const Budget&) = delete;
   void check_room(std::size_t bytes) const;  // throws Error when so many more bytes would be too many
 
-  const Limits limits;
+  Limits limits;
   std::int64_t steps_used = 0;
   std::size_t bytes_used = 0;
-  Budget* const outer;
 };
 
 // A level of nesting for as long as it lives; beyond `maximum` it calls `fail`, which throws.
@@ -69,7 +66,7 @@ class Restored {
   T outer_;
 };
 
-// On the current budget, throwing Error when it is spent; without one they do nothing.
+// On the active budget, throwing Error when it is spent; without one they do nothing.
 void charge(std::int64_t steps);
 void charge_text(std::size_t bytes);     // work on so many bytes of text
 void charge_unicode(std::size_t bytes);  // where each character is looked up in Unicode's tables

@@ -160,7 +160,7 @@ class Loop : public Object {
 // --- the interpreter
 
 Interpreter::Interpreter(const ast::Body& body, const std::tm& now, const Limits& limits)
-    : budget_(limits),
+    : budget_{limits},
       body_(body),
       now_(now),
       maximum_depth_(limits.evaluation_depth),

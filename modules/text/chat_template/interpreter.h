@@ -76,6 +76,7 @@ class Interpreter {
   std::string captured(Function&& run);  // what it writes
 
   Budget budget_;
+  const Active<Budget> counted_{&budget_};
   const ast::Body& body_;
   std::tm now_;
   int maximum_depth_, depth_ = 0, line_ = 1;
