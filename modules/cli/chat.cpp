@@ -55,7 +55,7 @@ void add_chat(CommandLine& app) {
   o->model.declare(command);
   command.option("--system", o->system, "the system message");
   o->request.max_new_tokens = 1024;
-  o->request.declare(command);
+  declare(command, o->request);
   command.remove("--num-sequences");
   command.remove("--logprobs");
   command.example(

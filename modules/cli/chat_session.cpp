@@ -67,15 +67,19 @@ void ChatSession::ask(const std::string& message) {
 void ChatSession::answer(const Conversation& otherwise) try {
   ChatTemplate::Inputs inputs = chat_inputs(*tokenizer_);
   inputs.messages = conversation_.messages();
-  const std::vector<int32_t> prompt = encode_chat(*tokenizer_, template_, inputs);
-  if (std::ssize(prompt) >= engine_.context())
-    throw Error(fmt::format("the conversation has {} tokens, the context holds {}", prompt.size(), engine_.context()),
-                "/clear or /undo makes room, a larger --context may too");
+  Request own;
+  own.prompt = encode_chat(*tokenizer_, template_, inputs);
+  own.sampling = defaults_;
+  own.stop_tokens = stops_;
+  if (std::ssize(own.prompt) >= engine_.context())
+    throw Error(
+        fmt::format("the conversation has {} tokens, the context holds {}", own.prompt.size(), engine_.context()),
+        "/clear or /undo makes room, a larger --context may too");
   GenerateCallbacks callbacks;
   callbacks.interrupted = [] { return interrupted != 0; };
   callbacks.on_event = [](size_t, const GenerationEvent& event) { write_output(event.text); };
   const Interruptible interruptible;
-  const auto result = generate(engine_, {request_.request(prompt, defaults_, stops_)}, callbacks);
+  const auto result = generate(engine_, {request_.over(std::move(own))}, callbacks);
   const Completion& completion = result.completions.at(0).at(0);
   write_output("\n");
   if (completion.finish_reason == FinishReason::error) throw Error(completion.error);

@@ -65,7 +65,11 @@ std::shared_ptr<const Tokenizer> tokenizer_for(const std::vector<PromptedRequest
 // Throws Error naming the line of a file whose request the engine would refuse, before any of them is begun.
 Request request_of(const PromptedRequest& source, const GenerateOptions& o, const Tokenizer* tokenizer,
                    const Engine& engine, const SamplingParameters& defaults, const std::vector<int32_t>& stops) try {
-  Request request = source.options.request(prompt_tokens(source.prompt, tokenizer, o.model.model), defaults, stops);
+  Request own;
+  own.prompt = prompt_tokens(source.prompt, tokenizer, o.model.model);
+  own.sampling = defaults;
+  own.stop_tokens = stops;
+  Request request = source.options.over(std::move(own));
   engine.check_request(request);
   return request;
 } catch (const Error& e) {
@@ -151,7 +155,7 @@ void add_generate(CommandLine& app) {
   tokens.excludes(batch);
   command.flag("--chat", o->chat, "the prompt is a user's message, through the model's template");
   command.option("--system", o->system, "the system message, with --chat");
-  o->request.declare(command);
+  declare(command, o->request);
   command.option("--speculate", o->speculate,
                  "guess tokens ahead and verify them, which changes no answer: ngram, or a smaller model");
   command.flag("--stream,!--no-stream", o->stream, "print the text as it comes (default)");

@@ -5,8 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/json_node.h"
-#include "generate/request.h"
+#include "generate/request_options.h"
 
 namespace lathe {
 
@@ -19,20 +18,8 @@ struct Prompt {
   nlohmann::ordered_json messages;  // null, or a list of {role, content}
 };
 
-struct RequestOptions : SamplingChoices {
-  int64_t max_new_tokens = 128, num_sequences = 1;
-  bool ignore_eos = false;
-  std::optional<int64_t> logprobs;
-  std::vector<std::string> stop;
-
-  void declare(const Command& command);
-  // Overrides what the object `json` names, in the spelling of the options with _ or -; null is the same as absent.
-  // Throws Error naming the key where it is no option or its value is none.
-  void read(const OrderedJsonNode& json);
-  // `defaults` are the model's; greedy and what is given here come first.
-  Request request(std::vector<int32_t> prompt, const SamplingParameters& defaults,
-                  std::vector<int32_t> stop_tokens) const;
-};
+// A flag for each option.
+void declare(const Command& command, RequestOptions& options);
 
 // An array of ids. Throws Error naming the one that is none.
 std::vector<int32_t> token_ids(const OrderedJsonNode& list);

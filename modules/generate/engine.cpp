@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "generate/kv_memory.h"
+#include "generate/request_options.h"
 #include "generate/stop_strings.h"
 #include "tensor/profiler.h"
 

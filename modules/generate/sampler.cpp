@@ -2,46 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <random>
 
 #include "tensor/errors.h"
 #include "tensor/random.h"
 
 namespace lathe {
-namespace {
-
-void check_range(const char* field, double value, double low, double high) {
-  check(value >= low && value <= high, "sampling", "{} must be in [{}, {}], found {}", field, low, high, value);
-}
-
-}  // namespace
-
-SamplingParameters SamplingChoices::over(SamplingParameters s) const {
-  s.temperature = greedy ? 0.0 : temperature.value_or(s.temperature);
-  s.top_k = top_k.value_or(s.top_k);
-  s.top_p = top_p.value_or(s.top_p);
-  s.min_p = min_p.value_or(s.min_p);
-  s.repetition_penalty = repetition_penalty.value_or(greedy ? 1.0 : s.repetition_penalty);
-  s.presence_penalty = presence_penalty.value_or(s.presence_penalty);
-  s.frequency_penalty = frequency_penalty.value_or(s.frequency_penalty);
-  s.seed = seed;
-  return s;
-}
-
-void validate(const SamplingParameters& p) {
-  constexpr double kMost = std::numeric_limits<double>::max();
-  check_range("temperature", p.temperature, 0.0, kMost);
-  check(p.top_k >= 0, "sampling", "top_k must be at least 0 (0: all tokens), found {}", p.top_k);
-  check_range("top_p", p.top_p, 0.0, 1.0);
-  check_range("min_p", p.min_p, 0.0, 1.0);
-  check(p.repetition_penalty > 0.0 && p.repetition_penalty <= kMost, "sampling",
-        "repetition_penalty must be above 0, found {}", p.repetition_penalty);
-  check(std::isfinite(p.presence_penalty), "sampling", "presence_penalty must be finite, found {}", p.presence_penalty);
-  check(std::isfinite(p.frequency_penalty), "sampling", "frequency_penalty must be finite, found {}",
-        p.frequency_penalty);
-}
-
 uint64_t random_seed() {
   std::random_device device;
   return static_cast<uint64_t>(device()) << 32 | device();

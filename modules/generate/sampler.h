@@ -14,20 +14,6 @@
 
 namespace lathe {
 
-// What a caller chooses of SamplingParameters.
-struct SamplingChoices {
-  bool greedy = false;  // temperature 0, and no repetition penalty but one that is chosen here
-  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
-  std::optional<int64_t> top_k;
-  std::optional<uint64_t> seed;
-
-  // What is not chosen is the model's own.
-  SamplingParameters over(SamplingParameters defaults) const;
-};
-
-// Throws Error naming the field, its range and the value found.
-void validate(const SamplingParameters& parameters);
-
 // A seed for a request that gives none.
 uint64_t random_seed();
 

@@ -1,25 +1,21 @@
-"""The keywords of `generate` and `stream`: declared here, read by name in python/src/bind_generation.cpp."""
+"""The keywords of `generate` and `stream`: those about the answer as modules/generate/request_options.h lists them."""
 from __future__ import annotations
 
 import difflib
 import inspect
 import typing
 
+from . import _lathe
+
+NOT_HERE = "num_sequences"  # an answer is one completion
+
 
 class Options(typing.TypedDict, total=False):
     """The keywords of `Model.generate` and `Model.stream`. What is not given, or None, is the model's own default.
 
-    max_new_tokens       longest answer, 128 by default; max_tokens is another name of it
-    greedy               always the most probable token
-    temperature          divides the logits; 0: greedy
-    top_k, top_p, min_p  only the k most probable tokens; those that reach p together; those of at least this share of the highest
-    repetition_penalty   divides the logits of tokens seen; 1: none
-    presence_penalty     subtracted once from tokens of the answer; frequency_penalty: for every occurrence
-    seed                 of the random numbers: with it the answer is the same, whatever else is computed beside it
-    stop                 a text that ends the answer, or several
-    ignore_eos           go on past end tokens
-    logprobs             log-probabilities of so many alternatives a token
-    tools                what the chat template is told of tools; chat_template_kwargs: its further variables
+    max_tokens            another name of max_new_tokens
+    tools                 what the chat template is told of tools
+    chat_template_kwargs  its further variables
     """
 
     max_new_tokens: int | None
@@ -38,6 +34,9 @@ class Options(typing.TypedDict, total=False):
     logprobs: int | None
     tools: typing.Sequence[dict[str, typing.Any]] | None
     chat_template_kwargs: dict[str, typing.Any] | None
+
+
+Options.__doc__ += "".join(f"{name:20}  {meaning}\n    " for name, _, meaning in _lathe._request_options() if name != NOT_HERE)
 
 
 def refuse_unknown(function: str, given: typing.Iterable[str], known: typing.Iterable[str]) -> None:

@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "generate/request_options.h"
 #include "python/src/arrays.h"
 #include "python/src/bindings.h"
 #include "python/src/model.h"
@@ -12,18 +13,34 @@
 namespace lathe::python {
 namespace {
 
+// What Python calls the type of an option, and how an error does.
+struct TypeNames {
+  const char *annotation, *expected;
+};
 template <class T>
-constexpr const char* kExpected = "a number";
-template <>
-constexpr const char* kExpected<bool> = "True or False";
-template <>
-constexpr const char* kExpected<int64_t> = "a whole number";
-template <>
-constexpr const char* kExpected<uint64_t> = "a whole number from 0 to 2^64 - 1";
+TypeNames type_names() {
+  if constexpr (std::is_same_v<T, bool>) return {"bool", "True or False"};
+  if constexpr (std::is_same_v<T, int64_t>) return {"int", "a whole number"};
+  if constexpr (std::is_same_v<T, uint64_t>) return {"int", "a whole number from 0 to 2^64 - 1"};
+  if constexpr (std::is_same_v<T, double>) return {"float", "a number"};
+  return {"str | typing.Sequence[str]", "a str or a list of them"};
+}
+
+template <class Field>
+struct ValueOf {
+  using Type = Field;
+};
+template <class T>
+struct ValueOf<std::optional<T>> {
+  using Type = T;
+};
+template <class Field>
+using Value = typename ValueOf<Field>::Type;
 
 // Sets `field` to the option `key` where that is given.
-template <class T, class Field>
+template <class Field>
 void read(const nb::dict& options, const char* key, Field& field) {
+  using T = Value<Field>;
   const Callback calling;
   nb::object value = options.get(key, nb::none());
   if (value.is_none()) return;
@@ -32,47 +49,44 @@ void read(const nb::dict& options, const char* key, Field& field) {
   const bool truncated = std::is_integral_v<T> && !PyIndex_Check(value.ptr());
   if (nb::isinstance<nb::bool_>(value) != std::is_same_v<T, bool> || truncated || !nb::try_cast(value, found))
     throw nb::type_error(
-        fmt::format("{}: expected {}, found {}", key, kExpected<T>, nb::cast<std::string>(nb::repr(value))).c_str());
+        fmt::format("{}: expected {}, found {}", key, type_names<T>().expected, nb::cast<std::string>(nb::repr(value)))
+            .c_str());
   field = found;
 }
 
-std::vector<std::string> stop_strings(const nb::dict& options) {
-  nb::object stop = options.get("stop", nb::none());
-  std::vector<std::string> texts;
-  if (stop.is_none()) return texts;
-  if (nb::isinstance<nb::str>(stop)) stop = nb::make_tuple(stop);
-  if (PySequence_Check(stop.ptr()) == 0 || nb::isinstance<nb::bytes>(stop))
-    throw nb::type_error(fmt::format("stop: expected a str or a list of them, found a {}", kind_of(stop)).c_str());
-  for (const nb::handle text : stop) {
+void read(const nb::dict& options, const char* key, std::vector<std::string>& texts) {
+  nb::object value = options.get(key, nb::none());
+  if (value.is_none()) return;
+  if (nb::isinstance<nb::str>(value)) value = nb::make_tuple(value);
+  if (PySequence_Check(value.ptr()) == 0 || nb::isinstance<nb::bytes>(value))
+    throw nb::type_error(fmt::format("{}: expected a str or a list of them, found a {}", key, kind_of(value)).c_str());
+  for (const nb::handle text : value) {
     if (!nb::isinstance<nb::str>(text))
-      throw nb::type_error(fmt::format("stop: expected a list of str, found a {} in it", kind_of(text)).c_str());
+      throw nb::type_error(fmt::format("{}: expected a list of str, found a {} in it", key, kind_of(text)).c_str());
     texts.push_back(to_utf8(nb::borrow<nb::str>(text)));
   }
-  return texts;
 }
 
 // `options` by the names of lathe.Options, without those that are about the prompt.
 Request request_of(const Model& model, const nb::object& tokens, const nb::dict& options) {
   const Ids ids(tokens);
-  Request r = model.request({ids.view().begin(), ids.view().end()});
-  SamplingChoices chosen;
-  read<bool>(options, "greedy", chosen.greedy);
-  read<double>(options, "temperature", chosen.temperature);
-  read<double>(options, "top_p", chosen.top_p);
-  read<double>(options, "min_p", chosen.min_p);
-  read<double>(options, "repetition_penalty", chosen.repetition_penalty);
-  read<double>(options, "presence_penalty", chosen.presence_penalty);
-  read<double>(options, "frequency_penalty", chosen.frequency_penalty);
-  read<int64_t>(options, "top_k", chosen.top_k);
-  read<uint64_t>(options, "seed", chosen.seed);
+  RequestOptions chosen;
+  RequestOptions::visit(chosen,
+                        [&](auto& field, const OptionFacts& facts, auto...) { read(options, facts.name, field); });
   check(!chosen.greedy || chosen.temperature.value_or(0.0) == 0.0, "greedy", "it takes no temperature, found {}",
         chosen.temperature.value_or(0.0));
-  r.sampling = chosen.over(r.sampling);
-  read<int64_t>(options, "max_new_tokens", r.max_new_tokens);
-  read<int64_t>(options, "logprobs", r.logprobs);
-  read<bool>(options, "ignore_eos", r.ignore_eos);
-  r.stop_strings = stop_strings(options);
-  return r;
+  return chosen.over(model.request({ids.view().begin(), ids.view().end()}));
+}
+
+// Of each option: its name, its type, what it means.
+nb::list request_options() {
+  nb::list list;
+  const RequestOptions any;
+  RequestOptions::visit(any, [&](const auto& field, const OptionFacts& facts, auto...) {
+    using Field = std::decay_t<decltype(field)>;
+    list.append(nb::make_tuple(facts.name, type_names<Value<Field>>().annotation, facts.description));
+  });
+  return list;
 }
 
 void construct_stream(Stream* stream, const std::shared_ptr<Model>& model, const nb::object& tokens,
@@ -104,6 +118,7 @@ nb::object next_event(Stream& s) {
 }  // namespace
 
 void bind_generation(nb::module_& m) {
+  m.def("_request_options", &request_options, nb::sig("def _request_options() -> list[tuple[str, str, str]]"));
   nb::class_<Stream> c(m, "Stream", "The compiled part of lathe.Stream.");
   c.def("__init__", &construct_stream, nb::arg("model"), nb::arg("tokens"), nb::arg("options"),
         nb::sig("def __init__(self, model: Model, tokens: " LATHE_IDS ", options: dict[str, typing.Any]) -> None"));

@@ -1,0 +1,86 @@
+#include "generate/request_options.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <type_traits>
+
+namespace lathe {
+namespace {
+
+// One, or a list of them.
+std::vector<std::string> texts(const OrderedJsonNode& node) {
+  if (node.value().is_string()) return {node.string()};
+  if (!node.value().is_array()) node.expected("a string or a list of strings");
+  std::vector<std::string> all;
+  for (size_t i = 0; i < node.size(); ++i) all.push_back(node.at(i).string());
+  return all;
+}
+
+void read_into(bool& field, const OptionFacts&, const OrderedJsonNode& node) { field = node.boolean(); }
+void read_into(std::vector<std::string>& field, const OptionFacts&, const OrderedJsonNode& node) {
+  field = texts(node);
+}
+void read_into(std::optional<double>& field, const OptionFacts&, const OrderedJsonNode& node) { field = node.number(); }
+void read_into(std::optional<uint64_t>& field, const OptionFacts&, const OrderedJsonNode& node) {
+  field = node.unsigned_integer();
+}
+template <class Field>  // int64_t or an optional one
+void read_into(Field& field, const OptionFacts& facts, const OrderedJsonNode& node) {
+  field = node.integer(static_cast<int64_t>(facts.lowest), static_cast<int64_t>(facts.highest));
+}
+
+}  // namespace
+
+std::string OptionFacts::range() const {
+  if (lowest == -kUnbounded) return "finite";
+  const std::string low = fmt::format("{} {}", above_lowest ? "above" : "at least", lowest);
+  if (highest == kUnbounded) return low + " and finite";
+  return above_lowest ? fmt::format("{} and at most {}", low, highest) : fmt::format("from {} to {}", lowest, highest);
+}
+
+SamplingParameters SamplingChoices::over(SamplingParameters s) const {
+  if (greedy) s.repetition_penalty = 1.0;
+  visit(*this, [&](const auto& chosen, const OptionFacts&, auto parameter) {
+    if (chosen) s.*parameter = *chosen;
+  });
+  if (greedy) s.temperature = 0.0;
+  return s;
+}
+
+void validate(const SamplingParameters& p) {
+  const SamplingChoices any;
+  SamplingChoices::visit(any, [&](const auto&, const OptionFacts& facts, auto parameter) {
+    if constexpr (std::is_arithmetic_v<std::decay_t<decltype(p.*parameter)>>)
+      check(facts.admits(static_cast<double>(p.*parameter)), "sampling", "{} must be {}, found {}", facts.name,
+            facts.range(), p.*parameter);
+  });
+}
+
+void RequestOptions::read(const OrderedJsonNode& json) {
+  for (const auto& [key, value] : json.value().items()) {
+    std::string name = key;
+    std::replace(name.begin(), name.end(), '-', '_');
+    if (name == "prompt" || name == "messages" || name == "tokens") continue;
+    const OrderedJsonNode node = json.at(key);
+    const bool given = json.has(key);  // null is the same as absent
+    bool known = false;
+    visit(*this, [&](auto& field, const OptionFacts& facts, auto...) {
+      if (name != facts.name) return;
+      known = true;
+      if (given) read_into(field, facts, node);
+    });
+    if (!known) json.fail(fmt::format("unknown key {}", quote(key)), "lathe help generate lists the options");
+  }
+}
+
+Request RequestOptions::over(Request r) const {
+  r.sampling = SamplingChoices::over(r.sampling);
+  r.max_new_tokens = max_new_tokens;
+  r.num_sequences = num_sequences;
+  r.ignore_eos = ignore_eos;
+  r.stop_strings = stop;
+  r.logprobs = logprobs;
+  return r;
+}
+
+}  // namespace lathe
