@@ -22,6 +22,7 @@
 namespace lathe {
 
 inline constexpr int kPageTokens = 16;
+inline int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 inline constexpr int kSegmentTokens = 256;
 inline constexpr int kCacheBlock = 32;  // components that share a scale in q8_0
 

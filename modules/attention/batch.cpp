@@ -56,8 +56,6 @@ std::vector<RopeAngles> angles_of(std::span<const BatchSequence> sequences, cons
   return angles;
 }
 
-int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
-
 PageTable make_page_table(std::span<const BatchSequence> sequences, size_t group, const Batch& batch) {
   int64_t widest = 1;
   for (const BatchSequence& s : sequences)

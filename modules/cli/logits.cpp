@@ -6,6 +6,7 @@
 #include "cli/model_options.h"
 #include "cli/profile_report.h"
 #include "formats/npy.h"
+#include "generate/sequence_cache.h"
 
 namespace lathe {
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "evaluate/sequence_cache.h"
 #include "evaluate/token_scores.h"
+#include "generate/sequence_cache.h"
 
 namespace lathe {
 namespace {
@@ -86,7 +86,7 @@ SequenceCache make_cache(const CausalLM& model, DType dtype, const std::vector<E
     for (const Ids& choice : task.choices) needed += pages_for(std::ssize(choice)) + 1;
     pages = std::max(pages, needed);
   }
-  return {model, dtype, pages};
+  return {model, dtype, pages * kPageTokens, pages};
 }
 
 class ChoiceScorer {

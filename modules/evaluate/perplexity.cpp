@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "evaluate/sequence_cache.h"
 #include "evaluate/token_scores.h"
+#include "generate/sequence_cache.h"
 
 namespace lathe {
 namespace {
@@ -78,7 +78,7 @@ struct Totals {
 class WindowFeed {
  public:
   WindowFeed(const ScoredModel& scored, int64_t context, int64_t windows)
-      : model(*scored.model), cache_(model, scored.cache_dtype, windows * pages_for(context)) {}
+      : model(*scored.model), cache_(model, scored.cache_dtype, context, windows * pages_for(context)) {}
 
   // The hidden states of `rows` of the windows' tokens, counted over all windows: (R, C).
   Tensor hidden(const std::vector<std::vector<int32_t>>& windows, const Tensor& rows) {

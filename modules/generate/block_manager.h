@@ -39,8 +39,6 @@ struct PublishedPrefix {
   int64_t pages = 0;
 };
 
-inline int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
-
 // The most pages that a sequence alone holds at any time on its way to `tokens` tokens, `chunk` of them a step at most.
 int64_t peak_pages(int64_t window, int64_t tokens, int64_t chunk);
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "generate/block_manager.h"
+#include "generate/sequence_cache.h"
 #include "tensor/errors.h"
 
 namespace lathe {
@@ -32,27 +32,25 @@ class ModelDrafter : public Drafter {
   ModelDrafter(std::shared_ptr<const CausalLM> model, DType cache_dtype, int64_t context, int64_t sequences)
       : model_(std::move(model)),
         context_(context),
-        blocks_(groups(*model_, context, sequences)),
-        ropes_(model_->config, context) {
-    std::vector<int64_t> pages;
-    for (size_t g = 0; g < blocks_.groups(); ++g) pages.push_back(blocks_.pages(g));
-    cache_ = std::make_unique<KVCache>(model_->sizes, cache_dtype, pages);
-  }
+        cache_(*model_, cache_dtype, context, sequences * pages_for(context)) {}
 
   std::vector<int32_t> draft(const DraftRequest& request, int64_t most) override {
-    State& state = states_[request.sequence];
     std::vector<int32_t> tokens(request.tokens.begin(), request.tokens.end());
+    const auto [found, fresh] = states_.try_emplace(request.sequence);
+    State& state = found->second;
+    if (fresh) state.cached = cache_.begin(std::ssize(tokens));
     // Rejected draft tokens are in the cache; what agrees with the tokens stays.
     const auto parted = std::mismatch(state.fed.begin(), state.fed.end(), tokens.begin(), tokens.end()).first;
     state.fed.resize(std::min(static_cast<size_t>(parted - state.fed.begin()), tokens.size() - 1));
-    if (!state.rope) state.rope = ropes_.of(std::ssize(tokens));
+    state.cached.length = std::ssize(state.fed);
     std::vector<int32_t> guesses;
     SampleKey key = request.key;
     while (std::ssize(guesses) < most && std::ssize(tokens) < context_) {
-      if (!feed(state, tokens)) break;
+      const Tensor logits = feed(state, tokens);  // (1, V)
+      if (!logits.defined()) break;
       const SamplingRow by{unpenalised(request.sampling), key.random(), {}};
-      guesses.push_back(*sample(last_logits_, {&by, 1}).to(Device{}).host<int32_t>());
-      if (guesses.back() == kNoToken) throw logits_error(last_logits_, key.position);
+      guesses.push_back(*sample(logits, {&by, 1}).to(Device{}).host<int32_t>());
+      if (guesses.back() == kNoToken) throw logits_error(logits, key.position);
       tokens.push_back(guesses.back());
       ++key.position;
     }
@@ -62,23 +60,16 @@ class ModelDrafter : public Drafter {
   void forget(uint64_t sequence) override {
     const auto found = states_.find(sequence);
     if (found == states_.end()) return;
-    blocks_.release(found->second.pages);
+    cache_.release(found->second.cached);
     states_.erase(found);
   }
 
  private:
-  static constexpr int64_t kChunk = 256;
   struct State {
-    std::vector<int32_t> fed;  // whose keys and values are in the pages
-    SequencePages pages;
-    std::shared_ptr<RopeTable> rope;
+    std::vector<int32_t> fed;  // whose keys and values are in the cache
+    CachedSequence cached;
   };
 
-  static std::vector<PageGroup> groups(const CausalLM& model, int64_t context, int64_t sequences) {
-    std::vector<PageGroup> groups;
-    for (const LayerGroup& g : layer_groups(model.sizes)) groups.push_back({g.window, sequences * pages_for(context)});
-    return groups;
-  }
   // The history of penalties is the target's; a draft does without.
   static SamplingParameters unpenalised(SamplingParameters p) {
     p.repetition_penalty = 1.0;
@@ -86,32 +77,19 @@ class ModelDrafter : public Drafter {
     return p;
   }
 
-  // Brings the cache up to all `tokens`, and the logits of the last. False where pages are too few.
-  bool feed(State& state, const std::vector<int32_t>& tokens) {
-    while (state.fed.size() < tokens.size()) {
-      const auto cached = std::ssize(state.fed), count = std::min(kChunk, std::ssize(tokens) - cached);
-      std::vector<PageCopy> copies;
-      if (!blocks_.reserve(state.pages, cached, cached + count, copies)) return false;
-      BatchSequence sequence;
-      sequence.tokens = std::span(tokens).subspan(static_cast<size_t>(cached), static_cast<size_t>(count));
-      sequence.cached = cached;
-      sequence.pages.assign(state.pages.begin(), state.pages.end());
-      sequence.rope = state.rope.get();
-      sequence.logits_from = count - 1;
-      const Batch batch = make_batch({&sequence, 1}, cache_.get());
-      last_logits_ = logits(*model_, batch);
-      state.fed.insert(state.fed.end(), sequence.tokens.begin(), sequence.tokens.end());
-    }
-    return true;
+  // The logits of the last token, (1, V), with all of them in the cache; undefined where pages are too few.
+  Tensor feed(State& state, const std::vector<int32_t>& tokens) {
+    const SequenceCache::Extension rest{&state.cached, std::span(tokens).subspan(state.fed.size())};
+    if (!cache_.reserve(state.cached, std::ssize(rest.tokens))) return {};
+    const Tensor hidden = cache_.extend({&rest, 1});  // (N, C)
+    state.fed = tokens;
+    return apply_head(hidden.row_range(hidden.dim(0) - 1, hidden.dim(0)), model_->head());
   }
 
   std::shared_ptr<const CausalLM> model_;
   int64_t context_;
-  BlockManager blocks_;
-  RopeTables ropes_;
-  std::unique_ptr<KVCache> cache_;
+  SequenceCache cache_;
   std::map<uint64_t, State> states_;
-  Tensor last_logits_;  // (1, V)
 };
 
 constexpr int64_t kTrial = 8;   // speculating steps before a judgement

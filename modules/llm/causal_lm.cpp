@@ -1,8 +1,5 @@
 #include "llm/causal_lm.h"
 
-#include <algorithm>
-#include <numeric>
-
 #include "config/model_config.h"
 #include "tensor/random.h"
 
@@ -18,31 +15,6 @@ Tensor logits(const CausalLM& model, const Batch& batch) {
 
 Tensor loss(const CausalLM& model, const Batch& batch, const Tensor& targets, double total) {
   return linear_cross_entropy(model.hidden(batch), model.head(), targets, total);
-}
-
-Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType cache_dtype) {
-  constexpr int64_t kChunk = 512;  // bounds the activations, not the result: a chunk's bits are those of the whole
-  const auto n = static_cast<int64_t>(tokens.size());
-  check(n > 0, "logits", "expected at least one token, found none");
-  const int64_t pages = (n + kPageTokens - 1) / kPageTokens;
-  const size_t groups = layer_groups(model.sizes).size();
-  KVCache cache(model.sizes, cache_dtype, std::vector<int64_t>(groups, pages));
-  std::vector<int32_t> page_table(static_cast<size_t>(pages));
-  std::iota(page_table.begin(), page_table.end(), 0);
-  const auto rope = RopeTables(model.config, n).of(n);
-
-  Tensor all = Tensor::empty({n, model.sizes.vocab_size});  // (N, V)
-  for (int64_t begin = 0; begin < n; begin += kChunk) {
-    const int64_t count = std::min(kChunk, n - begin);
-    BatchSequence s;
-    s.tokens = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
-    s.cached = begin;
-    s.pages.assign(groups, page_table);
-    s.rope = rope.get();
-    const Tensor part = logits(model, make_batch({&s, 1}, &cache));  // (count, V)
-    std::copy_n(part.host<float>(), part.elements(), all.host<float>() + begin * model.sizes.vocab_size);
-  }
-  return all;
 }
 
 std::vector<NamedParameter> named_parameters(CausalLM& model) {

@@ -33,8 +33,6 @@ Tensor logits(const CausalLM& model, const Batch& batch);
 // targets (N) i32, kIgnoredTarget where there is none. `total` divides the sum in place of the count of targets when it
 // is positive. Records on the active tape.
 Tensor loss(const CausalLM& model, const Batch& batch, const Tensor& targets, double total = 0.0);
-// All logits (N, V) f32 of one sequence, computed as the engine does: through a cache of `cache_dtype`, in chunks.
-Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType cache_dtype);
 
 std::vector<NamedParameter> named_parameters(CausalLM& model);
 int64_t count_parameters(CausalLM& model);

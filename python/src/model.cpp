@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "generate/inference_plan.h"
+#include "generate/sequence_cache.h"
 #include "llm/trace.h"
 #include "tensor/interruption.h"
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "evaluate/multiple_choice.h"
+#include "generate/sequence_cache.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
 #include "tests/evaluate/tiny_llama.h"

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "evaluate/perplexity.h"
+#include "generate/sequence_cache.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
 #include "tests/evaluate/tiny_llama.h"

@@ -5,6 +5,7 @@
 
 #include "generate/chat_model.h"
 #include "generate/generate.h"
+#include "generate/sequence_cache.h"
 #include "tests/catch.h"
 #include "tests/support.h"
 #include "text/chat_template/encode_chat.h"

@@ -6,6 +6,7 @@
 
 #include "config/model_config.h"
 #include "generate/generate.h"
+#include "generate/sequence_cache.h"
 #include "llm/family.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"

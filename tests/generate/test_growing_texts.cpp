@@ -4,6 +4,7 @@
 
 #include "config/model_config.h"
 #include "generate/generate.h"
+#include "generate/sequence_cache.h"
 #include "generate/speculation.h"
 #include "tests/catch.h"
 #include "tests/generate/random_requests.h"

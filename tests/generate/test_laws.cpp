@@ -6,6 +6,7 @@
 #include <span>
 
 #include "config/model_config.h"
+#include "generate/sequence_cache.h"
 #include "llm/registry.h"
 #include "tensor/cpu_features.h"
 #include "tensor/random.h"

@@ -6,6 +6,7 @@
 #include "config/model_config.h"
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
+#include "generate/sequence_cache.h"
 #include "llm/export.h"
 #include "llm/family.h"
 #include "llm/load.h"

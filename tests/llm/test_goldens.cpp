@@ -14,6 +14,7 @@
 #include "common/observer.h"
 #include "config/model_config.h"
 #include "formats/safetensors.h"
+#include "generate/sequence_cache.h"
 #include "llm/family.h"
 #include "llm/load.h"
 #include "llm/registry.h"

@@ -5,6 +5,7 @@
 
 #include "autograd/convert.h"
 #include "formats/safetensors.h"
+#include "generate/sequence_cache.h"
 #include "llm/load.h"
 #include "tests/catch.h"
 #include "tests/support.h"

@@ -1,4 +1,4 @@
-#include "evaluate/sequence_cache.h"
+#include "generate/sequence_cache.h"
 
 #include <algorithm>
 
@@ -14,11 +14,11 @@ std::vector<PageGroup> equal_groups(size_t groups, int64_t pages) {
 
 }  // namespace
 
-SequenceCache::SequenceCache(const CausalLM& model, DType dtype, int64_t pages)
+SequenceCache::SequenceCache(const CausalLM& model, DType dtype, int64_t longest, int64_t pages)
     : model_(model),
       cache_(model.sizes, dtype, std::vector<int64_t>(layer_groups(model.sizes).size(), pages)),
       blocks_(equal_groups(cache_.groups(), pages)),
-      ropes_(model.config, pages * kPageTokens) {}
+      ropes_(model.config, longest) {}
 
 CachedSequence SequenceCache::begin(int64_t text_length) {
   CachedSequence s;
@@ -50,13 +50,17 @@ Tensor SequenceCache::extend(std::span<const Extension> extensions) {
   return all;
 }
 
+bool SequenceCache::reserve(CachedSequence& s, int64_t count) {
+  std::vector<PageCopy> copies;
+  if (!blocks_.reserve(s.pages, s.length, s.length + count, copies)) return false;
+  for (const PageCopy& copy : copies) cache_.copy_page(copy.group, copy.from, copy.to);
+  return true;
+}
+
 // Tokens [begin, begin + count) of an extension, its sequence grown by them.
 BatchSequence SequenceCache::next_piece(const Extension& extension, int64_t begin, int64_t count) {
   CachedSequence& s = *extension.sequence;
-  std::vector<PageCopy> copies;
-  check(blocks_.reserve(s.pages, s.length, s.length + count, copies), "evaluate",
-        "the cache has too few pages for {} more tokens after {}", count, s.length);
-  for (const PageCopy& copy : copies) cache_.copy_page(copy.group, copy.from, copy.to);
+  check(reserve(s, count), "cache", "too few pages for {} more tokens after {}", count, s.length);
   BatchSequence piece;
   piece.tokens = extension.tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
   piece.cached = s.length;
@@ -70,7 +74,7 @@ CachedSequence SequenceCache::fork(const CachedSequence& source, int64_t length)
   CachedSequence target;
   target.rope = source.rope;
   if (length == 0) return target;
-  check(length <= source.length && blocks_.fork(source.pages, length, target.pages), "evaluate",
+  check(length <= source.length && blocks_.fork(source.pages, length, target.pages), "cache",
         "a fork of {} tokens from a sequence of {}", length, source.length);
   target.length = length;
   return target;
@@ -79,6 +83,21 @@ CachedSequence SequenceCache::fork(const CachedSequence& source, int64_t length)
 void SequenceCache::release(CachedSequence& sequence) {
   blocks_.release(sequence.pages);
   sequence = {};
+}
+
+Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType cache_dtype) {
+  const int64_t n = std::ssize(tokens), width = model.sizes.vocab_size;
+  check(n > 0, "logits", "expected at least one token, found none");
+  SequenceCache cache(model, cache_dtype, n, pages_for(n));
+  CachedSequence text = cache.begin(n);
+  Tensor all = Tensor::empty({n, width});  // (N, V)
+  while (text.length < n) {
+    const int64_t begin = text.length, count = std::min(kPassTokens, n - begin);
+    const SequenceCache::Extension next{&text, tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count))};
+    const Tensor part = apply_head(cache.extend({&next, 1}), model.head());  // (count, V)
+    std::copy_n(part.host<float>(), part.elements(), all.host<float>() + begin * width);
+  }
+  return all;
 }
 
 }  // namespace lathe
