@@ -12,6 +12,7 @@
 namespace lathe {
 
 struct GroupedQueryAttention {
+  static constexpr ModelPart kPart = ModelPart::attention;
   PackedLinear<3> qkv;                    // (Hq D, C), (Hk D, C), (Hk D, C)
   Linear o_proj;                          // (C, Hq D)
   std::optional<RmsNorm> q_norm, k_norm;  // (D), over each head, where the config has qk_norm (Qwen3, Gemma 3)

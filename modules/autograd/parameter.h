@@ -1,6 +1,7 @@
 // Parameter: a weight, its gradient, and what kind of weight it is.
 #pragma once
 #include <optional>
+#include <string>
 
 #include "kernels/packed_linear.h"
 #include "tensor/tensor.h"
@@ -16,15 +17,16 @@ struct PackedWeight {
 
 struct Parameter {
   // Decides weight decay, the optimizer's group and what may be quantised: not a router, whose rounding would send
-  // tokens to other experts, nor a table of positions.
-  enum class Kind : uint8_t { matrix, embedding, position, norm, bias, router };
+  // tokens to other experts, nor a table of positions. q, k, v, gate, up and each expert are matrices of their own,
+  // however they are multiplied or stored; `head` is an output head that is not the embedding table.
+  enum class Kind : uint8_t { matrix, embedding, position, head, norm, bias, router };
 
   Parameter() = default;
   Parameter(Kind kind, Shape shape) : kind(kind), shape(shape) {}
 
   Kind kind = Kind::matrix;
-  Shape shape;   // what the model expects; matrix, router (out, in); embedding, position (rows, C); norm, bias (n)
-  Tensor value;  // in the checkpoint's layout and dtype; undefined before loading and once packed
+  Shape shape;  // what the model expects; matrix, router, head (out, in); embedding, position (rows, C); norm, bias (n)
+  Tensor value;                        // in the checkpoint's layout and dtype; undefined before loading and once packed
   std::optional<PackedWeight> packed;  // what inference reads instead of `value` when it is there
   // Summed by backward in f32 (f64 for f64 values); undefined until the first backward reaches it. Mutable: a forward
   // over a const model records where its gradients will go.
@@ -33,11 +35,21 @@ struct Parameter {
   double share = 1.0;  // fraction of tokens that use it: k / E for an expert's
 
   bool is_vector() const { return kind == Kind::norm || kind == Kind::bias; }
+  bool decays() const { return !is_vector(); }  // by weight decay: matrices, tables, heads and routers
   bool is_table() const { return kind == Kind::embedding || kind == Kind::position; }  // looked up by row
   // Packs `value` for the inference kernels and drops it; matrices and embeddings only, f64 stays as it is.
   void prepare_for_inference(Arithmetic arithmetic);
   // The gradient to add to: made of zeros at the first call.
   Tensor& gradient() const;
+};
+
+// What of a model a module belongs to.
+enum class ModelPart : uint8_t { other, attention, feed_forward };
+
+struct NamedParameter {
+  std::string name;  // the model's path, "model.layers.0.self_attn.q_proj.weight"
+  Parameter* parameter = nullptr;
+  ModelPart part = ModelPart::other;
 };
 
 }  // namespace lathe

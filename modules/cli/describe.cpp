@@ -12,13 +12,16 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-// Parameters summed by what they belong to: "self_attn", "mlp", norms, tables.
-std::string part_of(const NamedParameter& p) {
-  if (p.parameter->kind == Parameter::Kind::embedding) return "embed_tokens";
-  if (p.parameter->kind == Parameter::Kind::position) return "embed_positions";
-  for (const char* module : {"self_attn", "mlp", "lm_head"})
-    if (p.name.find(module) != std::string::npos) return module;
-  return "norms";
+// What a parameter is counted under.
+const char* part_of(const NamedParameter& p) {
+  switch (p.parameter->kind) {
+    case Parameter::Kind::embedding: return "embed_tokens";
+    case Parameter::Kind::position: return "embed_positions";
+    case Parameter::Kind::head: return "lm_head";
+    default: break;
+  }
+  if (p.part == ModelPart::other) return "norms";
+  return p.part == ModelPart::attention ? "self_attn" : "mlp";
 }
 
 }  // namespace

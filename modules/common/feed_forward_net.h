@@ -14,6 +14,7 @@ Activation parse_activation(const std::string& name);
 
 // down(f(gate(x)) * up(x)): Shazeer 2020, eq. 6.
 struct GatedFeedForwardNet {
+  static constexpr ModelPart kPart = ModelPart::feed_forward;
   PackedLinear<2> gate_up;
   Linear down_proj;
   Activation f = Activation::silu;
@@ -41,6 +42,7 @@ struct GatedFeedForwardNet {
 
 // down(f(up(x))): Vaswani et al. 2017, eq. 2, with a smooth f.
 struct FeedForwardNet {
+  static constexpr ModelPart kPart = ModelPart::feed_forward;
   Linear up_proj, down_proj;
   Activation f = Activation::gelu_tanh;
 

@@ -30,11 +30,12 @@ FeedForwardNet::FeedForwardNet(const ModelConfig& c)
       f(parse_activation(c.hidden_act)) {}
 
 MixtureOfExperts::MixtureOfExperts(const ModelConfig& c)
-    : gate(c.hidden_size, c.num_experts, false), per_token(c.num_experts_per_tok), normalise(c.norm_topk_prob) {
-  gate.weight.kind = Parameter::Kind::router;
+    : gate(c.hidden_size, c.num_experts, false, Parameter::Kind::router),
+      per_token(c.num_experts_per_tok),
+      normalise(c.norm_topk_prob) {
   GatedFeedForwardNet expert(c.hidden_size, c.moe_intermediate_size, c.mlp_bias, parse_activation(c.hidden_act));
-  Visitor each([&](const std::string&, Parameter& p) {
-    p.share = static_cast<double>(c.num_experts_per_tok) / static_cast<double>(c.num_experts);
+  Visitor each([&](const NamedParameter& p) {
+    p.parameter->share = static_cast<double>(c.num_experts_per_tok) / static_cast<double>(c.num_experts);
   });
   expert.visit(each);
   experts.resize(static_cast<size_t>(c.num_experts), expert);

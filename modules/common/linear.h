@@ -13,7 +13,8 @@ struct Linear {
   std::optional<Parameter> bias;  // (out)
 
   Linear() = default;
-  Linear(int64_t in, int64_t out, bool with_bias) : weight(Parameter::Kind::matrix, {out, in}) {
+  Linear(int64_t in, int64_t out, bool with_bias, Parameter::Kind kind = Parameter::Kind::matrix)
+      : weight(kind, {out, in}) {
     if (with_bias) bias.emplace(Parameter::Kind::bias, Shape{out});
   }
   int64_t out() const { return weight.shape[0]; }

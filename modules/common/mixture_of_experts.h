@@ -13,6 +13,7 @@
 namespace lathe {
 
 struct MixtureOfExperts {
+  static constexpr ModelPart kPart = ModelPart::feed_forward;
   Linear gate;  // the router: (E, C)
   std::vector<GatedFeedForwardNet> experts;
   int64_t per_token = 0;
@@ -47,6 +48,7 @@ struct MixtureOfExperts {
 
 // A mixture in the layers that have experts, one net in the others.
 struct SparseOrDenseNet {
+  static constexpr ModelPart kPart = ModelPart::feed_forward;
   std::variant<GatedFeedForwardNet, MixtureOfExperts> net;
 
   SparseOrDenseNet(const ModelConfig& c, int64_t layer);

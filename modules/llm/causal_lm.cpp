@@ -19,7 +19,7 @@ Tensor loss(const CausalLM& model, const Batch& batch, const Tensor& targets, do
 
 std::vector<NamedParameter> named_parameters(CausalLM& model) {
   std::vector<NamedParameter> list;
-  Visitor visitor([&](const std::string& path, Parameter& p) { list.push_back({path, &p}); });
+  Visitor visitor([&](const NamedParameter& p) { list.push_back(p); });
   model.visit(visitor);
   return list;
 }

@@ -21,7 +21,7 @@ class Decoder final : public CausalLM {
   explicit Decoder(const ModelConfig& c)
       : CausalLM(c), embed_tokens_(sizes.vocab_size, sizes.hidden_size), norm_(c), logit_divisor_(c.logit_divisor) {
     for (int64_t layer = 0; layer < sizes.num_hidden_layers; ++layer) layers_.emplace_back(c, layer);
-    if (!sizes.tie_word_embeddings) lm_head_.emplace(sizes.hidden_size, sizes.vocab_size, false);
+    if (!sizes.tie_word_embeddings) lm_head_.emplace(sizes.hidden_size, sizes.vocab_size, false, Parameter::Kind::head);
   }
 
   Tensor hidden(const Batch& batch) const override {

@@ -23,7 +23,7 @@ class Gpt2 final : public CausalLM {
         embed_positions_(sizes.max_position_embeddings, sizes.hidden_size, Parameter::Kind::position),
         norm_(c) {
     for (int64_t layer = 0; layer < sizes.num_hidden_layers; ++layer) layers_.emplace_back(c, layer);
-    if (!sizes.tie_word_embeddings) lm_head_.emplace(sizes.hidden_size, sizes.vocab_size, false);
+    if (!sizes.tie_word_embeddings) lm_head_.emplace(sizes.hidden_size, sizes.vocab_size, false, Parameter::Kind::head);
   }
 
   Tensor hidden(const Batch& batch) const override {

@@ -14,14 +14,28 @@
 namespace lathe {
 namespace {
 
-const std::string kEmbedding = "model.embed_tokens.weight", kHead = "lm_head.weight";
+// What the file calls the embedding table and an output head of its own; empty where the model has none.
+struct EndNames {
+  std::string embedding, head;
+};
 
-const StoredTensor* find_source(const Checkpoint& checkpoint, const WeightMapping& mapping, const std::string& target) {
-  std::string source = target;
-  for (const MappingRule& rule : mapping.rules)
-    if (rule.targets.size() == 1 && rule.targets[0] == target) source = rule.sources[0];
+EndNames end_names(const Family& family, const Checkpoint& checkpoint, const WeightMapping& mapping) {
+  ModelConfig untied = *checkpoint.config;
+  untied.tie_word_embeddings = false;
+  const std::unique_ptr<CausalLM> model = family.make(untied);
+  EndNames names;
+  for (const NamedParameter& p : named_parameters(*model)) {
+    const bool is_table = p.parameter->kind == Parameter::Kind::embedding;
+    if (!is_table && p.parameter != model->head().weight) continue;
+    const auto match = mapping.rule_for(p.name);
+    (is_table ? names.embedding : names.head) = match ? fill_name(match->rule->sources[0], match->numbers) : p.name;
+  }
+  return names;
+}
+
+const StoredTensor* find_tensor(const Checkpoint& checkpoint, const std::string& name) {
   for (const StoredTensor& t : checkpoint.tensors)
-    if (t.name == source) return &t;
+    if (t.name == name) return &t;
   return nullptr;
 }
 
@@ -31,11 +45,11 @@ bool equal(const StoredTensor& a, const StoredTensor& b) {
 
 // Gives the tensors of a bare base model the prefix that the mapping expects; returns it, or nothing where they have
 // it.
-std::string add_base_prefix(Checkpoint& checkpoint, const std::string& prefix) {
+std::string add_base_prefix(Checkpoint& checkpoint, const std::string& prefix, const std::string& head) {
   const auto has = [&](const StoredTensor& t) { return t.name.starts_with(prefix); };
   if (prefix.empty() || std::any_of(checkpoint.tensors.begin(), checkpoint.tensors.end(), has)) return {};
   for (StoredTensor& t : checkpoint.tensors)
-    if (t.name != kHead) t.name = prefix + t.name;
+    if (t.name != head) t.name = prefix + t.name;
   return prefix;
 }
 
@@ -46,10 +60,10 @@ void set_tied(Checkpoint& c, bool tied) {
 }
 
 // Whether the head is tied: by what the config says and what the file holds, together.
-void decide_head(LoadedModel& loaded, WeightMapping& mapping) {
+void decide_head(LoadedModel& loaded, WeightMapping& mapping, const EndNames& ends) {
   Checkpoint& c = loaded.checkpoint;
-  const StoredTensor* head = find_source(c, mapping, kHead);
-  const StoredTensor* table = find_source(c, mapping, kEmbedding);
+  const StoredTensor* head = find_tensor(c, ends.head);
+  const StoredTensor* table = find_tensor(c, ends.embedding);
   if (head == nullptr) {
     if (!c.config->tie_word_embeddings)
       loaded.warnings.push_back(c.path + ": no output head is stored; the embedding table serves as head");
@@ -174,9 +188,10 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
     loaded.warnings.push_back(
         fmt::format("{}: the key {} is not known: did you mean {}?", checkpoint.config->source, quote(key), nearest));
   loaded.mapping = family.weight_mapping(*checkpoint.config, checkpoint.format);
-  loaded.missing_prefix = add_base_prefix(checkpoint, loaded.mapping.base_prefix);
+  const EndNames ends = end_names(family, checkpoint, loaded.mapping);
+  loaded.missing_prefix = add_base_prefix(checkpoint, loaded.mapping.base_prefix, ends.head);
   loaded.mapping.choose_alternatives(checkpoint.tensors);
-  decide_head(loaded, loaded.mapping);
+  decide_head(loaded, loaded.mapping, ends);
   loaded.weight_dtype =
       options.quantize.value_or(most_common(checkpoint.tensors, DType::f32, [](const StoredTensor& t) {
         return std::pair(used_dtype(t.dtype.value_or(DType::f32)), t.dtype ? t.bytes : 0);

@@ -11,11 +11,6 @@
 
 namespace lathe {
 
-struct NamedParameter {
-  std::string name;  // the model's path, "model.layers.0.self_attn.q_proj.weight"
-  Parameter* parameter = nullptr;
-};
-
 // Sets every parameter's `value`: a view of the mapped file where the rule is the identity, else a copy, rows moved.
 // `loaded` is called after each parameter is set, so that it can be packed or converted before the next one is read
 // (peak memory is then the packed model and one tensor); the mapped pages behind it are released afterwards.
