@@ -134,6 +134,11 @@ class Kernels:
                          self.cell(many) if many and "rate" in many[0] else "-"])
         return table(["", "columns", "1 token, us", "512 tokens, us", "GB/s (of a copy)"], body)
 
+    def training(self):
+        rows = self.some(section="training", isa=self.isas[0])
+        return table(["", "shape", "ms", "", "of the ceiling"],
+                     [[r["kernel"], r["shape"], f"{r['microseconds'] / 1e3:.2f}", f"{r['rate']:.1f} {r['unit']}", f"{r['share']:.0%}"] for r in rows])
+
     def errors(self):
         """Gaussian / outliers, the largest of all instruction sets."""
         kinds, body = ["f32", "bf16", "int8"], []
@@ -266,6 +271,13 @@ One new token: GB/s of keys and values from memory (share of the read bandwidth)
 
 {small}
 
+## Training kernels
+
+{best}; one sequence of 512 tokens at the sizes of SmolLM2-135M, in f32. Products beside the arithmetic's ceiling (attention over the pairs that
+the mask leaves, its backward being five products), the others beside a copy of as many bytes.
+
+{training}
+
 ## Errors
 
 Relative root mean square against double on the weights as the file's blocks mean them (1536 columns): activations from a normal
@@ -302,7 +314,7 @@ def page(kernels, models, build):
         decode=k.grid("decode", best), decode_isas=k.by_isa("decode", "2048 x 2048"), prefill=k.grid("prefill", best),
         prefill_isas=k.by_isa("prefill", "2048 x 2048"), attend_one=k.grid("attend one", best), attend=k.grid("attend", best),
         attend_one_isas=k.by_isa_attention("attend one"), attend_isas=k.by_isa_attention("attend"), small=k.small(),
-        errors=k.errors(), promise=k.promise())
+        training=k.training(), errors=k.errors(), promise=k.promise())
 
 
 def write(path, text):

@@ -83,6 +83,7 @@ class Report {
 void linears(Report& report, bool thorough);
 void attentions(Report& report, bool thorough);
 void small_kernels(Report& report);
+void training_kernels(Report& report);
 void quantisers(Report& report);  // of activations before a product, and of weights while loading
 void errors(Report& report);
 void promise(Report& report);

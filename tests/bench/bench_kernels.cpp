@@ -1,5 +1,5 @@
 // How fast the kernels are beside what the machine can do, for every instruction set that it has:
-//   bench_kernels [--json FILE] [SECTION...]      sections: linear attention small errors promise; default: all
+//   bench_kernels [--json FILE] [SECTION...]      sections: linear attention small training errors promise; default: all
 // LATHE_THREADS sets the team. scripts/write_performance.py makes docs/performance.md of the JSON.
 #include <algorithm>
 #include <cstdio>
@@ -15,7 +15,7 @@ using namespace lathe::bench;
 
 namespace {
 
-constexpr const char* kSections[] = {"linear", "attention", "small", "errors", "promise"};
+constexpr const char* kSections[] = {"linear", "attention", "small", "training", "errors", "promise"};
 
 void ceilings(Report& report) {
   const PeakRates peaks = measure_peak_rates();
@@ -48,6 +48,7 @@ void run(Report& report, const std::vector<std::string>& sections) {
       small_kernels(report);
       quantisers(report);
     }
+    if (wanted("training")) training_kernels(report);
     if (wanted("errors")) errors(report);
     if (wanted("promise") && best) promise(report);
   }
@@ -65,7 +66,7 @@ int main(int argc, char** argv) try {
     } else if (std::find(std::begin(kSections), std::end(kSections), argument) != std::end(kSections)) {
       sections.push_back(argument);
     } else {
-      std::fprintf(stderr, "usage: bench_kernels [--json FILE] [linear] [attention] [small] [errors] [promise]\n");
+      std::fprintf(stderr, "usage: bench_kernels [--json FILE] [linear] [attention] [small] [training] [errors] [promise]\n");
       return 2;
     }
   }
