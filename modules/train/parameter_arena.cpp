@@ -17,14 +17,12 @@ int group_of(const ParameterArena::Slice& s) { return s.matrix ? 0 : s.decays ? 
 }  // namespace
 
 ParameterArena::ParameterArena(CausalLM& model) {
-  const Parameter* head = model.head().weight;
   for (const NamedParameter& named : named_parameters(model)) {
     const Parameter& p = *named.parameter;
     if (!p.trainable || p.packed) continue;
     check(p.value.defined() && p.value.dtype() == DType::f32, "train", "{} holds {}, training needs f32", named.name,
           p.value);
-    slices_.push_back(
-        {named.name, &p, 0, p.shape.elements(), !p.is_vector(), p.kind == Parameter::Kind::matrix && &p != head});
+    slices_.push_back({named.name, &p, 0, p.shape.elements(), p.decays(), p.kind == Parameter::Kind::matrix});
   }
   check(!slices_.empty(), "train", "the model has no weight to train");
   std::stable_sort(slices_.begin(), slices_.end(),
