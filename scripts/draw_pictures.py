@@ -72,7 +72,7 @@ def one_step():
     d.named_box(20, middle, 120, 66, "embed", ["x (N, C)"])
     d.named_box(310, middle - 8, 200, 82, "L × block", ["x += attention(norm(x))", "x += mlp(norm(x))"])
     d.named_box(640, middle, 140, 66, "head", ["logits (R, V)"])
-    d.named_box(640, bottom, 140, 66, "sampler", ["tokens (R)"])
+    d.named_box(640, bottom, 140, 66, "sample", ["tokens (R)"])
     d.named_box(20, bottom, 120, 66, "text", ["as it comes"])
 
     def across(begin, end, y, file):
@@ -94,7 +94,7 @@ def one_step():
     d.text(702, 316, shown("autograd/head.cpp"), "code blue end")
     d.arrow([(783, bottom + 33), (801, bottom + 33), (801, 30), (410, 30), (410, top - 3)])
     d.text(606, 23, "the next token of each sequence, until it ends", "note grey")
-    d.text(606, 47, shown("generate/sampler.cpp"), "code blue")
+    d.text(606, 47, shown("autograd/sampling.cpp"), "code blue")
     inside = ["block/pre_norm_block.h", "attention/grouped_query_attention.cpp", "attention/attend.cpp"]
     d.lines(410, middle + 96, [shown(file) for file in inside], "code blue")
     return d
@@ -279,7 +279,7 @@ def tape():
         raise ValueError(f"nothing records {', '.join(sorted(unknown))} on the tape")
     top, row = 74, 25
     d = Drawing("A tape: what one block of Llama leaves on it", top + row * len(TAPE) + 66)
-    columns = {"number": 118, "entry": 130, "output": 256, "part of the block": 380, "keeps for backward": 534, "gradients": 678}
+    columns = {"number": 118, "entry": 130, "output": 246, "part of the block": 362, "keeps for backward": 526, "gradients": 672}
     y = lambda i: top + row * i
     second = [i for i, entry in enumerate(TAPE) if entry[0] == "add"][0] + 1
     d.box(92, top, 716, row * second, "blue")
@@ -307,7 +307,7 @@ def tape():
     d.arrow([(22, top), (22, end)], "blue")
     d.text(10, top - 10, "forward", "note blue start")
     d.arrow([(42, end), (42, top)], "orange")
-    d.text(10, end + 20, "backward", "note orange start")
+    d.text(10, end + 38, "backward", "note orange start")
     d.text(92, end + 24, "Forward appends an entry for each operation. Backward runs them from the last to the first and frees what each keeps.",
            "note grey start")
     d.text(92, end + 46, named("autograd/tape.h", "record", "backward", "Gradients"), "code blue start")
@@ -350,9 +350,9 @@ def operation():
 ROOMS = {"tensor": "Tensor, dtypes, pooled storage, thread team, errors", "kernels": "arithmetic on raw pointers",
          "formats": "safetensors, GGUF, .npy: bytes", "autograd": "tape, Parameter, operations", "config": "ModelConfig from files",
          "common": "linear, embedding, norms, nets", "load_model": "weight mapping, checkpoints",
-         "attention": "batch, paged cache, rope frequencies, grouped-query attention", "block": "residual blocks",
+         "attention": "batch, paged cache, rope tables, grouped-query attention", "block": "residual blocks",
          "llm": "CausalLM, registry, loading, one file a family", "generate": "sampler, scheduler, engine, chat",
-         "evaluate": "perplexity, tasks", "train": "to come", "cli": "the program", "python": "the package", "serve": "to come",
+         "evaluate": "perplexity, tasks", "train": "recipe, data, optimizers, report", "cli": "the program", "python": "the package", "serve": "to come",
          "unicode": "classes, cases", "tokenizer": "text to ids and back", "chat_template": "messages to a prompt"}
 ANNEX = ("text", "tokenizer", "chat_template")
 
