@@ -20,8 +20,8 @@ void activation_backward(Cpu, T* dx, const T* dy, ConstRows<T> x, int64_t rows, 
 template <class T>
 void gated_activation(Cpu, T* y, ConstRows<T> gate, ConstRows<T> up, int64_t rows, int64_t n, Activation f);
 template <class T>
-void gated_activation_backward(Cpu, T* dgate, T* dup, const T* dy, ConstRows<T> gate, ConstRows<T> up, int64_t rows,
-                               int64_t n, Activation f);
+void gated_activation_backward(Cpu, Rows<T> dgate, Rows<T> dup, const T* dy, ConstRows<T> gate, ConstRows<T> up,
+                               int64_t rows, int64_t n, Activation f);
 
 // y = value, n contiguous elements.
 template <class T>

@@ -19,10 +19,11 @@ namespace kernel {
 template <class T>
 void attention(Cpu, T* out, Sum<T>* logsumexp, ConstRows<T> q, ConstRows<T> k, ConstRows<T> v,
                const PackedSequences& sequences, const ScoreOptions& options);
-// dq, dk, dv are contiguous (N, H, D) and overwritten. One thread owns a key-value head, so the sums have one order.
+// dq, dk, dv (N, H, D) by token are overwritten. One thread owns a key-value head, so the sums have one order.
 template <class T>
-void attention_backward(Cpu, T* dq, T* dk, T* dv, const T* dout, const T* out, const Sum<T>* logsumexp, ConstRows<T> q,
-                        ConstRows<T> k, ConstRows<T> v, const PackedSequences& sequences, const ScoreOptions& options);
+void attention_backward(Cpu, Rows<T> dq, Rows<T> dk, Rows<T> dv, const T* dout, const T* out, const Sum<T>* logsumexp,
+                        ConstRows<T> q, ConstRows<T> k, ConstRows<T> v, const PackedSequences& sequences,
+                        const ScoreOptions& options);
 // probabilities (N, Hq, L) for the observer: row i of a sequence holds its weights over the sequence's tokens from the
 // first; L is the longest sequence, zeros behind.
 template <class T>

@@ -1,5 +1,6 @@
 // Root-mean-square and layer normalisation over the last dimension, forward and backward. T: float, double.
-// x and y (rows, n), y contiguous. The sums run in 16 lanes that are added pairwise in a fixed order.
+// x and y (rows, n), y contiguous. The sums run in 16 lanes that are added pairwise in a fixed order; sums over rows in
+// pieces that the number of rows alone decides.
 #pragma once
 #include "kernels/device.h"
 
@@ -13,10 +14,10 @@ void rms_norm(Cpu, T* y, Sum<T>* rstd, ConstRows<T> x, const Sum<T>* w, int64_t 
 // sum = a + b, y = its norm, all (rows, n) contiguous: the bits of the two operations one after the other.
 void add_rms_norm(Cpu, float* sum, float* y, const float* a, const float* b, const float* w, int64_t rows, int64_t n,
                   double eps, double offset);
-// dx is overwritten (contiguous); dw (n) is added to; either may be null.
+// dx (contiguous) is set, or added to where `accumulate`; dw (n) is added to; either may be null.
 template <class T>
-void rms_norm_backward(Cpu, T* dx, Sum<T>* dw, const T* dy, ConstRows<T> x, const Sum<T>* w, const Sum<T>* rstd,
-                       int64_t rows, int64_t n, double offset);
+void rms_norm_backward(Cpu, T* dx, bool accumulate, Sum<T>* dw, const T* dy, ConstRows<T> x, const Sum<T>* w,
+                       const Sum<T>* rstd, int64_t rows, int64_t n, double offset);
 
 // y = (x - mean) / sqrt(var + eps) * w + b.  Ba et al. 2016, eq. 3. b may be null. mean, rstd (rows) as above.
 template <class T>
@@ -24,9 +25,9 @@ void layer_norm(Cpu, T* y, Sum<T>* mean, Sum<T>* rstd, ConstRows<T> x, const Sum
                 int64_t n, double eps);
 void add_layer_norm(Cpu, float* sum, float* y, const float* a, const float* b, const float* w, const float* bias,
                     int64_t rows, int64_t n, double eps);
-// dx is overwritten; dw, db are added to; any of them may be null.
+// As above; dw, db are added to; any of them may be null.
 template <class T>
-void layer_norm_backward(Cpu, T* dx, Sum<T>* dw, Sum<T>* db, const T* dy, ConstRows<T> x, const Sum<T>* w,
-                         const Sum<T>* mean, const Sum<T>* rstd, int64_t rows, int64_t n);
+void layer_norm_backward(Cpu, T* dx, bool accumulate, Sum<T>* dw, Sum<T>* db, const T* dy, ConstRows<T> x,
+                         const Sum<T>* w, const Sum<T>* mean, const Sum<T>* rstd, int64_t rows, int64_t n);
 
 }  // namespace lathe::kernel

@@ -5,7 +5,7 @@
 set -euo pipefail
 
 declare -A packages=(
-  [build]="cmake ninja-build pkg-config libfmt-dev nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libeigen3-dev
+  [build]="cmake ninja-build pkg-config libfmt-dev nlohmann-json3-dev libyaml-cpp-dev libcli11-dev
            libpcre2-dev libutf8proc-dev libsentencepiece-dev libedit-dev"
   [test]="catch2"
   [lint]="python3 clang-format clang-tidy"
@@ -16,7 +16,7 @@ declare -A packages=(
 )
 # Libraries by the name that pkg-config knows, for systems without dpkg: package=library.
 declare -A libraries=([libfmt-dev]=fmt [nlohmann-json3-dev]=nlohmann_json [libyaml-cpp-dev]=yaml-cpp
-  [libcli11-dev]=CLI11 [libeigen3-dev]=eigen3 [libpcre2-dev]=libpcre2-8 [libutf8proc-dev]=libutf8proc
+  [libcli11-dev]=CLI11 [libpcre2-dev]=libpcre2-8 [libutf8proc-dev]=libutf8proc
   [libsentencepiece-dev]=sentencepiece [libedit-dev]=libedit [catch2]=catch2)
 declare -A programs=([ninja-build]=ninja [libclang-rt-dev]=clang++ [clang]=clang++ [python3-venv]=python3 [python3-dev]=python3-config
   [ccache]=true)  # without it the package only takes longer to compile

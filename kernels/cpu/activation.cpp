@@ -1,44 +1,43 @@
-// Activations and element-wise sums on the thread team. In f32 the activations are those of vector_math.h; in double,
-// and in the backward, they are the standard library's exp, tanh and erf. Sums and products are bound by memory, so
-// they are left to the compiler and have the same bits on every instruction set.
+// Activations and element-wise sums on the thread team. In f32 the activations are those of vector_math.h and
+// row_gradients.h; in double, the oracle, they are the standard library's exp, tanh and erf. Sums and products are
+// bound by memory, so they are left to the compiler and have the same bits on every instruction set.
 #include "kernels/activation.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/training.h"
 #include "tensor/profiler.h"
 #include "tensor/threads.h"
 
 namespace lathe::kernel {
 namespace {
 
-// ---- the functions and their derivatives ----
+// ---- the functions and their derivatives, in double ----
 
-template <class T>
 struct ValueAndSlope {
-  T value, slope;
+  double value, slope;
 };
 
-template <class T>
-ValueAndSlope<T> evaluate(Activation f, T x) {
+ValueAndSlope evaluate(Activation f, double x) {
   switch (f) {
     case Activation::silu: {
-      const T s = 1 / (1 + std::exp(-x));
+      const double s = 1 / (1 + std::exp(-x));
       return {x * s, s * (1 + x * (1 - s))};
     }
     case Activation::gelu_exact: {
-      const T phi = T(0.5) * (1 + std::erf(x * T(0.70710678118654752440)));     // the normal distribution
-      const T density = T(0.39894228040143267794) * std::exp(T(-0.5) * x * x);  // its density
+      const double phi = 0.5 * (1 + std::erf(x * 0.70710678118654752440));     // the normal distribution
+      const double density = 0.39894228040143267794 * std::exp(-0.5 * x * x);  // its density
       return {x * phi, phi + x * density};
     }
     case Activation::gelu_tanh: break;
   }
-  constexpr T k = T(0.79788456080286535588), c = T(0.044715);  // sqrt(2 / pi)
-  const T t = std::tanh(k * (x + c * x * x * x));
-  const T bend = 1 - t * t;  // 0 far out, where the polynomial beside it overflows
-  const T slope = bend > 0 ? T(0.5) * x * bend * k * (1 + 3 * c * x * x) : T(0);
-  return {T(0.5) * x * (1 + t), T(0.5) * (1 + t) + slope};
+  constexpr double k = 0.79788456080286535588, c = 0.044715;  // sqrt(2 / pi)
+  const double t = std::tanh(k * (x + c * x * x * x));
+  const double bend = 1 - t * t;  // 0 far out, where the polynomial beside it overflows
+  const double slope = bend > 0 ? 0.5 * x * bend * k * (1 + 3 * c * x * x) : 0.0;
+  return {0.5 * x * (1 + t), 0.5 * (1 + t) + slope};
 }
 
 int64_t activation_grain(int64_t n) { return std::max<int64_t>(1, 8192 / std::max<int64_t>(1, n)); }
@@ -92,32 +91,43 @@ void gated_activation(Cpu, double* y, ConstRows<double> gate, ConstRows<double> 
 
 // ---- backward ----
 
-template <class T>
-void activation_backward(Cpu, T* dx, const T* dy, ConstRows<T> x, int64_t rows, int64_t n, Activation f) {
-  const ProfileScope profile([&] {
-    return ProfiledCall{"activation_backward", 3 * int64_t{sizeof(T)} * rows * n, 8 * rows * n};
-  });
-  parallel_for(rows, activation_grain(n), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row)
-      for (int64_t i = 0; i < n; ++i) dx[row * n + i] = dy[row * n + i] * evaluate(f, x[row][i]).slope;
+template <>
+void activation_backward(Cpu, float* dx, const float* dy, ConstRows<float> x, int64_t rows, int64_t n, Activation f) {
+  const ProfileScope profile([&] { return ProfiledCall{"activation_backward", 12 * rows * n, 8 * rows * n}; });
+  const auto kernel = cpu::training_kernels().rows.activation;
+  parallel_for(rows, kGrainElements / n + 1, [&](int64_t begin, int64_t end) {
+    kernel({dx + begin * n, n, nullptr, 0}, dy + begin * n, {x[begin], x.stride, nullptr, 0}, end - begin, n, f);
   });
 }
 
-template <class T>
-void gated_activation_backward(Cpu, T* dgate, T* dup, const T* dy, ConstRows<T> gate, ConstRows<T> up, int64_t rows,
-                               int64_t n, Activation f) {
-  const ProfileScope profile([&] {
-    return ProfiledCall{"gated_activation_backward", 5 * int64_t{sizeof(T)} * rows * n, 10 * rows * n};
+template <>
+void gated_activation_backward(Cpu, Rows<float> dgate, Rows<float> dup, const float* dy, ConstRows<float> gate,
+                               ConstRows<float> up, int64_t rows, int64_t n, Activation f) {
+  const ProfileScope profile([&] { return ProfiledCall{"gated_activation_backward", 20 * rows * n, 10 * rows * n}; });
+  const auto kernel = cpu::training_kernels().rows.activation;
+  parallel_for(rows, kGrainElements / n + 1, [&](int64_t begin, int64_t end) {
+    kernel({dgate[begin], dgate.stride, dup[begin], dup.stride}, dy + begin * n,
+           {gate[begin], gate.stride, up[begin], up.stride}, end - begin, n, f);
   });
-  parallel_for(rows, activation_grain(n), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row)
-      for (int64_t i = 0; i < n; ++i) {
-        const auto [value, slope] = evaluate(f, gate[row][i]);
-        const T d = dy[row * n + i];
-        dgate[row * n + i] = d * up[row][i] * slope;
-        dup[row * n + i] = d * value;
-      }
-  });
+}
+
+template <>
+void activation_backward(Cpu, double* dx, const double* dy, ConstRows<double> x, int64_t rows, int64_t n,
+                         Activation f) {
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t i = 0; i < n; ++i) dx[row * n + i] = dy[row * n + i] * evaluate(f, x[row][i]).slope;
+}
+
+template <>
+void gated_activation_backward(Cpu, Rows<double> dgate, Rows<double> dup, const double* dy, ConstRows<double> gate,
+                               ConstRows<double> up, int64_t rows, int64_t n, Activation f) {
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t i = 0; i < n; ++i) {
+      const auto [value, slope] = evaluate(f, gate[row][i]);
+      const double d = dy[row * n + i];
+      dgate[row][i] = d * up[row][i] * slope;
+      dup[row][i] = d * value;
+    }
 }
 
 // ---- sums and products ----
@@ -148,14 +158,11 @@ void scale(Cpu, T* y, const T* a, double factor, int64_t n) {
               [=, factor = static_cast<T>(factor)](int64_t i) { y[i] = factor * a[i]; });
 }
 
-#define LATHE_INSTANTIATE(T)                                                                                   \
-  template void activation_backward(Cpu, T*, const T*, ConstRows<T>, int64_t, int64_t, Activation);            \
-  template void gated_activation_backward(Cpu, T*, T*, const T*, ConstRows<T>, ConstRows<T>, int64_t, int64_t, \
-                                          Activation);                                                         \
-  template void fill(Cpu, T*, double, int64_t);                                                                \
-  template void add(Cpu, T*, const T*, const T*, int64_t);                                                     \
-  template void add_rows(Cpu, Rows<T>, ConstRows<T>, int64_t, int64_t);                                        \
-  template void multiply(Cpu, T*, const T*, const T*, int64_t);                                                \
+#define LATHE_INSTANTIATE(T)                                            \
+  template void fill(Cpu, T*, double, int64_t);                         \
+  template void add(Cpu, T*, const T*, const T*, int64_t);              \
+  template void add_rows(Cpu, Rows<T>, ConstRows<T>, int64_t, int64_t); \
+  template void multiply(Cpu, T*, const T*, const T*, int64_t);         \
   template void scale(Cpu, T*, const T*, double, int64_t);
 LATHE_INSTANTIATE(float)
 LATHE_INSTANTIATE(double)

@@ -1,14 +1,37 @@
-// Cross-entropy, forward and backward. A row belongs to one thread and its columns are taken in order.
+// Cross-entropy, forward and backward. A row belongs to one thread and its columns are taken in order: in f32 by the
+// vectors of row_gradients.h, whose sums over some hundred columns are f32 and their total double.
 #include "kernels/cross_entropy.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "kernels/cpu/training.h"
 #include "tensor/profiler.h"
 #include "tensor/threads.h"
 
 namespace lathe::kernel {
+namespace {
+
+float largest(const float* x, int64_t n) { return cpu::training_kernels().rows.largest(x, n); }
+double sum_of_exponentials(const float* x, float maximum, int64_t n) {
+  return cpu::training_kernels().rows.sum_of_exponentials(x, maximum, n);
+}
+void scaled_exponentials(float* y, const float* x, float logsumexp, float factor, int64_t n) {
+  cpu::training_kernels().rows.scaled_exponentials(y, x, logsumexp, factor, n);
+}
+
+double largest(const double* x, int64_t n) { return n > 0 ? *std::max_element(x, x + n) : -INFINITY; }
+double sum_of_exponentials(const double* x, double maximum, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += std::exp(x[i] - maximum);
+  return sum;
+}
+void scaled_exponentials(double* y, const double* x, double logsumexp, double factor, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = factor * std::exp(x[i] - logsumexp);
+}
+
+}  // namespace
 
 template <class T>
 void logsumexp_start(Cpu, const RunningLogsumexp<T>& state, int64_t n) {
@@ -28,14 +51,12 @@ void logsumexp_update(Cpu, const RunningLogsumexp<T>& state, ConstRows<T> logits
       const T* row = logits[i];
       const int64_t target = targets[i] - first;
       if (targets[i] >= 0 && target >= 0 && target < width) state.target_logit[i] = row[target];
-      T maximum = state.maximum[i];
-      for (int64_t c = 0; c < width; ++c) maximum = std::max(maximum, row[c]);
+      const T maximum = std::max(state.maximum[i], largest(row, width));
       // Minus infinity everywhere so far: nothing to add, and the difference below would be NaN.
       if (maximum == -INFINITY) continue;
-      double sum = state.sum[i] * std::exp(static_cast<double>(state.maximum[i] - maximum));
-      for (int64_t c = 0; c < width; ++c) sum += static_cast<double>(std::exp(row[c] - maximum));
+      const double before = state.sum[i] * std::exp(static_cast<double>(state.maximum[i] - maximum));
       state.maximum[i] = maximum;
-      state.sum[i] = sum;
+      state.sum[i] = before + sum_of_exponentials(row, maximum, width);
     }
   });
 }
@@ -71,7 +92,7 @@ void cross_entropy_backward(Cpu, T* dlogits, ConstRows<T> logits, const Sum<T>* 
         std::fill_n(out, width, T(0));
         continue;
       }
-      for (int64_t c = 0; c < width; ++c) out[c] = factor * std::exp(row[c] - logsumexp[i]);
+      scaled_exponentials(out, row, logsumexp[i], factor, width);
       const int64_t target = targets[i] - first;
       if (target >= 0 && target < width) out[target] -= factor;
     }

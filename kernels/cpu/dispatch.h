@@ -132,23 +132,6 @@ struct RowTable {
                      Activation f);
 };
 
-// ---- steps of optimizers (kernels/optimizer.h) ----
-
-struct AdamwFactors {
-  float keep;  // of a weight that decays
-  float one_minus_beta1, beta2, one_minus_beta2, root_correction2, epsilon, step_size, gradient_scale;
-  bool clear_gradient;
-};
-struct SgdFactors {
-  float learning_rate, momentum, weight_decay, gradient_scale;
-  bool clear_gradient;
-};
-struct OptimizerTable {
-  double (*sum_of_squares)(const float* x, int64_t n);
-  void (*adamw)(float* w, float* m, float* v, float* g, int64_t n, const AdamwFactors& factors);
-  void (*sgd)(float* w, float* m, float* g, int64_t n, const SgdFactors& factors);
-};
-
 // ---- the loops of kernels/peak_rates.h ----
 
 struct PeakTable {
@@ -165,7 +148,6 @@ struct Kernels {
   LinearTable linear;
   AttentionTable attention;
   RowTable rows;
-  OptimizerTable optimizer;
   PeakTable peaks = {};
 };
 

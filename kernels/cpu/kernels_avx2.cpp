@@ -2,7 +2,6 @@
 #include "kernels/cpu/dispatch.h"
 
 #if defined(__AVX2__)
-#include "kernels/cpu/optimizer_kernels.h"
 #include "kernels/cpu/packed_linear_tiles.h"
 #include "kernels/cpu/paged_attention_tiles.h"
 #include "kernels/cpu/peak_loops.h"
@@ -12,7 +11,7 @@
 namespace lathe::cpu {
 namespace {
 constexpr Kernels kTable{LinearTiles<Avx2>::kTable, AttentionTiles<Avx2>::kTable, RowKernels<Avx2>::kTable,
-                         OptimizerKernels<Avx2>::kTable, PeakLoops<Avx2>::table()};
+                         PeakLoops<Avx2>::table()};
 }
 const Kernels* kernels_avx2() { return &kTable; }
 }  // namespace lathe::cpu

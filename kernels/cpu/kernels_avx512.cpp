@@ -2,7 +2,6 @@
 #include "kernels/cpu/dispatch.h"
 
 #if defined(__AVX512F__)
-#include "kernels/cpu/optimizer_kernels.h"
 #include "kernels/cpu/packed_linear_tiles.h"
 #include "kernels/cpu/paged_attention_tiles.h"
 #include "kernels/cpu/peak_loops.h"
@@ -12,7 +11,7 @@
 namespace lathe::cpu {
 namespace {
 constexpr Kernels kTable{LinearTiles<Avx512>::kTable, AttentionTiles<Avx512>::kTable, RowKernels<Avx512>::kTable,
-                         OptimizerKernels<Avx512>::kTable, PeakLoops<Avx512>::table()};
+                         PeakLoops<Avx512>::table()};
 }
 const Kernels* kernels_avx512() { return &kTable; }
 }  // namespace lathe::cpu

@@ -1,6 +1,5 @@
 // The kernels, compiled for portable.
 #include "kernels/cpu/dispatch.h"
-#include "kernels/cpu/optimizer_kernels.h"
 #include "kernels/cpu/packed_linear_tiles.h"
 #include "kernels/cpu/paged_attention_tiles.h"
 #include "kernels/cpu/peak_loops.h"
@@ -10,7 +9,7 @@
 namespace lathe::cpu {
 namespace {
 constexpr Kernels kTable{LinearTiles<Portable>::kTable, AttentionTiles<Portable>::kTable, RowKernels<Portable>::kTable,
-                         OptimizerKernels<Portable>::kTable, PeakLoops<Portable>::table()};
+                         PeakLoops<Portable>::table()};
 }
 const Kernels* kernels_portable() { return &kTable; }
 }  // namespace lathe::cpu

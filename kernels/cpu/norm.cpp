@@ -1,22 +1,23 @@
-// Norms on the thread team: in f32 the rows are those of row_kernels.h; in double, the oracle, they are plain loops.
+// Norms on the thread team: in f32 the rows are those of row_kernels.h and row_gradients.h; in double, the oracle, they
+// are plain loops.
 //
 // Gradients, with z the normalised x and g = dy * weight:
 //   rms_norm:    dx = rstd (g - z mean(g z))
 //   layer_norm:  dx = rstd (g - mean(g) - z mean(g z))
-// dx is cut by rows and dw by columns, each with its rows in order: no sum is shared by two threads.
 #include "kernels/norm.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/training.h"
 #include "tensor/profiler.h"
 #include "tensor/threads.h"
 
 namespace lathe::kernel {
 namespace {
 
-constexpr int64_t kColumnGrain = 64;
 int64_t norm_grain(int64_t n) { return std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, n)); }
 
 }  // namespace
@@ -98,70 +99,100 @@ void layer_norm(Cpu, double* y, double* mean, double* rstd, ConstRows<double> x,
 
 // ---- backward ----
 
-template <class T>
-void rms_norm_backward(Cpu, T* dx, Sum<T>* dw, const T* dy, ConstRows<T> x, const Sum<T>* w, const Sum<T>* rstd,
-                       int64_t rows, int64_t n, double offset_) {
-  const ProfileScope profile([&] {
-    return ProfiledCall{"rms_norm_backward", int64_t{sizeof(T)} * ((dx ? 3 : 0) + (dw ? 2 : 0)) * rows * n,
-                        ((dx ? 9 : 0) + (dw ? 3 : 0)) * rows * n};
+namespace {
+
+constexpr int64_t kPieces = 32;  // of the rows: each has sums of its own, which are added in order
+
+// backward(to, begin, end) for pieces of the rows, `to` being where their gradients go.
+template <class F>
+void by_pieces(const cpu::NormGradients& to, int64_t rows, int64_t n, F&& backward) {
+  const int64_t pieces = std::min(kPieces, rows), wide = (n + 15) / 16 * 16;
+  float* const sums = cpu::scratch(cpu::ScratchOf::rows, 2 * kPieces * wide);
+  parallel_for(pieces, norm_grain(rows * n / std::max<int64_t>(1, pieces)), [&](int64_t first, int64_t last) {
+    for (int64_t piece = first; piece < last; ++piece) {
+      const int64_t begin = rows * piece / pieces, end = rows * (piece + 1) / pieces;
+      cpu::NormGradients part = to;
+      if (to.dx != nullptr) part.dx += begin * n;
+      if (to.dw != nullptr) part.dw = sums + 2 * piece * wide;
+      if (to.db != nullptr) part.db = sums + (2 * piece + 1) * wide;
+      std::fill_n(sums + 2 * piece * wide, 2 * wide, 0.0f);
+      backward(part, begin, end);
+    }
   });
-  const T offset = static_cast<T>(offset_);
-  if (dx)
-    parallel_for(rows, norm_grain(n), [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        const T *in = x[row], *d = dy + row * n;
-        const T r = rstd[row];
-        T dot = 0;
-        for (int64_t i = 0; i < n; ++i) dot += d[i] * (w[i] + offset) * in[i];
-        const T mean = dot * r / static_cast<T>(n);
-        for (int64_t i = 0; i < n; ++i) dx[row * n + i] = r * (d[i] * (w[i] + offset) - in[i] * r * mean);
-      }
-    });
-  if (dw)
-    parallel_for(n, kColumnGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t row = 0; row < rows; ++row)
-        for (int64_t i = begin; i < end; ++i) dw[i] += dy[row * n + i] * x[row][i] * rstd[row];
-    });
+  const auto gather = [&](float* total, const float* parts) {
+    if (total == nullptr) return;
+    for (int64_t piece = 0; piece < pieces; ++piece)
+      for (int64_t i = 0; i < n; ++i) total[i] += parts[2 * piece * wide + i];
+  };
+  gather(to.dw, sums);
+  gather(to.db, sums + wide);
 }
 
-template <class T>
-void layer_norm_backward(Cpu, T* dx, Sum<T>* dw, Sum<T>* db, const T* dy, ConstRows<T> x, const Sum<T>* w,
-                         const Sum<T>* mean, const Sum<T>* rstd, int64_t rows, int64_t n) {
-  const ProfileScope profile([&] {
-    return ProfiledCall{"layer_norm_backward", int64_t{sizeof(T)} * ((dx ? 3 : 0) + (dw || db ? 2 : 0)) * rows * n,
-                        ((dx ? 12 : 0) + (dw ? 4 : 0) + (db ? 1 : 0)) * rows * n};
-  });
-  if (dx)
-    parallel_for(rows, norm_grain(n), [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        const T *in = x[row], *d = dy + row * n;
-        const T r = rstd[row], m = mean[row];
-        T sum = 0, dot = 0;
-        for (int64_t i = 0; i < n; ++i) {
-          sum += d[i] * w[i];
-          dot += d[i] * w[i] * (in[i] - m);
-        }
-        const T mean_g = sum / static_cast<T>(n), mean_gz = dot * r / static_cast<T>(n);
-        for (int64_t i = 0; i < n; ++i) dx[row * n + i] = r * (d[i] * w[i] - mean_g - (in[i] - m) * r * mean_gz);
-      }
-    });
-  if (dw || db)
-    parallel_for(n, kColumnGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t row = 0; row < rows; ++row)
-        for (int64_t i = begin; i < end; ++i) {
-          if (dw) dw[i] += dy[row * n + i] * (x[row][i] - mean[row]) * rstd[row];
-          if (db) db[i] += dy[row * n + i];
-        }
-    });
+ProfiledCall norm_backward_call(const char* name, int64_t bytes, const void* dx, bool accumulate, int64_t elements) {
+  return {name, bytes * (dx == nullptr ? 2 : accumulate ? 4 : 3) * elements, (dx != nullptr ? 14 : 5) * elements};
 }
 
-#define LATHE_INSTANTIATE(T)                                                                                         \
-  template void rms_norm_backward(Cpu, T*, Sum<T>*, const T*, ConstRows<T>, const Sum<T>*, const Sum<T>*, int64_t,   \
-                                  int64_t, double);                                                                  \
-  template void layer_norm_backward(Cpu, T*, Sum<T>*, Sum<T>*, const T*, ConstRows<T>, const Sum<T>*, const Sum<T>*, \
-                                    const Sum<T>*, int64_t, int64_t);
-LATHE_INSTANTIATE(float)
-LATHE_INSTANTIATE(double)
-#undef LATHE_INSTANTIATE
+}  // namespace
+
+template <>
+void rms_norm_backward(Cpu, float* dx, bool accumulate, float* dw, const float* dy, ConstRows<float> x, const float* w,
+                       const float* rstd, int64_t rows, int64_t n, double offset) {
+  const ProfileScope profile([&] { return norm_backward_call("rms_norm_backward", 4, dx, accumulate, rows * n); });
+  const auto kernel = cpu::training_kernels().rows.rms_norm;
+  by_pieces({dx, accumulate, dw, nullptr}, rows, n, [&](const cpu::NormGradients& to, int64_t begin, int64_t end) {
+    kernel(to, dy + begin * n, {x[begin], x.stride, w, nullptr, rstd + begin, static_cast<float>(offset)}, end - begin,
+           n);
+  });
+}
+
+template <>
+void layer_norm_backward(Cpu, float* dx, bool accumulate, float* dw, float* db, const float* dy, ConstRows<float> x,
+                         const float* w, const float* mean, const float* rstd, int64_t rows, int64_t n) {
+  const ProfileScope profile([&] { return norm_backward_call("layer_norm_backward", 4, dx, accumulate, rows * n); });
+  const auto kernel = cpu::training_kernels().rows.layer_norm;
+  by_pieces({dx, accumulate, dw, db}, rows, n, [&](const cpu::NormGradients& to, int64_t begin, int64_t end) {
+    kernel(to, dy + begin * n, {x[begin], x.stride, w, mean + begin, rstd + begin, 0.0f}, end - begin, n);
+  });
+}
+
+template <>
+void rms_norm_backward(Cpu, double* dx, bool accumulate, double* dw, const double* dy, ConstRows<double> x,
+                       const double* w, const double* rstd, int64_t rows, int64_t n, double offset) {
+  const ProfileScope profile([&] { return norm_backward_call("rms_norm_backward", 8, dx, accumulate, rows * n); });
+  for (int64_t row = 0; row < rows; ++row) {
+    const double *in = x[row], *d = dy + row * n, r = rstd[row];
+    double dot = 0;
+    for (int64_t i = 0; i < n; ++i) dot += d[i] * (w[i] + offset) * in[i];
+    const double mean = dot * r / static_cast<double>(n);
+    for (int64_t i = 0; i < n; ++i) {
+      if (dx != nullptr)
+        dx[row * n + i] = (accumulate ? dx[row * n + i] : 0) + r * (d[i] * (w[i] + offset) - in[i] * r * mean);
+      if (dw != nullptr) dw[i] += d[i] * in[i] * r;
+    }
+  }
+}
+
+template <>
+void layer_norm_backward(Cpu, double* dx, bool accumulate, double* dw, double* db, const double* dy,
+                         ConstRows<double> x, const double* w, const double* mean, const double* rstd, int64_t rows,
+                         int64_t n) {
+  const ProfileScope profile([&] { return norm_backward_call("layer_norm_backward", 8, dx, accumulate, rows * n); });
+  for (int64_t row = 0; row < rows; ++row) {
+    const double *in = x[row], *d = dy + row * n, r = rstd[row], m = mean[row];
+    double sum = 0, dot = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      sum += d[i] * w[i];
+      dot += d[i] * w[i] * (in[i] - m);
+    }
+    const double mean_g = sum / static_cast<double>(n), mean_gz = dot * r / static_cast<double>(n);
+    for (int64_t i = 0; i < n; ++i) {
+      const double z = (in[i] - m) * r;
+      if (dx != nullptr)
+        dx[row * n + i] = (accumulate ? dx[row * n + i] : 0) + r * (d[i] * w[i] - mean_g - z * mean_gz);
+      if (dw != nullptr) dw[i] += d[i] * z;
+      if (db != nullptr) db[i] += d[i];
+    }
+  }
+}
 
 }  // namespace lathe::kernel

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/training.h"
 #include "tensor/profiler.h"
 #include "tensor/threads.h"
 
@@ -16,7 +16,7 @@ double sum_of_squares(Cpu, const float* x, int64_t n) {
   constexpr int64_t kPieces = 256, kLeast = 4096;
   const int64_t piece = std::max(kLeast, (n + kPieces - 1) / kPieces), pieces = (n + piece - 1) / piece;
   double sums[kPieces];
-  const auto kernel = cpu::kernels().optimizer.sum_of_squares;
+  const auto kernel = cpu::training_kernels().optimizer.sum_of_squares;
   parallel_for(pieces, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) sums[i] = kernel(x + i * piece, std::min(piece, n - i * piece));
   });
@@ -37,7 +37,7 @@ void adamw_step(Cpu, float* w, float* m, float* v, float* g, int64_t n, const Ad
                                   .step_size = f32(step.learning_rate / step.bias_correction1),
                                   .gradient_scale = f32(step.gradient_scale),
                                   .clear_gradient = step.clear_gradient};
-  const auto kernel = cpu::kernels().optimizer.adamw;
+  const auto kernel = cpu::training_kernels().optimizer.adamw;
   parallel_for(n, kGrainElements, [&](int64_t begin, int64_t end) {
     kernel(w + begin, m + begin, v + begin, g + begin, end - begin, factors);
   });
@@ -53,7 +53,7 @@ void sgd_step(Cpu, float* w, float* m, float* g, int64_t n, const SgdStep& step)
                                 .weight_decay = f32(step.weight_decay),
                                 .gradient_scale = f32(step.gradient_scale),
                                 .clear_gradient = step.clear_gradient};
-  const auto kernel = cpu::kernels().optimizer.sgd;
+  const auto kernel = cpu::training_kernels().optimizer.sgd;
   parallel_for(n, kGrainElements, [&](int64_t begin, int64_t end) {
     kernel(w + begin, m != nullptr ? m + begin : nullptr, g + begin, end - begin, factors);
   });

@@ -1,6 +1,6 @@
 // Optimizer steps and sums of squares, a template over the simd struct (simd.h). Included by kernels_<isa>.cpp.
 #pragma once
-#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/training.h"
 #include "kernels/cpu/simd.h"
 
 namespace lathe::cpu {

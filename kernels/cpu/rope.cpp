@@ -55,7 +55,8 @@ template <class T>
 void rope_rows(Cpu, T* cos, T* sin, const float* inverse, float factor, int64_t first, int64_t end, int64_t half) {
   parallel_for(end - first, 16, [&](int64_t from, int64_t to) {
     for (int64_t at = (first + from) * half; at < (first + to) * half; ++at) {
-      const auto angle = static_cast<double>(static_cast<float>(at / half) * inverse[at % half]);
+      const int64_t position = at / half;
+      const auto angle = static_cast<double>(static_cast<float>(position) * inverse[at % half]);
       cos[at] = static_cast<T>(std::cos(angle) * static_cast<double>(factor));
       sin[at] = static_cast<T>(std::sin(angle) * static_cast<double>(factor));
     }

@@ -8,6 +8,7 @@
 //   round                  to the nearest integer, ties to even, for |v| < 2^22
 //   scale_by_power(v, n)   v * 2^n for integral n in [-252, 254]
 //   keep_lanes             lanes [first, last) of v, another value elsewhere
+//   transpose<n>           16 vectors as the rows of a matrix, turned in place; only lanes [0, n) of the results count
 //   sum, largest           over the lanes; sum adds halves to halves, in the same order everywhere
 //   largest_magnitude      of two: the largest bit pattern without its sign
 //   load_ints store_ints   64 bytes

@@ -96,6 +96,21 @@ struct Avx2 {
     return {_mm256_blendv_ps(other, v.a, lanes_between(first, last, 0)),
             _mm256_blendv_ps(other, v.b, lanes_between(first, last, 8))};
   }
+  template <int kLanes>
+  static LATHE_INLINE void transpose(Floats (&r)[16]) {
+    __m256 quarter[4][8];  // of the matrix: upper left, upper right, lower left, lower right
+    LATHE_FOR(i, 8) {
+      quarter[0][i] = r[i].a;
+      quarter[1][i] = r[i].b;
+      quarter[2][i] = r[8 + i].a;
+      quarter[3][i] = r[8 + i].b;
+    }
+    LATHE_FOR(q, kLanes > 8 ? 4 : 2) { transpose_quarter(quarter[q]); }
+    LATHE_FOR(i, 8) {
+      r[i] = {quarter[0][i], quarter[2][i]};
+      r[8 + i] = {quarter[1][i], quarter[3][i]};
+    }
+  }
   static LATHE_INLINE float sum(Floats v) {
     const __m256 eight = _mm256_add_ps(v.a, v.b);
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
@@ -191,6 +206,23 @@ struct Avx2 {
   };
 
  private:
+  static LATHE_INLINE void transpose_quarter(__m256 (&r)[8]) {
+    __m256 t[8];
+    LATHE_FOR(i, 4) {
+      t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+      t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+    LATHE_FOR(i, 4) {
+      const __m256 first = t[i / 2 * 4 + i % 2], second = t[i / 2 * 4 + i % 2 + 2];
+      r[i / 2 * 4 + i % 2 * 2] = _mm256_shuffle_ps(first, second, 0x44);
+      r[i / 2 * 4 + i % 2 * 2 + 1] = _mm256_shuffle_ps(first, second, 0xee);
+    }
+    LATHE_FOR(j, 4) {
+      t[j] = _mm256_permute2f128_ps(r[j], r[4 + j], 0x20);
+      t[4 + j] = _mm256_permute2f128_ps(r[j], r[4 + j], 0x31);
+    }
+    LATHE_FOR(i, 8) { r[i] = t[i]; }
+  }
   static LATHE_INLINE __m256i first_lanes(int n, int from) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n - from), lane);

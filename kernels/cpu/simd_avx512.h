@@ -52,6 +52,29 @@ struct Avx512 {
     const __mmask16 keep = static_cast<__mmask16>(first_lanes(last) & ~first_lanes(first));
     return _mm512_mask_blend_ps(keep, _mm512_set1_ps(otherwise), v);
   }
+  template <int kLanes>
+  static LATHE_INLINE void transpose(Floats (&r)[16]) {
+    Floats t[16];
+    LATHE_FOR(i, 8) {
+      t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+      t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+    LATHE_FOR(i, 8) {  // quarters of four rows: in quarter q of r[4 i + j] column 4 q + j of rows 4 i to 4 i + 3
+      const __m512d first = _mm512_castps_pd(t[i / 2 * 4 + i % 2]), second = _mm512_castps_pd(t[i / 2 * 4 + i % 2 + 2]);
+      r[i / 2 * 4 + i % 2 * 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(first, second));
+      r[i / 2 * 4 + i % 2 * 2 + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(first, second));
+    }
+    LATHE_FOR(j, 4) {
+      t[j] = _mm512_shuffle_f32x4(r[j], r[4 + j], 0x88);
+      t[4 + j] = _mm512_shuffle_f32x4(r[j], r[4 + j], 0xdd);
+      t[8 + j] = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0x88);
+      t[12 + j] = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0xdd);
+    }
+    LATHE_FOR(j, 8) {
+      r[j] = _mm512_shuffle_f32x4(t[j], t[8 + j], 0x88);
+      r[8 + j] = _mm512_shuffle_f32x4(t[j], t[8 + j], 0xdd);
+    }
+  }
   static LATHE_INLINE float sum(Floats v) {  // spelt out: the order of _mm512_reduce_add_ps is the compiler's choice
     const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));

@@ -123,6 +123,13 @@ struct Portable {
         if (4 * q + i < first || 4 * q + i >= last) x.v[q][i] = otherwise;
     return x;
   }
+  template <int kLanes>
+  static LATHE_INLINE void transpose(Floats (&r)[16]) {
+    float lanes[16][16];
+    std::memcpy(lanes, r, sizeof lanes);
+    for (int i = 0; i < 16; ++i)
+      for (int j = 0; j < 16; ++j) r[j].v[i / 4][i % 4] = lanes[i][j];
+  }
   static LATHE_INLINE float sum(const Floats& x) {
     const Quarter s = (x.v[0] + x.v[2]) + (x.v[1] + x.v[3]);
     return (s[0] + s[2]) + (s[1] + s[3]);

@@ -41,7 +41,7 @@ Tensor gated_activation(const Tensor& gate_, const Tensor& up_, Activation f) {
       const Tensor dgate = like(gate), dup = like(up);
       dispatch("gated_activation", gate, [&](auto on, auto element) {
         using T = decltype(element);
-        kernel::gated_activation_backward(on, dgate.data<T>(), dup.data<T>(), dy.data<T>(), rows_of<T>(gate),
+        kernel::gated_activation_backward(on, rows_of<T>(dgate), rows_of<T>(dup), dy.data<T>(), rows_of<T>(gate),
                                           rows_of<T>(up), gate.rows(), gate.dim(-1), f);
       });
       g.add(gate, dgate);

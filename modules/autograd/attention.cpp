@@ -52,7 +52,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor
     const Tensor dq = like(q), dk = like(k), dv = like(v);
     dispatch("attention", q, [&](auto on, auto element) {
       using T = decltype(element);
-      kernel::attention_backward(on, dq.data<T>(), dk.data<T>(), dv.data<T>(), dy.data<T>(), out.data<T>(),
+      kernel::attention_backward(on, tokens_of<T>(dq), tokens_of<T>(dk), tokens_of<T>(dv), dy.data<T>(), out.data<T>(),
                                  logsumexp.data<Sum<T>>(), tokens_of<T>(q), tokens_of<T>(k), tokens_of<T>(v), sequences,
                                  score_options(options));
     });

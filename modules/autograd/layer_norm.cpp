@@ -30,7 +30,7 @@ Tensor layer_norm(const Tensor& x_, const Parameter& w, const Parameter* b, doub
     dispatch("layer_norm", x, [&](auto on, auto element) {
       using T = decltype(element);
       const Sum<T>* mean = statistics.data<Sum<T>>();
-      kernel::layer_norm_backward(on, data_or_null<T>(dx), gradient_or_null<Sum<T>>(w),
+      kernel::layer_norm_backward(on, data_or_null<T>(dx), false, gradient_or_null<Sum<T>>(w),
                                   b ? gradient_or_null<Sum<T>>(*b) : nullptr, dy.data<T>(), rows_of<T>(x),
                                   weight.data<Sum<T>>(), mean, mean + x.rows(), x.rows(), x.dim(-1));
     });

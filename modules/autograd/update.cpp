@@ -52,7 +52,7 @@ void combine(const Tensor& y, double beta, const Tensor& x, double alpha) {
 Tensor matrix_product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b) {
   const int64_t m = a.dim(transpose_a ? 1 : 0), k = a.dim(transpose_a ? 0 : 1), n = b.dim(transpose_b ? 0 : 1);
   check(b.dim(transpose_b ? 1 : 0) == k, "matrix_product", "{} does not fit {}", a, b);
-  const Tensor c = Tensor::empty({m, n}, DType::f32, a.device());
+  Tensor c = Tensor::empty({m, n}, DType::f32, a.device());
   dispatch_device("matrix_product", c, [&](auto on) {
     kernel::gemm(on, tokens_of<float>(c), tokens_of<float>(a), transpose_a, tokens_of<float>(b), transpose_b, m, n, k,
                  false);

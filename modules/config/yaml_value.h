@@ -20,8 +20,8 @@ ModelConfig read_config_yaml(const YAML::Node& root, const std::string& source, 
 // A value of a file, for messages that name its line.
 class YamlValue {
  public:
-  YamlValue(YAML::Node node, std::string source, std::string key)
-      : node_(std::move(node)), source_(std::move(source)), key_(std::move(key)) {}
+  YamlValue(const YAML::Node& node, std::string source, std::string key)
+      : node_(node), source_(std::move(source)), key_(std::move(key)) {}
 
   template <class T>
   T as(const char* expected) const {

@@ -74,7 +74,6 @@ struct Range {
 };
 constexpr Range kAny{-std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity()};
 const Range kCount{1}, kCountOrNone{0}, kPositive{0, 1e30, true}, kNotNegative{0, 1e30};
-const Range kShare{0, 1};
 
 void check_range(const YamlValue& v, double x, Range range) {
   if (std::isfinite(x) && (range.open ? x > range.lowest : x >= range.lowest) && x <= range.highest) return;

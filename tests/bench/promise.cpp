@@ -7,7 +7,6 @@
 
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/packed_layout.h"
-#include "kernels/gemm.h"
 #include "tensor/threads.h"
 #include "tests/bench/free_forms.h"
 #include "tests/bench/paged_world.h"
@@ -102,25 +101,6 @@ void columns_never_split(Report& report, int64_t rows, int64_t columns) {
       });
 }
 
-// Rule 1: the tile for many tokens takes K in the order of the tile for one. Eigen takes what order it likes.
-void order_of_a_library(Report& report, int64_t rows, int64_t columns) {
-  const int64_t m = kPromptTokens;
-  Weight w(DType::f32, rows, columns, 1);
-  const std::vector<float> x = test::random_floats(m * columns, 2);
-  std::vector<float> y(static_cast<size_t>(m * rows));
-  Aligned scratch(w.scratch_bytes(m, Arithmetic::f32));
-  const LinearPart part{w.matrix(), nullptr, y.data()};
-  compare(
-      report, "one order of K at 512 tokens, against a library's (Eigen)", shape_of(w),
-      [&] {
-        kernel::packed_linear(Cpu{}, &part, 1, rows, {x.data(), columns}, m, Arithmetic::f32, scratch.data());
-      },
-      [&] {
-        kernel::gemm<float>(Cpu{}, {y.data(), rows}, {x.data(), columns}, false,
-                            {reinterpret_cast<const float*>(w.source.data()), columns}, true, m, rows, columns, false);
-      });
-}
-
 // Rule 2: prompts in the arithmetic of decoding, which takes f16 weights as they are.
 void arithmetic_of_prompts(Report& report, DType dtype, Arithmetic kept, Arithmetic freer, int64_t rows,
                            int64_t columns) {
@@ -210,8 +190,6 @@ void promise(Report& report) {
   merges_of_prompts(report, 2048);
   columns_never_split(report, 576, 1536);
   columns_never_split(report, 64, 8192);
-  order_of_a_library(report, 3072, 576);
-  order_of_a_library(report, 2048, 2048);
   arithmetic_of_prompts(report, DType::f16, Arithmetic::f32, Arithmetic::bf16, 3072, 576);
   arithmetic_of_prompts(report, DType::q4_1, Arithmetic::int8, Arithmetic::bf16, 3072, 576);
 }
