@@ -41,12 +41,13 @@ class TensorValues {
 
  private:
   Tensor value(size_t i, DType dtype) const {
-    const auto& [name, parameter] = weights_.parameters[i];
+    const NamedParameter& named = weights_.parameters[i];
     Tensor stored = weights_.read(i);
-    if (norm_difference_ == 0.0f || parameter->kind != Parameter::Kind::norm) return convert(stored, dtype, name);
-    stored = convert(stored, DType::f32, name).clone();
+    if (norm_difference_ == 0.0f || named.parameter->kind != Parameter::Kind::norm)
+      return convert(stored, dtype, named.name);
+    stored = convert(stored, DType::f32, named.name).clone();
     for (int64_t n = 0; n < stored.elements(); ++n) stored.host<float>()[n] += norm_difference_;
-    return convert(stored, dtype, name);
+    return convert(stored, dtype, named.name);
   }
 
   WeightSource weights_;
@@ -74,10 +75,10 @@ WeightSource memory_weights(CausalLM& model) {
   WeightSource source;
   source.parameters = named_parameters(model);
   const auto value = [parameters = source.parameters](size_t i) -> const Tensor& {
-    const auto& [name, parameter] = parameters[i];
-    check(parameter->value.defined(), "convert", "{} has no value that could be written: it is packed, or not set",
-          name);
-    return parameter->value;
+    const NamedParameter& named = parameters[i];
+    check(named.parameter->value.defined(), "convert",
+          "{} has no value that could be written: it is packed, or not set", named.name);
+    return named.parameter->value;
   };
   source.dtype = [value](size_t i) { return value(i).dtype(); };
   source.read = value;
