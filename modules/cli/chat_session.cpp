@@ -29,11 +29,6 @@ class Interruptible {
   void (*before_)(int);
 };
 
-EngineOptions for_one_sequence(EngineOptions options) {
-  options.max_sequences = 1;
-  return options;
-}
-
 constexpr const char* help =
     "/clear               forget the conversation\n"
     "/undo                take the last question and its answer back\n"
@@ -46,14 +41,9 @@ constexpr const char* help =
 }  // namespace
 
 ChatSession::ChatSession(const ModelOptions& model, const RequestOptions& request, const std::string& system)
-    : model_options_(model),
-      request_(request),
-      loaded_(model.load()),
-      tokenizer_(load_tokenizer(loaded_.checkpoint)),
-      template_(ChatTemplate::parse(chat_template_of(*tokenizer_, model.model), model.model)),
-      engine_(*loaded_.model, tokenizer_, for_one_sequence(engine_options(model, loaded_))),
-      defaults_(sampling_defaults(loaded_.checkpoint.generation)),
-      stops_(stop_tokens(loaded_, tokenizer_.get())),
+    : request_(request),
+      model_(load_chat_model(model, {}, 1)),
+      template_(ChatTemplate::parse(chat_template_of(*model_.tokenizer(), model.model), model.model)),
       conversation_(system) {}
 
 void ChatSession::ask(const std::string& message) {
@@ -65,21 +55,19 @@ void ChatSession::ask(const std::string& message) {
 // A partial answer stays in the conversation as it is: the user has seen it. One of which nothing was seen does not.
 // Where there is no answer the conversation is `otherwise` again.
 void ChatSession::answer(const Conversation& otherwise) try {
-  ChatTemplate::Inputs inputs = chat_inputs(*tokenizer_);
+  const Tokenizer& tokenizer = *model_.tokenizer();
+  ChatTemplate::Inputs inputs = chat_inputs(tokenizer);
   inputs.messages = conversation_.messages();
-  Request own;
-  own.prompt = encode_chat(*tokenizer_, template_, inputs);
-  own.sampling = defaults_;
-  own.stop_tokens = stops_;
-  if (std::ssize(own.prompt) >= engine_.context())
-    throw Error(
-        fmt::format("the conversation has {} tokens, the context holds {}", own.prompt.size(), engine_.context()),
-        "/clear or /undo makes room, a larger --context may too");
+  Request own = model_.request(encode_chat(tokenizer, template_, inputs));
+  const int64_t context = model_.engine().context();
+  if (std::ssize(own.prompt) >= context)
+    throw Error(fmt::format("the conversation has {} tokens, the context holds {}", own.prompt.size(), context),
+                "/clear or /undo makes room, a larger --context may too");
   GenerateCallbacks callbacks;
   callbacks.interrupted = [] { return interrupted != 0; };
   callbacks.on_event = [](size_t, const GenerationEvent& event) { write_output(event.text); };
   const Interruptible interruptible;
-  const auto result = generate(engine_, {request_.over(std::move(own))}, callbacks);
+  const auto result = generate(model_.engine(), {request_.over(std::move(own))}, callbacks);
   const Completion& completion = result.completions.at(0).at(0);
   write_output("\n");
   if (completion.finish_reason == FinishReason::error) throw Error(completion.error);
@@ -123,7 +111,7 @@ bool ChatSession::command(const std::string& line) {
     if (!conversation_.drop_answer()) throw Error("there is no question to answer again");
     answer(before);
   } else if ((name == "/save" || name == "/load") && !argument.empty()) {
-    if (name == "/save") check_not_input(argument, loaded_.checkpoint.files);
+    if (name == "/save") check_not_input(argument, model_.loaded().checkpoint.files);
     name == "/save" ? conversation_.save(argument) : conversation_.load(argument);
     fmt::print(stderr, "lathe: {} messages in {}\n", conversation_.messages().size(), argument);
   } else if (const size_t space = argument.find(' '); name == "/set" && space != std::string::npos) {

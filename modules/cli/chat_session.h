@@ -1,12 +1,11 @@
 // A conversation with a model: what `lathe chat` does with one line after the other.
 #pragma once
-#include <memory>
 #include <string>
 
 #include "cli/conversation.h"
 #include "cli/model_options.h"
 #include "cli/request_options.h"
-#include "generate/engine.h"
+#include "generate/chat_model.h"
 #include "text/chat_template/chat_template.h"
 
 namespace lathe {
@@ -26,14 +25,9 @@ class ChatSession {
   void answer(const Conversation& otherwise);
   void set(const std::string& name, const std::string& value);
 
-  ModelOptions model_options_;
   RequestOptions request_;
-  LoadedModel loaded_;
-  std::shared_ptr<const Tokenizer> tokenizer_;
+  ChatModel model_;
   ChatTemplate template_;
-  Engine engine_;
-  SamplingParameters defaults_;
-  std::vector<int32_t> stops_;
   Conversation conversation_;
 };
 

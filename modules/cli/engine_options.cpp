@@ -28,6 +28,17 @@ EngineOptions engine_options(const ModelOptions& options, const LoadedModel& loa
   return result;
 }
 
+ChatModel load_chat_model(const ModelOptions& options, const std::string& speculate, int64_t max_sequences) {
+  LoadedModel loaded = options.load();
+  EngineOptions engine = engine_options(options, loaded, speculate);
+  engine.max_sequences = max_sequences;
+  ChatModel model(std::move(loaded), std::move(engine));
+  if (model.has_tokenizer())
+    for (const std::string& warning : model.tokenizer()->warnings())
+      fmt::print(stderr, "lathe: warning: {}\n", warning);
+  return model;
+}
+
 void print_speculation(const SpeculationControl& s) {
   fmt::print(stderr, "lathe: accepted {} of {} draft tokens", s.accepted(), s.drafted());
   if (s.cost() > 0 && s.yield() > 0)

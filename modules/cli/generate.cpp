@@ -3,6 +3,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -51,26 +52,19 @@ Prompt single_prompt(const GenerateOptions& o, bool prompt_given) {
   return prompt;
 }
 
-// Ids need no tokenizer: where there is none, text is null.
-std::shared_ptr<const Tokenizer> tokenizer_for(const std::vector<PromptedRequest>& sources, const LoadedModel& loaded) {
-  try {
-    return load_tokenizer(loaded.checkpoint);
-  } catch (const Error&) {
-    for (const PromptedRequest& s : sources)
-      if (!s.prompt.tokens || !s.options.stop.empty()) throw;
-    return nullptr;
-  }
+// Null where there is none and only ids are given, which need none: their answers have no text.
+const Tokenizer* tokenizer_for(const std::vector<PromptedRequest>& sources, const ChatModel& model) {
+  const bool has_text = std::any_of(sources.begin(), sources.end(), [](const PromptedRequest& s) {
+    return !s.prompt.tokens || !s.options.stop.empty();
+  });
+  return has_text || model.has_tokenizer() ? model.tokenizer().get() : nullptr;
 }
 
 // Throws Error naming the line of a file whose request the engine would refuse, before any of them is begun.
 Request request_of(const PromptedRequest& source, const GenerateOptions& o, const Tokenizer* tokenizer,
-                   const Engine& engine, const SamplingParameters& defaults, const std::vector<int32_t>& stops) try {
-  Request own;
-  own.prompt = prompt_tokens(source.prompt, tokenizer, o.model.model);
-  own.sampling = defaults;
-  own.stop_tokens = stops;
-  Request request = source.options.over(std::move(own));
-  engine.check_request(request);
+                   ChatModel& model) try {
+  Request request = source.options.over(model.request(prompt_tokens(source.prompt, tokenizer, o.model.model)));
+  model.engine().check_request(request);
   return request;
 } catch (const Error& e) {
   if (source.where.empty()) throw;
@@ -107,18 +101,15 @@ void run_generate(const GenerateOptions& o, bool prompt_given) {
       o.batch.empty() ? std::vector<PromptedRequest>{{single_prompt(o, prompt_given), o.request, ""}}
                       : read_requests(o.batch, o.request);
   const auto start = std::chrono::steady_clock::now();
-  const LoadedModel loaded = o.model.load();
-  const auto tokenizer = tokenizer_for(sources, loaded);
-  const SamplingParameters defaults = sampling_defaults(loaded.checkpoint.generation);
-  const std::vector<int32_t> stops = stop_tokens(loaded, tokenizer.get());
-  Engine engine(*loaded.model, tokenizer, engine_options(o.model, loaded, o.speculate));
+  ChatModel model = load_chat_model(o.model, o.speculate);
+  const Tokenizer* tokenizer = tokenizer_for(sources, model);
+  Engine& engine = model.engine();
   const std::chrono::duration<double> load_time = std::chrono::steady_clock::now() - start;
 
   if (tokenizer && tokenizer->chat_template() && sources[0].prompt.text && !o.chat)
     fmt::print(stderr, "lathe: hint: this model has a chat template; --chat sends the prompt as a user's message\n");
   std::vector<Request> requests;
-  for (const PromptedRequest& s : sources)
-    requests.push_back(request_of(s, o, tokenizer.get(), engine, defaults, stops));
+  for (const PromptedRequest& s : sources) requests.push_back(request_of(s, o, tokenizer, model));
 
   const bool streaming = o.stream && !o.json && o.batch.empty() && tokenizer && o.request.num_sequences == 1;
   GenerateCallbacks callbacks;

@@ -31,14 +31,14 @@ ChatModel::ChatModel(LoadedModel loaded, EngineOptions options)
   try {
     tokenizer_ = Tokenizer::load(c.format == CheckpointFormat::gguf ? c.path : c.folder);
   } catch (const Error& e) {
-    tokenizer_problem_ = e.what();
+    tokenizer_problem_ = e;
   }
   sampling_ = sampling_defaults(c.generation);
   stop_tokens_ = stop_tokens(loaded_, tokenizer_.get());
 }
 
 const std::shared_ptr<const Tokenizer>& ChatModel::tokenizer() const {
-  if (!tokenizer_) throw Error(tokenizer_problem_, "without a tokenizer the model takes and gives ids");
+  if (!tokenizer_) throw *tokenizer_problem_;
   return tokenizer_;
 }
 

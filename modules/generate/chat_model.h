@@ -6,6 +6,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,7 +29,7 @@ class ChatModel {
 
   const LoadedModel& loaded() const { return loaded_; }
   bool has_tokenizer() const { return tokenizer_ != nullptr; }
-  // Throws Error where there is none, with what Tokenizer::load said.
+  // Throws the Error of Tokenizer::load where there is none.
   const std::shared_ptr<const Tokenizer>& tokenizer() const;
   // Made at first use, so that a model that is only looked at has no key-value cache.
   Engine& engine();
@@ -46,7 +47,7 @@ class ChatModel {
  private:
   LoadedModel loaded_;
   std::shared_ptr<const Tokenizer> tokenizer_;
-  std::string tokenizer_problem_;
+  std::optional<Error> tokenizer_problem_;
   SamplingParameters sampling_;
   std::vector<int32_t> stop_tokens_;
   EngineOptions engine_options_;
