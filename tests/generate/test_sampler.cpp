@@ -4,6 +4,7 @@
 #include <limits>
 #include <set>
 
+#include "generate/request_options.h"
 #include "generate/sampler.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
