@@ -45,7 +45,7 @@ TEST_CASE("the plan of SmolLM2 135M is what its sizes say") {
   const auto sum = memory["weights"].get<int64_t>() + memory["tables"].get<int64_t>() + memory["cache"].get<int64_t>() +
                    memory["activations"].get<int64_t>() + memory["runtime"].get<int64_t>();
   CHECK(memory["total"] == std::max(sum, memory["loading_peak"].get<int64_t>()));
-  CHECK(p["expected"]["decode_tokens_per_second"] > p["expected"]["decode_tokens_per_second_at_context"]);
+  CHECK(p["expected"]["decode_tokens_per_second"] >= p["expected"]["decode_tokens_per_second_at_context"]);
 }
 
 TEST_CASE("quantised weights and caches take what their blocks take") {
