@@ -57,7 +57,7 @@ README_TOLERANCE = 0.05
 # The lines of code that each folder may have, those below it included unless they have a budget of their own. A folder
 # that grows past its budget is to be made simpler first; only a commit that says why raises a ceiling.
 BUDGET = {
-    "kernels": 7800,
+    "kernels": 8860,
     "modules/tensor": 1810,
     "modules/formats": 3030,
     "modules/config": 2170,
@@ -75,7 +75,7 @@ BUDGET = {
     "modules/text/tokenizer": 6840,
     "modules/text/chat_template": 5500,
     "python": 3010,
-    "scripts": 5880,
+    "scripts": 6250,
     "tests": 24050,
     "examples": 70,
 }

@@ -1,7 +1,7 @@
 // Optimizer steps and sums of squares, a template over the simd struct (simd.h). Included by kernels_<isa>.cpp.
 #pragma once
-#include "kernels/cpu/training.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/cpu/training.h"
 
 namespace lathe::cpu {
 

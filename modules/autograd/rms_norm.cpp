@@ -25,8 +25,8 @@ Tensor rms_norm(const Tensor& x_, const Parameter& w, double eps, double offset)
     const Tensor dx = Gradients::wanted(x) ? like(x) : Tensor{};
     dispatch("rms_norm", x, [&](auto on, auto element) {
       using T = decltype(element);
-      kernel::rms_norm_backward(on, data_or_null<T>(dx), false, gradient_or_null<Sum<T>>(w), dy.data<T>(), rows_of<T>(x),
-                                weight.data<Sum<T>>(), rstd.data<Sum<T>>(), x.rows(), x.dim(-1), offset);
+      kernel::rms_norm_backward(on, data_or_null<T>(dx), false, gradient_or_null<Sum<T>>(w), dy.data<T>(),
+                                rows_of<T>(x), weight.data<Sum<T>>(), rstd.data<Sum<T>>(), x.rows(), x.dim(-1), offset);
     });
     if (dx.defined()) g.add(x, dx);
   });

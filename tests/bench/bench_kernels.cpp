@@ -1,5 +1,6 @@
 // How fast the kernels are beside what the machine can do, for every instruction set that it has:
-//   bench_kernels [--json FILE] [SECTION...]      sections: linear attention small training errors promise; default: all
+//   bench_kernels [--json FILE] [SECTION...]      sections: linear attention small training errors promise; default:
+//   all
 // LATHE_THREADS sets the team. scripts/write_performance.py makes docs/performance.md of the JSON.
 #include <algorithm>
 #include <cstdio>
@@ -66,7 +67,8 @@ int main(int argc, char** argv) try {
     } else if (std::find(std::begin(kSections), std::end(kSections), argument) != std::end(kSections)) {
       sections.push_back(argument);
     } else {
-      std::fprintf(stderr, "usage: bench_kernels [--json FILE] [linear] [attention] [small] [training] [errors] [promise]\n");
+      std::fprintf(stderr,
+                   "usage: bench_kernels [--json FILE] [linear] [attention] [small] [training] [errors] [promise]\n");
       return 2;
     }
   }

@@ -30,9 +30,8 @@ namespace {
 struct Size {
   int64_t vocabulary, layers, heads, width, context, sequences;
 };
-const std::map<std::string, Size> kSizes{{"small", {65, 4, 4, 128, 64, 12}},
-                                         {"base", {65, 6, 6, 384, 256, 16}},
-                                         {"gpt2", {50257, 12, 12, 768, 256, 2}}};
+const std::map<std::string, Size> kSizes{
+    {"small", {65, 4, 4, 128, 64, 12}}, {"base", {65, 6, 6, 384, 256, 16}}, {"gpt2", {50257, 12, 12, 768, 256, 2}}};
 
 ModelConfig config_of(const Size& s) {
   ModelConfig c;
@@ -72,8 +71,8 @@ class Training {
       tokens_[i] = static_cast<int32_t>((i * 2654435761u) % static_cast<uint64_t>(size.vocabulary));
     for (int64_t s = 0; s < size.sequences; ++s) {
       BatchSequence sequence;
-      sequence.tokens = std::span(tokens_).subspan(static_cast<size_t>(s * size.context),
-                                                   static_cast<size_t>(size.context));
+      sequence.tokens =
+          std::span(tokens_).subspan(static_cast<size_t>(s * size.context), static_cast<size_t>(size.context));
       sequences_.push_back(sequence);
     }
     targets_ = Tensor::of<int32_t>({std::ssize(tokens_)}, tokens_.data());
