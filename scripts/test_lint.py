@@ -51,7 +51,7 @@ BREACHES = {
     "a folder outgrows its budget": (
         "modules/text/chat_template/page.h", None, "// A line.\n" * 800,
         "modules/text/chat_template/: .* lines, its budget is .*raised only by a commit that says why"),
-    "a folder has no budget": ("modules/train/loop.cpp", None, "int x;\n", "modules/train/: 1 lines and no budget"),
+    "a folder has no budget": ("modules/serve/loop.cpp", None, "int x;\n", "modules/serve/: 1 lines and no budget"),
     "a file is not formatted": ("modules/tensor/tensor.cpp", "\n", "\nint   x;\n", "modules/tensor/tensor.cpp: not formatted"),
 }
 

@@ -31,7 +31,8 @@ void add_round_ticks(Axis& axis, int wanted) {
   const double step = power * (rough <= 2 * power ? 2 : rough <= 5 * power ? 5 : 10);
   const double largest = std::max(std::abs(axis.low), std::abs(axis.high));
   const auto [unit, letter] = unit_of(largest);
-  const int decimals = std::max(0, static_cast<int>(std::ceil(-std::log10(step / unit) - 1e-9)));
+  // Steps may be as small as numbers are, or nothing at all beside the unit.
+  const int decimals = static_cast<int>(std::min(30.0, std::max(0.0, std::ceil(-std::log10(step / unit) - 1e-9))));
   for (double k = std::ceil(axis.low / step - 1e-9) + 0.0; k * step <= axis.high + 1e-9 * step; ++k) {
     const bool plain = k == 0 || largest < 1e-2 || (unit == 1 && decimals == 0);
     axis.ticks.emplace_back(

@@ -147,6 +147,7 @@ TEST_CASE("gemm gives the same bits on any number of threads, and whatever stand
           p.run(three.data(), p.n, false, {.arithmetic = arithmetic});
         }
         CHECK(one.same_bits(three));
+        if (p.k == 0) return;
         // The last output alone.
         const int64_t i = p.m - 1, j = p.n - 1;
         Guarded corner(1);
