@@ -16,6 +16,8 @@ LoadedModel open_golden(const std::string& name) {
   return open_model((test::source_dir() / "tests/goldens" / name).string());
 }
 
+// They lie in the model.
+std::map<std::string, NamedParameter> by_name(const LoadedModel&&) = delete;
 std::map<std::string, NamedParameter> by_name(const LoadedModel& opened) {
   std::map<std::string, NamedParameter> all;
   for (const NamedParameter& p : named_parameters(*opened.model)) all.emplace(p.name, p);
@@ -47,7 +49,8 @@ TEST_CASE("parameters: packed projections are matrices of their own, table and h
 }
 
 TEST_CASE("parameters: positions and biases of GPT-2, router and experts of a mixture, norms within attention") {
-  const auto gpt2 = by_name(open_golden("gpt2"));
+  const LoadedModel opened_gpt2 = open_golden("gpt2");
+  const auto gpt2 = by_name(opened_gpt2);
   check_parameter(gpt2.at("model.embed_positions.weight"), Kind::position, ModelPart::other, true);
   check_parameter(gpt2.at("model.layers.0.self_attn.q_proj.bias"), Kind::bias, ModelPart::attention, false);
   check_parameter(gpt2.at("model.layers.0.input_layernorm.bias"), Kind::bias, ModelPart::other, false);
@@ -57,9 +60,11 @@ TEST_CASE("parameters: positions and biases of GPT-2, router and experts of a mi
   const NamedParameter& expert = mixtral.at("model.layers.0.mlp.experts.3.up_proj.weight");
   check_parameter(expert, Kind::matrix, ModelPart::feed_forward, true);
   CHECK(expert.parameter->share == 2.0 / 5.0);
-  for (const char* golden : {"qwen3_untied", "olmo2"})
-    check_parameter(by_name(open_golden(golden)).at("model.layers.0.self_attn.q_norm.weight"), Kind::norm,
-                    ModelPart::attention, false);
+  for (const char* golden : {"qwen3_untied", "olmo2"}) {
+    const LoadedModel normed = open_golden(golden);
+    check_parameter(by_name(normed).at("model.layers.0.self_attn.q_norm.weight"), Kind::norm, ModelPart::attention,
+                    false);
+  }
 }
 
 TEST_CASE("parameters: of every family, vectors alone do not decay, and every matrix has a part") {
