@@ -1,4 +1,4 @@
-// The thread team, and how many threads a process should use.
+// The thread team.
 //
 // A ticket holds the number of the region and its next unit; members take units by raising it. A member that comes too
 // late finds another region's number, or no unit left, and has touched nothing of the caller's. No lock, and no system
@@ -11,24 +11,19 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <mutex>
-#include <set>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "tensor/cores.h"
 #include "tensor/errors.h"
-
-#if defined(__linux__)
-#include <sched.h>
-#endif
 
 namespace lathe {
 namespace {
@@ -164,102 +159,11 @@ void forget_team_in_children() {
   [[maybe_unused]] static const int registered = pthread_atfork(nullptr, nullptr, forget_team);
 }
 
-#if defined(__linux__)
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
-
-// CPUs that the scheduler may use for this process.
-std::vector<int> allowed_cpus() {
-  for (int capacity = 1024; capacity <= 1 << 16; capacity *= 2) {
-    cpu_set_t* set = CPU_ALLOC(static_cast<size_t>(capacity));
-    const size_t bytes = CPU_ALLOC_SIZE(static_cast<size_t>(capacity));
-    std::vector<int> cpus;
-    const bool known = sched_getaffinity(0, bytes, set) == 0;
-    for (int cpu = 0; known && cpu < capacity; ++cpu)
-      if (CPU_ISSET_S(static_cast<size_t>(cpu), bytes, set)) cpus.push_back(cpu);
-    CPU_FREE(set);
-    if (known) return cpus;
-  }
-  return {};
-}
-
-// Hyper-threads of a core have the same list of siblings and count once.
-int physical_cores(const std::vector<int>& cpus) {
-  std::set<std::string> cores;
-  for (int cpu : cpus) {
-    const std::string topology = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
-    std::string siblings = first_line(topology + "thread_siblings_list");
-    cores.insert(siblings.empty() ? "cpu" + std::to_string(cpu) : siblings);
-  }
-  return static_cast<int>(cores.size());
-}
-
-double number_or(const std::string& text, double otherwise) {
-  std::istringstream in(text);
-  double value;
-  return in >> value ? value : otherwise;
-}
-
-// CPUs' worth of time that control group `path` below `mount` or one of its parents allows; 0: no limit.
-// Version 2 has "<quota|max> <period>" in cpu.max, version 1 two files with -1 for none.
-double cgroup_limit(const std::string& mount, std::string path) {
-  double limit = 0;
-  while (true) {
-    const std::string folder = mount + path + "/";
-    double quota, period;
-    if (const std::string both = first_line(folder + "cpu.max"); !both.empty()) {
-      quota = number_or(both, -1);
-      period = number_or(both.substr(both.find(' ') + 1), 0);
-    } else {
-      quota = number_or(first_line(folder + "cpu.cfs_quota_us"), -1);
-      period = number_or(first_line(folder + "cpu.cfs_period_us"), 0);
-    }
-    if (quota > 0 && period > 0 && (limit == 0 || quota / period < limit)) limit = quota / period;
-    if (path.empty() || path == "/") return limit;
-    path.resize(path.rfind('/'));
-  }
-}
-
-double cgroup_quota() {
-  std::ifstream groups("/proc/self/cgroup");  // lines: "id:controllers:path"; version 2: "0::path"
-  double limit = 0;
-  for (std::string line; std::getline(groups, line);) {
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    std::string path = line.substr(second + 1);
-    if (path == "/") path.clear();
-    double found = 0;
-    if (controllers.empty())
-      found = cgroup_limit("/sys/fs/cgroup", path);
-    else if (("," + controllers + ",").find(",cpu,") != std::string::npos)
-      found = cgroup_limit("/sys/fs/cgroup/" + controllers, path);
-    if (found > 0 && (limit == 0 || found < limit)) limit = found;
-  }
-  return limit;
-}
-#endif
-
-int usable_cores() {
-#if defined(__linux__)
-  int cores = physical_cores(allowed_cpus());
-  // Rounded down: a team that spins beyond its quota is stopped for the rest of each period.
-  if (const double quota = cgroup_quota(); quota > 0 && quota < cores) cores = static_cast<int>(quota);
-#else
-  int cores = static_cast<int>(std::thread::hardware_concurrency());
-#endif
-  return cores < 1 ? 1 : cores > kMaxThreads ? kMaxThreads : cores;
-}
-
 }  // namespace
 
 int default_threads() {
   const char* wanted = std::getenv("LATHE_THREADS");
-  if (wanted == nullptr || *wanted == '\0') return usable_cores();
+  if (wanted == nullptr || *wanted == '\0') return std::min(usable_cores(), kMaxThreads);
   int threads = 0;
   const char* end = wanted + std::strlen(wanted);
   const auto [stopped, error] = std::from_chars(wanted, end, threads);
