@@ -25,7 +25,7 @@ help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 deps:  ## install every tool and library that any target needs
-	$(need) build test lint fuzz demo reference python
+	$(need) build test lint fuzz demo reference python mpi
 
 build:  ## build/lathe and liblathe
 	$(need) build test

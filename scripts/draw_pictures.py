@@ -347,8 +347,8 @@ def operation():
 
 
 # What stands in a room, in the order in which neighbours stand on a floor.
-ROOMS = {"tensor": "Tensor, dtypes, pooled storage, thread team, errors", "kernels": "arithmetic on raw pointers",
-         "formats": "safetensors, GGUF, .npy: bytes", "autograd": "tape, Parameter, operations", "config": "ModelConfig from files",
+ROOMS = {"tensor": "Tensor, dtypes, pooled storage, thread team, errors", "mpi": "ranks over MPI", "kernels": "arithmetic on raw pointers",
+         "formats": "files as bytes", "autograd": "tape, Parameter, operations", "config": "ModelConfig from files",
          "common": "linear, embedding, norms, nets", "load_model": "weight mapping, checkpoints",
          "attention": "batch, paged cache, rope tables, grouped-query attention", "block": "residual blocks",
          "llm": "CausalLM, registry, loading, one file a family", "generate": "sampler, scheduler, engine, chat",

@@ -42,6 +42,7 @@ MAY_INCLUDE = {
 }
 MAY_INCLUDE["train"] = MAY_INCLUDE["generate"] + ["llm/export.h", "generate"]
 MAY_INCLUDE["evaluate"] = MAY_INCLUDE["generate"] + ["generate"]
+MAY_INCLUDE["mpi"] = ["tensor"]
 FOLDERS = set(MAY_INCLUDE) | {"serve", "cli", "python", "tests"}
 
 # What README says of lines, and what it counts; the reading order names its own files.
@@ -58,7 +59,7 @@ README_TOLERANCE = 0.05
 # that grows past its budget is to be made simpler first; only a commit that says why raises a ceiling.
 BUDGET = {
     "kernels": 8860,
-    "modules/tensor": 1810,
+    "modules/tensor": 2040,
     "modules/formats": 3030,
     "modules/config": 2170,
     "modules/autograd": 2320,
@@ -69,14 +70,15 @@ BUDGET = {
     "modules/llm": 3660,
     "modules/generate": 2800,
     "modules/evaluate": 920,
-    "modules/train": 4940,
+    "modules/train": 5040,
+    "modules/mpi": 70,
     "modules/cli": 4390,
     "modules/text/unicode": 910,
     "modules/text/tokenizer": 6840,
     "modules/text/chat_template": 5500,
     "python": 3010,
     "scripts": 6250,
-    "tests": 24050,
+    "tests": 24260,
     "examples": 70,
 }
 CODE = ("h", "cpp", "py", "sh")

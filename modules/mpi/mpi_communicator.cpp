@@ -1,0 +1,56 @@
+// liblathe_mpi: the back end of Communicator over MPI, loaded where a launcher has started several processes.
+#include <mpi.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <vector>
+
+#include "tensor/communicator.h"
+
+namespace lathe {
+namespace {
+
+// What goes wrong inside MPI ends all ranks, and MPI says where: its default handler of errors.
+class MpiCommunicator : public Communicator {
+ public:
+  MpiCommunicator() {
+    int provided;
+    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
+    MPI_Comm_size(MPI_COMM_WORLD, &size_);
+  }
+  ~MpiCommunicator() override { MPI_Finalize(); }
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  void exchange(std::span<const std::span<const std::byte>> send, std::span<const std::span<std::byte>> recv) override {
+    constexpr size_t kMost = size_t{1} << 30;  // bytes of a message: MPI counts them in an int
+    std::vector<MPI_Request> requests;
+    for (int r = 0; r < size_; ++r) {
+      if (r == rank_) continue;
+      const auto& in = recv[static_cast<size_t>(r)];
+      for (size_t at = 0; at < in.size(); at += kMost)
+        MPI_Irecv(in.data() + at, static_cast<int>(std::min(kMost, in.size() - at)), MPI_BYTE, r, 0, MPI_COMM_WORLD,
+                  &requests.emplace_back());
+      const auto& out = send[static_cast<size_t>(r)];
+      for (size_t at = 0; at < out.size(); at += kMost)
+        MPI_Isend(out.data() + at, static_cast<int>(std::min(kMost, out.size() - at)), MPI_BYTE, r, 0, MPI_COMM_WORLD,
+                  &requests.emplace_back());
+    }
+    MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE);
+  }
+
+  void abort(int code) override {
+    MPI_Abort(MPI_COMM_WORLD, code);
+    std::abort();
+  }
+
+ private:
+  int rank_ = 0, size_ = 1;
+};
+
+}  // namespace
+}  // namespace lathe
+
+extern "C" lathe::Communicator* lathe_mpi_communicator() { return new lathe::MpiCommunicator; }
