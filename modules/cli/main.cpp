@@ -2,15 +2,18 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <new>
+#include <thread>
 
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/standard_streams.h"
 #include "llm/plugin.h"
+#include "tensor/communicator.h"
 #include "tensor/errors.h"
 
 namespace {
@@ -25,7 +28,11 @@ std::string one_line(std::string text) {
 
 void print_error(const std::string& message, const std::string& hint) {
   if (lathe::reader_has_gone()) return;
-  fmt::print(stderr, "lathe: error: {}\n", one_line(message));
+  std::string place = lathe::place_in_world();
+  // What fails on all ranks is said by the first, which ends the others meanwhile: Open MPI takes a second.
+  if (!place.empty() && !place.starts_with("rank 0 ")) std::this_thread::sleep_for(std::chrono::seconds(5));
+  if (!place.empty()) place += ": ";
+  fmt::print(stderr, "lathe: error: {}{}\n", place, one_line(message));
   if (!hint.empty()) fmt::print(stderr, "  hint: {}\n", one_line(hint));
 }
 
@@ -77,5 +84,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   lathe::guard_standard_streams();
-  return lathe::finish_output(run(argc, argv));
+  const int code = lathe::finish_output(run(argc, argv));
+  if (code != 0) lathe::abort_world(code);
+  return code;
 }

@@ -5,8 +5,9 @@
 
 #include "cli/command_line.h"
 #include "cli/commands.h"
-#include "cli/model_options.h"
 #include "cli/train_progress.h"
+#include "tensor/communicator.h"
+#include "tensor/threads.h"
 #include "train/run.h"
 
 namespace lathe {
@@ -28,9 +29,8 @@ struct TrainOptions {
 };
 
 void run_train(const TrainOptions& o) {
-  ModelOptions machine;
-  machine.threads = o.threads;
-  machine.apply_machine_options();
+  Communicator& ranks = world();
+  set_threads(o.threads > 0 ? o.threads : default_threads(ranks));
   const Recipe recipe = read_recipe(o.config, o.settings);
   std::signal(SIGINT, stop_gently);
   std::signal(SIGTERM, stop_gently);
@@ -47,10 +47,10 @@ void run_train(const TrainOptions& o) {
     progress->update({step.number, step.loss, step.gradient_norm, step.learning_rate, tokens_per_second});
   };
   callbacks.stop = [] { return stop_asked != 0; };
-  const bool whole = run_training(recipe, o.output, {o.resume, o.skip_bad_lines}, callbacks);
+  const bool whole = run_training(recipe, o.output, {o.resume, o.skip_bad_lines, &ranks}, callbacks);
   progress.reset();
   if (!whole) throw Error("interrupted; the checkpoint is written", "--resume goes on from it");
-  fmt::print("model  {0}/model\nreport {0}/report.html\n", o.output);
+  if (ranks.is_first()) fmt::print("model  {0}/model\nreport {0}/report.html\n", o.output);
 }
 
 }  // namespace
@@ -63,7 +63,9 @@ void add_train(CommandLine& app) {
   command.option("--set", o->settings, "section.key=value in place of what the recipe says; may be repeated");
   command.flag("--resume", o->resume, "go on from the newest checkpoint of the folder");
   command.flag("--skip-bad-lines", o->skip_bad_lines, "leave out lines of data that cannot be read, and count them");
-  command.option("--threads", o->threads, "threads; default: the physical cores that the process may use")
+  command
+      .option("--threads", o->threads,
+              "threads of a process; default: the physical cores, shared by the processes on them")
       .between(1, 1024);
   command.example("Example: lathe train --config configs/gpt2/shakespeare-char-small.yaml --output runs/shakespeare");
   command.run([o] { run_train(*o); });

@@ -28,25 +28,49 @@ NamedTensors slices_of(const ParameterArena& arena, const Tensor& flat, int64_t 
 
 NamedTensors weights_of(const Trainer& trainer) { return slices_of(trainer.arena(), trainer.arena().values(), 0, ""); }
 
+// Of all ranks, on the first of them; they are gathered whole, as they do not depend on how many ranks there are.
 NamedTensors states_of(const Trainer& trainer) {
   NamedTensors all;
   for (const Optimizer::State& state : trainer.optimizer().states()) {
-    NamedTensors part = slices_of(trainer.arena(), state.values, state.begin, state.name + "/");
+    const Tensor whole = trainer.optimizer().whole(state);
+    if (!trainer.ranks().is_first()) continue;
+    NamedTensors part = slices_of(trainer.arena(), whole, state.first, state.name + "/");
     all.insert(all.end(), part.begin(), part.end());
   }
   return all;
 }
 
-void read_into(const std::string& path, const NamedTensors& targets) {
+// Elements [begin, begin + size) of a stored tensor, and where they belong.
+struct ReadPart {
+  std::string name;
+  Shape shape;
+  int64_t begin;
+  Tensor target;  // (size)
+};
+
+// What this rank keeps of `flat`, whose elements are the arena's from `begin` on; tensors that lie before `first` in
+// the arena are not stored.
+void add_parts(std::vector<ReadPart>& parts, const ParameterArena& arena, const Tensor& flat, int64_t first,
+               int64_t begin, const std::string& prefix) {
+  const int64_t end = begin + flat.elements();
+  for (const ParameterArena::Slice& s : arena.slices()) {
+    if (s.begin < first) continue;
+    const int64_t from = std::clamp(s.begin, begin, end), to = std::clamp(s.begin + s.size, begin, end);
+    parts.push_back({prefix + s.name, s.parameter->shape, from - s.begin, flat.row_range(from - begin, to - begin)});
+  }
+}
+
+void read_into(const std::string& path, const std::vector<ReadPart>& parts) {
   std::map<std::string, StoredTensor> stored;
   for (StoredTensor& t : read_safetensors(path)) stored.emplace(t.name, std::move(t));
-  for (const auto& [name, target] : targets) {
-    const auto found = stored.find(name);
-    check(found != stored.end(), "checkpoint", "{} lacks the tensor {}", path, name);
+  for (const ReadPart& part : parts) {
+    const auto found = stored.find(part.name);
+    check(found != stored.end(), "checkpoint", "{} lacks the tensor {}", path, part.name);
     const StoredTensor& t = found->second;
-    check(t.dtype == DType::f32 && Shape(t.shape.begin(), t.shape.end()) == target.shape(), "checkpoint",
-          "{}: {} is {} of {} elements, expected {}", path, name, t.type_name, t.bytes / 4, target);
-    std::memcpy(target.raw(), t.data, t.bytes);
+    check(t.dtype == DType::f32 && Shape(t.shape.begin(), t.shape.end()) == part.shape, "checkpoint",
+          "{}: {} is {} of {} elements, expected {} f32", path, part.name, t.type_name, t.bytes / 4, part.shape);
+    if (part.target.elements() > 0)
+      std::memcpy(part.target.raw(), reinterpret_cast<const float*>(t.data) + part.begin, part.target.bytes());
     stored.erase(found);
   }
   check(stored.empty(), "checkpoint", "{} has the tensor {}, which this run does not train", path,
@@ -69,11 +93,13 @@ std::vector<fs::path> checkpoints_in(const std::string& folder) {
 
 void save_checkpoint(const std::string& folder, const Trainer& trainer, const RunState& state, int64_t keep) {
   const fs::path target = fs::path(folder) / fmt::format("step-{:08}", state.steps);
+  const NamedTensors states = states_of(trainer);
+  if (!trainer.ranks().is_first()) return;
   if (!fs::exists(target)) {
     AtomicFolder checkpoint(target.string());
     const fs::path path(checkpoint.path());
     write_safetensors((path / "weights.safetensors").string(), weights_of(trainer));
-    write_safetensors((path / "optimizer.safetensors").string(), states_of(trainer));
+    write_safetensors((path / "optimizer.safetensors").string(), states);
     const nlohmann::ordered_json json = {{"steps", state.steps},     {"updates", state.updates},
                                          {"tokens", state.tokens},   {"targets", state.targets},
                                          {"seconds", state.seconds}, {"data", state.data_key}};
@@ -109,8 +135,12 @@ RunState load_checkpoint(const std::string& checkpoint, Trainer& trainer, const 
   if (state.data_key != data_key)
     throw Error(fmt::format("checkpoint: {}: the run was trained on data {}, found {}", path, state.data_key, data_key),
                 "a run goes on with the same data, tokenizer and context; start another one with --output DIR");
-  read_into((fs::path(checkpoint) / "weights.safetensors").string(), weights_of(trainer));
-  read_into((fs::path(checkpoint) / "optimizer.safetensors").string(), states_of(trainer));
+  std::vector<ReadPart> weights, states;
+  add_parts(weights, trainer.arena(), trainer.arena().values(), 0, 0, "");
+  for (const Optimizer::State& s : trainer.optimizer().states())
+    add_parts(states, trainer.arena(), s.values, s.first, s.begin, s.name + "/");
+  read_into((fs::path(checkpoint) / "weights.safetensors").string(), weights);
+  read_into((fs::path(checkpoint) / "optimizer.safetensors").string(), states);
   trainer.steps_done = state.steps;
   trainer.updates_done = state.updates;
   return state;

@@ -21,12 +21,12 @@ struct RunState {
   std::string data_key;             // Dataset::key
 };
 
-// Into `folder`, of which the newest `keep` stay.
+// By all ranks together, of which the first writes. Into `folder`, of which the newest `keep` stay.
 void save_checkpoint(const std::string& folder, const Trainer& trainer, const RunState& state, int64_t keep);
 // The newest whole one, empty where there is none. What a killed run left half-written is removed.
 std::optional<std::string> newest_checkpoint(const std::string& folder);
-// Sets weights, states and counters. Throws Error naming the file and the tensor that is missing, left over or of
-// another shape, or where the data are others than those of the run.
+// Sets weights, counters and what this rank keeps of the states. Throws Error naming the file and the tensor that is
+// missing, left over or of another shape, or where the data are others than those of the run.
 RunState load_checkpoint(const std::string& checkpoint, Trainer& trainer, const std::string& data_key);
 
 }  // namespace lathe

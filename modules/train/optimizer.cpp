@@ -1,5 +1,6 @@
 #include "train/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "autograd/update.h"
@@ -25,11 +26,33 @@ Tensor nearly_orthogonal(const Tensor& x, const std::vector<double>& coefficient
   return y;
 }
 
+// Even parts. Borders are at the start of a cache line, where no kernel's result depends on them, or of a matrix that
+// must not be cut.
+std::vector<int64_t> even_borders(const ParameterArena& arena, bool whole_matrices, int64_t ranks) {
+  constexpr int64_t kLine = 16;
+  std::vector<int64_t> borders;
+  for (int64_t r = 0; r <= ranks; ++r) {
+    int64_t border = arena.size() / kLine * r / ranks * kLine;
+    for (const ParameterArena::Slice& s : arena.slices())
+      if (whole_matrices && s.matrix && s.begin < border && border < s.begin + s.size)
+        border = 2 * border < 2 * s.begin + s.size ? s.begin : (s.begin + s.size + kLine - 1) / kLine * kLine;
+    borders.push_back(border);
+  }
+  return borders;
+}
+
 }  // namespace
 
-Optimizer::Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena) : recipe_(recipe), arena_(arena) {
-  const auto add_state = [&](const char* name, int64_t begin) {
-    states_.push_back({name, begin, Tensor::zeros({arena.size() - begin}, DType::f32, arena.values().device())});
+Optimizer::Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena, Communicator& ranks)
+    : recipe_(recipe),
+      arena_(arena),
+      ranks_(ranks),
+      borders_(even_borders(arena, recipe.name == OptimizerRecipe::Name::muon, ranks.size())),
+      begin_(borders_[static_cast<size_t>(ranks.rank())]),
+      end_(borders_[static_cast<size_t>(ranks.rank()) + 1]) {
+  const auto add_state = [&](const char* name, int64_t first) {
+    const int64_t begin = std::clamp(first, begin_, end_);
+    states_.push_back({name, first, begin, Tensor::zeros({end_ - begin}, DType::f32, arena.values().device())});
   };
   switch (recipe.name) {
     case OptimizerRecipe::Name::adamw:
@@ -91,6 +114,8 @@ void Optimizer::muon(const ParameterArena::Slice& slice, double rate, double sca
 }
 
 void Optimizer::update(int64_t begin, int64_t end, int64_t number, double rate, double scale) {
+  begin = std::max(begin, begin_);
+  end = std::max(begin, std::min(end, end_));
   const double decay = begin < arena_.decayed_end() ? recipe_.weight_decay : 0.0;
   if (recipe_.name == OptimizerRecipe::Name::sgd)
     sgd(begin, end, decay, rate, scale);
@@ -100,24 +125,26 @@ void Optimizer::update(int64_t begin, int64_t end, int64_t number, double rate, 
 
 void Optimizer::step(int64_t number, double rate, double scale, UpdateRatios* ratios) {
   const bool by_matrix = recipe_.name == OptimizerRecipe::Name::muon;
-  double weights[3] = {}, changes[3] = {};  // squares, by group
+  double squares[6] = {};  // of weights and of their changes, by group
   for (const ParameterArena::Slice& s : arena_.slices()) {
-    if (!ratios && !(by_matrix && s.matrix)) continue;
-    const Tensor now = arena_.values_of(s.begin, s.begin + s.size);
+    const int64_t begin = std::max(s.begin, begin_), end = std::min(s.begin + s.size, end_);
+    if (begin >= end || (!ratios && !(by_matrix && s.matrix))) continue;
+    const Tensor now = arena_.values_of(begin, end);
     const Tensor before = ratios ? now.clone() : Tensor();
     if (by_matrix && s.matrix)
       muon(s, rate, scale);
     else
-      update(s.begin, s.begin + s.size, number, rate, scale);
+      update(begin, end, number, rate, scale);
     if (!ratios) continue;
     const int group = s.matrix ? 0 : s.decays ? 1 : 2;
-    weights[group] += std::pow(norm(before), 2);
+    squares[group] += std::pow(norm(before), 2);
     combine(before, -1.0, now, 1.0);
-    changes[group] += std::pow(norm(before), 2);
+    squares[3 + group] += std::pow(norm(before), 2);
   }
   if (ratios) {
+    ranks_.sum(squares);
     const auto ratio = [&](int group) {
-      return weights[group] > 0.0 ? std::sqrt(changes[group] / weights[group]) : 0.0;
+      return squares[group] > 0.0 ? std::sqrt(squares[3 + group] / squares[group]) : 0.0;
     };
     *ratios = {ratio(0), ratio(1), ratio(2)};
     return;
@@ -127,6 +154,17 @@ void Optimizer::step(int64_t number, double rate, double scale, UpdateRatios* ra
   update(arena_.decayed_end(), arena_.size(), number, rate, scale);
 }
 
-double gradient_norm(const ParameterArena& arena) { return norm(arena.gradients()); }
+double Optimizer::gradient_norm() const {
+  return std::sqrt(ranks_.sum(std::pow(norm(arena_.gradients_of(begin_, end_)), 2)));
+}
+
+Tensor Optimizer::whole(const State& state) const {
+  if (ranks_.alone()) return state.values;
+  const Tensor all = Tensor::zeros({ranks_.is_first() ? arena_.size() - state.first : 0});
+  std::vector<int64_t> borders;
+  for (const int64_t border : borders_) borders.push_back(std::max<int64_t>(border - state.first, 0));
+  ranks_.gather(state.values.host<float>(), all.host<float>(), borders);
+  return all;
+}
 
 }  // namespace lathe

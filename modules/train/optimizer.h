@@ -1,4 +1,6 @@
-// The one step by which weights change, over the flat memory of an arena.
+// The one step by which weights change, over the flat memory of an arena. Each rank has the states of its part of it
+// and makes the step of that part (Rajbhandari et al. 2020, "ZeRO", stage 1); a matrix that Muon steps is whole on one
+// rank.
 //
 //   adamw  Loshchilov and Hutter 2019, algorithm 2
 //   sgd    with momentum, as torch.optim.SGD
@@ -9,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "tensor/communicator.h"
 #include "train/parameter_arena.h"
 #include "train/recipe.h"
 
@@ -21,20 +24,28 @@ struct UpdateRatios {
 
 class Optimizer {
  public:
-  // The arena must outlive it.
-  Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena);
+  // Arena and ranks must outlive it.
+  Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena, Communicator& ranks = Communicator::one());
 
-  // Step `number`, from 1, with the arena's gradients times `gradient_scale`, which are zero afterwards. With `ratios`,
-  // the same bits are made parameter by parameter, and measured.
+  // Rank r steps elements [borders()[r], borders()[r + 1]) of the arena.
+  const std::vector<int64_t>& borders() const { return borders_; }
+  // The Euclidean norm of all gradients, of which each rank has those of its part.
+  double gradient_norm() const;
+
+  // Step `number`, from 1, of this rank's part, with the gradients times `gradient_scale`, which are zero afterwards.
+  // With `ratios`, the same bits are made parameter by parameter, and measured over all ranks.
   void step(int64_t number, double learning_rate, double gradient_scale, UpdateRatios* ratios = nullptr);
 
-  // What a checkpoint keeps beside the weights: elements [begin, begin + size) of the arena have these.
+  // What a checkpoint keeps beside the weights: the elements of the arena from `first` on have it, and this rank keeps
+  // those of [begin, begin + size).
   struct State {
     std::string name;
-    int64_t begin = 0;
+    int64_t first = 0, begin = 0;
     Tensor values = {};  // (size) f32
   };
   const std::vector<State>& states() const { return states_; }
+  // (arena's size - first) f32: the state of all ranks, on the first of them alone.
+  Tensor whole(const State& state) const;
 
  private:
   // Elements [begin, end) are of one group of the arena.
@@ -46,10 +57,10 @@ class Optimizer {
 
   OptimizerRecipe recipe_;
   const ParameterArena& arena_;
+  Communicator& ranks_;
+  std::vector<int64_t> borders_;
+  int64_t begin_, end_;  // of this rank
   std::vector<State> states_;
 };
-
-// The Euclidean norm of all gradients.
-double gradient_norm(const ParameterArena& arena);
 
 }  // namespace lathe

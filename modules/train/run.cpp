@@ -51,6 +51,15 @@ void open_folder(const Recipe& recipe, const fs::path& folder, bool resume) {
                 "a run goes on with what it began with; another --output begins a new one");
 }
 
+// Makes on the first rank what the others then find. Where it throws, the program ends all ranks.
+template <class Make>
+auto first_rank_first(Communicator& ranks, const Make& make) {
+  if (!ranks.is_first()) ranks.barrier();
+  auto made = make();
+  if (ranks.is_first()) ranks.barrier();
+  return made;
+}
+
 // One run, from where it stands to its end.
 class Run {
  public:
@@ -58,30 +67,34 @@ class Run {
       : recipe_(recipe),
         folder_(folder),
         callbacks_(callbacks),
-        data_(open_data(recipe.data, data_options(options))),
+        ranks_(*options.ranks),
+        data_(first_rank_first(ranks_, [&] { return open_data(recipe.data, data_options(options)); })),
         model_(make_training_model(recipe, data_.tokenizer.get())),
-        trainer_(model_.model(), recipe, *data_.train, training_length(recipe.training, *data_.train)),
+        trainer_(model_.model(), recipe, *data_.train, training_length(recipe.training, *data_.train), ranks_),
         metrics_(folder) {
     check_vocabulary();
     Recipe resolved = recipe;
     resolved.optimizer.decayed = trainer_.arena().decayed_names();
-    write_text(folder_ / "recipe.yaml", to_yaml(resolved));
+    if (ranks_.is_first()) write_text(folder_ / "recipe.yaml", to_yaml(resolved));
     state_.data_key = data_.train->key();
-    if (const auto checkpoint = newest_checkpoint(checkpoints())) {
-      state_ = load_checkpoint(*checkpoint, trainer_, state_.data_key);
-      callbacks_.on_note(fmt::format("goes on after step {}", state_.steps));
+    const std::string checkpoint =
+        ranks_.broadcast(ranks_.is_first() ? newest_checkpoint(checkpoints()).value_or("") : "");
+    if (!checkpoint.empty()) {
+      state_ = load_checkpoint(checkpoint, trainer_, state_.data_key);
+      note(fmt::format("goes on after step {}", state_.steps));
     }
-    metrics_.keep_until(state_.steps);
-    if (recipe_.logging.tensorboard) events_.emplace((folder_ / "tensorboard").string(), state_.steps + 1);
+    if (ranks_.is_first()) metrics_.keep_until(state_.steps);
+    if (ranks_.is_first() && recipe_.logging.tensorboard)
+      events_.emplace((folder_ / "tensorboard").string(), state_.steps + 1);
     begin_ = Clock::now() - std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(state_.seconds));
     last_step_ = logged_ = state_.seconds;
     logged_tokens_ = state_.tokens;
-    for (const std::string& note : data_.notes) callbacks_.on_note(note);
+    for (const std::string& line : data_.notes) note(line);
     describe();
   }
 
   bool go() {
-    callbacks_.on_start(trainer_.steps_done, trainer_.length().steps);
+    if (ranks_.is_first()) callbacks_.on_start(trainer_.steps_done, trainer_.length().steps);
     while (trainer_.steps_done < trainer_.length().steps) {
       const int64_t number = trainer_.steps_done + 1;
       const bool is_last = number == trainer_.length().steps;
@@ -91,22 +104,28 @@ class Run {
       const double seconds = seconds_since(begin_);
       state_ = {number,  trainer_.updates_done, state_.tokens + step.tokens, state_.targets + step.targets,
                 seconds, state_.data_key};
-      callbacks_.on_step(step, static_cast<double>(step.tokens) / (seconds - last_step_));
+      if (ranks_.is_first()) callbacks_.on_step(step, static_cast<double>(step.tokens) / (seconds - last_step_));
       last_step_ = seconds;
-      if (!step.skipped.empty()) callbacks_.on_note(fmt::format("step {} was skipped: {}", number, step.skipped));
+      if (!step.skipped.empty()) note(fmt::format("step {} was skipped: {}", number, step.skipped));
       if (logs || !step.skipped.empty()) log(step, evaluates);
-      const bool stops = !is_last && callbacks_.stop();
+      const bool stops = ranks_.any(callbacks_.stop()) && !is_last;
       if (is_due(recipe_.checkpoint.every, number) || is_last || stops)
         save_checkpoint(checkpoints(), trainer_, state_, recipe_.checkpoint.keep);
       if (stops) break;
     }
-    write_report(folder_.string(), count_parameters(model_.model()));
-    if (trainer_.steps_done < trainer_.length().steps) return false;
-    export_result();
-    return true;
+    const bool whole = trainer_.steps_done == trainer_.length().steps;
+    if (ranks_.is_first()) {
+      write_report(folder_.string(), count_parameters(model_.model()));
+      if (whole) export_result();
+    }
+    ranks_.barrier();
+    return whole;
   }
 
  private:
+  void note(const std::string& line) const {
+    if (ranks_.is_first()) callbacks_.on_note(line);
+  }
   std::string checkpoints() const { return (folder_ / "checkpoints").string(); }
   static bool is_due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
 
@@ -128,7 +147,7 @@ class Run {
 
   void describe() const {
     const Dataset::Counts counts = data_.train->counts();
-    callbacks_.on_note(fmt::format(
+    note(fmt::format(
         "{} of {} parameters are trained, on {} tokens an epoch with {} targets, {} of which end a turn; {} steps",
         trainer_.arena().trainable_parameters(), count_parameters(model_.model()), counts.tokens, counts.targets,
         counts.end_of_turn_targets, trainer_.length().steps));
@@ -141,10 +160,11 @@ class Run {
         static_cast<double>(state_.tokens - logged_tokens_) / std::max(1e-9, state_.seconds - logged_);
     std::optional<Evaluation> evaluation;
     if (evaluates && data_.validation) {
-      evaluation =
-          evaluate_loss(model_.model(), *data_.validation, recipe_.training.batch_size, recipe_.evaluation.batches);
-      callbacks_.on_note(fmt::format("step {}: validation loss {:.4f}", step.number, evaluation->loss));
+      evaluation = evaluate_loss(model_.model(), *data_.validation, recipe_.training.batch_size,
+                                 recipe_.evaluation.batches, ranks_);
+      note(fmt::format("step {}: validation loss {:.4f}", step.number, evaluation->loss));
     }
+    if (!ranks_.is_first()) return;
     metrics_.write(step, clock, evaluation);
     if (events_) add_events(step, clock, evaluation);
     if (evaluates && recipe_.logging.samples > 0 && data_.tokenizer) {
@@ -181,6 +201,7 @@ class Run {
   const Recipe& recipe_;
   const fs::path folder_;
   const RunCallbacks& callbacks_;
+  Communicator& ranks_;
   TrainingData data_;
   TrainingModel model_;
   Trainer trainer_;
@@ -222,7 +243,10 @@ bool run_training(const Recipe& recipe, const std::string& folder, const RunOpti
                   const RunCallbacks& callbacks) {
   check(!recipe.data.train.empty(), "recipe",
         "data.train is missing: expected files or folders of text, .jsonl or .npy");
-  open_folder(recipe, folder, options.resume);
+  first_rank_first(*options.ranks, [&] {
+    if (options.ranks->is_first()) open_folder(recipe, folder, options.resume);
+    return true;
+  });
   return Run(recipe, folder, options, callbacks).go();
 }
 

@@ -22,15 +22,18 @@ namespace lathe {
 struct RunOptions {
   bool resume = false;  // go on from the newest checkpoint of the folder, from the start where it has none
   bool skip_bad_lines = false;
+  // All of them run the same run, in a folder that they share; the first one writes it.
+  Communicator* ranks = &Communicator::one();
 };
 
+// On the first rank; `stop` on all of them.
 struct RunCallbacks {
   // What a user should know, one line.
   std::function<void(const std::string& line)> on_note = [](const std::string&) {};
   // Before the first step: those that are done already, and all of them.
   std::function<void(int64_t done, int64_t steps)> on_start = [](int64_t, int64_t) {};
   std::function<void(const TrainingStep& step, double tokens_per_second)> on_step = [](const TrainingStep&, double) {};
-  // Asked after each step; true ends the run with a checkpoint.
+  // Asked after each step; true on one rank ends the run with a checkpoint.
   std::function<bool()> stop = [] { return false; };
 };
 

@@ -13,18 +13,25 @@
 #include "train/schedule.h"
 
 namespace lathe {
+namespace {
+
+// The part of rows [first, first + count) that a rank takes: maybe none.
+std::pair<int64_t, int64_t> share_of(int64_t first, int64_t count, const Communicator& ranks) {
+  const int64_t begin = count * ranks.rank() / ranks.size(), end = count * (ranks.rank() + 1) / ranks.size();
+  return {first + begin, end - begin};
+}
+
+}  // namespace
 
 TrainingStep Trainer::step(bool measure_updates) {
   TrainingStep step;
   step.number = steps_done + 1;
   step.learning_rate = learning_rate(recipe_.schedule, recipe_.optimizer.learning_rate, step.number, length_.steps);
   const std::vector<TrainingRows> micro_batches = next_rows();
-  for (const TrainingRows& rows : micro_batches) {
-    step.tokens += std::ssize(rows.tokens);
-    step.targets += rows.target_count;
-  }
+  count(micro_batches, step);
   for (size_t i = 0; i < micro_batches.size(); ++i) accumulate(micro_batches[i], static_cast<int64_t>(i), step);
-  step.gradient_norm = gradient_norm(arena_);
+  add_over_ranks(step);
+  step.gradient_norm = optimizer_.gradient_norm();
   if (step.targets == 0)
     step.skipped = "none of its rows has a target";
   else if (!std::isfinite(step.loss) || !std::isfinite(step.gradient_norm))
@@ -35,20 +42,43 @@ TrainingStep Trainer::step(bool measure_updates) {
     if (measure_updates) step.update_ratios.emplace();
     optimizer_.step(++updates_done, step.learning_rate, clip > 0.0 ? std::min(1.0, clip / (norm + kRoom)) : 1.0,
                     step.update_ratios ? &*step.update_ratios : nullptr);
-  } else {
-    fill(arena_.gradients(), 0.0);
+    if (!ranks_.alone()) ranks_.all_gather(arena_.values().host<float>(), optimizer_.borders());
   }
+  if (!step.skipped.empty() || !ranks_.alone()) fill(arena_.gradients(), 0.0);
   steps_done = step.number;
   return step;
+}
+
+void Trainer::count(const std::vector<TrainingRows>& micro_batches, TrainingStep& step) const {
+  double counts[2] = {};  // tokens, targets: exact in double
+  for (const TrainingRows& rows : micro_batches) {
+    counts[0] += static_cast<double>(rows.tokens.size());
+    counts[1] += static_cast<double>(rows.target_count);
+  }
+  ranks_.sum(counts);
+  step.tokens = static_cast<int64_t>(counts[0]);
+  step.targets = static_cast<int64_t>(counts[1]);
+}
+
+// The loss on all ranks, of the gradients the part that a rank's optimizer steps.
+void Trainer::add_over_ranks(TrainingStep& step) const {
+  if (ranks_.alone()) return;
+  double losses[2] = {step.loss, step.router_balance};
+  ranks_.sum(losses);
+  step.loss = losses[0];
+  step.router_balance = losses[1];
+  ranks_.reduce_scatter(arena_.gradients().host<float>(), optimizer_.borders());
 }
 
 // Forward and backward of micro-batch number `index` of the step: adds to the gradients and to the step's loss.
 void Trainer::accumulate(const TrainingRows& rows, int64_t index, TrainingStep& step) const {
   if (rows.target_count == 0) return;
   Interruption::point();
-  // Each micro-batch drops other elements: its seed is of the run, the step and the place of its targets in it.
-  Dropout dropout{recipe_.model.dropout,
-                  recipe_.training.seed + 0x9E3779B97F4A7C15u * static_cast<uint64_t>(step.number * 65536 + index)};
+  // Each micro-batch of a rank drops other elements: its seed is of the run, the step and its place in it.
+  Dropout dropout{
+      recipe_.model.dropout,
+      recipe_.training.seed +
+          0x9E3779B97F4A7C15u * static_cast<uint64_t>(step.number * 65536 + index * ranks_.size() + ranks_.rank())};
   const Dropout::Scope dropping(dropout);
   Tape tape;
   MicroBatchLoss loss;
@@ -84,31 +114,43 @@ std::vector<TrainingRows> Trainer::next_rows() const {
   std::vector<TrainingRows> list;
   for (int64_t a = 0; a < t.accumulation; ++a) {
     const int64_t first = (steps_done * t.accumulation + a) * t.batch_size;
-    const int64_t count = length_.rows > 0 ? std::min(t.batch_size, length_.rows - first) : t.batch_size;
-    if (count > 0) list.push_back(data_.rows(first, count));
+    const int64_t rows = length_.rows > 0 ? std::min(t.batch_size, length_.rows - first) : t.batch_size;
+    const auto [begin, own] = share_of(first, std::max<int64_t>(rows, 0), ranks_);
+    list.push_back(own > 0 ? data_.rows(begin, own) : TrainingRows{});
   }
   return list;
 }
 
 std::string Trainer::first_not_finite() const {
-  for (const ParameterArena::Slice& s : arena_.slices()) {
-    const float* g = arena_.gradients().host<float>() + s.begin;
-    for (int64_t i = 0; i < s.size; ++i)
-      if (!std::isfinite(g[i])) return fmt::format("the gradient of {} is {} at element {}", s.name, g[i], i);
-  }
+  const auto rank = static_cast<size_t>(ranks_.rank());
+  const int64_t begin = optimizer_.borders()[rank], end = optimizer_.borders()[rank + 1];
+  const float* g = arena_.gradients().host<float>();
+  std::string found;
+  for (const ParameterArena::Slice& s : arena_.slices())
+    for (int64_t i = std::max(s.begin, begin); i < std::min(s.begin + s.size, end) && found.empty(); ++i)
+      if (!std::isfinite(g[i]))
+        found = fmt::format("the gradient of {} is {} at element {}", s.name, g[i], i - s.begin);
+  for (const std::string& text : ranks_.gather_texts(found))
+    if (!text.empty()) return text;
   return "the loss is not finite";
 }
 
-Trainer::Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, TrainingLength length)
+Trainer::Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, TrainingLength length, Communicator& ranks)
     : model_(model),
       recipe_(recipe),
       data_(data),
       length_(length),
+      ranks_(ranks),
       arena_(model),
-      optimizer_(recipe.optimizer, arena_) {
+      optimizer_(recipe.optimizer, arena_, ranks) {
   const std::vector<std::string> decayed = arena_.decayed_names();
   check(recipe.optimizer.decayed.empty() || recipe.optimizer.decayed == decayed, "recipe",
         "optimizer.decayed does not name the {} tensors that decay in this model", decayed.size());
+  if (ranks.alone()) return;
+  // Machines of other kinds may have drawn other weights.
+  std::vector<int64_t> all_of_the_first(static_cast<size_t>(ranks.size()) + 1, arena_.size());
+  all_of_the_first[0] = 0;
+  ranks_.all_gather(arena_.values().host<float>(), all_of_the_first);
 }
 
 TrainingLength training_length(const TrainingRecipe& t, const Dataset& data) {
@@ -146,23 +188,27 @@ Batch make_training_batch(const CausalLM& model, const TrainingRows& rows) {
   return make_batch(sequences, nullptr, device);
 }
 
-Evaluation evaluate_loss(const CausalLM& model, const Dataset& data, int64_t batch_size, int64_t batches) {
+Evaluation evaluate_loss(const CausalLM& model, const Dataset& data, int64_t batch_size, int64_t batches,
+                         Communicator& ranks) {
   const Tape::Pause pause;
   int64_t rows = data.rows_per_epoch();
   if (batches > 0) rows = std::min(rows, batches * batch_size);
   Evaluation e;
-  double sum = 0.0;
+  double sums[2] = {};  // of losses and targets
   for (int64_t first = 0; first < rows; first += batch_size) {
     Interruption::point();
-    const TrainingRows part = data.rows(first, std::min(batch_size, rows - first));
+    const auto [begin, own] = share_of(first, std::min(batch_size, rows - first), ranks);
+    const TrainingRows part = own > 0 ? data.rows(begin, own) : TrainingRows{};
     if (part.target_count == 0) continue;
     const Tensor targets = Tensor::of<int32_t>({std::ssize(part.targets)}, part.targets.data());
     const Tensor mean = loss(model, make_training_batch(model, part), targets);
-    sum += static_cast<double>(mean.host<float>()[0]) * static_cast<double>(part.target_count);
-    e.targets += part.target_count;
+    sums[0] += static_cast<double>(mean.host<float>()[0]) * static_cast<double>(part.target_count);
+    sums[1] += static_cast<double>(part.target_count);
   }
+  ranks.sum(sums);
+  e.targets = static_cast<int64_t>(sums[1]);
   check(e.targets > 0, "train", "the validation data have no target");
-  e.loss = sum / static_cast<double>(e.targets);
+  e.loss = sums[0] / sums[1];
   const Dataset::Counts counts = data.counts();
   if (counts.bytes > 0)
     e.bits_per_byte =

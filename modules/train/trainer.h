@@ -2,12 +2,13 @@
 //
 // Its loop is the whole of training: the steps of accumulation record a tape each and add their gradients into one
 // arena, then one optimizer step is made. A step divides one sum of target losses by one count of targets, however the
-// rows are cut into micro-batches.
+// rows are cut into micro-batches, and however many ranks share them.
 #pragma once
 #include <functional>
 #include <optional>
 #include <string>
 
+#include "tensor/communicator.h"
 #include "train/dataset.h"
 #include "train/optimizer.h"
 #include "train/parameter_arena.h"
@@ -36,10 +37,13 @@ struct TrainingStep {
 
 class Trainer {
  public:
-  // The model's weights are moved into the trainer's arena; both, and the data, must outlive it.
-  Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, TrainingLength length);
+  // The model's weights are moved into the trainer's arena, the first rank's to all of them; model, data and ranks must
+  // outlive it.
+  Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, TrainingLength length,
+          Communicator& ranks = Communicator::one());
 
-  // The next step. A step whose loss or gradients are not finite changes nothing and says which tensor was the first.
+  // The next step, which all ranks make together: its figures and the weights are the same on all of them. A step whose
+  // loss or gradients are not finite changes nothing and says which tensor was the first.
   TrainingStep step(bool measure_updates = false);
   // Steps made, and optimizer steps among them; set when a run goes on.
   int64_t steps_done = 0, updates_done = 0;
@@ -47,16 +51,20 @@ class Trainer {
   const ParameterArena& arena() const { return arena_; }
   const Optimizer& optimizer() const { return optimizer_; }
   const TrainingLength& length() const { return length_; }
+  Communicator& ranks() const { return ranks_; }
 
  private:
   std::vector<TrainingRows> next_rows() const;
+  void count(const std::vector<TrainingRows>& micro_batches, TrainingStep& step) const;
   void accumulate(const TrainingRows& rows, int64_t index, TrainingStep& step) const;
+  void add_over_ranks(TrainingStep& step) const;
   std::string first_not_finite() const;
 
   CausalLM& model_;
   const Recipe recipe_;
   const Dataset& data_;
   TrainingLength length_;
+  Communicator& ranks_;
   ParameterArena arena_;
   Optimizer optimizer_;
 };
@@ -78,7 +86,8 @@ struct Evaluation {
   double bits_per_byte = 0.0;  // 0 where the bytes of the text are not known
   int64_t targets = 0;
 };
-// Over the first `batches` batches of an epoch, each of `batch_size` rows; 0: over all of it.
-Evaluation evaluate_loss(const CausalLM& model, const Dataset& data, int64_t batch_size, int64_t batches);
+// Over the first `batches` batches of an epoch, each of `batch_size` rows, which the ranks share; 0: over all of it.
+Evaluation evaluate_loss(const CausalLM& model, const Dataset& data, int64_t batch_size, int64_t batches,
+                         Communicator& ranks = Communicator::one());
 
 }  // namespace lathe

@@ -1,0 +1,237 @@
+// Several ranks make the same run as one: the laws of a step that is shared.
+#include <cmath>
+#include <mutex>
+
+#include "llm/load.h"
+#include "tests/catch.h"
+#include "tests/support.h"
+#include "tests/train/thread_ranks.h"
+#include "train/checkpoint.h"
+#include "train/trainer.h"
+
+using namespace lathe;
+using namespace lathe::test;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+// Rows of random ids: of every four, one has a single target, one none, and two have 25. The two ranks of a batch of
+// four have 1 and 50.
+class UnevenRows : public Dataset {
+ public:
+  explicit UnevenRows(int64_t vocabulary) : vocabulary_(static_cast<uint64_t>(vocabulary)) {}
+  TrainingRows rows(int64_t first, int64_t count) const override {
+    constexpr int64_t kContext = 30, kTargets[] = {1, 0, 25, 25};
+    TrainingRows rows;
+    for (int64_t r = first; r < first + count; ++r) {
+      rows.seq_start.push_back(static_cast<int32_t>(rows.tokens.size()));
+      for (int64_t i = 0; i < kContext; ++i) {
+        rows.tokens.push_back(id(r, i));
+        rows.targets.push_back(i < kTargets[r % 4] ? id(r, i + 1) : kIgnoredTarget);
+      }
+      rows.target_count += kTargets[r % 4];
+    }
+    rows.seq_start.push_back(static_cast<int32_t>(rows.tokens.size()));
+    return rows;
+  }
+  int64_t rows_per_epoch() const override { return 38; }
+  Counts counts() const override { return {38 * 30, 485}; }
+  const std::string& key() const override { return key_; }
+
+ private:
+  int32_t id(int64_t r, int64_t i) const {
+    return static_cast<int32_t>((static_cast<uint64_t>(r * 1009 + i) * 2654435761u >> 7) % vocabulary_);
+  }
+  uint64_t vocabulary_;
+  std::string key_ = "uneven";
+};
+
+Recipe recipe_of(int64_t batch, int64_t accumulation, OptimizerRecipe::Name optimizer = OptimizerRecipe::Name::adamw) {
+  Recipe r;
+  r.training.batch_size = batch;
+  r.training.accumulation = accumulation;
+  r.training.clip = 0.5;  // active: the norms of these models are above it
+  r.training.router_balance = 0.0;
+  r.optimizer.name = optimizer;
+  r.optimizer.learning_rate = 3e-3;
+  r.training.steps = 6;
+  return r;
+}
+
+struct Outcome {
+  std::vector<double> figures;  // of each step: loss, norm, update ratios of matrices
+  std::vector<double> evaluations;
+  std::vector<float> weights;
+  bool agree = true;  // all ranks have the same figures and weights
+  std::string skipped;
+};
+
+LoadedModel golden(const std::string& name) {
+  LoadOptions options;
+  options.dtype = ComputeDtype::float32;
+  options.trainable = true;
+  return load_model((source_dir() / "tests" / "goldens" / name).string(), options);
+}
+
+Outcome train_rank(Communicator& ranks, const std::string& name, const Recipe& recipe, const std::string& folder,
+                   int64_t until) {
+  const LoadedModel loaded = golden(name);
+  const UnevenRows data(loaded.model->sizes.vocab_size);
+  Trainer trainer(*loaded.model, recipe, data, {recipe.training.steps, 0}, ranks);
+  const std::string checkpoint = folder.empty() ? "" : newest_checkpoint(folder).value_or("");
+  if (!checkpoint.empty()) load_checkpoint(checkpoint, trainer, data.key());
+  Outcome o;
+  while (trainer.steps_done < until) {
+    const TrainingStep step = trainer.step(true);
+    o.skipped += step.skipped;
+    o.figures.insert(o.figures.end(), {step.loss, step.gradient_norm});
+    if (step.update_ratios) o.figures.push_back(step.update_ratios->matrices);
+  }
+  o.evaluations.push_back(evaluate_loss(*loaded.model, data, recipe.training.batch_size, 0, ranks).loss);
+  const float* w = trainer.arena().values().host<float>();
+  o.weights.assign(w, w + trainer.arena().size());
+  if (!folder.empty())
+    save_checkpoint(folder, trainer, {trainer.steps_done, trainer.updates_done, 0, 0, 0.0, data.key()}, 1);
+  return o;
+}
+
+Outcome train(int size, const std::string& name, const Recipe& recipe, const std::string& folder = {},
+              int64_t until = 6) {
+  std::vector<Outcome> outcomes(static_cast<size_t>(size));
+  if (size == 1)
+    outcomes[0] = train_rank(Communicator::one(), name, recipe, folder, until);
+  else
+    ThreadRanks(size).run([&](Communicator& ranks) {
+      outcomes[static_cast<size_t>(ranks.rank())] = train_rank(ranks, name, recipe, folder, until);
+    });
+  for (const Outcome& o : outcomes)
+    outcomes[0].agree = outcomes[0].agree && o.figures == outcomes[0].figures && o.weights == outcomes[0].weights &&
+                        o.evaluations == outcomes[0].evaluations && o.skipped == outcomes[0].skipped;
+  return outcomes[0];
+}
+
+double worst_relative(const std::vector<double>& a, const std::vector<double>& b) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0.0;
+  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] - b[i]) / std::abs(b[i]));
+  return worst;
+}
+
+}  // namespace
+
+TEST_CASE("collective operations give each rank what it is to have, in an order of sums that repeats") {
+  for (const int size : {2, 3, 5}) {
+    // A long array with an empty part and ones that are no multiple of anything; in float, the order of sums shows.
+    const int64_t n = 600'003;
+    std::vector<int64_t> borders{0};
+    for (int r = 1; r < size; ++r) borders.push_back(r == 2 ? borders.back() : n * r / (size + 1) + r);
+    borders.push_back(n);
+    const auto value = [](int rank, int64_t i) { return 1.0f / static_cast<float>(3 + rank * 7 + i % 1013); };
+    std::vector<bool> right(static_cast<size_t>(size));
+    ThreadRanks(size).run([&](Communicator& ranks) {
+      std::vector<float> data(static_cast<size_t>(n)), sums;
+      for (int64_t i = 0; i < n; ++i) {
+        data[static_cast<size_t>(i)] = value(ranks.rank(), i);
+        float sum = value(0, i);
+        for (int r = 1; r < size; ++r) sum += value(r, i);
+        sums.push_back(sum);
+      }
+      std::vector<float> reduced = data;
+      ranks.all_reduce_sum(reduced);
+      bool good = reduced == sums;
+      ranks.reduce_scatter(data.data(), borders);
+      ranks.all_gather(data.data(), borders);
+      good = good && data == sums;
+      std::vector<float> whole(ranks.is_first() ? sums.size() : 0);
+      ranks.gather(sums.data() + borders[static_cast<size_t>(ranks.rank())], whole.data(), borders);
+      good = good && (!ranks.is_first() || whole == sums);
+      good = good && ranks.sum(ranks.rank() + 0.5) == size * (size - 1) / 2 + 0.5 * size;
+      good = good && ranks.any(ranks.rank() == 1) && !ranks.any(false);
+      good = good && ranks.broadcast(std::to_string(ranks.rank())) == "0";
+      good = good && ranks.gather_texts(std::string(static_cast<size_t>(ranks.rank()), 'x'))[1] == "x";
+      ranks.barrier();
+      good = good && default_threads(ranks) >= 1;
+      static std::mutex lock;
+      const std::lock_guard guard(lock);
+      right[static_cast<size_t>(ranks.rank())] = good;
+    });
+    CHECK(std::count(right.begin(), right.end(), true) == size);
+  }
+}
+
+TEST_CASE("ranks with 1 and 50 targets, or none, make the step of one rank, by every optimizer") {
+  // As micro-batches do: other orders of f32 sums differ by about 1e-7, and six steps carry that on.
+  for (const auto name : {OptimizerRecipe::Name::adamw, OptimizerRecipe::Name::sgd, OptimizerRecipe::Name::muon}) {
+    const Outcome one = train(1, "llama_untied_gqa", recipe_of(4, 2, name));
+    for (const int size : {2, 3, 5}) {
+      const Outcome several = train(size, "llama_untied_gqa", recipe_of(4, 2, name));
+      INFO(size << " ranks");
+      CHECK(several.agree);
+      CHECK(worst_relative(several.figures, one.figures) < 1e-6);
+      CHECK(worst_relative(several.evaluations, one.evaluations) < 1e-6);
+    }
+  }
+}
+
+TEST_CASE("a batch of one row goes to one of two ranks") {
+  const Outcome one = train(1, "gpt2", recipe_of(1, 4)), two = train(2, "gpt2", recipe_of(1, 4));
+  CHECK(two.agree);
+  CHECK(worst_relative(two.figures, one.figures) < 1e-6);
+}
+
+TEST_CASE("two ranks repeat bit for bit") {
+  const Outcome first = train(2, "qwen3_untied", recipe_of(4, 1)), again = train(2, "qwen3_untied", recipe_of(4, 1));
+  CHECK(first.agree);
+  CHECK(first.figures == again.figures);
+  CHECK(first.weights == again.weights);
+}
+
+TEST_CASE("a run goes on with another number of ranks, by every optimizer") {
+  for (const auto name : {OptimizerRecipe::Name::adamw, OptimizerRecipe::Name::sgd, OptimizerRecipe::Name::muon}) {
+    const Recipe recipe = recipe_of(4, 1, name);
+    const Outcome one = train(1, "llama_untied_gqa", recipe);
+    const TemporaryDirectory place;
+    const std::string folder = place.path().string();
+    std::vector<double> figures;
+    Outcome last;
+    for (const auto& [size, until] : {std::pair{1, 1}, std::pair{2, 3}, std::pair{5, 4}, std::pair{1, 6}}) {
+      last = train(size, "llama_untied_gqa", recipe, folder, until);
+      CHECK(last.agree);
+      figures.insert(figures.end(), last.figures.begin(), last.figures.end());
+    }
+    CHECK(worst_relative(figures, one.figures) < 1e-6);
+    CHECK(worst_relative(last.evaluations, one.evaluations) < 1e-6);
+  }
+  // As many ranks as before: the same bits as without a pause.
+  const Outcome whole = train(2, "gpt2", recipe_of(4, 1));
+  const TemporaryDirectory place;
+  train(2, "gpt2", recipe_of(4, 1), place.path().string(), 3);
+  CHECK(train(2, "gpt2", recipe_of(4, 1), place.path().string(), 6).weights == whole.weights);
+}
+
+TEST_CASE("a step that is not finite on one rank is skipped on all, which know the tensor") {
+  Recipe recipe = recipe_of(4, 1);
+  std::vector<std::string> reasons(2);
+  std::vector<bool> same(2);
+  ThreadRanks(2).run([&](Communicator& ranks) {
+    const LoadedModel loaded = golden("llama_untied_gqa");
+    const UnevenRows data(loaded.model->sizes.vocab_size);
+    Trainer trainer(*loaded.model, recipe, data, {6, 0}, ranks);
+    const auto slice = std::find_if(trainer.arena().slices().begin(), trainer.arena().slices().end(),
+                                    [](const auto& s) { return s.name == "model.layers.1.mlp.up_proj.weight"; });
+    if (ranks.rank() == 1)  // as a broken machine would
+      trainer.arena().gradients().host<float>()[slice->begin + 5] = std::nanf("");
+    const Tensor before = trainer.arena().values().clone();
+    const TrainingStep step = trainer.step();
+    const auto me = static_cast<size_t>(ranks.rank());
+    const bool kept = std::equal(before.host<float>(), before.host<float>() + before.elements(),
+                                 trainer.arena().values().host<float>());
+    static std::mutex lock;
+    const std::lock_guard guard(lock);
+    reasons[me] = step.skipped;
+    same[me] = kept && trainer.updates_done == 0;
+  });
+  CHECK(same == std::vector<bool>{true, true});
+  CHECK(reasons[0] == reasons[1]);
+  CHECK_THAT(reasons[0], ContainsSubstring("up_proj.weight is nan at element 5"));
+}
