@@ -60,9 +60,12 @@ int number_of(const char* variable) {
 // How many processes a launcher says it has started.
 int launched_processes() {
   // Open MPI; MPICH, Intel MPI and Slurm's pmi2; MVAPICH; last Slurm, which may only have started the launcher.
-  for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"})
+  for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"})
     if (const int processes = number_of(variable); processes > 0) return processes;
-  return 1;
+  const int tasks = number_of("SLURM_STEP_NUM_TASKS");
+  if (tasks > 1 && std::getenv("PMIX_RANK") == nullptr)
+    throw Error(fmt::format("mpi: srun started {} processes that cannot find each other", tasks), "srun --mpi=pmix");
+  return std::max(tasks, 1);
 }
 
 std::string host_name() {

@@ -168,5 +168,5 @@ TEST_CASE("an error names its rank and ends the others") {
   const CommandResult lost = run_shell("SLURM_STEP_NUM_TASKS=2 \"$LATHE\" train --config " +
                                        folder.path("recipe.yaml") + " --output " + folder.path("lost"));
   CHECK(lost.exit_code == 1);
-  CHECK_THAT(lost.standard_error, ContainsSubstring("2 processes were started together, but MPI knows of 1"));
+  CHECK_THAT(lost.standard_error, ContainsSubstring("srun started 2 processes that cannot find each other"));
 }
