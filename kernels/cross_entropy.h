@@ -29,6 +29,9 @@ void logsumexp_update(Cpu, const RunningLogsumexp<T>& state, ConstRows<T> logits
 template <class T>
 void cross_entropy(Cpu, T* loss, double* factor, Sum<T>* logsumexp, const RunningLogsumexp<T>& state,
                    const int32_t* targets, int64_t n, double total);
+// y (N) = logit[target] - logsumexp; 0 where the target is negative.
+template <class T>
+void log_probabilities(Cpu, T* y, const RunningLogsumexp<T>& state, const int32_t* targets, int64_t n);
 // dlogits (N, width, contiguous) = dloss factor (exp(logit - logsumexp[n]) - [column is the target]); rows with a
 // negative target are zero. dlogits may be logits where their rows are contiguous. dloss and factor (1).
 template <class T>

@@ -78,6 +78,14 @@ void cross_entropy(Cpu, T* loss, double* factor, Sum<T>* logsumexp, const Runnin
 }
 
 template <class T>
+void log_probabilities(Cpu, T* y, const RunningLogsumexp<T>& state, const int32_t* targets, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const double logsumexp = static_cast<double>(state.maximum[i]) + std::log(state.sum[i]);
+    y[i] = targets[i] < 0 ? T(0) : static_cast<T>(static_cast<double>(state.target_logit[i]) - logsumexp);
+  }
+}
+
+template <class T>
 void cross_entropy_backward(Cpu, T* dlogits, ConstRows<T> logits, const Sum<T>* logsumexp, const int32_t* targets,
                             int64_t n, int64_t first, int64_t width, const T* dloss, const double* factor_) {
   const ProfileScope profile([&] {
@@ -104,6 +112,7 @@ void cross_entropy_backward(Cpu, T* dlogits, ConstRows<T> logits, const Sum<T>* 
   template void logsumexp_update(Cpu, const RunningLogsumexp<T>&, ConstRows<T>, const int32_t*, int64_t, int64_t,      \
                                  int64_t);                                                                             \
   template void cross_entropy(Cpu, T*, double*, Sum<T>*, const RunningLogsumexp<T>&, const int32_t*, int64_t, double); \
+  template void log_probabilities(Cpu, T*, const RunningLogsumexp<T>&, const int32_t*, int64_t);                       \
   template void cross_entropy_backward(Cpu, T*, ConstRows<T>, const Sum<T>*, const int32_t*, int64_t, int64_t,         \
                                        int64_t, const T*, const double*);
 LATHE_INSTANTIATE(float)

@@ -47,6 +47,15 @@ RunningLoss::Result RunningLoss::finish(double total) const {
   return y;
 }
 
+Tensor RunningLoss::log_probabilities() const {
+  const Tensor y = like(maximum);
+  dispatch("log_probabilities", maximum, [&](auto on, auto element) {
+    using T = decltype(element);
+    kernel::log_probabilities(on, y.data<T>(), state<T>(), targets_.data<int32_t>(), targets_.dim(0));
+  });
+  return y;
+}
+
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double total) {
   check(logits.rank() == 2, "cross_entropy", "logits must be (N, V), found {}", logits);
   check_targets("cross_entropy", targets, logits.dim(0), logits.dim(1));

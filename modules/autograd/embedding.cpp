@@ -2,6 +2,7 @@
 #include "kernels/embedding.h"
 
 #include "autograd/check_ids.h"
+#include "autograd/low_rank.h"
 #include "autograd/ops.h"
 #include "autograd/tape.h"
 
@@ -40,6 +41,8 @@ Tensor embedding(const Parameter& table, const Tensor& ids) {
                                    dy.dim(1));
       });
     });
+  if (const LowRank* l = table.row_low_rank)
+    return add(y, scale(linear(embedding(*l->a, ids), {l->b, nullptr}), l->scale));  // (N, C)
   return y;
 }
 

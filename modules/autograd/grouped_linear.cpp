@@ -52,7 +52,7 @@ Tensor grouped_linear(const Tensor& x, const Tensor& starts, std::span<const Lin
     linear_forward(y.row_range(begin, end), x.row_range(begin, end), parts);
   });
   if (!linear_records(x, weights)) return y;
-  const Tensor values = weights_train(weights) ? x : Tensor{};
+  const Tensor values = backward_reads_input(weights) ? x : Tensor{};
   Tape::record("grouped_linear", y,
                [x = x.without_elements(), values, starts, weights = std::vector(weights.begin(), weights.end())](
                    const Tensor& dy, Gradients& g) {

@@ -4,15 +4,19 @@
 // into its gradient in place and has done with it, so that (R, V), which is the largest tensor of a training step by
 // far, never exists. Whole logits and chunks run the same kernels.
 #include <algorithm>
+#include <optional>
 
 #include "autograd/dispatch.h"
 #include "autograd/linear_parts.h"
+#include "autograd/low_rank.h"
 #include "autograd/ops.h"
 #include "autograd/running_loss.h"
 #include "autograd/tape.h"
+#include "kernels/activation.h"
 #include "kernels/bias.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/gemm.h"
+#include "kernels/projection_steps.h"
 #include "kernels/softcap.h"
 
 namespace lathe {
@@ -29,8 +33,25 @@ void check_head(const char* operation, const Tensor& hidden, const Head& head) {
 
 bool is_capped(const Head& head) { return head.scale != 1.0 || head.softcap != 0.0; }
 
+// What an adapter adds to the head, where it does.
+using Change = std::optional<LowRankProduct>;
+Change change_of(const Head& head, const Tensor& hidden) {
+  return head.weight->low_rank ? Change(std::in_place, *head.weight->low_rank, hidden) : std::nullopt;
+}
+
+// Whether a tape wants a loss over the head recorded; throws Error where a gradient could not be written then.
+bool head_records(const char* operation, const Tensor& hidden, const Head& head) {
+  const LowRank* change = head.weight->low_rank;
+  if (!Tape::recording(hidden, *head.weight) && !(head.bias && Tape::recording(*head.bias)) &&
+      !(change && Tape::recording(*change->a, *change->b)))
+    return false;
+  if (!head.weight->packed) check_gradient_dtype(*head.weight, hidden.dtype(), operation);
+  if (head.bias) check_gradient_dtype(*head.bias, hidden.dtype(), operation);
+  return true;
+}
+
 // The logits of a chunk of the vocabulary, weight (count, C) being its rows: (R, count).
-Tensor chunk_logits(const Tensor& hidden, const Head& head, const Tensor& weight, int64_t first) {
+Tensor chunk_logits(const Tensor& hidden, const Head& head, const Change& change, const Tensor& weight, int64_t first) {
   const int64_t rows = hidden.dim(0), columns = hidden.dim(1), count = weight.dim(0);
   Tensor logits = Tensor::empty({rows, count}, hidden.dtype(), hidden.device());
   const Tensor bias = head.bias ? values_of(*head.bias, hidden.dtype(), "linear_cross_entropy") : Tensor{};  // (V)
@@ -39,25 +60,46 @@ Tensor chunk_logits(const Tensor& hidden, const Head& head, const Tensor& weight
     if (head.bias) kernel::broadcast_rows(on, tokens_of<T>(logits), bias.data<T>() + first, rows, count);
     kernel::gemm(on, tokens_of<T>(logits), tokens_of<T>(hidden), false, tokens_of<T>(weight), true, rows, count,
                  columns, head.bias != nullptr);
-    if (is_capped(head)) kernel::scale_softcap(on, logits.data<T>(), head.scale, head.softcap, rows * count);
+  });
+  if (change) change->add_to(logits, first);
+  if (!is_capped(head)) return logits;
+  dispatch("linear_cross_entropy", hidden, [&](auto on, auto element) {
+    kernel::scale_softcap(on, logits.data<decltype(element)>(), head.scale, head.softcap, rows * count);
   });
   return logits;
 }
 
+// The first pass over the vocabulary.
+RunningLoss take_logits(const Tensor& hidden, const Head& head, const Tensor& targets, int64_t chunk) {
+  const int64_t vocabulary = head.weight->shape[0];
+  const Change change = change_of(head, hidden);
+  RunningLoss running(targets, hidden.dtype());
+  for (int64_t first = 0; first < vocabulary; first += chunk) {
+    const Tensor weight = weight_rows(*head.weight, first, std::min(chunk, vocabulary - first), hidden.dtype());
+    running.take(chunk_logits(hidden, head, change, weight, first), first);
+  }
+  return running;
+}
+
 // The second pass over the vocabulary: adds to the gradients of the head and to dhidden (R, C), where it is defined.
+// The gradient of each row's loss is dloss (1) times forward.factor, and times row_factors (R) where they are defined.
 void chunked_backward(const Tensor& dhidden, const Tensor& hidden, const Head& head, const Tensor& targets,
-                      const RunningLoss::Result& forward, const Tensor& dloss, int64_t chunk) {
+                      const RunningLoss::Result& forward, const Tensor& dloss, const Tensor& row_factors,
+                      int64_t chunk) {
   const int64_t rows = hidden.dim(0), columns = hidden.dim(1), vocabulary = head.weight->shape[0];
+  Change change = change_of(head, hidden);
   for (int64_t first = 0; first < vocabulary; first += chunk) {
     const int64_t count = std::min(chunk, vocabulary - first);
     const Tensor weight = weight_rows(*head.weight, first, count, hidden.dtype());  // (count, C)
-    const Tensor logits = chunk_logits(hidden, head, weight, first);                // (R, count)
+    const Tensor logits = chunk_logits(hidden, head, change, weight, first);        // (R, count)
     const Tensor d = is_capped(head) ? like(logits) : logits;  // the cap's slope needs the logits beside their gradient
     dispatch("linear_cross_entropy", hidden, [&](auto on, auto element) {
       using T = decltype(element);
       kernel::cross_entropy_backward(on, d.data<T>(), tokens_of<T>(logits), forward.logsumexp.data<Sum<T>>(),
                                      targets.data<int32_t>(), rows, first, count, dloss.data<T>(),
                                      forward.factor.data<double>());
+      if (row_factors.defined())
+        kernel::scale_rows(on, d.data<T>(), tokens_of<T>(d), row_factors.data<T>(), rows, count);
       if (is_capped(head))
         kernel::scale_softcap_backward(on, d.data<T>(), logits.data<T>(), head.scale, head.softcap, rows * count);
       if (dhidden.defined())
@@ -69,7 +111,9 @@ void chunked_backward(const Tensor& dhidden, const Tensor& hidden, const Head& h
       if (head.bias && head.bias->trainable)
         kernel::add_column_sums(on, head.bias->gradient().template data<T>() + first, tokens_of<T>(d), rows, count);
     });
+    if (change) change->backward(d, first);
   }
+  if (change) change->finish(dhidden);
 }
 
 }  // namespace
@@ -100,25 +144,38 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Head& head, const Tensor
                             int64_t chunk) {
   check_head("linear_cross_entropy", hidden, head);
   check(chunk > 0, "linear_cross_entropy", "chunk must be positive, found {}", chunk);
-  const int64_t vocabulary = head.weight->shape[0];
-  check_targets("linear_cross_entropy", targets, hidden.dim(0), vocabulary);
-  RunningLoss running(targets, hidden.dtype());
-  for (int64_t first = 0; first < vocabulary; first += chunk) {
-    const Tensor weight = weight_rows(*head.weight, first, std::min(chunk, vocabulary - first), hidden.dtype());
-    running.take(chunk_logits(hidden, head, weight, first), first);
-  }
-  RunningLoss::Result y = running.finish(total);
-  if (!Tape::recording(hidden, *head.weight) && !(head.bias && Tape::recording(*head.bias))) return y.loss;
-  if (!head.weight->packed) check_gradient_dtype(*head.weight, hidden.dtype(), "linear_cross_entropy");
-  if (head.bias) check_gradient_dtype(*head.bias, hidden.dtype(), "linear_cross_entropy");
+  check_targets("linear_cross_entropy", targets, hidden.dim(0), head.weight->shape[0]);
+  RunningLoss::Result y = take_logits(hidden, head, targets, chunk).finish(total);
+  if (!head_records("linear_cross_entropy", hidden, head)) return y.loss;
   Tape::record(
       "linear_cross_entropy", y.loss,
       [hidden, head, targets, logsumexp = y.logsumexp, factor = y.factor, chunk](const Tensor& dy, Gradients& g) {
         const Tensor dhidden = Gradients::wanted(hidden) ? like(hidden) : Tensor{};  // (R, C)
-        chunked_backward(dhidden, hidden, head, targets, {{}, factor, logsumexp}, dy, chunk);
+        chunked_backward(dhidden, hidden, head, targets, {{}, factor, logsumexp}, dy, {}, chunk);
         if (dhidden.defined()) g.add(hidden, dhidden);
       });
   return y.loss;
+}
+
+Tensor linear_log_probabilities(const Tensor& hidden, const Head& head, const Tensor& targets, int64_t chunk) {
+  check_head("linear_log_probabilities", hidden, head);
+  check(chunk > 0, "linear_log_probabilities", "chunk must be positive, found {}", chunk);
+  check_targets("linear_log_probabilities", targets, hidden.dim(0), head.weight->shape[0]);
+  const RunningLoss running = take_logits(hidden, head, targets, chunk);
+  Tensor y = running.log_probabilities();  // (R)
+  if (!head_records("linear_log_probabilities", hidden, head)) return y;
+  constexpr double kTotal = 1.0;  // the gradient of the sum of the negative ones, which dy then weighs by row
+  Tape::record("linear_log_probabilities", y,
+               [hidden, head, targets, forward = running.finish(kTotal), chunk](const Tensor& dy, Gradients& g) {
+                 const Tensor dhidden = Gradients::wanted(hidden) ? like(hidden) : Tensor{};  // (R, C)
+                 const Tensor minus_one = Tensor::empty({1}, dy.dtype(), dy.device());
+                 dispatch("linear_log_probabilities", dy, [&](auto on, auto element) {
+                   kernel::fill(on, minus_one.data<decltype(element)>(), -1.0, 1);
+                 });
+                 chunked_backward(dhidden, hidden, head, targets, forward, minus_one, dy, chunk);
+                 if (dhidden.defined()) g.add(hidden, dhidden);
+               });
+  return y;
 }
 
 }  // namespace lathe

@@ -10,7 +10,7 @@ Tensor linear(const Tensor& x, std::span<const LinearWeight> parts) {
   Tensor y = Tensor::empty({x.dim(0), columns}, x.dtype(), x.device());  // (N, out_0 + out_1 + ...)
   linear_forward(y, x, parts);
   if (!linear_records(x, parts)) return y;
-  const Tensor saved = weights_train(parts) ? x : x.without_elements();
+  const Tensor saved = backward_reads_input(parts) ? x : x.without_elements();
   Tape::record("linear", y, [saved, parts = std::vector(parts.begin(), parts.end())](const Tensor& dy, Gradients& g) {
     const Tensor dx = Gradients::wanted(saved) ? like(saved) : Tensor{};  // (N, in)
     linear_backward(dx, dy, saved, parts);

@@ -9,6 +9,7 @@
 #include <array>
 
 #include "autograd/dispatch.h"
+#include "autograd/low_rank.h"
 #include "autograd/tape.h"
 #include "kernels/bias.h"
 #include "kernels/gemm.h"
@@ -121,8 +122,10 @@ int64_t check_parts(const Tensor& x, std::span<const LinearWeight> parts) {
 
 bool linear_records(const Tensor& x, std::span<const LinearWeight> parts) {
   bool recording = false;
-  for (const LinearWeight& part : parts)
+  for (const LinearWeight& part : parts) {
     recording = recording || Tape::recording(x, *part.weight) || (part.bias && Tape::recording(*part.bias));
+    if (const LowRank* l = part.weight->low_rank) recording = recording || Tape::recording(*l->a, *l->b);
+  }
   if (!recording) return false;
   for (const LinearWeight& part : parts) {
     if (!part.weight->packed) check_gradient_dtype(*part.weight, x.dtype(), "linear");
@@ -131,15 +134,18 @@ bool linear_records(const Tensor& x, std::span<const LinearWeight> parts) {
   return true;
 }
 
-bool weights_train(std::span<const LinearWeight> parts) {
-  return std::any_of(parts.begin(), parts.end(), [](auto& p) { return p.weight->trainable && !p.weight->packed; });
+bool backward_reads_input(std::span<const LinearWeight> parts) {
+  return std::any_of(parts.begin(), parts.end(),
+                     [](auto& p) { return (p.weight->trainable && !p.weight->packed) || p.weight->low_rank; });
 }
 
 void linear_forward(const Tensor& y, const Tensor& x, std::span<const LinearWeight> parts) {
   packed_forward(y, x, parts);
   int64_t column = 0;
   for (const LinearWeight& part : parts) {
-    if (!part.weight->packed) library_forward(y.column_range(column, column + out_features(part)), x, part);
+    const Tensor columns = y.column_range(column, column + out_features(part));
+    if (!part.weight->packed) library_forward(columns, x, part);
+    if (part.weight->low_rank) LowRankProduct(*part.weight->low_rank, x).add_to(columns);
     column += out_features(part);
   }
 }
@@ -150,6 +156,11 @@ void linear_backward(const Tensor& dx, const Tensor& dy, const Tensor& x, std::s
     const Tensor d = dy.column_range(column, column + out_features(part));  // (N, out)
     if (dx.defined()) input_gradient(dx, d, *part.weight, column > 0);
     weight_gradients(d, x, part);
+    if (part.weight->low_rank) {
+      LowRankProduct low_rank(*part.weight->low_rank, x);
+      low_rank.backward(d);
+      low_rank.finish(dx);
+    }
     column += out_features(part);
   }
 }

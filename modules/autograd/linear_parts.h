@@ -12,12 +12,12 @@ int64_t check_parts(const Tensor& x, std::span<const LinearWeight> parts);
 // Whether a tape wants the product recorded; throws Error where a gradient could not be written then.
 bool linear_records(const Tensor& x, std::span<const LinearWeight> parts);
 // Whether the backward reads x.
-bool weights_train(std::span<const LinearWeight> parts);
+bool backward_reads_input(std::span<const LinearWeight> parts);
 
 // y (N, out_0 + out_1 + ...; rows may be strided) = x (N, in) with every part.
 void linear_forward(const Tensor& y, const Tensor& x, std::span<const LinearWeight> parts);
 // dx (N, in), set, or undefined where nobody wants it; adds to the gradients of the weights. dy is contiguous, x is
-// read only where weights_train.
+// read only where backward_reads_input.
 void linear_backward(const Tensor& dx, const Tensor& dy, const Tensor& x, std::span<const LinearWeight> parts);
 
 // Rows [first, first + count) of a matrix, packed or not, in `dtype`: (count, in).

@@ -23,8 +23,9 @@ struct LinearWeight {
   const Parameter* weight = nullptr;
   const Parameter* bias = nullptr;
 };
-// y = x W^T + b: x (N, in) -> (N, out). Packed weights go to the inference kernels (which need x in f32 and record
-// nothing but dx: a packed weight is frozen); others to a library product, values widened to x's dtype.
+// y = x W^T + b, and what a low-rank change of W adds: x (N, in) -> (N, out). Packed weights go to the inference
+// kernels (which need x in f32 and record nothing but dx: a packed weight is frozen); others to a library product,
+// values widened to x's dtype.
 Tensor linear(const Tensor& x, const LinearWeight& w);
 // Several weights over one input: x (N, in) -> (N, out_0 + out_1 + ...), columns in the order given.
 Tensor linear(const Tensor& x, std::span<const LinearWeight> parts);
@@ -180,6 +181,8 @@ Tensor apply_head(const Tensor& hidden, const Head& head);
 // vocabulary, the second one recomputing what the backward needs.
 Tensor linear_cross_entropy(const Tensor& hidden, const Head& head, const Tensor& targets, double total = 0.0,
                             int64_t chunk = 8192);
+// log softmax(apply_head(hidden))[target] by row, 0 where the target is kIgnoredTarget; in chunks like the loss: (R).
+Tensor linear_log_probabilities(const Tensor& hidden, const Head& head, const Tensor& targets, int64_t chunk = 8192);
 
 // ---- sampling ----
 

@@ -15,6 +15,8 @@ struct PackedWeight {
   Arithmetic arithmetic = Arithmetic::f32;
 };
 
+struct LowRank;  // autograd/low_rank.h
+
 struct Parameter {
   // Decides weight decay, the optimizer's group and what may be quantised: not a router, whose rounding would send
   // tokens to other experts, nor a table of positions. q, k, v, gate, up and each expert are matrices of their own,
@@ -32,6 +34,10 @@ struct Parameter {
   // over a const model records where its gradients will go.
   mutable Tensor grad;
   bool trainable = true;
+  // What an adapter adds to products with this weight, and to the rows of this table that are looked up; null: nothing.
+  // Here and not in the modules, so that whatever multiplies by a weight heeds it: experts and tied heads as well.
+  const LowRank* low_rank = nullptr;
+  const LowRank* row_low_rank = nullptr;
   double share = 1.0;  // fraction of tokens that use it: k / E for an expert's
 
   bool is_vector() const { return kind == Kind::norm || kind == Kind::bias; }

@@ -23,6 +23,8 @@ class RunningLoss {
     Tensor logsumexp;  // (R)
   };
   Result finish(double total) const;
+  // (R), 0 where there is no target.
+  Tensor log_probabilities() const;
 
   Tensor maximum, sum, target_logit;  // (R), of what was taken
 
