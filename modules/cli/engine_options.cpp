@@ -11,6 +11,7 @@ std::shared_ptr<Drafter> make_drafter(const ModelOptions& options, const LoadedM
                                       const EngineOptions& engine, const std::string& who) {
   if (who == "ngram") return make_ngram_drafter();
   ModelOptions draft_options = options;
+  draft_options.adapter.clear();
   draft_options.model = who;
   LoadedModel draft = draft_options.load();
   return make_model_drafter(std::move(draft.model), *target.model, options.cache_dtype(draft), engine.context,

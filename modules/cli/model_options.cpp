@@ -22,6 +22,7 @@ namespace lathe {
 
 void ModelOptions::declare(const Command& command) {
   command.option("--model", model, "folder, file, or name of a model").required();
+  command.option("--adapter", adapter, "folder of an adapter in PEFT's form, which changes the model");
   command.option("--dtype", dtype, "auto, float32, bfloat16 or float16").shows_default();
   command.option("--quantize", quantize, "quantise on load: q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k");
   command.option("--kv-cache-dtype", kv_cache_dtype,
@@ -76,6 +77,7 @@ LoadOptions ModelOptions::load_options() const {
   LoadOptions options;
   options.dtype = parse_compute_dtype(dtype);
   options.quantize = parse_quantize(quantize);
+  options.adapter = adapter;
   return options;
 }
 

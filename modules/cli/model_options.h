@@ -15,7 +15,7 @@ namespace lathe {
 class Command;
 
 struct ModelOptions {
-  std::string model, dtype = "auto", kv_cache_dtype, kv_memory, quantize, device = "cpu";
+  std::string model, adapter, dtype = "auto", kv_cache_dtype, kv_memory, quantize, device = "cpu";
   int threads = 0;
   int64_t context = 0;
   bool profile = false;
@@ -29,7 +29,7 @@ struct ModelOptions {
   // start line on standard error: threads, instruction set, dtype, weights, how fast this machine reads them just now,
   // and the tokens per second that this allows.
   LoadedModel load(bool trainable = false) const;
-  // --dtype and --quantize.
+  // --dtype, --quantize and --adapter.
   LoadOptions load_options() const;
   // Checks --device and takes --threads over.
   void apply_machine_options() const;

@@ -1,6 +1,7 @@
 #include "llm/causal_lm.h"
 
 #include "config/model_config.h"
+#include "llm/adapter.h"
 #include "tensor/random.h"
 
 namespace lathe {
@@ -24,36 +25,32 @@ std::vector<NamedParameter> named_parameters(CausalLM& model) {
   return list;
 }
 
+std::vector<NamedParameter> all_parameters(CausalLM& model) {
+  std::vector<NamedParameter> list = named_parameters(model);
+  const std::vector<NamedParameter> more = adapter_parameters(model);
+  list.insert(list.end(), more.begin(), more.end());
+  return list;
+}
+
 int64_t count_parameters(CausalLM& model) {
   int64_t count = 0;
-  for (const NamedParameter& p : named_parameters(model)) count += p.parameter->shape.elements();
+  for (const NamedParameter& p : all_parameters(model)) count += p.parameter->shape.elements();
   return count;
 }
 
 size_t weight_bytes(CausalLM& model) {
   size_t bytes = 0;
-  for (const NamedParameter& p : named_parameters(model)) {
+  for (const NamedParameter& p : all_parameters(model)) {
     if (p.parameter->packed) bytes += p.parameter->packed->storage.bytes();
     if (p.parameter->value.defined()) bytes += p.parameter->value.bytes();
   }
   return bytes;
 }
 
-namespace {
-
-// FNV-1a of 64 bits (Fowler, Noll, Vo): a parameter's numbers do not depend on those that are visited before it.
-uint64_t stream_of(const std::string& name) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
-  return hash;
-}
-
-}  // namespace
-
 void initialise(CausalLM& model, uint64_t seed, DType dtype) {
   for (const NamedParameter& named : named_parameters(model)) {
     Parameter& p = *named.parameter;
-    const uint64_t stream = stream_of(named.name);
+    const uint64_t stream = random_stream(named.name);
     const double deviation = model.config.initializer_range;
     const double constant = p.kind == Parameter::Kind::norm ? 1.0 - model.config.norm_offset : 0.0;
     p.value = Tensor::empty(p.shape, dtype);

@@ -11,6 +11,8 @@
 
 namespace lathe {
 
+struct Adapter;  // llm/adapter.h
+
 class CausalLM {
  public:
   explicit CausalLM(const ModelConfig& config);
@@ -25,6 +27,7 @@ class CausalLM {
   const std::unique_ptr<const ModelConfig> owned_config;
   const ModelConfig& config;  // all of it, which few need: config/model_config.h
   const ModelSizes& sizes;    // the part of it that most code needs
+  std::unique_ptr<Adapter> adapter;  // changes of weights, which parameters point to; null: none
 };
 
 // Rows batch.logit_rows of the logits: (R, V).
@@ -35,6 +38,8 @@ Tensor logits(const CausalLM& model, const Batch& batch);
 Tensor loss(const CausalLM& model, const Batch& batch, const Tensor& targets, double total = 0.0);
 
 std::vector<NamedParameter> named_parameters(CausalLM& model);
+// And those of its adapter, which no checkpoint of the model has.
+std::vector<NamedParameter> all_parameters(CausalLM& model);
 int64_t count_parameters(CausalLM& model);
 // Bytes of all weights in memory (packed or not).
 size_t weight_bytes(CausalLM& model);

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 
+#include "config/model_config.h"
 #include "formats/atomic_file.h"
+#include "llm/merge_adapter.h"
 #include "llm/write_model.h"
 
 namespace lathe {
@@ -22,8 +24,14 @@ std::vector<std::string> write(const LoadedModel& loaded, WeightSource weights, 
   std::vector<std::string> remarks = loaded.warnings;
   std::string companions;
   if (!origin.gguf) companions = origin.folder.empty() ? "." : origin.folder;
-  const std::vector<std::string> more =
-      write({loaded.model->config, std::move(weights), &origin, companions}, output, options);
+  ModelConfig config = loaded.model->config;
+  if (loaded.model->adapter) {
+    MergedWeights merged = merge_adapter(*loaded.model, std::move(weights), options.quantize);
+    weights = std::move(merged.weights);
+    config.tie_word_embeddings = merged.tied;
+    remarks.insert(remarks.end(), merged.remarks.begin(), merged.remarks.end());
+  }
+  const std::vector<std::string> more = write({config, std::move(weights), &origin, companions}, output, options);
   remarks.insert(remarks.end(), more.begin(), more.end());
   return remarks;
 }
@@ -32,7 +40,7 @@ std::vector<std::string> write(const LoadedModel& loaded, WeightSource weights, 
 
 std::vector<std::string> export_model(const std::string& model, const std::string& output,
                                       const ExportOptions& options) {
-  const auto opened = std::make_shared<LoadedModel>(open_model(model));
+  const auto opened = std::make_shared<LoadedModel>(open_model(model, {.adapter = options.adapter}));
   return write(*opened, checkpoint_weights(opened), output, options);
 }
 
@@ -40,6 +48,8 @@ std::vector<std::string> export_model(const LoadedModel& loaded, const std::stri
                                       const ExportOptions& options) {
   const std::vector<NamedParameter> parameters = named_parameters(*loaded.model);
   const bool packed = std::any_of(parameters.begin(), parameters.end(), [](auto& p) { return p.parameter->packed; });
+  check(!packed || !loaded.model->adapter, "convert", "{}: the model has an adapter beside packed weights",
+        loaded.checkpoint.path);
   if (packed) return export_model(loaded.checkpoint.path, output, options);
   return write(loaded, memory_weights(*loaded.model), output, options);
 }

@@ -14,10 +14,12 @@ namespace lathe {
 struct ExportOptions {
   // Of all weights: f32, bf16 or f16. Empty: as each tensor is stored; safetensors has no block formats, so such
   // weights become f32 there, exactly. Norms and biases are f32 in GGUF whatever is asked.
-  std::optional<DType> dtype;
+  std::optional<DType> dtype = {};
   // GGUF only: matrices and the embedding table in this block format, or what takes its place where rows do not fit
   // (see LoadOptions). Tables of positions and routers of experts keep their dtype.
-  std::optional<DType> quantize;
+  std::optional<DType> quantize = {};
+  // The folder of an adapter whose changes are added to the weights first, in f32; empty: none.
+  std::string adapter = {};
   size_t shard_bytes = size_t{5} * 1000 * 1000 * 1000;  // Hugging Face folders: a shard's most, of tensors
 };
 

@@ -7,6 +7,7 @@
 #include "config/model_config.h"
 #include "formats/most_common.h"
 #include "formats/quote.h"
+#include "llm/adapter_file.h"
 #include "llm/family.h"
 #include "tensor/cpu_features.h"
 #include "tensor/storage.h"
@@ -94,6 +95,29 @@ void prepare(const NamedParameter& named, const LoadOptions& options, bool is_he
   if (wide || (place == WeightPlacement::Place::packed && dtype != p.value.dtype()))
     p.value = convert(p.value, dtype, named.name);
   p.prepare_for_inference(arithmetic_of(p.value.dtype(), options.dtype));
+}
+
+// The adapter that the options name, on a model that has no weights yet. One that was trained on others is only
+// warned of.
+void attach_stored_adapter(LoadedModel& loaded, const LoadOptions& options, const ParameterReader& reader) {
+  const std::vector<NamedParameter> parameters = named_parameters(*loaded.model);
+  const std::string fingerprint = loaded.checkpoint.fingerprint();
+  const AdapterBase base = read_adapter(*loaded.model, options.adapter, [&](const std::string& name) {
+    const auto found = std::find_if(parameters.begin(), parameters.end(), [&](auto& p) { return p.name == name; });
+    const auto tied = found == parameters.end() ? parameters.begin() : found;  // the head of the embedding table
+    loaded.checkpoint.unpack();
+    return convert(reader.read(static_cast<size_t>(tied - parameters.begin())), DType::f32, tied->name);
+  });
+  for (const NamedParameter& named : adapter_parameters(*loaded.model)) named.parameter->trainable = false;
+  if (!base.fingerprint.empty() && base.fingerprint != fingerprint)
+    loaded.warnings.push_back(fmt::format("{} was trained on other weights than {}: on {}", options.adapter,
+                                          loaded.checkpoint.path, quote(base.name)));
+}
+
+// So that a token's bits do not depend on its neighbours'; tables are looked up as they are.
+void prepare_adapter(const CausalLM& model) {
+  for (const NamedParameter& named : adapter_parameters(model))
+    if (!named.parameter->is_table()) named.parameter->prepare_for_inference(Arithmetic::f32);
 }
 
 }  // namespace
@@ -201,6 +225,7 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
   loaded.model = family.make(*checkpoint.config);
   // For its report: what comes next may take long, or ask whether the weights fit.
   const ParameterReader report(named_parameters(*loaded.model), checkpoint.tensors, loaded.mapping, checkpoint.path);
+  if (!options.adapter.empty()) attach_stored_adapter(loaded, options, report);
   return loaded;
 }
 
@@ -217,6 +242,7 @@ LoadedModel load_weights(LoadedModel loaded, const LoadOptions& options, LoadPro
                     p.bytes_read += named.parameter->value.bytes();
                     prepare(named, options, named.parameter == head);
                   });
+  if (!options.adapter.empty() && !options.trainable) prepare_adapter(*loaded.model);
   checkpoint.tensors.clear();
   StoragePool::trim();  // the copies that weights were prepared by, of sizes that running has no use for
   return loaded;

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "config/model_config.h"
+#include "formats/content_hash.h"
 #include "formats/json_node.h"
 #include "formats/pytorch_file.h"
 #include "formats/safetensors.h"
@@ -187,6 +188,17 @@ size_t Checkpoint::stored_bytes() const {
   size_t bytes = 0;
   for (const StoredTensor& tensor : tensors) bytes += tensor.bytes;
   return bytes;
+}
+
+std::string Checkpoint::fingerprint() const {
+  constexpr size_t kBytes = 256;  // from the middle of each tensor
+  ContentHash hash;
+  for (const StoredTensor& tensor : tensors) {
+    hash.add(tensor.name).add(tensor.type_name);
+    for (const int64_t dim : tensor.shape) hash.add(dim);
+    hash.add(tensor.data + tensor.bytes / 2, std::min(kBytes, tensor.bytes - tensor.bytes / 2));
+  }
+  return hash.hex();
 }
 
 Checkpoint open_checkpoint(const std::string& model, FamilyConfigs families) {

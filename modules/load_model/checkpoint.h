@@ -39,6 +39,8 @@ struct Checkpoint {
 
   // Bytes of all tensors as stored.
   size_t stored_bytes() const;
+  // By which other weights are told from these: of the names, types, shapes and some bytes of all tensors.
+  std::string fingerprint() const;
 };
 
 // Whether a file of this name, in the folder of a Hugging Face model, belongs to the model beside its weights and its

@@ -40,6 +40,13 @@ std::array<uint32_t, 4> philox(std::array<uint32_t, 2> key, std::array<uint32_t,
   return counter;
 }
 
+// FNV-1a of 64 bits (Fowler, Noll, Vo).
+uint64_t random_stream(std::string_view name) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
+  return hash;
+}
+
 double random_uniform(uint64_t key, uint64_t stream, uint64_t index) { return uniform_pair(key, stream, index).first; }
 
 double random_normal(uint64_t key, uint64_t stream, uint64_t index) {

@@ -5,12 +5,15 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <string_view>
 
 namespace lathe {
 
 // Four independent 32-bit numbers for each counter under a key. Words are least significant first.
 std::array<uint32_t, 4> philox(std::array<uint32_t, 2> key, std::array<uint32_t, 4> counter);
 
+// The stream of what has a name, so that its numbers do not depend on what was named before it.
+uint64_t random_stream(std::string_view name);
 // Uniform in [0, 1), a multiple of 2^-53.
 double random_uniform(uint64_t key, uint64_t stream, uint64_t index);
 // Mean 0, variance 1 (Box and Muller 1958).

@@ -140,6 +140,7 @@ def load(
     *,
     quantize: str | None = None,
     trainable: bool = False,
+    adapter: str | os.PathLike | None = None,
     context: int | None = None,
     kv_cache_dtype: str | None = None,
     kv_memory: int | None = None,
@@ -153,6 +154,7 @@ def load(
     dtype           the arithmetic: "auto", "float32", "bfloat16"
     quantize        makes the matrices smaller on load: "q8_0", "q4_k", ...
     trainable       keeps the weights in float32, for `gradients` and `parameters`
+    adapter         a folder in PEFT's form, whose changes are computed beside the weights
     context         longest sequence, in tokens; by default the model's limit
     kv_cache_dtype  "float32", "float16", "bfloat16" or "q8_0"; by default what dtype suggests
     kv_memory       bytes of the key-value cache; by default what a few sequences need
@@ -166,7 +168,7 @@ def load(
         _lathe.set_threads(threads)
     bar = Bar(pathlib.PurePath(os.fsdecode(path)).name) if progress is True or progress is None and is_watched() else None
     try:
-        return Model(path, "auto" if dtype is None else dtype, quantize=quantize, trainable=trainable, context=context,
+        return Model(path, "auto" if dtype is None else dtype, quantize=quantize, trainable=trainable, adapter=adapter, context=context,
                      kv_cache_dtype=kv_cache_dtype, kv_memory=kv_memory, speculate=speculate, progress=bar or progress or None)
     finally:
         if bar is not None:

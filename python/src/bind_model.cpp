@@ -67,13 +67,14 @@ void load_into(Model* model, const std::string& path, const ModelSettings& setti
 }
 
 void construct_model(Model* model, const nb::object& path, const std::string& dtype,
-                     const std::optional<std::string>& quantize, bool trainable, int64_t context,
-                     const std::optional<std::string>& kv_cache_dtype, int64_t kv_memory, const nb::object& speculate,
-                     const nb::object& progress) {
+                     const std::optional<std::string>& quantize, bool trainable, const nb::object& adapter,
+                     int64_t context, const std::optional<std::string>& kv_cache_dtype, int64_t kv_memory,
+                     const nb::object& speculate, const nb::object& progress) {
   ModelSettings settings;
   settings.load.dtype = parse_compute_dtype(dtype);
   settings.load.quantize = parse_quantize(quantize.value_or(""));
   settings.load.trainable = trainable;
+  if (!adapter.is_none()) settings.load.adapter = to_path(adapter);
   if (kv_cache_dtype) settings.cache_dtype = parse_cache_dtype(*kv_cache_dtype);
   check(kv_memory >= 0, "kv_memory", "expected a number of bytes, found {}", kv_memory);
   settings.kv_memory = static_cast<size_t>(kv_memory);
@@ -170,11 +171,12 @@ void bind_facts(nb::class_<Model>& c) {
 void bind_model(nb::module_& m) {
   nb::class_<Model> c(m, "Model", "The compiled part of lathe.Model.", nb::is_weak_referenceable());
   c.def("__init__", &construct_model, nb::arg("path"), nb::arg("dtype") = "auto", nb::kw_only(),
-        nb::arg("quantize") = nb::none(), nb::arg("trainable") = false, nb::arg("context") = 0,
-        nb::arg("kv_cache_dtype") = nb::none(), nb::arg("kv_memory") = 0, nb::arg("speculate") = nb::none(),
-        nb::arg("progress") = nb::none(),
+        nb::arg("quantize") = nb::none(), nb::arg("trainable") = false, nb::arg("adapter") = nb::none(),
+        nb::arg("context") = 0, nb::arg("kv_cache_dtype") = nb::none(), nb::arg("kv_memory") = 0,
+        nb::arg("speculate") = nb::none(), nb::arg("progress") = nb::none(),
         nb::sig("def __init__(self, path: str | os.PathLike, dtype: str = 'auto', *, quantize: str | None = None, "
-                "trainable: bool = False, context: int = 0, kv_cache_dtype: str | None = None, kv_memory: int = 0, "
+                "trainable: bool = False, adapter: str | os.PathLike | None = None, context: int = 0, kv_cache_dtype: "
+                "str | None = None, kv_memory: int = 0, "
                 "speculate: str | os.PathLike | None = None, progress: typing.Callable[[int, int], object] | None = "
                 "None) -> None"),
         "What `lathe.load` calls.");

@@ -26,6 +26,7 @@ std::shared_ptr<Drafter> make_drafter(const LoadedModel& target, const ModelSett
   if (settings.speculate == "ngram") return make_ngram_drafter();
   ModelSettings draft_settings = settings;
   draft_settings.load.trainable = false;
+  draft_settings.load.adapter.clear();
   progress.bytes_read = 0;
   LoadedModel draft = load_what_fits(settings.speculate, draft_settings, progress);
   return make_model_drafter(std::move(draft.model), *target.model, draft.cache_dtype, engine.context,
