@@ -40,7 +40,8 @@ MAY_INCLUDE = {
     "generate": BELOW_COMMON + TEXT + ["common", "attention", "block", "load_model",
                                        "llm/causal_lm.h", "llm/family.h", "llm/registry.h", "llm/load.h"],
 }
-MAY_INCLUDE["train"] = MAY_INCLUDE["generate"] + ["llm/export.h", "generate"]
+MAY_INCLUDE["train"] = MAY_INCLUDE["generate"] + ["llm/export.h", "llm/adapter.h", "llm/adapter_file.h",
+                                                    "generate"]
 MAY_INCLUDE["evaluate"] = MAY_INCLUDE["generate"] + ["generate"]
 MAY_INCLUDE["mpi"] = ["tensor"]
 FOLDERS = set(MAY_INCLUDE) | {"serve", "cli", "python", "tests"}

@@ -63,12 +63,15 @@ void MetricsLog::write(const TrainingStep& step, const Clock& clock,
                {"tokens_per_second", clock.tokens_per_second},
                {"seconds", clock.seconds}};
   if (step.router_balance != 0.0) line["router_balance"] = number(step.router_balance);
+  if (const auto& p = step.preference) line.update({{"margin", number(p->margin)}, {"accuracy", p->accuracy}});
   if (const auto& r = step.update_ratios)
     line["update_ratio"] = {{"matrices", r->matrices}, {"tables", r->tables}, {"others", r->others}};
   if (!step.skipped.empty()) line.update({{"skipped", true}, {"reason", step.skipped}});
   if (evaluation) {
     line["validation_loss"] = evaluation->loss;
     if (evaluation->bits_per_byte > 0.0) line["validation_bits_per_byte"] = evaluation->bits_per_byte;
+    if (const auto& p = evaluation->preference)
+      line.update({{"validation_margin", number(p->margin)}, {"validation_accuracy", p->accuracy}});
   }
   append_line(metrics_, line);
 }

@@ -17,7 +17,7 @@ int group_of(const ParameterArena::Slice& s) { return s.matrix ? 0 : s.decays ? 
 }  // namespace
 
 ParameterArena::ParameterArena(CausalLM& model) {
-  for (const NamedParameter& named : named_parameters(model)) {
+  for (const NamedParameter& named : all_parameters(model)) {
     const Parameter& p = *named.parameter;
     if (!p.trainable || p.packed) continue;
     check(p.value.defined() && p.value.dtype() == DType::f32, "train", "{} holds {}, training needs f32", named.name,
@@ -37,7 +37,7 @@ ParameterArena::ParameterArena(CausalLM& model) {
   const Device device = slices_.front().parameter->value.device();
   values_ = Tensor::zeros({end}, DType::f32, device);
   gradients_ = Tensor::zeros({end}, DType::f32, device);
-  for (const NamedParameter& named : named_parameters(model)) {
+  for (const NamedParameter& named : all_parameters(model)) {
     const auto slice =
         std::find_if(slices_.begin(), slices_.end(), [&](const Slice& s) { return s.parameter == named.parameter; });
     if (slice == slices_.end()) continue;

@@ -103,6 +103,22 @@ Key adapter_key(const char* name, T AdapterRecipe::*field, Range range = kAny) {
           },
           [=](const Recipe& r) { return r.adapter ? put((*r.adapter).*field) : std::string(); }};
 }
+Key targets_key() {
+  return {"adapter.targets",
+          [](Recipe& r, const YamlValue& v) {
+            if (!r.adapter) r.adapter.emplace();
+            r.adapter->targets.clear();
+            r.adapter->target_pattern.clear();
+            if (v.node().IsScalar())
+              r.adapter->target_pattern = v.text();
+            else
+              r.adapter->targets = v.texts();
+          },
+          [](const Recipe& r) {
+            if (!r.adapter) return std::string();
+            return r.adapter->targets.empty() ? put(r.adapter->target_pattern) : put(r.adapter->targets);
+          }};
+}
 // One of the three that say how long a run is: a later one replaces an earlier one.
 template <class T>
 Key length_key(const char* name, T TrainingRecipe::*field) {
@@ -200,6 +216,7 @@ const std::vector<Key>& recipe_keys() {
       key("training.seed", training, &T::seed),
       key("training.recompute", training, &T::recompute, kAny, false),  // the same bits
       key("training.router_balance", training, &T::router_balance, kNotNegative),
+      key("training.dpo_beta", training, &T::dpo_beta, kPositive),
       key("optimizer.name", optimizer, &O::name),
       key("optimizer.learning_rate", optimizer, &O::learning_rate, kNotNegative),
       key("optimizer.beta1", optimizer, &O::beta1, {0, 0.99999}),
@@ -219,7 +236,9 @@ const std::vector<Key>& recipe_keys() {
       adapter_key("adapter.rank", &AdapterRecipe::rank, kCount),
       adapter_key("adapter.alpha", &AdapterRecipe::alpha, kPositive),
       adapter_key("adapter.dropout", &AdapterRecipe::dropout, {0, 0.9}),
-      adapter_key("adapter.targets", &AdapterRecipe::targets),
+      adapter_key("adapter.rank_stabilised", &AdapterRecipe::rank_stabilised),
+      targets_key(),
+      adapter_key("adapter.target_parameters", &AdapterRecipe::target_parameters),
       key("evaluation.every", &Recipe::evaluation, &EvaluationRecipe::every, kCountOrNone, false),
       key("evaluation.batches", &Recipe::evaluation, &EvaluationRecipe::batches, kCountOrNone, false),
       key("checkpoint.every", &Recipe::checkpoint, &CheckpointRecipe::every, kCountOrNone, false),
@@ -305,7 +324,9 @@ void check_recipe(const Recipe& r, const std::string& path) {
         "{}: expected one of training.steps, training.epochs and training.tokens", path);
   check(r.optimizer.coefficients.size() == 3, "recipe", "{}: optimizer.coefficients has {} numbers, expected 3", path,
         r.optimizer.coefficients.size());
-  check(!r.adapter || !r.adapter->targets.empty(), "recipe", "{}: adapter.targets is missing", path);
+  check(!r.adapter || !r.adapter->targets.empty() || !r.adapter->target_pattern.empty() ||
+            !r.adapter->target_parameters.empty(),
+        "recipe", "{}: adapter.targets is missing", path);
   check(!r.adapter || !r.model.checkpoint.empty(), "recipe", "{}: an adapter needs model.checkpoint to be trained on",
         path);
 }

@@ -39,6 +39,7 @@ struct TrainingRecipe {
   uint64_t seed = 1337;
   Recompute recompute = Recompute::none;
   std::optional<double> router_balance;  // empty: the model's own
+  double dpo_beta = 0.1;                 // of preferences: how far the model may move from what it was
 };
 
 struct OptimizerRecipe {
@@ -65,10 +66,14 @@ struct ScheduleRecipe {
   double final_learning_rate = 0.0;
 };
 
+// See AdapterConfig (llm/adapter.h).
 struct AdapterRecipe {
   int64_t rank = 8;
   double alpha = 16.0, dropout = 0.0;
-  std::vector<std::string> targets;
+  bool rank_stabilised = false;
+  std::vector<std::string> targets;  // where the recipe has a list
+  std::string target_pattern;        // where it has one text: a regular expression, or all-linear
+  std::vector<std::string> target_parameters;
 };
 
 struct EvaluationRecipe {

@@ -70,13 +70,15 @@ class Run {
         ranks_(*options.ranks),
         data_(first_rank_first(ranks_, [&] { return open_data(recipe.data, data_options(options)); })),
         model_(make_training_model(recipe, data_.tokenizer.get())),
-        trainer_(model_.model(), recipe, *data_.train, training_length(recipe.training, *data_.train), ranks_),
+        trainer_(model_.model(), recipe, *data_.train, training_length(recipe.training, *data_.train), ranks_,
+                 learns_preferences() ? &reference_ : nullptr),
         metrics_(folder) {
     check_vocabulary();
     Recipe resolved = recipe;
     resolved.optimizer.decayed = trainer_.arena().decayed_names();
     if (ranks_.is_first()) write_text(folder_ / "recipe.yaml", to_yaml(resolved));
     state_.data_key = data_.train->key();
+    if (learns_preferences()) prepare_references();
     const std::string checkpoint =
         ranks_.broadcast(ranks_.is_first() ? newest_checkpoint(checkpoints()).value_or("") : "");
     if (!checkpoint.empty()) {
@@ -126,6 +128,33 @@ class Run {
   void note(const std::string& line) const {
     if (ranks_.is_first()) callbacks_.on_note(line);
   }
+  bool learns_preferences() const { return recipe_.data.format == DataRecipe::Format::preference; }
+
+  // By the weights that the run begins with, which are those in memory until a checkpoint is loaded. The other ranks
+  // read what the first has written.
+  void prepare_references() {
+    const TrainingRecipe& t = recipe_.training;
+    const TrainingLength length = trainer_.length();
+    const int64_t all = length.rows > 0 ? length.rows : length.steps * t.accumulation * t.batch_size;
+    const int64_t epoch = (data_.train->rows_per_epoch() + t.batch_size - 1) / t.batch_size * t.batch_size;
+    note(fmt::format("what the first model makes of {} pairs is computed once", std::min(all, epoch)));
+    first_rank_first(ranks_, [&] {
+      reference_.prepare(model_.model(), *data_.train, std::min(all, epoch), t.batch_size,
+                         (folder_ / "reference.safetensors").string());
+      if (data_.validation)
+        validation_reference_.prepare(model_.model(), *data_.validation, data_.validation->rows_per_epoch(),
+                                      t.batch_size, (folder_ / "reference_validation.safetensors").string());
+      return true;
+    });
+  }
+
+  Evaluation evaluate() const {
+    const int64_t rows = recipe_.training.batch_size, batches = recipe_.evaluation.batches;
+    if (!learns_preferences()) return evaluate_loss(model_.model(), *data_.validation, rows, batches, ranks_);
+    return evaluate_preferences(model_.model(), *data_.validation, validation_reference_, recipe_.training.dpo_beta,
+                                rows, batches, ranks_);
+  }
+
   std::string checkpoints() const { return (folder_ / "checkpoints").string(); }
   static bool is_due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
 
@@ -160,8 +189,7 @@ class Run {
         static_cast<double>(state_.tokens - logged_tokens_) / std::max(1e-9, state_.seconds - logged_);
     std::optional<Evaluation> evaluation;
     if (evaluates && data_.validation) {
-      evaluation = evaluate_loss(model_.model(), *data_.validation, recipe_.training.batch_size,
-                                 recipe_.evaluation.batches, ranks_);
+      evaluation = evaluate();
       note(fmt::format("step {}: validation loss {:.4f}", step.number, evaluation->loss));
     }
     if (!ranks_.is_first()) return;
@@ -183,6 +211,8 @@ class Run {
     events_->add_scalar("train/gradient_norm", step.gradient_norm, step.number);
     events_->add_scalar("train/learning_rate", step.learning_rate, step.number);
     events_->add_scalar("train/tokens_per_second", clock.tokens_per_second, step.number);
+    if (step.preference) events_->add_scalar("train/margin", step.preference->margin, step.number);
+    if (step.preference) events_->add_scalar("train/accuracy", step.preference->accuracy, step.number);
     if (evaluation) events_->add_scalar("validation/loss", evaluation->loss, step.number);
     if (evaluation && evaluation->bits_per_byte > 0.0)
       events_->add_scalar("validation/bits_per_byte", evaluation->bits_per_byte, step.number);
@@ -192,7 +222,9 @@ class Run {
   void export_result() {
     const fs::path target = folder_ / "model";
     fs::remove_all(target);
-    if (model_.fresh)
+    if (recipe_.adapter)
+      write_adapter(model_.model(), model_.base, target.string());
+    else if (model_.fresh)
       export_model(*model_.fresh, data_.tokenizer_folder, target.string());
     else
       export_model(model_.loaded, target.string());
@@ -204,6 +236,7 @@ class Run {
   Communicator& ranks_;
   TrainingData data_;
   TrainingModel model_;
+  ReferenceScores reference_, validation_reference_;
   Trainer trainer_;
   MetricsLog metrics_;
   RunState state_;
@@ -213,6 +246,25 @@ class Run {
   double last_step_ = 0.0, logged_ = 0.0;
   int64_t logged_tokens_ = 0;
 };
+
+// A frozen base, its matrices packed as for inference, with an adapter that changes nothing yet.
+TrainingModel make_adapted_model(const Recipe& recipe) {
+  const AdapterRecipe& r = *recipe.adapter;
+  AdapterConfig config;
+  config.rank = r.rank, config.alpha = r.alpha, config.dropout = r.dropout;
+  config.rank_stabilised = r.rank_stabilised;
+  config.targets = r.targets, config.pattern = r.target_pattern, config.parameters = r.target_parameters;
+  TrainingModel made;
+  const bool is_bfloat16 = recipe.training.dtype == TrainingRecipe::Dtype::bfloat16;
+  const LoadOptions options{.dtype = is_bfloat16 ? ComputeDtype::bfloat16 : ComputeDtype::float32};
+  made.loaded = open_model(recipe.model.checkpoint, options);
+  made.base = {recipe.model.checkpoint, made.loaded.checkpoint.fingerprint()};
+  attach_adapter(made.model(), config, "recipe: adapter.targets");
+  initialise_adapter(made.model(), recipe.training.seed);
+  made.loaded = load_weights(std::move(made.loaded), options);
+  for (const NamedParameter& named : named_parameters(made.model())) named.parameter->trainable = false;
+  return made;
+}
 
 }  // namespace
 
@@ -224,6 +276,7 @@ ModelConfig training_config(const Recipe& recipe) {
 
 TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokenizer) {
   TrainingModel made;
+  if (recipe.adapter) return make_adapted_model(recipe);
   if (!recipe.model.checkpoint.empty()) {
     made.loaded = load_model(recipe.model.checkpoint, {.dtype = ComputeDtype::float32, .trainable = true});
     return made;

@@ -6,13 +6,15 @@
 //       checkpoints/   see train/checkpoint.h
 //       tensorboard/   event files, where the recipe asks for them
 //       data/          tokens, kept for the next start
-//       model/         the model of the last step, a Hugging Face folder
+//       reference*     of preferences, what the model that the run began with makes of them
+//       model/         the model of the last step, a Hugging Face folder; or its adapter, in PEFT's form
 //       report.html
 #pragma once
 #include <functional>
 #include <memory>
 #include <string>
 
+#include "llm/adapter_file.h"
 #include "llm/load.h"
 #include "train/recipe.h"
 #include "train/trainer.h"
@@ -50,6 +52,7 @@ ModelConfig training_config(const Recipe& recipe);
 struct TrainingModel {
   LoadedModel loaded;               // of model.checkpoint
   std::unique_ptr<CausalLM> fresh;  // of model.config and model.architecture
+  AdapterBase base;                 // where an adapter is trained
   CausalLM& model() const { return fresh ? *fresh : *loaded.model; }
 };
 TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokenizer = nullptr);

@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "attention/rope_table.h"
+#include "autograd/low_rank.h"
 #include "autograd/tape.h"
 #include "autograd/update.h"
 #include "common/dropout.h"
@@ -50,23 +51,27 @@ TrainingStep Trainer::step(bool measure_updates) {
 }
 
 void Trainer::count(const std::vector<TrainingRows>& micro_batches, TrainingStep& step) const {
-  double counts[2] = {};  // tokens, targets: exact in double
+  double counts[3] = {};  // tokens, targets, pieces: exact in double
   for (const TrainingRows& rows : micro_batches) {
     counts[0] += static_cast<double>(rows.tokens.size());
     counts[1] += static_cast<double>(rows.target_count);
+    counts[2] += static_cast<double>(rows.pieces.size());
   }
   ranks_.sum(counts);
   step.tokens = static_cast<int64_t>(counts[0]);
   step.targets = static_cast<int64_t>(counts[1]);
+  if (reference_ != nullptr) step.preference = {0.0, 0.0, static_cast<int64_t>(counts[2]) / 2};
 }
 
 // The loss on all ranks, of the gradients the part that a rank's optimizer steps.
 void Trainer::add_over_ranks(TrainingStep& step) const {
   if (ranks_.alone()) return;
-  double losses[2] = {step.loss, step.router_balance};
-  ranks_.sum(losses);
-  step.loss = losses[0];
-  step.router_balance = losses[1];
+  PreferenceFigures preference = step.preference.value_or(PreferenceFigures{});
+  double figures[4] = {step.loss, step.router_balance, preference.margin, preference.accuracy};
+  ranks_.sum(figures);
+  step.loss = figures[0];
+  step.router_balance = figures[1];
+  if (step.preference) step.preference = {figures[2], figures[3], preference.pairs};
   ranks_.reduce_scatter(arena_.gradients().host<float>(), optimizer_.borders());
 }
 
@@ -80,6 +85,9 @@ void Trainer::accumulate(const TrainingRows& rows, int64_t index, TrainingStep& 
       recipe_.training.seed +
           0x9E3779B97F4A7C15u * static_cast<uint64_t>(step.number * 65536 + index * ranks_.size() + ranks_.rank())};
   const Dropout::Scope dropping(dropout);
+  LowRankDropout adapter_dropout{dropout.seed};
+  const LowRankDropout::Scope dropping_in_adapter(adapter_dropout);
+  if (reference_ != nullptr) return accumulate_pairs(rows, step);
   Tape tape;
   MicroBatchLoss loss;
   {
@@ -89,6 +97,22 @@ void Trainer::accumulate(const TrainingRows& rows, int64_t index, TrainingStep& 
   step.loss += static_cast<double>(loss.cross_entropy.host<float>()[0]);
   if (loss.router_balance.defined()) step.router_balance += static_cast<double>(loss.router_balance.host<float>()[0]);
   tape.backward(loss.total);
+}
+
+void Trainer::accumulate_pairs(const TrainingRows& rows, TrainingStep& step) const {
+  Tape tape;
+  PreferenceLoss pairs;
+  {
+    const Tape::Scope recording(tape);
+    Batch batch = make_training_batch(model_, rows);
+    batch.recompute = recipe_.training.recompute == TrainingRecipe::Recompute::block;
+    pairs = preference_loss(score_answers(model_, batch, rows), rows, *reference_, recipe_.training.dpo_beta,
+                            step.preference->pairs);
+  }
+  step.loss += pairs.loss;
+  step.preference->margin += pairs.margin;
+  step.preference->accuracy += pairs.accuracy;
+  tape.backward({pairs.seed});
 }
 
 MicroBatchLoss micro_batch_loss(const CausalLM& model, const Recipe& recipe, const TrainingRows& rows,
@@ -135,17 +159,21 @@ std::string Trainer::first_not_finite() const {
   return "the loss is not finite";
 }
 
-Trainer::Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, TrainingLength length, Communicator& ranks)
+Trainer::Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, TrainingLength length, Communicator& ranks,
+                 const ReferenceScores* reference)
     : model_(model),
       recipe_(recipe),
       data_(data),
       length_(length),
       ranks_(ranks),
+      reference_(reference),
       arena_(model),
       optimizer_(recipe.optimizer, arena_, ranks) {
   const std::vector<std::string> decayed = arena_.decayed_names();
   check(recipe.optimizer.decayed.empty() || recipe.optimizer.decayed == decayed, "recipe",
         "optimizer.decayed does not name the {} tensors that decay in this model", decayed.size());
+  check(reference != nullptr || recipe.data.format != DataRecipe::Format::preference, "train",
+        "preferences are learnt by what the first model makes of them");
   if (ranks.alone()) return;
   // Machines of other kinds may have drawn other weights.
   std::vector<int64_t> all_of_the_first(static_cast<size_t>(ranks.size()) + 1, arena_.size());
@@ -213,6 +241,30 @@ Evaluation evaluate_loss(const CausalLM& model, const Dataset& data, int64_t bat
   if (counts.bytes > 0)
     e.bits_per_byte =
         e.loss / std::numbers::ln2 * static_cast<double>(counts.targets) / static_cast<double>(counts.bytes);
+  return e;
+}
+
+Evaluation evaluate_preferences(const CausalLM& model, const Dataset& data, const ReferenceScores& reference,
+                                double beta, int64_t batch_size, int64_t batches, Communicator& ranks) {
+  const Tape::Pause pause;
+  int64_t rows = data.rows_per_epoch();
+  if (batches > 0) rows = std::min(rows, batches * batch_size);
+  double sums[4] = {};  // losses, targets, margins, accuracies
+  for (int64_t first = 0; first < rows; first += batch_size) {
+    Interruption::point();
+    const auto [begin, own] = share_of(first, std::min(batch_size, rows - first), ranks);
+    if (own == 0) continue;
+    const TrainingRows part = data.rows(begin, own);
+    const PreferenceLoss pairs =
+        preference_loss(score_answers(model, make_training_batch(model, part), part), part, reference, beta, rows);
+    sums[0] += pairs.loss;
+    sums[1] += static_cast<double>(part.target_count);
+    sums[2] += pairs.margin;
+    sums[3] += pairs.accuracy;
+  }
+  ranks.sum(sums);
+  Evaluation e{.loss = sums[0], .targets = static_cast<int64_t>(sums[1])};
+  e.preference = {sums[2], sums[3], rows};
   return e;
 }
 

@@ -12,6 +12,7 @@
 #include "train/dataset.h"
 #include "train/optimizer.h"
 #include "train/parameter_arena.h"
+#include "train/preference.h"
 #include "train/recipe.h"
 
 namespace lathe {
@@ -26,21 +27,22 @@ TrainingLength training_length(const TrainingRecipe& recipe, const Dataset& data
 
 struct TrainingStep {
   int64_t number = 0;           // from 1
-  double loss = 0.0;            // the mean over all targets of the step
+  double loss = 0.0;            // the mean over all targets of the step, of preferences over all pairs
   double router_balance = 0.0;  // what is added for the experts' balance, its factor included
   double gradient_norm = 0.0;   // before clipping
   double learning_rate = 0.0;
   int64_t tokens = 0, targets = 0;
-  std::optional<UpdateRatios> update_ratios;  // where they are measured
-  std::string skipped;                        // why the weights were left alone; empty: they were not
+  std::optional<PreferenceFigures> preference;  // where pairs are learnt from
+  std::optional<UpdateRatios> update_ratios;    // where they are measured
+  std::string skipped;                          // why the weights were left alone; empty: they were not
 };
 
 class Trainer {
  public:
   // The model's weights are moved into the trainer's arena, the first rank's to all of them; model, data and ranks must
-  // outlive it.
+  // outlive it. `reference`, for preferences, is looked at by `step` and may be filled later.
   Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, TrainingLength length,
-          Communicator& ranks = Communicator::one());
+          Communicator& ranks = Communicator::one(), const ReferenceScores* reference = nullptr);
 
   // The next step, which all ranks make together: its figures and the weights are the same on all of them. A step whose
   // loss or gradients are not finite changes nothing and says which tensor was the first.
@@ -57,6 +59,7 @@ class Trainer {
   std::vector<TrainingRows> next_rows() const;
   void count(const std::vector<TrainingRows>& micro_batches, TrainingStep& step) const;
   void accumulate(const TrainingRows& rows, int64_t index, TrainingStep& step) const;
+  void accumulate_pairs(const TrainingRows& rows, TrainingStep& step) const;
   void add_over_ranks(TrainingStep& step) const;
   std::string first_not_finite() const;
 
@@ -65,6 +68,7 @@ class Trainer {
   const Dataset& data_;
   TrainingLength length_;
   Communicator& ranks_;
+  const ReferenceScores* reference_;
   ParameterArena arena_;
   Optimizer optimizer_;
 };
@@ -85,9 +89,14 @@ struct Evaluation {
   double loss = 0.0;           // mean over the targets
   double bits_per_byte = 0.0;  // 0 where the bytes of the text are not known
   int64_t targets = 0;
+  std::optional<PreferenceFigures> preference;
 };
 // Over the first `batches` batches of an epoch, each of `batch_size` rows, which the ranks share; 0: over all of it.
 Evaluation evaluate_loss(const CausalLM& model, const Dataset& data, int64_t batch_size, int64_t batches,
                          Communicator& ranks = Communicator::one());
+// The same of pairs: their loss, by what the model that the run began with says of them.
+Evaluation evaluate_preferences(const CausalLM& model, const Dataset& data, const ReferenceScores& reference,
+                                double beta, int64_t batch_size, int64_t batches,
+                                Communicator& ranks = Communicator::one());
 
 }  // namespace lathe
