@@ -263,7 +263,9 @@ Evaluation evaluate_preferences(const CausalLM& model, const Dataset& data, cons
     sums[3] += pairs.accuracy;
   }
   ranks.sum(sums);
-  Evaluation e{.loss = sums[0], .targets = static_cast<int64_t>(sums[1])};
+  Evaluation e;
+  e.loss = sums[0];
+  e.targets = static_cast<int64_t>(sums[1]);
   e.preference = {sums[2], sums[3], rows};
   return e;
 }
