@@ -5,6 +5,8 @@
 #include "autograd/dispatch.h"
 #include "autograd/linear_parts.h"
 #include "autograd/ops.h"
+#include "autograd/tape.h"
+#include "kernels/activation.h"
 #include "kernels/gemm.h"
 
 namespace lathe {

@@ -103,7 +103,8 @@ const std::set<std::string> kSilentKeys = {"auto_mapping",
                                            "init_lora_weights"};
 
 bool says_nothing(const Json& v) {
-  return v.is_null() || v == false || ((v.is_array() || v.is_object() || v.is_string()) && v.empty()) || v == "";
+  if (v.is_string()) return v.get_ref<const std::string&>().empty();
+  return v.is_null() || v == false || ((v.is_array() || v.is_object()) && v.empty());
 }
 
 // What is not honoured: PEFT's other methods, and initialisations that change the weights of the base.
@@ -190,7 +191,7 @@ TensorNames tensor_names(const Adapter& adapter, const AdaptableModule& m) {
 }
 
 Tensor turned(const Tensor& x) {  // (m, n) -> (n, m)
-  const Tensor y = Tensor::empty({x.dim(1), x.dim(0)});
+  Tensor y = Tensor::empty({x.dim(1), x.dim(0)});
   for (int64_t i = 0; i < x.dim(0); ++i)
     for (int64_t j = 0; j < x.dim(1); ++j) y.host<float>()[j * x.dim(0) + i] = x.host<float>()[i * x.dim(1) + j];
   return y;

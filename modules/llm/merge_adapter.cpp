@@ -13,7 +13,7 @@ namespace {
 const LowRank* change_of_values(const Parameter& p) { return p.is_table() ? p.row_low_rank : p.low_rank; }
 
 Tensor with_change(const Tensor& base, const LowRank& change, bool of_table, const std::string& name) {
-  const Tensor value = convert(base, DType::f32, name).clone();
+  Tensor value = convert(base, DType::f32, name).clone();
   add_change(value, change, of_table);
   return value;
 }
