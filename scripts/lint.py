@@ -60,7 +60,7 @@ README_TOLERANCE = 0.05
 # that grows past its budget is to be made simpler first; only a commit that says why raises a ceiling.
 BUDGET = {
     "kernels": 8860,
-    "modules/tensor": 2040,
+    "modules/tensor": 2100,
     "modules/formats": 3030,
     "modules/config": 2170,
     "modules/autograd": 2560,
@@ -71,7 +71,7 @@ BUDGET = {
     "modules/llm": 4600,
     "modules/generate": 2800,
     "modules/evaluate": 920,
-    "modules/train": 5400,
+    "modules/train": 5600,
     "modules/mpi": 70,
     "modules/cli": 4390,
     "modules/text/unicode": 910,
