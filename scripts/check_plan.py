@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Holds `lathe plan` against the memory that runs take: within 5% of the measured peak, on Llamas and GPT-2s made on the spot and on
-goldens of the tests widened to some 100 MB of weights.
+goldens of the tests widened to some 100 MB of weights, and of training recipes.
 
     check_plan.py PROGRAM [--all]         --all: every golden, as it is and quantised; otherwise four of them as they are
 
@@ -186,6 +186,54 @@ def compare(program, name, model, prompt, answer, batch=1, options=(), size=None
         line(peak <= limit, f"{name}: peak {peak / 1e6:.1f} MB, at most 1.3 x {size / 1e6:.0f} + cache + 80 = {limit / 1e6:.1f}")
 
 
+RECIPE = """model: {{architecture: {{architecture: {family}, vocab_size: 128, hidden_size: {width}, intermediate_size: {inner},
+  num_hidden_layers: {layers}, num_attention_heads: 8, max_position_embeddings: 256, {more}}}}}
+data: {{train: {text}, tokenizer: character, validation: 0.1}}
+training: {{context: 256, batch_size: 8, steps: 2}}
+"""
+ADAPTER = """model: {{checkpoint: {model}}}
+data: {{train: {text}, validation: 0.1}}
+training: {{context: 256, batch_size: 2, steps: 2}}
+adapter: {{rank: 8, targets: all-linear}}
+"""
+
+
+def train(program, folder, name, recipe, *settings):
+    """Two steps with evaluation, a checkpoint and samples, as a process of its own."""
+    path, output = os.path.join(folder, "recipe.yaml"), os.path.join(folder, "run")
+    pathlib.Path(path).write_text(recipe)
+    options = [part for setting in settings for part in ("--set", setting)]
+    try:
+        plan = run(program, "plan", "--config", path, "--json", *options)["memory_bytes"]
+        process = subprocess.Popen([program, "train", "--config", path, "--output", output, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        said = process.stderr.read().decode()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(said.strip())
+        peak = usage.ru_maxrss * 1024
+        error = plan["total"] / peak - 1
+        line(abs(error) <= TOLERANCE, f"train, {name}: peak {peak / 1e6:.1f} MB, planned {plan['total'] / 1e6:.1f} ({error:+.1%})")
+    except (RuntimeError, KeyError, ValueError) as error:
+        line(False, f"train, {name}: {error}")
+    subprocess.run(["rm", "-rf", output], check=True)
+
+
+def train_all(program, folder):
+    text = os.path.join(folder, "text.txt")
+    pathlib.Path(text).write_text("".join("the %d cats sat on %d mats.\n" % (i * 7919 % 1009, i * 104729 % 997) for i in range(20000)))
+    gpt2 = RECIPE.format(family="GPT2LMHeadModel", width=512, inner=2048, layers=6, more="", text=text)
+    train(program, folder, "GPT-2 of 19 million", gpt2)
+    train(program, folder, "the same with recomputation, Muon", gpt2, "training.recompute=block", "optimizer.name=muon")
+    experts = "num_experts: 4, num_experts_per_tok: 2, num_key_value_heads: 4"
+    train(program, folder, "Mixtral of 25 million, SGD", RECIPE.format(family="MixtralForCausalLM", width=384, inner=768, layers=6, more=experts, text=text),
+          "optimizer.name=sgd")
+    if DEMO.exists():
+        adapter = ADAPTER.format(model=DEMO, text=text)
+        train(program, folder, "an adapter beside SmolLM2 in Q4_1", adapter)
+        train(program, folder, "the same with recomputation", adapter, "training.recompute=block", "training.batch_size=4")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("program")
@@ -214,6 +262,7 @@ def main():
             made(f"{golden}, widened", widened_golden, dict(name=golden), 512, 32, 1)
             if options.all:
                 made(f"{golden}, widened, to q8_0", widened_golden, dict(name=golden), 512, 32, 1, "--quantize", "q8_0")
+        train_all(program, folder)
     if DEMO.exists():
         compare(program, "SmolLM2 135M Q4_1", DEMO, 512, 128, size=os.path.getsize(DEMO), generates=True)
     print(f"{passed} passed, {failed} failed")

@@ -40,6 +40,7 @@ struct Parameter {
   const LowRank* row_low_rank = nullptr;
   double share = 1.0;  // fraction of tokens that use it: k / E for an expert's
 
+  Device device() const { return packed ? packed->storage.device() : value.device(); }
   bool is_vector() const { return kind == Kind::norm || kind == Kind::bias; }
   bool decays() const { return !is_vector(); }  // by weight decay: matrices, tables, heads and routers
   bool is_table() const { return kind == Kind::embedding || kind == Kind::position; }  // looked up by row

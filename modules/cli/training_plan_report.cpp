@@ -43,9 +43,11 @@ std::string TrainingPlanReport::text() const {
   const double states = static_cast<double>(plan_.states) / static_cast<double>(plan_.weights);
   return fmt::format("{} parameters, {} of them trained; a step of {} x {} rows of {} tokens\n\nmemory\n",
                      plan_.parameters, plan_.trainable, t.accumulation, t.batch_size, t.context) +
-         line("weights", plan_.weights, "4 bytes a parameter") +
-         line("gradients", plan_.gradients, "4 bytes a parameter") +
-         line("optimizer", plan_.states, fmt::format("{:.1f} bytes a parameter", 4.0 * states)) +
+         (plan_.frozen > 0 ? line("frozen", plan_.frozen, "the weights beside the adapter, as their file has them")
+                           : std::string()) +
+         line("weights", plan_.weights, "4 bytes a parameter that is trained") +
+         line("gradients", plan_.gradients, "4 bytes a parameter that is trained") +
+         line("optimizer", plan_.states, fmt::format("{:.1f} bytes a parameter that is trained", 4.0 * states)) +
          line("step", plan_.step, "what a micro-batch allocates: counted by running it without elements") +
          line("evaluation", plan_.evaluation, "the same without a backward pass; only one of the two is there") +
          line("runtime", runtime_, "the program and its libraries: measured in this process") +
@@ -61,7 +63,8 @@ Json TrainingPlanReport::json() const {
   Json json = {{"parameters", plan_.parameters},
                {"trainable_parameters", plan_.trainable},
                {"memory_bytes",
-                {{"weights", plan_.weights},
+                {{"frozen", plan_.frozen},
+                 {"weights", plan_.weights},
                  {"gradients", plan_.gradients},
                  {"optimizer", plan_.states},
                  {"step", plan_.step},

@@ -143,11 +143,32 @@ size_t resident_of_lookups(size_t bytes, int64_t lookups, size_t row_bytes) {
 
 // What a table that is left in the file takes of memory: a token's row lies anywhere in it, and positions are its first
 // rows, whatever the sequence.
-size_t resident_of_table(const PlannedParameter& p, const PlanRequest& r) {
+size_t resident_of_table(const PlannedParameter& p, int64_t batch, int64_t context) {
   const Shape& shape = p.parameter->shape;
   const size_t bytes = bytes_of(p.stored, shape.elements()), row_bytes = bytes_of(p.stored, shape[1]);
-  if (p.parameter->kind == Parameter::Kind::position) return std::min(bytes, size(r.context) * row_bytes);
-  return resident_of_lookups(bytes, r.batch * r.context, row_bytes);
+  if (p.parameter->kind == Parameter::Kind::position) return std::min(bytes, size(context) * row_bytes);
+  return resident_of_lookups(bytes, batch * context, row_bytes);
+}
+
+// The loader's way through all parameters; notes the bytes of those that are packed.
+WeightPlan place_weights(const LoadedModel& opened, std::vector<PlannedParameter>& planned, ComputeDtype dtype,
+                         int64_t batch, int64_t context) {
+  WeightPlan plan;
+  {
+    const auto elsewhere = StorageForecast::make();  // weights are counted while they are loaded
+    const Active<StorageForecast> active(elsewhere.get());
+    plan.model = planned_model(opened, planned, dtype);
+  }
+  const auto pool = StorageForecast::make();
+  size_t from_file = 0;
+  for (const PlannedParameter& p : planned) {
+    forecast_loading(p, *pool, from_file);
+    if (p.to.place == WeightPlacement::Place::file) plan.tables += resident_of_table(p, batch, context);
+  }
+  plan.loading = pool->peak();
+  pool->trim();
+  plan.weights = pool->resident();
+  return plan;
 }
 
 size_t cache_bytes(const ModelSizes& config, const PlanRequest& r) {
@@ -170,46 +191,41 @@ int64_t InferencePlan::attention_operations(const ModelSizes& c, int64_t context
   return 4 * c.num_attention_heads * c.head_dim * keys;
 }
 
+WeightPlan plan_weights(const LoadedModel& opened, const LoadOptions& options, int64_t batch, int64_t context) {
+  std::vector<PlannedParameter> planned = planned_parameters(opened, options);
+  return place_weights(opened, planned, options.dtype, batch, context);
+}
+
 InferencePlan plan_inference(const LoadedModel& opened, const PlanRequest& r) {
   const ModelSizes& config = opened.model->sizes;
   InferencePlan plan;
-  const auto pool = StorageForecast::make();
-  size_t from_file = 0;
   const Parameter* head = opened.model->head().weight;
   std::vector<PlannedParameter> planned = planned_parameters(opened, r.load);
-  const auto elsewhere = StorageForecast::make();  // weights are counted while they are loaded
-  const std::unique_ptr<CausalLM> model = [&] {
-    const Active<StorageForecast> active(elsewhere.get());
-    return planned_model(opened, planned, r.load.dtype);
-  }();
+  const WeightPlan placed = place_weights(opened, planned, r.load.dtype, r.batch, r.context);
+  plan.weights = placed.weights, plan.tables = placed.tables, plan.loading = placed.loading;
   for (const PlannedParameter& p : planned) {
-    const Shape& shape = p.parameter->shape;
-    forecast_loading(p, *pool, from_file);
-    if (p.to.place == WeightPlacement::Place::file) {
-      plan.tables += resident_of_table(p, r);
-    } else if (p.to.place == WeightPlacement::Place::packed) {
+    const int64_t elements = p.parameter->shape.elements();
+    if (p.to.place == WeightPlacement::Place::packed) {
       const auto bytes = static_cast<double>(p.packed_bytes);
       const double read = 1.0 - std::pow(1.0 - p.share, static_cast<double>(r.batch));  // by any of the sequences
       plan.weight_bytes_read += static_cast<size_t>(read * bytes);
-      const double operations = 2.0 * p.share * static_cast<double>(shape.elements());
+      const double operations = 2.0 * p.share * static_cast<double>(elements);
       (p.parameter == head ? plan.head_operations : plan.linear_operations) += static_cast<int64_t>(operations);
-    } else {
-      plan.weight_bytes_read += size(shape.elements() * kFloat);
+    } else if (p.to.place != WeightPlacement::Place::file) {
+      plan.weight_bytes_read += size(elements * kFloat);
     }
   }
-  plan.loading = pool->peak();
-  pool->trim();
-  plan.weights = pool->resident();
   for (const LayerGroup& g : layer_groups(config))
     plan.cache_bytes_per_token += KVCache::page_bytes(config, g, r.cache_dtype) / size(kPageTokens);
   plan.cache = cache_bytes(config, r);
   const int64_t all = r.batch * r.context, tokens = std::min(r.step_tokens, all), rest = all % tokens;
   // Whole steps of the prompt, the rest, and decoding: each leaves blocks of its own sizes in the pool.
+  const auto pool = StorageForecast::make();
   const Active<StorageForecast> active(pool.get());
-  const auto rope = RopeTables(model->config, r.context, DType::f32, kPlan).of(r.context);
+  const auto rope = RopeTables(opened.model->config, r.context, DType::f32, kPlan).of(r.context);
   for (const int64_t n : {tokens, rest, std::min(r.batch, tokens)})
-    if (n > 0) run_step(*model, rope.get(), r.cache_dtype, n, r.batch);
-  plan.activations = pool->resident() - plan.weights;  // what the pool keeps stays resident
+    if (n > 0) run_step(*placed.model, rope.get(), r.cache_dtype, n, r.batch);
+  plan.activations = pool->resident();  // what the pool keeps stays resident
   return plan;
 }
 

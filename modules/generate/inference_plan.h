@@ -10,6 +10,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "llm/load.h"
@@ -42,6 +43,14 @@ struct InferencePlan {
   // 4 x sum over layers of Hq D x keys seen, for a token after `context` others.
   int64_t attention_operations(const ModelSizes& config, int64_t context) const;
 };
+
+// The weights of a model where the loader would put them, on the plan device. Bytes as of InferencePlan.
+struct WeightPlan {
+  std::unique_ptr<CausalLM> model;
+  size_t weights = 0, tables = 0, loading = 0;
+};
+// For `batch` sequences of `context` tokens, whose rows of tables are looked up.
+WeightPlan plan_weights(const LoadedModel& opened, const LoadOptions& options, int64_t batch, int64_t context);
 
 // `opened`: by open_model or describe_config, nothing loaded.
 InferencePlan plan_inference(const LoadedModel& opened, const PlanRequest& request);

@@ -56,15 +56,41 @@ bool huge_pages_granted() {
 // 2 MiB at a time where the system grants it.
 bool wants_huge_pages(size_t bytes) { return bytes >= 2 * kHugePage; }
 
-void* system_allocate(size_t bytes) {
-  const bool huge = wants_huge_pages(bytes);
-  const size_t alignment = huge ? kHugePage : kAlignment;
-  void* block = std::aligned_alloc(alignment, round_up(bytes, alignment));
-  if (!block) throw Error(fmt::format("tensor: out of memory, {} bytes asked", bytes));
-#if defined(__linux__)
-  if (huge) madvise(block, bytes, MADV_HUGEPAGE);
-#endif
+// From 1 MiB, blocks are mapped by themselves, so that one given back leaves the process: malloc keeps what lies
+// between blocks in use. The address sanitizer watches malloc's alone.
+#if defined(__linux__) && !defined(LATHE_ADDRESS_SANITIZER)
+bool is_mapped(size_t bytes) { return bytes >= size_t{1} << 20; }
+
+void* map_block(size_t bytes) {
+  const size_t alignment = wants_huge_pages(bytes) ? kHugePage : 0;
+  void* mapped = mmap(nullptr, bytes + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  if (alignment == 0) return mapped;
+  const auto begin = reinterpret_cast<uintptr_t>(mapped);
+  const size_t before = round_up(begin, alignment) - begin;
+  char* block = static_cast<char*>(mapped) + before;
+  if (before > 0) munmap(mapped, before);
+  if (before < alignment) munmap(block + bytes, alignment - before);
+  madvise(block, bytes, MADV_HUGEPAGE);
   return block;
+}
+#else
+bool is_mapped(size_t) { return false; }
+void* map_block(size_t) { return nullptr; }
+void munmap(void*, size_t) {}
+#endif
+
+void* system_allocate(size_t bytes) {
+  void* block = is_mapped(bytes) ? map_block(bytes) : std::aligned_alloc(kAlignment, bytes);
+  if (!block) throw Error(fmt::format("tensor: out of memory, {} bytes asked", bytes));
+  return block;
+}
+
+void system_free(void* block, size_t bytes) {
+  if (is_mapped(bytes))
+    munmap(block, bytes);
+  else
+    std::free(block);
 }
 
 class Pool {
@@ -73,11 +99,13 @@ class Pool {
     const SizeClass size = size_class(bytes);
     {
       std::lock_guard lock(mutex_);
+      used_ += size.bytes;
       if (Node* node = free_[size.index]) {
         free_[size.index] = node->next;
         kept_ -= size.bytes;
         return node;
       }
+      make_room();
     }
     return system_allocate(size.bytes);
   }
@@ -86,13 +114,14 @@ class Pool {
     const SizeClass size = size_class(bytes);
     {
       std::lock_guard lock(mutex_);
+      used_ -= size.bytes;
       if (size.bytes <= limit_ / 4 && kept_ + size.bytes <= limit_) {
-        free_[size.index] = new (block) Node{free_[size.index]};
+        free_[size.index] = new (block) Node{free_[size.index], size.bytes};
         kept_ += size.bytes;
         return;
       }
     }
-    std::free(block);
+    system_free(block, size.bytes);
   }
 
   size_t kept_bytes() {
@@ -109,24 +138,40 @@ class Pool {
 #endif
   }
 
+  void set_budget(size_t bytes) {
+    std::lock_guard lock(mutex_);
+    budget_ = bytes;
+  }
+
   void trim() {
     std::lock_guard lock(mutex_);
-    for (Node*& head : free_)
-      while (head) {
-        Node* next = head->next;
-        std::free(head);
-        head = next;
-      }
-    kept_ = 0;
+    give_back_until([] { return false; });
   }
 
  private:
   struct Node {
     Node* next;
+    size_t bytes;
   };
+
+  void make_room() {
+    give_back_until([this] { return used_ + kept_ <= budget_; });
+  }
+  // The largest first.
+  template <class Done>
+  void give_back_until(Done done) {
+    for (size_t i = free_.size(); i-- > 0;)
+      while (Node* node = free_[i]) {
+        if (done()) return;
+        free_[i] = node->next;
+        kept_ -= node->bytes;
+        system_free(node, node->bytes);
+      }
+  }
+
   std::mutex mutex_;
   std::array<Node*, 8 * 64> free_{};
-  size_t kept_ = 0;
+  size_t used_ = 0, kept_ = 0, budget_ = StoragePool::kNoLimit;
 #if defined(LATHE_ADDRESS_SANITIZER)
   size_t limit_ = 0;
 #else
@@ -181,6 +226,7 @@ void StoragePool::set_limit(size_t bytes) {
   pool().set_limit(bytes);
   if (bytes < kept_bytes()) trim();
 }
+void StoragePool::set_budget(size_t bytes) { pool().set_budget(bytes); }
 void StoragePool::trim() { pool().trim(); }
 
 size_t StoragePool::block_bytes(size_t bytes) { return size_class(BlockAllocator<Nothing>::kHeader + bytes).bytes; }

@@ -22,9 +22,12 @@ Storage allocate_storage(size_t bytes);
 // 64 MiB unless changed); what exceeds goes back to the system when freed. A build with the address sanitizer keeps
 // none, so that it sees every use after the end.
 struct StoragePool {
-  static constexpr size_t kDefaultLimit = size_t{256} << 20;
+  static constexpr size_t kDefaultLimit = size_t{256} << 20, kNoLimit = ~size_t{0};
   static size_t kept_bytes();
   static void set_limit(size_t bytes);
+  // Beyond so many bytes, used and kept, a request that no kept block serves first gives kept ones back: where sizes
+  // differ from step to step, each would otherwise leave its own. Without a limit unless set.
+  static void set_budget(size_t bytes);
   static void trim();  // gives everything kept back to the system
 
   // For those who plan memory: the size of the block that serves a request, and how much of it is resident once its

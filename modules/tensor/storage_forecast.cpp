@@ -26,7 +26,7 @@ StorageForecast::Block StorageForecast::take(size_t bytes) {
 }
 
 void StorageForecast::give(const Block& block) {
-  if (StoragePool::block_bytes(block.bytes) <= StoragePool::kDefaultLimit / 4)
+  if (StoragePool::block_bytes(block.bytes) <= limit_ / 4)
     free_[StoragePool::block_bytes(block.bytes)].push_back(block);
   else
     resident_ -= block.resident;

@@ -16,7 +16,10 @@ namespace lathe {
 
 class StorageForecast : public std::enable_shared_from_this<StorageForecast> {
  public:
-  static std::shared_ptr<StorageForecast> make() { return std::shared_ptr<StorageForecast>(new StorageForecast); }
+  // Of a pool with this limit (StoragePool::set_limit).
+  static std::shared_ptr<StorageForecast> make(size_t limit = StoragePool::kDefaultLimit) {
+    return std::shared_ptr<StorageForecast>(new StorageForecast(limit));
+  }
 
   struct Block {
     size_t bytes = 0, resident = 0;
@@ -35,7 +38,8 @@ class StorageForecast : public std::enable_shared_from_this<StorageForecast> {
   Storage allocate(size_t bytes);
 
  private:
-  StorageForecast() = default;
+  explicit StorageForecast(size_t limit) : limit_(limit) {}
+  size_t limit_;
   std::map<size_t, std::vector<Block>> free_;  // by size class
   size_t resident_ = 0, peak_ = 0;
 };

@@ -34,7 +34,7 @@ ParameterArena::ParameterArena(CausalLM& model) {
     if (s.matrix) matrices_end_ = end;
     if (s.decays) decayed_end_ = end;
   }
-  const Device device = slices_.front().parameter->value.device();
+  const Device device = slices_.front().parameter->device();
   values_ = Tensor::zeros({end}, DType::f32, device);
   gradients_ = Tensor::zeros({end}, DType::f32, device);
   for (const NamedParameter& named : all_parameters(model)) {

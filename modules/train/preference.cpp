@@ -22,25 +22,32 @@ double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::
 
 }  // namespace
 
+Tensor answer_log_probabilities(const CausalLM& model, const Batch& batch, const TrainingRows& rows) {
+  std::vector<int32_t> places, targets;
+  for (size_t i = 0; i < rows.targets.size(); ++i) {
+    if (rows.targets[i] == kIgnoredTarget) continue;
+    places.push_back(static_cast<int32_t>(i));
+    targets.push_back(rows.targets[i]);
+  }
+  const Shape shape{std::ssize(places)};
+  const auto on_device = [&](const std::vector<int32_t>& ids) {
+    return Tensor::of<int32_t>(shape, ids.data()).to(batch.tokens.device());
+  };
+  const Tensor hidden = select_rows(model.hidden(batch), on_device(places));  // (R, C)
+  return linear_log_probabilities(hidden, model.head(), on_device(targets));  // (R)
+}
+
 ScoredAnswers score_answers(const CausalLM& model, const Batch& batch, const TrainingRows& rows) {
   ScoredAnswers answers;
-  std::vector<int32_t> places, targets;
-  for (size_t s = 0; s + 1 < rows.seq_start.size(); ++s)
-    for (int32_t i = rows.seq_start[s]; i < rows.seq_start[s + 1]; ++i) {
-      const int32_t target = rows.targets[static_cast<size_t>(i)];
-      if (target == kIgnoredTarget) continue;
-      places.push_back(i);
-      targets.push_back(target);
-      answers.sequence_of.push_back(static_cast<int32_t>(s));
-    }
-  const Shape shape{std::ssize(places)};
-  const Tensor hidden = select_rows(model.hidden(batch), Tensor::of<int32_t>(shape, places.data()));  // (R, C)
-  answers.log_probabilities =
-      linear_log_probabilities(hidden, model.head(), Tensor::of<int32_t>(shape, targets.data()));  // (R)
+  answers.log_probabilities = answer_log_probabilities(model, batch, rows);
   answers.sums.resize(rows.seq_start.size() - 1);
-  for (size_t i = 0; i < places.size(); ++i)
-    answers.sums[static_cast<size_t>(answers.sequence_of[i])] +=
-        static_cast<double>(answers.log_probabilities.host<float>()[i]);
+  const float* next = answers.log_probabilities.host<float>();
+  for (size_t s = 0; s < answers.sums.size(); ++s)
+    for (auto i = static_cast<size_t>(rows.seq_start[s]); i < static_cast<size_t>(rows.seq_start[s + 1]); ++i) {
+      if (rows.targets[i] == kIgnoredTarget) continue;
+      answers.sequence_of.push_back(static_cast<int32_t>(s));
+      answers.sums[s] += static_cast<double>(*next++);
+    }
   return answers;
 }
 

@@ -21,9 +21,12 @@ struct PreferenceFigures {
   int64_t pairs = 0;
 };
 
+// (R): of every target of some rows, recorded.
+Tensor answer_log_probabilities(const CausalLM& model, const Batch& batch, const TrainingRows& rows);
+
 // The answers of some rows under a model.
 struct ScoredAnswers {
-  Tensor log_probabilities;          // (R): of every target, recorded
+  Tensor log_probabilities;          // (R)
   std::vector<int32_t> sequence_of;  // (R): the sequence that a target belongs to
   std::vector<double> sums;          // (S): by sequence
 };

@@ -11,11 +11,13 @@
 #include "formats/atomic_file.h"
 #include "llm/export.h"
 #include "llm/family.h"
+#include "tensor/storage.h"
 #include "train/checkpoint.h"
 #include "train/event_file.h"
 #include "train/metrics_log.h"
 #include "train/report.h"
 #include "train/samples.h"
+#include "train/training_plan.h"
 
 namespace lathe {
 namespace {
@@ -61,6 +63,21 @@ auto first_rank_first(Communicator& ranks, const Make& make) {
 }
 
 // One run, from where it stands to its end.
+// While a run lives, the pool keeps what steps of full rows need, and no more when rows are shorter.
+class StepsMemory {
+ public:
+  explicit StepsMemory(const Recipe& recipe) {
+    StoragePool::set_limit(StoragePool::kNoLimit);
+    StoragePool::set_budget(plan_training(recipe).peak());
+  }
+  ~StepsMemory() {
+    StoragePool::set_budget(StoragePool::kNoLimit);
+    StoragePool::set_limit(StoragePool::kDefaultLimit);
+  }
+  StepsMemory(const StepsMemory&) = delete;
+  StepsMemory& operator=(const StepsMemory&) = delete;
+};
+
 class Run {
  public:
   Run(const Recipe& recipe, const std::string& folder, const RunOptions& options, const RunCallbacks& callbacks)
@@ -68,6 +85,7 @@ class Run {
         folder_(folder),
         callbacks_(callbacks),
         ranks_(*options.ranks),
+        memory_(recipe),
         data_(first_rank_first(ranks_, [&] { return open_data(recipe.data, data_options(options)); })),
         model_(make_training_model(recipe, data_.tokenizer.get())),
         trainer_(model_.model(), recipe, *data_.train, training_length(recipe.training, *data_.train), ranks_,
@@ -234,6 +252,7 @@ class Run {
   const fs::path folder_;
   const RunCallbacks& callbacks_;
   Communicator& ranks_;
+  StepsMemory memory_;
   TrainingData data_;
   TrainingModel model_;
   ReferenceScores reference_, validation_reference_;
@@ -249,24 +268,32 @@ class Run {
 
 // A frozen base, its matrices packed as for inference, with an adapter that changes nothing yet.
 TrainingModel make_adapted_model(const Recipe& recipe) {
+  TrainingModel made;
+  const LoadOptions options = frozen_options(recipe.training);
+  made.loaded = open_model(recipe.model.checkpoint, options);
+  made.base = {recipe.model.checkpoint, made.loaded.checkpoint.fingerprint()};
+  attach_adapter(made.model(), recipe);
+  initialise_adapter(made.model(), recipe.training.seed);
+  made.loaded = load_weights(std::move(made.loaded), options);
+  return made;
+}
+
+}  // namespace
+
+LoadOptions frozen_options(const TrainingRecipe& training) {
+  const bool is_bfloat16 = training.dtype == TrainingRecipe::Dtype::bfloat16;
+  return {.dtype = is_bfloat16 ? ComputeDtype::bfloat16 : ComputeDtype::float32};
+}
+
+void attach_adapter(CausalLM& model, const Recipe& recipe) {
   const AdapterRecipe& r = *recipe.adapter;
   AdapterConfig config;
   config.rank = r.rank, config.alpha = r.alpha, config.dropout = r.dropout;
   config.rank_stabilised = r.rank_stabilised;
   config.targets = r.targets, config.pattern = r.target_pattern, config.parameters = r.target_parameters;
-  TrainingModel made;
-  const bool is_bfloat16 = recipe.training.dtype == TrainingRecipe::Dtype::bfloat16;
-  const LoadOptions options{.dtype = is_bfloat16 ? ComputeDtype::bfloat16 : ComputeDtype::float32};
-  made.loaded = open_model(recipe.model.checkpoint, options);
-  made.base = {recipe.model.checkpoint, made.loaded.checkpoint.fingerprint()};
-  attach_adapter(made.model(), config, "recipe: adapter.targets");
-  initialise_adapter(made.model(), recipe.training.seed);
-  made.loaded = load_weights(std::move(made.loaded), options);
-  for (const NamedParameter& named : named_parameters(made.model())) named.parameter->trainable = false;
-  return made;
+  attach_adapter(model, config, "recipe: adapter.targets");
+  for (const NamedParameter& named : named_parameters(model)) named.parameter->trainable = false;
 }
-
-}  // namespace
 
 ModelConfig training_config(const Recipe& recipe) {
   if (!recipe.model.checkpoint.empty()) return open_model(recipe.model.checkpoint).model->config;

@@ -45,6 +45,11 @@ struct RunCallbacks {
 bool run_training(const Recipe& recipe, const std::string& folder, const RunOptions& options,
                   const RunCallbacks& callbacks);
 
+// The base of an adapter: how it is loaded, and the change beside its frozen weights, without values yet. Throws what
+// attach_adapter of llm/adapter.h throws.
+LoadOptions frozen_options(const TrainingRecipe& training);
+void attach_adapter(CausalLM& model, const Recipe& recipe);
+
 // The configuration of the model that a recipe trains.
 ModelConfig training_config(const Recipe& recipe);
 // The model that a recipe trains. A fresh one begins and ends a text with the tokens that `tokenizer` has for it, where

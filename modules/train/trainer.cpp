@@ -104,8 +104,7 @@ void Trainer::accumulate_pairs(const TrainingRows& rows, TrainingStep& step) con
   PreferenceLoss pairs;
   {
     const Tape::Scope recording(tape);
-    Batch batch = make_training_batch(model_, rows);
-    batch.recompute = recipe_.training.recompute == TrainingRecipe::Recompute::block;
+    const Batch batch = make_training_batch(model_, rows, recipe_.training.recompute);
     pairs = preference_loss(score_answers(model_, batch, rows), rows, *reference_, recipe_.training.dpo_beta,
                             step.preference->pairs);
   }
@@ -119,8 +118,7 @@ MicroBatchLoss micro_batch_loss(const CausalLM& model, const Recipe& recipe, con
                                 int64_t targets) {
   const double share = static_cast<double>(rows.target_count) / static_cast<double>(targets);
   const double balance = recipe.training.router_balance.value_or(model.config.router_aux_loss_coef) * share;
-  Batch batch = make_training_batch(model, rows);
-  batch.recompute = recipe.training.recompute == TrainingRecipe::Recompute::block;
+  const Batch batch = make_training_batch(model, rows, recipe.training.recompute);
   const Tensor ids = Tensor::of<int32_t>({std::ssize(rows.targets)}, rows.targets.data()).to(batch.tokens.device());
   std::vector<Tensor> router_logits;
   const RouterLogits collecting(router_logits);
@@ -195,7 +193,7 @@ TrainingLength training_length(const TrainingRecipe& t, const Dataset& data) {
   return length;
 }
 
-Batch make_training_batch(const CausalLM& model, const TrainingRows& rows) {
+Batch make_training_batch(const CausalLM& model, const TrainingRows& rows, TrainingRecipe::Recompute recompute) {
   std::vector<BatchSequence> sequences;
   int64_t longest = 0;
   for (size_t s = 0; s + 1 < rows.seq_start.size(); ++s) {
@@ -206,14 +204,16 @@ Batch make_training_batch(const CausalLM& model, const TrainingRows& rows) {
     longest = std::max(longest, sequence.logits_from);
     sequences.push_back(sequence);
   }
-  const Device device = model.head().weight->value.device();
+  const Device device = model.head().weight->device();
   RopeTables tables(model.config, longest, DType::f32, device);
   std::vector<std::shared_ptr<RopeTable>> held;
   for (BatchSequence& sequence : sequences) {
     held.push_back(tables.of(std::ssize(sequence.tokens)));
     sequence.rope = held.back().get();
   }
-  return make_batch(sequences, nullptr, device);
+  Batch batch = make_batch(sequences, nullptr, device);
+  batch.recompute = recompute == TrainingRecipe::Recompute::block;
+  return batch;
 }
 
 Evaluation evaluate_loss(const CausalLM& model, const Dataset& data, int64_t batch_size, int64_t batches,

@@ -75,7 +75,8 @@ class Trainer {
 
 // The batch of some rows, on the model's device: each document has positions of its own, and the rotary frequencies of
 // its length.
-Batch make_training_batch(const CausalLM& model, const TrainingRows& rows);
+Batch make_training_batch(const CausalLM& model, const TrainingRows& rows,
+                          TrainingRecipe::Recompute recompute = TrainingRecipe::Recompute::none);
 
 // The forward of a micro-batch that is a part of a step of `targets` targets. Records on the active tape.
 struct MicroBatchLoss {

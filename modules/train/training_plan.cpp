@@ -1,8 +1,13 @@
 #include "train/training_plan.h"
 
+#include <algorithm>
+
 #include "autograd/tape.h"
+#include "generate/inference_plan.h"
+#include "llm/adapter.h"
 #include "llm/family.h"
 #include "tensor/storage_forecast.h"
+#include "train/preference.h"
 #include "train/run.h"
 #include "train/training_speed.h"
 
@@ -11,23 +16,49 @@ namespace {
 
 constexpr Device kPlan{Device::Kind::plan};
 
-// The model of a recipe without elements.
-std::unique_ptr<CausalLM> planned_model(const Recipe& recipe) {
-  const ModelConfig config = training_config(recipe);
-  std::unique_ptr<CausalLM> model = family_of(config).make(config);
-  for (const NamedParameter& named : named_parameters(*model))
+void give_shapes(const std::vector<NamedParameter>& parameters) {
+  for (const NamedParameter& named : parameters)
     named.parameter->value = Tensor::empty(named.parameter->shape, DType::f32, kPlan);
-  return model;
 }
 
-TrainingRows full_rows(const TrainingRecipe& t) {
+// The model of a recipe without elements. One that is adapted stays as its loader packs it.
+WeightPlan planned_model(const Recipe& recipe) {
+  if (recipe.adapter) {
+    const TrainingRecipe& t = recipe.training;
+    WeightPlan frozen = plan_weights(open_model(recipe.model.checkpoint), frozen_options(t),
+                                     t.steps * t.accumulation * t.batch_size, t.context);
+    attach_adapter(*frozen.model, recipe);
+    give_shapes(adapter_parameters(*frozen.model));
+    return frozen;
+  }
+  const ModelConfig config = training_config(recipe);
+  WeightPlan fresh{family_of(config).make(config)};
+  give_shapes(named_parameters(*fresh.model));
+  return fresh;
+}
+
+// Rows as long as the context; of preferences two answers a row.
+TrainingRows full_rows(const Recipe& recipe) {
+  const TrainingRecipe& t = recipe.training;
+  const int64_t sequences = t.batch_size * (recipe.data.format == DataRecipe::Format::preference ? 2 : 1);
+  const int64_t tokens = sequences * t.context;
   TrainingRows rows;
-  const int64_t tokens = t.batch_size * t.context;
   rows.tokens.assign(static_cast<size_t>(tokens), 0);
   rows.targets = rows.tokens;
-  for (int64_t row = 0; row <= t.batch_size; ++row) rows.seq_start.push_back(static_cast<int32_t>(row * t.context));
+  for (int64_t row = 0; row <= sequences; ++row) rows.seq_start.push_back(static_cast<int32_t>(row * t.context));
   rows.target_count = tokens;
   return rows;
+}
+
+// What `backward` begins with.
+Tape::Seed forward(const CausalLM& model, const Recipe& recipe, const TrainingRows& rows) {
+  if (recipe.data.format != DataRecipe::Format::preference) {
+    const Tensor loss = micro_batch_loss(model, recipe, rows, rows.target_count).total;
+    return {loss, like(loss)};
+  }
+  const Tensor scores =
+      answer_log_probabilities(model, make_training_batch(model, rows, recipe.training.recompute), rows);
+  return {scores, like(scores)};
 }
 
 }  // namespace
@@ -35,26 +66,28 @@ TrainingRows full_rows(const TrainingRecipe& t) {
 TrainingPlan plan_training(const Recipe& recipe) {
   const auto flat = StorageForecast::make();
   TrainingPlan plan;
-  std::unique_ptr<CausalLM> model;
+  WeightPlan placed;
   std::optional<ParameterArena> arena;
   std::optional<Optimizer> optimizer;
   {
     const Active<StorageForecast> active(flat.get());
-    model = planned_model(recipe);
-    arena.emplace(*model);
+    placed = planned_model(recipe);
+    arena.emplace(*placed.model);
     optimizer.emplace(recipe.optimizer, *arena);
   }
-  plan.parameters = count_parameters(*model);
+  CausalLM& model = *placed.model;
+  plan.parameters = count_parameters(model);
   plan.trainable = arena->trainable_parameters();
+  plan.frozen = placed.weights + placed.tables;
   plan.weights = arena->values().bytes();
   plan.gradients = arena->gradients().bytes();
   for (const Optimizer::State& state : optimizer->states()) plan.states += state.values.bytes();
   plan.tokens_a_step = recipe.training.batch_size * recipe.training.accumulation * recipe.training.context;
-  plan.operations_a_token = training_operations(*model, recipe.training.context);
+  plan.operations_a_token = training_operations(model, recipe.training.context);
 
-  const TrainingRows rows = full_rows(recipe.training);
+  const TrainingRows rows = full_rows(recipe);
   const auto run = [&](bool records) {
-    const auto pool = StorageForecast::make();
+    const auto pool = StorageForecast::make(StoragePool::kNoLimit);
     const Active<StorageForecast> active(pool.get());
     // Each step finds the blocks that the one before it left; some steps on, all that it needs are there.
     constexpr int kMostSteps = 8;
@@ -62,19 +95,20 @@ TrainingPlan plan_training(const Recipe& recipe) {
     for (int i = 0; i < kMostSteps && (i < 2 || pool->peak() > peak); ++i) {
       peak = pool->peak();
       Tape tape;
-      MicroBatchLoss loss;
+      Tape::Seed seed;
       {
         const Active<Tape> recording(records ? &tape : nullptr);
-        loss = micro_batch_loss(*model, recipe, rows, rows.target_count);
+        seed = forward(model, recipe, rows);
       }
       if (!records) continue;
-      tape.backward(loss.total);
+      tape.backward({seed});
       optimizer->step(1, recipe.optimizer.learning_rate, 1.0);
     }
     return pool->peak();
   };
   plan.step = run(true);
   plan.evaluation = run(false);
+  plan.loading = std::max(placed.loading, plan.frozen + 2 * plan.weights + plan.gradients);
   return plan;
 }
 

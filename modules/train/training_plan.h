@@ -1,5 +1,6 @@
 // What a training run will take of memory and work, found before it begins.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -11,13 +12,14 @@ namespace lathe {
 struct TrainingPlan {
   int64_t parameters = 0, trainable = 0;
   // Bytes. What a step allocates is counted by running one, forwards and backwards, on the plan device.
-  size_t frozen = 0;                              // weights that are not trained
+  size_t frozen = 0;                              // weights that are not trained, as they are loaded
   size_t weights = 0, gradients = 0, states = 0;  // of what is, in f32
   size_t step = 0, evaluation = 0;
+  size_t loading = 0;              // most before the first step
   int64_t operations_a_token = 0;  // see TrainingSpeed
   int64_t tokens_a_step = 0;
 
-  size_t peak() const { return frozen + weights + gradients + states + (step > evaluation ? step : evaluation); }
+  size_t peak() const { return std::max(loading, frozen + weights + gradients + states + std::max(step, evaluation)); }
 };
 // Of rows as long as the context. Reads no weights and no data.
 TrainingPlan plan_training(const Recipe& recipe);

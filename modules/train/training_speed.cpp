@@ -46,16 +46,16 @@ class RandomIds : public Dataset {
 }  // namespace
 
 int64_t training_operations(CausalLM& model, int64_t context) {
-  double multiplied = 0.0;
+  double operations = 0.0;
   const Parameter* head = model.head().weight;
-  for (const NamedParameter& named : named_parameters(model)) {
+  for (const NamedParameter& named : all_parameters(model)) {
     const Parameter& p = *named.parameter;
     const bool multiplies = p.kind == Parameter::Kind::matrix || p.kind == Parameter::Kind::router || &p == head;
-    if (multiplies) multiplied += p.share * static_cast<double>(p.shape.elements());
+    // One product forwards; backwards one for the gradient of its input, and one for its own where it has one.
+    if (multiplies) operations += (p.trainable ? 6.0 : 4.0) * p.share * static_cast<double>(p.shape.elements());
   }
   const ModelSizes& c = model.sizes;
-  return static_cast<int64_t>(6.0 * multiplied) +
-         6 * c.num_hidden_layers * context * c.num_attention_heads * c.head_dim;
+  return static_cast<int64_t>(operations) + 6 * c.num_hidden_layers * context * c.num_attention_heads * c.head_dim;
 }
 
 TrainingSpeed measure_training_speed(const Recipe& recipe, int64_t steps) {

@@ -9,8 +9,8 @@ namespace lathe {
 
 class CausalLM;
 
-// Operations a token of forward and backward: 6 for each weight that multiplies, and causal attention (Kaplan et al.
-// 2020, table 1; Chowdhery et al. 2022, appendix B).
+// Operations a token of forward and backward: 6 for each weight that multiplies, 4 where it is frozen, and causal
+// attention (Kaplan et al. 2020, table 1; Chowdhery et al. 2022, appendix B).
 int64_t training_operations(CausalLM& model, int64_t context);
 
 struct TrainingSpeed {
