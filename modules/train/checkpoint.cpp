@@ -100,9 +100,9 @@ void save_checkpoint(const std::string& folder, const Trainer& trainer, const Ru
     const fs::path path(checkpoint.path());
     write_safetensors((path / "weights.safetensors").string(), weights_of(trainer));
     write_safetensors((path / "optimizer.safetensors").string(), states);
-    const nlohmann::ordered_json json = {{"steps", state.steps},     {"updates", state.updates},
-                                         {"tokens", state.tokens},   {"targets", state.targets},
-                                         {"seconds", state.seconds}, {"data", state.data_key}};
+    const nlohmann::ordered_json json = {
+        {"steps", state.steps},     {"updates", state.updates}, {"tokens", state.tokens}, {"targets", state.targets},
+        {"seconds", state.seconds}, {"data", state.data_key},   {"norms", trainer.norms}};
     AtomicFile file((path / "state.json").string());
     file.write(json.dump(2) + "\n");
     file.commit();
@@ -128,9 +128,10 @@ RunState load_checkpoint(const std::string& checkpoint, Trainer& trainer, const 
   try {
     state = {json.at("steps").get<int64_t>(),   json.at("updates").get<int64_t>(), json.at("tokens").get<int64_t>(),
              json.at("targets").get<int64_t>(), json.at("seconds").get<double>(),  json.at("data").get<std::string>()};
+    trainer.norms = json.at("norms").get<std::vector<double>>();
   } catch (const nlohmann::json::exception&) {
-    throw Error(
-        fmt::format("checkpoint: {} lacks a key, expected steps, updates, tokens, targets, seconds and data", path));
+    throw Error(fmt::format(
+        "checkpoint: {} lacks a key, expected steps, updates, tokens, targets, seconds, data and norms", path));
   }
   if (state.data_key != data_key)
     throw Error(fmt::format("checkpoint: {}: the run was trained on data {}, found {}", path, state.data_key, data_key),

@@ -67,6 +67,20 @@ Optimizer::Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena,
       add_state("adamw.v", arena.matrices_end());
       break;
   }
+  if (recipe.ema > 0.0) add_state("ema", 0);
+}
+
+void Optimizer::average(int64_t number) {
+  if (recipe_.ema == 0.0) return;
+  const double old = number == 1 ? 0.0 : recipe_.ema;
+  combine(states_.back().values, old, arena_.values_of(begin_, end_), 1.0 - old);
+}
+
+void Optimizer::swap_average() {
+  if (recipe_.ema == 0.0) return;
+  const Tensor weights = arena_.values_of(begin_, end_), kept = weights.clone();
+  copy(weights, states_.back().values);
+  copy(states_.back().values, kept);
 }
 
 Tensor Optimizer::state(size_t index, int64_t begin, int64_t end) const {
@@ -92,7 +106,7 @@ void Optimizer::adamw(int64_t begin, int64_t end, double weight_decay, int64_t n
 
 void Optimizer::sgd(int64_t begin, int64_t end, double weight_decay, double rate, double scale) {
   if (begin == end) return;
-  sgd_step(arena_.values_of(begin, end), states_.empty() ? Tensor() : state(0, begin, end),
+  sgd_step(arena_.values_of(begin, end), recipe_.momentum > 0.0 ? state(0, begin, end) : Tensor(),
            arena_.gradients_of(begin, end), {rate, recipe_.momentum, weight_decay, scale, true});
 }
 

@@ -36,6 +36,11 @@ class Optimizer {
   // With `ratios`, the same bits are made parameter by parameter, and measured over all ranks.
   void step(int64_t number, double learning_rate, double gradient_scale, UpdateRatios* ratios = nullptr);
 
+  // Behind step `number`: moves the average of weights, where the recipe keeps one. It begins as the weights of step 1.
+  void average(int64_t number);
+  // Exchanges this rank's part of the weights for that of their average.
+  void swap_average();
+
   // What a checkpoint keeps beside the weights: the elements of the arena from `first` on have it, and this rank keeps
   // those of [begin, begin + size).
   struct State {

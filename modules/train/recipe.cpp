@@ -213,6 +213,7 @@ const std::vector<Key>& recipe_keys() {
       length_key("training.epochs", &T::epochs),
       length_key("training.tokens", &T::tokens),
       key("training.clip", training, &T::clip, kNotNegative),
+      key("training.skip_above", training, &T::skip_above, kNotNegative),
       key("training.seed", training, &T::seed),
       key("training.recompute", training, &T::recompute, kAny, false),  // the same bits
       key("training.router_balance", training, &T::router_balance, kNotNegative),
@@ -228,6 +229,7 @@ const std::vector<Key>& recipe_keys() {
       key("optimizer.scale", optimizer, &O::scale),
       key("optimizer.coefficients", optimizer, &O::coefficients),
       key("optimizer.iterations", optimizer, &O::iterations, {1, 100}),
+      key("optimizer.ema", optimizer, &O::ema, {0, 0.9999999}),
       key("optimizer.decayed", optimizer, &O::decayed),
       key("schedule.name", schedule, &S::name),
       key("schedule.warmup_steps", schedule, &S::warmup_steps, kCountOrNone),

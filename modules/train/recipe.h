@@ -36,6 +36,8 @@ struct TrainingRecipe {
   int64_t steps = 0, tokens = 0;  // of one of steps, epochs and tokens, the others 0
   double epochs = 0.0;
   double clip = 1.0;  // 0: none
+  // A step whose gradients' norm is so many times the median of the last ones' is skipped; 0: none is.
+  double skip_above = 0.0;
   uint64_t seed = 1337;
   Recompute recompute = Recompute::none;
   std::optional<double> router_balance;  // empty: the model's own
@@ -56,6 +58,8 @@ struct OptimizerRecipe {
   Scale scale = Scale::spectral;
   std::vector<double> coefficients = {3.4445, -4.7750, 2.0315};
   int64_t iterations = 5;
+  // The moving average of weights that is evaluated and exported in their place: ema old + (1 - ema) new; 0: none.
+  double ema = 0.0;
 };
 
 struct ScheduleRecipe {

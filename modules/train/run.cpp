@@ -9,6 +9,7 @@
 #include "config/model_config.h"
 #include "config/yaml_value.h"
 #include "formats/atomic_file.h"
+#include "formats/safetensors.h"
 #include "llm/export.h"
 #include "llm/family.h"
 #include "tensor/storage.h"
@@ -126,7 +127,7 @@ class Run {
                 seconds, state_.data_key};
       if (ranks_.is_first()) callbacks_.on_step(step, static_cast<double>(step.tokens) / (seconds - last_step_));
       last_step_ = seconds;
-      if (!step.skipped.empty()) note(fmt::format("step {} was skipped: {}", number, step.skipped));
+      if (!step.skipped.empty()) keep_skipped(step);
       if (logs || !step.skipped.empty()) log(step, evaluates);
       const bool stops = ranks_.any(callbacks_.stop()) && !is_last;
       if (is_due(recipe_.checkpoint.every, number) || is_last || stops)
@@ -136,7 +137,10 @@ class Run {
     const bool whole = trainer_.steps_done == trainer_.length().steps;
     if (ranks_.is_first()) {
       write_report(folder_.string(), count_parameters(model_.model()));
-      if (whole) export_result();
+    }
+    if (whole) {
+      const AveragedWeights averaged(trainer_);
+      if (ranks_.is_first()) export_result();
     }
     ranks_.barrier();
     return whole;
@@ -206,6 +210,8 @@ class Run {
     clock.tokens_per_second =
         static_cast<double>(state_.tokens - logged_tokens_) / std::max(1e-9, state_.seconds - logged_);
     std::optional<Evaluation> evaluation;
+    std::optional<AveragedWeights> averaged;
+    if (evaluates) averaged.emplace(trainer_);
     if (evaluates && data_.validation) {
       evaluation = evaluate();
       note(fmt::format("step {}: validation loss {:.4f}", step.number, evaluation->loss));
@@ -235,6 +241,26 @@ class Run {
     if (evaluation && evaluation->bits_per_byte > 0.0)
       events_->add_scalar("validation/bits_per_byte", evaluation->bits_per_byte, step.number);
     events_->flush();
+  }
+
+  // Under skipped/, as safetensors: the rows of each micro-batch, to be looked at and computed again.
+  void keep_skipped(const TrainingStep& step) const {
+    note(fmt::format("step {} was skipped: {}", step.number, step.skipped));
+    if (!ranks_.is_first()) return;
+    fs::create_directories(folder_ / "skipped");
+    std::vector<std::pair<std::string, Tensor>> tensors;
+    const std::vector<TrainingRows> micro_batches = trainer_.rows_of(step.number);
+    for (size_t i = 0; i < micro_batches.size(); ++i) {
+      const TrainingRows& rows = micro_batches[i];
+      const auto add = [&](const char* name, const std::vector<int32_t>& ids) {
+        tensors.emplace_back(fmt::format("{}.{}", i, name), Tensor::of<int32_t>({std::ssize(ids)}, ids.data()));
+      };
+      add("tokens", rows.tokens);
+      add("targets", rows.targets);
+      add("starts", rows.seq_start);
+    }
+    write_safetensors((folder_ / "skipped" / fmt::format("step-{:08}.safetensors", step.number)).string(), tensors,
+                      {{"reason", step.skipped}});
   }
 
   void export_result() {

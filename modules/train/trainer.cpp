@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -11,6 +12,7 @@
 #include "common/router_logits.h"
 #include "config/model_config.h"
 #include "tensor/interruption.h"
+#include "train/not_finite.h"
 #include "train/schedule.h"
 
 namespace lathe {
@@ -22,28 +24,37 @@ std::pair<int64_t, int64_t> share_of(int64_t first, int64_t count, const Communi
   return {first + begin, end - begin};
 }
 
+// Of steps, whose median is what the norm of gradients is held against.
+constexpr int64_t kNormsKept = 100, kFewestNorms = 10;
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + std::ssize(values) / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 }  // namespace
 
 TrainingStep Trainer::step(bool measure_updates) {
   TrainingStep step;
   step.number = steps_done + 1;
   step.learning_rate = learning_rate(recipe_.schedule, recipe_.optimizer.learning_rate, step.number, length_.steps);
-  const std::vector<TrainingRows> micro_batches = next_rows();
+  const std::vector<TrainingRows> micro_batches = rows_of(step.number, ranks_);
   count(micro_batches, step);
   for (size_t i = 0; i < micro_batches.size(); ++i) accumulate(micro_batches[i], static_cast<int64_t>(i), step);
   add_over_ranks(step);
   step.gradient_norm = optimizer_.gradient_norm();
-  if (step.targets == 0)
-    step.skipped = "none of its rows has a target";
-  else if (!std::isfinite(step.loss) || !std::isfinite(step.gradient_norm))
-    step.skipped = first_not_finite();
+  step.skipped = why_to_skip(micro_batches, step);
   if (step.skipped.empty()) {
     const double clip = recipe_.training.clip, norm = step.gradient_norm;
     constexpr double kRoom = 1e-6;  // as torch.nn.utils.clip_grad_norm_ has it
     if (measure_updates) step.update_ratios.emplace();
     optimizer_.step(++updates_done, step.learning_rate, clip > 0.0 ? std::min(1.0, clip / (norm + kRoom)) : 1.0,
                     step.update_ratios ? &*step.update_ratios : nullptr);
-    if (!ranks_.alone()) ranks_.all_gather(arena_.values().host<float>(), optimizer_.borders());
+    optimizer_.average(updates_done);
+    gather_values();
+    norms.push_back(norm);
+    if (std::ssize(norms) > kNormsKept) norms.erase(norms.begin());
   }
   if (!step.skipped.empty() || !ranks_.alone()) fill(arena_.gradients(), 0.0);
   steps_done = step.number;
@@ -131,30 +142,54 @@ MicroBatchLoss micro_batch_loss(const CausalLM& model, const Recipe& recipe, con
   return loss;
 }
 
-std::vector<TrainingRows> Trainer::next_rows() const {
+std::vector<TrainingRows> Trainer::rows_of(int64_t step, Communicator& ranks) const {
   const TrainingRecipe& t = recipe_.training;
   std::vector<TrainingRows> list;
   for (int64_t a = 0; a < t.accumulation; ++a) {
-    const int64_t first = (steps_done * t.accumulation + a) * t.batch_size;
+    const int64_t first = ((step - 1) * t.accumulation + a) * t.batch_size;
     const int64_t rows = length_.rows > 0 ? std::min(t.batch_size, length_.rows - first) : t.batch_size;
-    const auto [begin, own] = share_of(first, std::max<int64_t>(rows, 0), ranks_);
+    const auto [begin, own] = share_of(first, std::max<int64_t>(rows, 0), ranks);
     list.push_back(own > 0 ? data_.rows(begin, own) : TrainingRows{});
   }
   return list;
 }
 
-std::string Trainer::first_not_finite() const {
+std::vector<TrainingRows> Trainer::rows_of(int64_t step) const { return rows_of(step, Communicator::one()); }
+
+// Of a step that is not finite the first activation that is not, then the first gradient.
+std::string Trainer::why_to_skip(const std::vector<TrainingRows>& micro_batches, const TrainingStep& step) const {
+  if (step.targets == 0) return "none of its rows has a target";
+  if (std::isfinite(step.loss) && std::isfinite(step.gradient_norm)) {
+    const double limit = recipe_.training.skip_above;
+    if (limit == 0.0 || std::ssize(norms) < kFewestNorms || step.gradient_norm <= limit * median(norms)) return {};
+    return fmt::format("the norm of its gradients is {:.4g}, the median of the last {} is {:.4g}", step.gradient_norm,
+                       norms.size(), median(norms));
+  }
+  std::string found;
+  for (const TrainingRows& rows : micro_batches)
+    if (found.empty() && rows.target_count > 0 && !std::isfinite(step.loss))
+      found = first_not_finite_activation(model_, make_training_batch(model_, rows));
   const auto rank = static_cast<size_t>(ranks_.rank());
   const int64_t begin = optimizer_.borders()[rank], end = optimizer_.borders()[rank + 1];
-  const float* g = arena_.gradients().host<float>();
-  std::string found;
-  for (const ParameterArena::Slice& s : arena_.slices())
-    for (int64_t i = std::max(s.begin, begin); i < std::min(s.begin + s.size, end) && found.empty(); ++i)
-      if (!std::isfinite(g[i]))
-        found = fmt::format("the gradient of {} is {} at element {}", s.name, g[i], i - s.begin);
+  for (const ParameterArena::Slice& s : arena_.slices()) {
+    const int64_t from = std::max(s.begin, begin), to = std::min(s.begin + s.size, end);
+    if (from >= to || !found.empty()) continue;
+    const std::string element = first_not_finite(arena_.gradients_of(from, to), from - s.begin);
+    if (!element.empty()) found = fmt::format("the gradient of {} is {}", s.name, element);
+  }
   for (const std::string& text : ranks_.gather_texts(found))
     if (!text.empty()) return text;
   return "the loss is not finite";
+}
+
+void Trainer::gather_values() {
+  if (!ranks_.alone()) ranks_.all_gather(arena_.values().host<float>(), optimizer_.borders());
+}
+
+void AveragedWeights::swap() {
+  if (trainer_.recipe_.optimizer.ema == 0.0) return;
+  trainer_.optimizer_.swap_average();
+  trainer_.gather_values();
 }
 
 Trainer::Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, TrainingLength length, Communicator& ranks,

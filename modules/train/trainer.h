@@ -47,8 +47,12 @@ class Trainer {
   // The next step, which all ranks make together: its figures and the weights are the same on all of them. A step whose
   // loss or gradients are not finite changes nothing and says which tensor was the first.
   TrainingStep step(bool measure_updates = false);
-  // Steps made, and optimizer steps among them; set when a run goes on.
+  // Steps made, optimizer steps among them, and the norms of the last of these; set when a run goes on.
   int64_t steps_done = 0, updates_done = 0;
+  std::vector<double> norms;
+
+  // The micro-batches of a step, from 1, with the rows of all ranks.
+  std::vector<TrainingRows> rows_of(int64_t step) const;
 
   const ParameterArena& arena() const { return arena_; }
   const Optimizer& optimizer() const { return optimizer_; }
@@ -56,12 +60,14 @@ class Trainer {
   Communicator& ranks() const { return ranks_; }
 
  private:
-  std::vector<TrainingRows> next_rows() const;
+  friend class AveragedWeights;
+  std::vector<TrainingRows> rows_of(int64_t step, Communicator& ranks) const;
   void count(const std::vector<TrainingRows>& micro_batches, TrainingStep& step) const;
   void accumulate(const TrainingRows& rows, int64_t index, TrainingStep& step) const;
   void accumulate_pairs(const TrainingRows& rows, TrainingStep& step) const;
   void add_over_ranks(TrainingStep& step) const;
-  std::string first_not_finite() const;
+  std::string why_to_skip(const std::vector<TrainingRows>& micro_batches, const TrainingStep& step) const;
+  void gather_values();
 
   CausalLM& model_;
   const Recipe recipe_;
@@ -71,6 +77,19 @@ class Trainer {
   const ReferenceScores* reference_;
   ParameterArena arena_;
   Optimizer optimizer_;
+};
+
+// While it lives, the model has the average of its weights, where the recipe keeps one. All ranks together.
+class AveragedWeights {
+ public:
+  explicit AveragedWeights(Trainer& trainer) : trainer_(trainer) { swap(); }
+  ~AveragedWeights() { swap(); }
+  AveragedWeights(const AveragedWeights&) = delete;
+  AveragedWeights& operator=(const AveragedWeights&) = delete;
+
+ private:
+  void swap();
+  Trainer& trainer_;
 };
 
 // The batch of some rows, on the model's device: each document has positions of its own, and the rotary frequencies of

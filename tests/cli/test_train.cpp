@@ -81,6 +81,28 @@ TEST_CASE("a run leaves a model that other commands take, its metrics, samples, 
   CHECK(folder.weights("again") == folder.weights("run"));
 }
 
+TEST_CASE("a step that is skipped says why and leaves its rows") {
+  const RunFolder folder;
+  const CommandResult result = folder.run("run", {"--set", "optimizer.learning_rate=1e30"});
+  INFO(result.standard_error);
+  REQUIRE(result.exit_code == 0);
+  CHECK_THAT(result.standard_error, ContainsSubstring("step 2 was skipped: the gradient of model.layers.0."));
+  const std::string rows = read_file(fs::path(folder.path("run")) / "skipped" / "step-00000002.safetensors");
+  CHECK_THAT(rows, ContainsSubstring("0.tokens") && ContainsSubstring("0.targets") && ContainsSubstring("reason"));
+}
+
+TEST_CASE("the average of weights is what a run exports") {
+  const RunFolder folder;
+  REQUIRE(folder.run("plain").exit_code == 0);
+  REQUIRE(folder.run("averaged", {"--set", "optimizer.ema=0.9"}).exit_code == 0);
+  const auto last = [&](const char* run, const char* file) {
+    return read_file(fs::path(folder.path(run)) / "checkpoints" / "step-00000006" / file);
+  };
+  CHECK(last("averaged", "weights.safetensors") == last("plain", "weights.safetensors"));
+  CHECK_THAT(last("averaged", "optimizer.safetensors"), ContainsSubstring("ema/model.norm.weight"));
+  CHECK(folder.weights("averaged") != folder.weights("plain"));
+}
+
 TEST_CASE("whatever call fails while a checkpoint is written, the run goes on from the last good one") {
   if (kSanitized) return skip("a preloaded library comes before the sanitizer's");
   const RunFolder folder;
