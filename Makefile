@@ -71,9 +71,9 @@ bench: build  ## kernels and demo model beside the machine's ceilings, into docs
 
 lint:  ## include table, banned conditionals, clang-format, clang-tidy (which remembers what it found clean)
 	$(need) build test lint
-	$(configure) build-lint -DCMAKE_UNITY_BUILD=OFF $(warnings)
-	$(call compile,build-lint,lathe_headers_hash)
-	@scripts/lint.py --build build-lint
+	$(configure) $(BUILD) $(warnings)
+	$(call compile,$(BUILD),lathe_headers_hash)
+	@scripts/lint.py --build $(BUILD)
 	@scripts/test_lint.py
 
 format:  ## clang-format every source in place
@@ -113,6 +113,7 @@ check-long: test lint asan tsan fuzz reference test-model test-python  ## everyt
 	@. scripts/reference.sh && scripts/check_long_context.py $(BUILD)/lathe
 	@. scripts/reference.sh && scripts/check_export.py $(BUILD)/lathe && scripts/check_plan.py $(BUILD)/lathe --all
 	@scripts/check_model.py --all && . scripts/reference.sh && scripts/check_guide.py
+	@scripts/lint.py --build $(BUILD) alone
 	$(need) python
 	@scripts/run_notebooks.sh --check
 
@@ -121,4 +122,4 @@ install: build  ## bin/lathe, liblathe, headers and the CMake package into PREFI
 	@echo "Installed into $(PREFIX). A program of yours: find_package(lathe), target_link_libraries(... lathe::lathe)"
 
 clean:  ## remove the build folders (models and environments stay)
-	rm -rf build build-lint build-asan build-tsan build-python
+	rm -rf build build-asan build-tsan build-python

@@ -7,11 +7,12 @@ model file: modes are dispatched below the models, 3. no file over 800 lines, 4.
 name is there (check_comments.py), 6. no folder over its budget of lines, 7. clang-format, 8. clang-tidy with the checks of
 .clang-tidy. All violations are printed, one a line; exit code 1 if any. scripts/test_lint.py plants a breach of each rule.
 
-clang-tidy takes minutes, so what it found clean is remembered in $XDG_CACHE_HOME/lathe (~/.cache/lathe) by a hash of all that it read: the
-file, the headers of the tree that it includes, its flags and the checks. The build folder must compile each file by itself
-(CMAKE_UNITY_BUILD=OFF).
+clang-tidy takes minutes, most of them for the headers of libraries. So it reads together what the build compiles as one, and what
+it found clean is remembered in $XDG_CACHE_HOME/lathe (~/.cache/lathe) by a hash of all that it read: the file, the headers of
+the tree that it includes, its flags and the checks. Only files that are not known to be clean are read. That each file would
+compile by itself is seen by `lint.py alone`, which `make check-long` runs.
 """
-import argparse, concurrent.futures, functools, hashlib, json, os, pathlib, re, subprocess, sys
+import argparse, concurrent.futures, functools, hashlib, itertools, json, os, pathlib, re, shlex, subprocess, sys, tempfile
 
 import check_comments
 
@@ -85,6 +86,7 @@ BUDGET = {
 CODE = ("h", "cpp", "py", "sh")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
+UNITY_INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 CONDITIONAL = re.compile(r"\bif\s*(?:constexpr\s*)?(?=\()")
 MODE = re.compile(r"training|cache|cuda|quantized", re.IGNORECASE)
 MACHINE_PATH = re.compile(r"/(root|home/[a-z]+|tmp/[a-z]+|work)/")
@@ -103,8 +105,12 @@ def folder_of(path):
 
 
 def check_includes(path, lines):
-    allowed = MAY_INCLUDE.get(folder_of(path))
+    allowed, seen = MAY_INCLUDE.get(folder_of(path)), set()
     for number, line in enumerate(lines, 1):
+        if line.startswith("#include "):
+            if line in seen:
+                yield f"{path}:{number}: {line} is there twice"
+            seen.add(line)
         match = INCLUDE.match(line)
         if not match:
             continue
@@ -276,60 +282,91 @@ def included(path):
     return sorted(files)
 
 
-def tidy_key(path, command, tool):
-    digest = hashlib.sha256(f"{tool}\0{command}".replace(str(ROOT), "").encode())
+def tidy_key(path, flags, tool):
+    digest = hashlib.sha256(f"{tool}\0{flags}".replace(str(ROOT), "").encode())
     for file in [".clang-tidy", *included(path)]:
         digest.update(file.encode() + b"\0" + (ROOT / file).read_bytes())
     return digest.hexdigest()
 
 
-def tidy(build, path, clean):
-    """Lines of what is wrong. `clean` is the file that stands for: nothing was."""
-    if clean.exists():
-        return []
-    result = subprocess.run(["clang-tidy", "--quiet", "-p", build, "--extra-arg=-Wno-unknown-warning-option", path],
-                            cwd=ROOT, capture_output=True, text=True)
-    found = re.findall(r"^.*?: (?:warning|error): .*$", result.stdout, re.MULTILINE)
+def units(build):
+    """The files that the build compiles as one, and the flags of each such unit."""
+    for command in json.loads((ROOT / build / "compile_commands.json").read_text()):
+        words = shlex.split(command["command"].split(" -o ")[0])
+        flags = list(itertools.dropwhile(lambda word: not word.startswith("-"), words))
+        file = pathlib.Path(command["file"])
+        one = UNITY_INCLUDE.findall(file.read_text()) if "/Unity/" in command["file"] else [str(file)]
+        yield [os.path.relpath(path, ROOT) for path in one], flags
+
+
+def tidy(flags, markers):
+    """Lines of what is wrong in some files that are compiled as one. `markers`: the file that says of each that it is clean.
+
+    They are read as one file, whose lines are then named by where they come from: some checks look at the main file alone.
+    """
+    lines, origin = [], []
+    for path in markers:
+        text = (ROOT / path).read_text().splitlines()
+        lines += text
+        origin += [f"{path}:{number}" for number in range(1, len(text) + 1)]
+    with tempfile.NamedTemporaryFile("w", suffix=".cpp") as unit:
+        unit.write("\n".join(lines) + "\n")
+        unit.flush()
+        result = subprocess.run(["clang-tidy", "--quiet", f"--config-file={ROOT}/.clang-tidy", unit.name, "--", *flags,
+                                 "-Wno-unknown-warning-option", "-Qunused-arguments"], cwd=ROOT, capture_output=True, text=True)
+        found = re.findall(r"^.*?: (?:warning|error): .*$", result.stdout, re.MULTILINE)
+        found = [re.sub(rf"^{unit.name}:(\d+)", lambda line: origin[int(line[1]) - 1], line) for line in found]
     if result.returncode and not found:
-        found = [f"{path}: clang-tidy: {result.stderr.strip()[-300:]}"]
-    if not found:
-        clean.parent.mkdir(parents=True, exist_ok=True)
-        clean.touch()
+        found = [f"{' '.join(markers)}: clang-tidy: {result.stderr.strip()[-300:]}"]
+    for marker in markers.values() if not found else []:
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
     return [line.replace(f"{ROOT}/", "") for line in found]
 
 
 def check_tidy(build):
-    commands = json.loads((ROOT / build / "compile_commands.json").read_text())
-    known = set(tracked("modules/*.cpp", "kernels/*.cpp"))
-    flags = {os.path.relpath(command["file"], ROOT): command["command"].split(" -o ")[0] for command in commands}
-    # The largest first, so that no long one is left alone at the end.
-    ordered = sorted(set(flags) & known, key=lambda path: -(ROOT / path).stat().st_size)
-    if len(ordered) < len(known):
-        yield f"{build}/compile_commands.json names {len(ordered)} of {len(known)} files: configure it with CMAKE_UNITY_BUILD=OFF"
     tool = subprocess.run(["clang-tidy", "--version"], capture_output=True, text=True).stdout
     folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "lathe" / "clang-tidy"
+    known, left = set(tracked("modules/*.cpp", "kernels/*.cpp")), []
+    for files, flags in units(build):
+        markers = {path: folder / tidy_key(path, flags, tool) for path in files if path in known}
+        known -= set(markers)
+        left.append((flags, {path: marker for path, marker in markers.items() if not marker.exists()}))
+    yield from (f"{build}/compile_commands.json does not name {path}" for path in sorted(known))
+    # The largest first, so that no long one is left alone at the end.
+    left.sort(key=lambda unit: -sum((ROOT / path).stat().st_size for path in unit[1]))
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = set()  # a header's finding shows up in every file that includes it
-        for lines in pool.map(lambda path: tidy(build, path, folder / tidy_key(path, flags[path], tool)), ordered):
+        found = set()  # a header's finding shows up in every unit that includes it
+        for lines in pool.map(lambda unit: tidy(*unit), (unit for unit in left if unit[1])):
             found.update(lines)
     yield from sorted(found)
+
+
+def check_alone(build):
+    """That each file includes what it needs, although it is compiled behind others."""
+    def compiled(file, flags):
+        command = ["clang++", "-fsyntax-only", "-w", "-Qunused-arguments", *flags, file]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return re.findall(r"^.*?: (?:fatal )?error: .*$", result.stderr, re.MULTILINE)[:1]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for lines in pool.map(lambda one: compiled(*one), [(file, flags) for files, flags in units(build) for file in files]):
+            yield from lines
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build", help="the build folder with compile_commands.json")
-    parser.add_argument("--no-tidy", action="store_true", help="leave clang-tidy out")
-    parser.add_argument("--rules", action="store_true", help="the rules alone, without clang-format and clang-tidy")
+    parser.add_argument("checks", nargs="*", metavar="CHECK", default=["rules", "clang-format", "clang-tidy"],
+                        help="rules, clang-format, clang-tidy (these by default), alone (each file compiled by itself)")
     arguments = parser.parse_args()
+    checks = {"rules": check_rules, "clang-format": check_format, "clang-tidy": lambda: check_tidy(arguments.build),
+              "alone": lambda: check_alone(arguments.build)}
+    if unknown := set(arguments.checks) - set(checks):
+        parser.error(f"there is no check {', '.join(sorted(unknown))}")
     failed = 0
-    checks = [("rules", check_rules())]
-    if not arguments.rules:
-        checks.append(("clang-format", check_format()))
-    if not arguments.rules and not arguments.no_tidy:
-        checks.append(("clang-tidy", check_tidy(arguments.build)))
-    for name, violations in checks:
+    for name in arguments.checks:
         count = 0
-        for violation in violations:
+        for violation in checks[name]():
             print(violation, flush=True)
             count += 1
         print(f"lint: {name}: {count} violations" if count else f"lint: {name}: ok", flush=True)
