@@ -123,7 +123,7 @@ struct LinearTiles {
       const uint8_t* section = group + b / W::kBlocks * W::kSectionBytes;
       const uint8_t* block = section + W::kHeadBytes + b % W::kBlocks * W::kBytes;
       const Head head = W::head(section);
-      LATHE_FOR(i, 8) { S::store_ints(to + i * kWordBytes, W::word(block, i)); }
+      LATHE_FOR_WORDS(i, 8) { S::store_ints(to + i * kWordBytes, W::word(block, i)); }
       LATHE_FOR(run, W::kRuns) {
         S::store(to + E::kScaleAt + run * 4 * kGroupRows, W::scale(head, block, run));
         if constexpr (W::kHasMinimum) S::store(to + E::kMinimumAt + run * 4 * kGroupRows, W::minimum(head, block, run));
@@ -158,21 +158,25 @@ struct LinearTiles {
   static void fill_from_quantised(uint8_t* panel, const uint8_t* group, int64_t column0, int64_t column1) {
     using W = Quantised<kType>;
     constexpr auto kOffset = static_cast<float>(W::kOffset);
+    constexpr int kWords = 8 / W::kRuns;  // of a run
     for (int64_t b = column0 / kBlockColumns; b < column1 / kBlockColumns; ++b) {
       const uint8_t* section = group + b / W::kBlocks * W::kSectionBytes;
       const uint8_t* block = section + W::kHeadBytes + b % W::kBlocks * W::kBytes;
       const Head head = W::head(section);
-      LATHE_FOR(i, 8) {
-        const Ints word = W::word(block, i);
-        const Floats scale = W::scale(head, block, i * W::kRuns / 8);
-        Floats v[4] = {byte_of<0>(word, kOffset) * scale, byte_of<1>(word, kOffset) * scale,
-                       byte_of<2>(word, kOffset) * scale, byte_of<3>(word, kOffset) * scale};
-        if constexpr (W::kHasMinimum) {
-          const Floats minimum = W::minimum(head, block, i * W::kRuns / 8);
-          LATHE_FOR(j, 4) { v[j] = v[j] + minimum; }
+      LATHE_FOR(run, W::kRuns) {
+        const Floats scale = W::scale(head, block, run);
+        Floats minimum = S::zero();
+        if constexpr (W::kHasMinimum) minimum = W::minimum(head, block, run);
+        LATHE_FOR_WORDS(i, kWords) {
+          const Ints word = W::word(block, run * kWords + i);
+          Floats v[4] = {byte_of<0>(word, kOffset) * scale, byte_of<1>(word, kOffset) * scale,
+                         byte_of<2>(word, kOffset) * scale, byte_of<3>(word, kOffset) * scale};
+          if constexpr (W::kHasMinimum) LATHE_FOR(j, 4) {
+              v[j] = v[j] + minimum;
+            }
+          panel = put<kPanel>(panel, v[0], v[1]);
+          panel = put<kPanel>(panel, v[2], v[3]);
         }
-        panel = put<kPanel>(panel, v[0], v[1]);
-        panel = put<kPanel>(panel, v[2], v[3]);
       }
     }
   }
@@ -421,7 +425,7 @@ struct LinearTiles {
           LATHE_FOR(g, kGroups) {
             LATHE_FOR(t, kTokens) { sum[g][t] = Sum::begin(W::start(xb[t], run, offset)); }
           }
-          LATHE_FOR(i, kWords) {
+          LATHE_FOR_WORDS(i, kWords) {
             Ints word[kGroups];
             LATHE_FOR(g, kGroups) { word[g] = W::word(block + g * stride, run * kWords + i); }
             LATHE_FOR(t, kTokens) {

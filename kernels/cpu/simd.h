@@ -35,3 +35,9 @@
 #define LATHE_NOINLINE __attribute__((noinline))
 // A loop over [0, n) that is unrolled in full: what it indexes lives in registers.
 #define LATHE_FOR(i, n) _Pragma("GCC unroll 32") for (int i = 0; i < (n); ++i)
+// The same over the words of a block, for shifts by constants; the portable form would become a megabyte.
+#if defined(__AVX2__)
+#define LATHE_FOR_WORDS(i, n) LATHE_FOR(i, n)
+#else
+#define LATHE_FOR_WORDS(i, n) for (int i = 0; i < (n); ++i)
+#endif

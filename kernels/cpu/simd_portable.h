@@ -9,6 +9,9 @@ struct Portable {
   typedef float Quarter __attribute__((vector_size(16)));
   typedef int32_t IntQuarter __attribute__((vector_size(16)));
   typedef uint32_t WordQuarter __attribute__((vector_size(16)));
+  // The same in memory, at any address. (memcpy is a call where a sanitizer watches it.)
+  typedef float StoredQuarter __attribute__((vector_size(16), aligned(1), may_alias));
+  typedef int32_t StoredIntQuarter __attribute__((vector_size(16), aligned(1), may_alias));
   struct Floats {
     Quarter v[4];
     friend LATHE_INLINE Floats operator+(Floats x, const Floats& y) {
@@ -41,11 +44,12 @@ struct Portable {
     return {{q, q, q, q}};
   }
   static LATHE_INLINE Floats load(const void* p) {
-    Floats x;
-    std::memcpy(&x, p, sizeof x);
-    return x;
+    const auto* from = static_cast<const StoredQuarter*>(p);
+    return {{from[0], from[1], from[2], from[3]}};
   }
-  static LATHE_INLINE void store(void* p, const Floats& x) { std::memcpy(p, &x, sizeof x); }
+  static LATHE_INLINE void store(void* p, const Floats& x) {
+    for (int q = 0; q < 4; ++q) static_cast<StoredQuarter*>(p)[q] = x.v[q];
+  }
   static LATHE_INLINE Floats load_partial(const float* p, int n) {
     if (n == 16) return load(p);
     float lanes[16] = {};
@@ -153,17 +157,16 @@ struct Portable {
   }
 
   static LATHE_INLINE Ints load_ints(const void* p) {
-    Ints x;
-    std::memcpy(&x, p, sizeof x);
-    return x;
+    const auto* from = static_cast<const StoredIntQuarter*>(p);
+    return {{from[0], from[1], from[2], from[3]}};
   }
-  static LATHE_INLINE void store_ints(void* p, const Ints& x) { std::memcpy(p, &x, sizeof x); }
+  static LATHE_INLINE void store_ints(void* p, const Ints& x) {
+    for (int q = 0; q < 4; ++q) static_cast<StoredIntQuarter*>(p)[q] = x.v[q];
+  }
   static LATHE_INLINE Ints load_signed_bytes(const void* p) {
-    typedef int8_t ByteQuarter __attribute__((vector_size(4)));
-    ByteQuarter bytes[4];
-    std::memcpy(bytes, p, sizeof bytes);
+    typedef int8_t ByteQuarter __attribute__((vector_size(4), aligned(1), may_alias));
     Ints x;
-    for (int q = 0; q < 4; ++q) x.v[q] = __builtin_convertvector(bytes[q], IntQuarter);
+    for (int q = 0; q < 4; ++q) x.v[q] = __builtin_convertvector(static_cast<const ByteQuarter*>(p)[q], IntQuarter);
     return x;
   }
   static LATHE_INLINE Floats to_floats(const Ints& x) {
@@ -215,11 +218,9 @@ struct Portable {
 
   // Helpers of the above.
   static LATHE_INLINE IntHalves load_halves(const void* p) {
-    typedef uint16_t HalfQuarter __attribute__((vector_size(8)));
-    HalfQuarter h[4];
-    std::memcpy(h, p, sizeof h);
+    typedef uint16_t HalfQuarter __attribute__((vector_size(8), aligned(1), may_alias));
     IntHalves x;
-    for (int q = 0; q < 4; ++q) x.v[q] = __builtin_convertvector(h[q], IntQuarter);
+    for (int q = 0; q < 4; ++q) x.v[q] = __builtin_convertvector(static_cast<const HalfQuarter*>(p)[q], IntQuarter);
     return x;
   }
   template <class F>
