@@ -24,7 +24,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-volatile std::sig_atomic_t stop_asked = 0;
+volatile std::sig_atomic_t interruption_asked = 0;
 
 struct GenerateOptions {
   ModelOptions model;
@@ -113,12 +113,12 @@ void run_generate(const GenerateOptions& o, bool prompt_given) {
 
   const bool streaming = o.stream && !o.json && o.batch.empty() && tokenizer && o.request.num_sequences == 1;
   GenerateCallbacks callbacks;
-  callbacks.interrupted = [] { return stop_asked != 0; };
+  callbacks.interrupted = [] { return interruption_asked != 0; };
   callbacks.on_event = [&](size_t, const GenerationEvent& event) {
     if (!streaming) return;
     write_output(event.text);
   };
-  std::signal(SIGINT, [](int) { stop_asked = 1; });
+  std::signal(SIGINT, [](int) { interruption_asked = 1; });
   ProfileReport profile(o.model);
   const GenerationResult result = generate(engine, requests, callbacks);
   if (streaming) fmt::print("\n");
@@ -127,7 +127,7 @@ void run_generate(const GenerateOptions& o, bool prompt_given) {
   print_timing(result.timing, o.model.verbose);
   profile.finish();
   if (!o.speculate.empty()) print_speculation(engine.speculation());
-  if (stop_asked != 0) throw Error("interrupted");
+  if (interruption_asked != 0) throw Error("interrupted");
 }
 
 }  // namespace
