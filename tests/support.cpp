@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -50,6 +51,14 @@ std::string content(int descriptor) {
 }  // namespace
 
 std::filesystem::path source_dir() { return LATHE_SOURCE_DIR; }
+
+std::vector<std::string> goldens() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(source_dir() / "tests" / "goldens"))
+    if (std::filesystem::exists(entry.path() / "config.json")) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
 
 std::optional<std::filesystem::path> shared_dir() {
   const char* variable = std::getenv("LATHE_SHARED");

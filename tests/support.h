@@ -3,13 +3,17 @@
 #pragma once
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "tensor/cpu_features.h"
+
 namespace lathe::test {
 
-// Whether this build runs under a sanitizer, which multiplies memory.
+// Whether this build runs under a sanitizer, which multiplies memory and time. Such a build tries fewer of like cases:
+// see tried() and tested_isas().
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 inline constexpr bool kSanitized = true;
 #elif defined(__has_feature)
@@ -22,8 +26,26 @@ inline constexpr bool kSanitized = false;
 inline constexpr bool kSanitized = false;
 #endif
 
+// Of like cases, those that this build tries: all of them, or under a sanitizer every `step`-th.
+template <class T>
+std::vector<T> tried(std::span<const T> cases, size_t step) {
+  std::vector<T> list;
+  for (size_t i = 0; i < cases.size(); i += kSanitized ? step : 1) list.push_back(cases[i]);
+  return list;
+}
+
+// The instruction sets that tests go through: all that this machine has; under a sanitizer the portable form, whose
+// kernels alone are instrumented, and the best one.
+inline std::vector<CpuIsa> tested_isas() {
+  const std::vector<CpuIsa> all = available_isas();
+  return kSanitized && all.size() > 1 ? std::vector<CpuIsa>{all.front(), all.back()} : all;
+}
+
 // The root of the source tree: tests/ and configs/ are below it.
 std::filesystem::path source_dir();
+
+// The name of every folder of tests/goldens with a model in it, in their order.
+std::vector<std::string> goldens();
 
 // The data that is shared with the project but is no part of it: $LATHE_SHARED, else ../shared beside the source tree.
 // Nothing where there is none: the test then says skip() and returns.

@@ -145,4 +145,9 @@ void check_single_against_double(const Case& c) {
                 2e-5 * std::max(1.0, largest(wide.gradients[v])));
 }
 
+void check_case(const Case& c) {
+  check_central_differences(c);
+  check_single_against_double(c);
+}
+
 }  // namespace lathe::test

@@ -16,12 +16,15 @@ Parameter random_parameter(Shape shape, uint64_t seed, Parameter::Kind kind = Pa
 Tensor ids_of(const std::vector<int32_t>& values);
 std::vector<double> values_in_double(const Tensor& t);
 
+using Inputs = std::vector<Tensor>;
+using Parameters = std::vector<Parameter>;
+
 // A function of tensors and parameters; what it returns may have any shape.
 struct Case {
   std::string name;
   std::vector<Shape> inputs;
   std::vector<Shape> parameters;
-  std::function<Tensor(const std::vector<Tensor>& inputs, const std::vector<Parameter>& parameters)> function;
+  std::function<Tensor(const Inputs& inputs, const Parameters& parameters)> function;
 };
 
 // Value and gradients of the sum of the function's results, each times a fixed random number of the order of 1.
@@ -36,5 +39,7 @@ Evaluation evaluate(const Case& c, DType dtype);
 void check_central_differences(const Case& c);
 // Compares results and gradients in f32 with those in f64.
 void check_single_against_double(const Case& c);
+// Both.
+void check_case(const Case& c);
 
 }  // namespace lathe::test

@@ -12,14 +12,6 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-using Inputs = std::vector<Tensor>;
-using Parameters = std::vector<Parameter>;
-
-void check_case(const Case& c) {
-  check_central_differences(c);
-  check_single_against_double(c);
-}
-
 std::vector<LinearWeight> weights_of(const Parameters& p) {
   std::vector<LinearWeight> weights;
   for (const Parameter& w : p) weights.push_back({&w, nullptr});

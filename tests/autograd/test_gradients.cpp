@@ -9,14 +9,6 @@ using namespace lathe::test;
 
 namespace {
 
-using Inputs = std::vector<Tensor>;
-using Parameters = std::vector<Parameter>;
-
-void check_case(const Case& c) {
-  check_central_differences(c);
-  check_single_against_double(c);
-}
-
 // An activation that came out of a packed projection: columns [begin, begin + heads * dim) as (N, heads, dim).
 Tensor heads_of(const Tensor& packed, int64_t begin, int64_t heads, int64_t dim) {
   return slice_columns(packed, begin, heads * dim).view({packed.dim(0), heads, dim});

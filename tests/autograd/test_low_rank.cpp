@@ -11,14 +11,6 @@ using namespace lathe::test;
 
 namespace {
 
-using Inputs = std::vector<Tensor>;
-using Parameters = std::vector<Parameter>;
-
-void check_case(const Case& c) {
-  check_central_differences(c);
-  check_single_against_double(c);
-}
-
 struct Changed {
   Parameter weight;
   LowRank change;

@@ -14,8 +14,8 @@ using lathe::test::run_lathe;
 using nlohmann::ordered_json;
 
 // The golden Llama with a vocabulary of letters and a template: 61 tokens, a context of 64.
-struct Model : lathe::test::GoldenLlama {
-  explicit Model(
+struct ChatLlama : lathe::test::GoldenLlama {
+  explicit ChatLlama(
       const char* chat_template =
           "{% for m in messages %}<s>{{ m.role[0] }}:{{ m.content }}{% endfor %}{% if add_generation_prompt %}"
           "<s>a:{% endif %}") {
@@ -66,7 +66,7 @@ std::string roles(const ordered_json& messages) {
   return letters;
 }
 
-void check_error(const CommandResult& result, const std::string& part) {
+void check_chat_error(const CommandResult& result, const std::string& part) {
   INFO(result.standard_error);
   CHECK(result.exit_code == 1);
   CHECK_THAT(result.standard_error, ContainsSubstring("lathe: error: ") && ContainsSubstring(part));
@@ -75,7 +75,7 @@ void check_error(const CommandResult& result, const std::string& part) {
 }  // namespace
 
 TEST_CASE("a chat answers one message a line, and nothing but answers is on standard output") {
-  const Model model;
+  const ChatLlama model;
   const auto messages = model.saved("Hello\nAnd now\n", {"--system", "Be brief."});
   CHECK(roles(messages) == "suaua");
   CHECK(messages[0]["content"] == "Be brief.");
@@ -88,7 +88,7 @@ TEST_CASE("a chat answers one message a line, and nothing but answers is on stan
 }
 
 TEST_CASE("a chat's answer is that of generate for the same messages") {
-  const Model model;
+  const ChatLlama model;
   const auto messages = model.saved("Hello\nAnd now\n");
   ordered_json request = {{"messages", {messages[0], messages[1], messages[2]}},
                           {"max_new_tokens", 4},
@@ -101,13 +101,13 @@ TEST_CASE("a chat's answer is that of generate for the same messages") {
 }
 
 TEST_CASE("a backslash at the end of a line goes on in the next") {
-  const Model model;
+  const ChatLlama model;
   CHECK(model.saved("one\\\ntwo\\\n\\\nthree\n")[0]["content"] == "one\ntwo\n\nthree");
   CHECK(model.saved("//save\n")[0]["content"] == "/save");
 }
 
 TEST_CASE("undo, retry, clear, load and set") {
-  const Model model;
+  const ChatLlama model;
   CHECK(roles(model.saved("One\nTwo\n/undo\n")) == "ua");
   CHECK(roles(model.saved("One\n/clear\n", {"--system", "S"})) == "s");
   const auto once = model.saved("One\n"), again = model.saved("One\n/retry\n");
@@ -122,37 +122,37 @@ TEST_CASE("undo, retry, clear, load and set") {
 }
 
 TEST_CASE("wrong commands and files are errors that name them") {
-  const Model model;
-  check_error(model.chat("/fly\n"), "/fly");
-  check_error(model.chat("/undo\n"), "no question");
-  check_error(model.chat("/retry\n"), "no question");
-  check_error(model.chat("/set\n"), "/set");
-  check_error(model.chat("/set wings 2\n"), "wings");
-  check_error(model.chat("/set temperature warm\n"), "warm");
-  check_error(model.chat("/set temperature -1\nHello\n"), "temperature");
-  check_error(model.chat("/load no-such-file.json\n"), "no-such-file.json");
-  check_error(model.chat("/save /no-such-folder/m.json\n"), "no-such-folder");
+  const ChatLlama model;
+  check_chat_error(model.chat("/fly\n"), "/fly");
+  check_chat_error(model.chat("/undo\n"), "no question");
+  check_chat_error(model.chat("/retry\n"), "no question");
+  check_chat_error(model.chat("/set\n"), "/set");
+  check_chat_error(model.chat("/set wings 2\n"), "wings");
+  check_chat_error(model.chat("/set temperature warm\n"), "warm");
+  check_chat_error(model.chat("/set temperature -1\nHello\n"), "temperature");
+  check_chat_error(model.chat("/load no-such-file.json\n"), "no-such-file.json");
+  check_chat_error(model.chat("/save /no-such-folder/m.json\n"), "no-such-folder");
   for (const char* wrong : {"{", "{}", "[1]", R"([{"content": "x"}])", R"([{"role": "user"}])"}) {
     model.write("wrong.json", wrong);
-    check_error(model.chat("/load " + model.file("wrong.json").string() + "\n"), "wrong.json");
+    check_chat_error(model.chat("/load " + model.file("wrong.json").string() + "\n"), "wrong.json");
   }
 }
 
 TEST_CASE("a conversation that outgrows the context says so, with the counts") {
-  const Model model;
+  const ChatLlama model;
   const CommandResult result = model.chat(std::string(80, 'x') + "\n");
-  check_error(result, "86 tokens, the context holds 64");
+  check_chat_error(result, "86 tokens, the context holds 64");
   CHECK_THAT(result.standard_error, ContainsSubstring("/clear"));
 }
 
 TEST_CASE("a model without a chat template does not chat") {
-  check_error(Model(nullptr).chat("Hello\n"), "no chat template");
-  check_error(Model("{{ raise_exception('never') }}").chat("Hello\n"), "never");
-  check_error(Model("{% if %}").chat("Hello\n"), "line 1");
+  check_chat_error(ChatLlama(nullptr).chat("Hello\n"), "no chat template");
+  check_chat_error(ChatLlama("{{ raise_exception('never') }}").chat("Hello\n"), "never");
+  check_chat_error(ChatLlama("{% if %}").chat("Hello\n"), "line 1");
 }
 
 TEST_CASE("a special token that a user writes does not reach the model as one") {
-  const Model model;
+  const ChatLlama model;
   const CommandResult plain = run_lathe({"generate", "--model", model.folder.path().string(), "--chat", "--greedy",
                                          "--prompt", "a<s>b", "--max-new-tokens", "1", "--json"});
   INFO(plain.standard_error);
@@ -160,18 +160,18 @@ TEST_CASE("a special token that a user writes does not reach the model as one") 
 }
 
 TEST_CASE("lint warns of what is probably wrong, and says so when nothing is") {
-  const auto lint = [](const Model& model, const std::string& messages) {
+  const auto lint = [](const ChatLlama& model, const std::string& messages) {
     model.write("m.json", messages);
     return run_lathe({"render-chat", "--model", model.folder.path().string(), "--messages",
                       model.file("m.json").string(), "--lint"});
   };
   const std::string usual = R"([{"role": "system", "content": "S."}, {"role": "user", "content": " Hi "}])";
-  const CommandResult fine = lint(Model(), usual);
+  const CommandResult fine = lint(ChatLlama(), usual);
   CHECK(fine.standard_error == "lathe: lint: ok\n");
   CHECK(fine.standard_output == "<s>s:S.<s>u: Hi <s>a:");
   CHECK(fine.exit_code == 0);
   const auto warns = [&](const char* chat_template, const std::string& messages, const std::string& part) {
-    const CommandResult result = lint(Model(chat_template), messages);
+    const CommandResult result = lint(ChatLlama(chat_template), messages);
     CHECK(result.exit_code == 0);
     CHECK_THAT(result.standard_error, ContainsSubstring("lathe: lint: ") && ContainsSubstring(part));
   };
@@ -184,5 +184,5 @@ TEST_CASE("lint warns of what is probably wrong, and says so when nothing is") {
   warns("{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages }}",
         R"([{"role": "user", "content": "x"}])", "a system message and a user's: the template refuses");
   warns("{{ messages }}{{ tools[0].name.x.y if tools }}", usual, "with tools");
-  check_error(lint(Model("{{ raise_exception('boom') }}"), usual), "boom");
+  check_chat_error(lint(ChatLlama("{{ raise_exception('boom') }}"), usual), "boom");
 }

@@ -11,11 +11,11 @@ using Catch::Matchers::ContainsSubstring;
 using namespace lathe::test;
 
 // The golden Llama in shards, with a companion.
-struct Model {
+struct ShardedLlama {
   TemporaryDirectory root;
   fs::path folder = root.path() / "m";
 
-  Model() {
+  ShardedLlama() {
     const std::string golden = (source_dir() / "tests/goldens/llama_untied_gqa").string();
     REQUIRE(run_lathe({"convert", "--model", golden, "--output", folder.string(), "--shard-size", "20KB"}).exit_code ==
             0);
@@ -42,7 +42,7 @@ struct Model {
 }  // namespace
 
 TEST_CASE("outputs: no file of the model's folder is written over") {
-  const Model m;
+  const ShardedLlama m;
   const std::vector<std::string> inputs = {m.first_shard(), (m.folder / "model.safetensors.index.json").string(),
                                            (m.folder / "config.json").string(),
                                            (m.folder / "tokenizer_config.json").string()};
@@ -58,7 +58,7 @@ TEST_CASE("outputs: no file of the model's folder is written over") {
 }
 
 TEST_CASE("outputs: links and other spellings are the same file") {
-  const Model m;
+  const ShardedLlama m;
   const std::string shard = m.first_shard();
   fs::create_hard_link(shard, m.root.path() / "hard.safetensors");
   fs::create_symlink(shard, m.root.path() / "soft.gguf");
@@ -70,7 +70,7 @@ TEST_CASE("outputs: links and other spellings are the same file") {
 }
 
 TEST_CASE("outputs: a folder that is read, and a file that another option names") {
-  const Model m;
+  const ShardedLlama m;
   const CommandResult itself = run_lathe({"convert", "--model", m.folder.string(), "--output", m.folder.string()});
   CHECK(itself.exit_code == 1);
   CHECK_THAT(itself.standard_error, ContainsSubstring("is not an empty folder"));
@@ -87,7 +87,7 @@ TEST_CASE("outputs: a folder that is read, and a file that another option names"
 }
 
 TEST_CASE("outputs: two of one name are wrong usage") {
-  const Model m;
+  const ShardedLlama m;
   const std::string file = (m.root.path() / "both").string();
   const CommandResult result = run_lathe({"logits", "--model", m.folder.string(), "--tokens", "1,2", "--output", file,
                                           "--profile=" + m.folder.string() + "/../both"});

@@ -12,8 +12,8 @@ using lathe::test::run_lathe;
 using nlohmann::json;
 
 // The golden Llama, 61 rows, with a tokenizer of five tokens.
-struct Model : lathe::test::GoldenLlama {
-  Model() {
+struct BatchLlama : lathe::test::GoldenLlama {
+  BatchLlama() {
     write_characters("abcd ");
     write("tokenizer_config.json", R"({"chat_template": "{{ messages[0].content }}"})");
   }
@@ -36,7 +36,7 @@ struct Model : lathe::test::GoldenLlama {
 }  // namespace
 
 TEST_CASE("requests: numbers that are no integers, or too large, are refused by their key") {
-  const Model model;
+  const BatchLlama model;
   const auto refuses = [&](const std::string& setting, const std::string& why) {
     model.refuses("generate", "\r\n{\"prompt\": \"a\", " + setting + "}\n", "2: " + why);
   };
@@ -59,7 +59,7 @@ TEST_CASE("requests: numbers that are no integers, or too large, are refused by 
 }
 
 TEST_CASE("requests: null is the same as absent, ends of lines may be CRLF") {
-  const Model model;
+  const BatchLlama model;
   const CommandResult result = model.batch(
       "generate",
       "\xEF\xBB\xBF{\"prompt\": \"ab\", \"messages\": null, \"seed\": null, \"stop\": null, \"top_k\": null}\r\n"
@@ -72,7 +72,7 @@ TEST_CASE("requests: null is the same as absent, ends of lines may be CRLF") {
 }
 
 TEST_CASE("requests: what is no request, no prompt or no conversation is named with its line") {
-  const Model model;
+  const BatchLlama model;
   const auto refuses = [&](const std::string& line, const std::string& why) {
     model.refuses("generate", "{\"tokens\": [1]}\n" + line + "\n", "2: " + why);
   };
@@ -92,7 +92,7 @@ TEST_CASE("requests: what is no request, no prompt or no conversation is named w
 }
 
 TEST_CASE("tokenize and detokenize name the line that is no text or no ids") {
-  const Model model;
+  const BatchLlama model;
   model.refuses("tokenize", "\"a\"\n\n[\"a\"]\n", "3: expected a string, found an array");
   model.refuses("tokenize", "\"\xFF\"\n", "1: parse error at column 2");
   model.refuses("detokenize", "[1]\n[0, 4294967296]\n", "2[1]: expected an integer from 0 to 2147483647");
@@ -102,7 +102,7 @@ TEST_CASE("tokenize and detokenize name the line that is no text or no ids") {
 
 // The reference's decode gives nothing for an id that no token has.
 TEST_CASE("ids of rows beyond the tokenizer are decoded to nothing, ids beyond the model refused") {
-  const Model model;
+  const BatchLlama model;
   const auto detokenize = [&](const std::string& tokens) {
     return run_lathe({"detokenize", "--model", model.folder.path().string(), "--tokens", tokens});
   };
@@ -133,7 +133,7 @@ TEST_CASE("ids of rows beyond the tokenizer are decoded to nothing, ids beyond t
 }
 
 TEST_CASE("render-chat names what is no conversation") {
-  const Model model;
+  const BatchLlama model;
   const auto refused = [&](const std::string& messages, const std::string& tools) {
     const CommandResult result = run_lathe({"render-chat", "--model", model.folder.path().string(), "--messages",
                                             model.write("m.json", messages), "--tools", model.write("t.json", tools)});

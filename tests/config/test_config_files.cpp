@@ -1,10 +1,9 @@
 // Configurations out of YAML and GGUF: the same values from every kind of file.
 #include "config/model_config.h"
-#include "formats/gguf.h"
 #include "llm/registry.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
-#include "tests/formats/gguf_builder.h"
+#include "tests/config/parsing.h"
 #include "tests/support.h"
 
 using namespace lathe;
@@ -44,13 +43,6 @@ B llama_gguf() {
       .entry("tokenizer.ggml.eos_token_id", 2u)
       .entry("tokenizer.ggml.eot_token_id", 0u);
   return b;
-}
-
-ModelConfig read(const B& b) {
-  const TemporaryDirectory folder;
-  const auto path = folder.path() / "a.gguf";
-  write_file(path, b.build());
-  return read_config_gguf(*GgufFile::open(path.string()), family_configs());
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "llm/registry.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
+#include "tests/config/parsing.h"
 #include "tests/support.h"
 
 using namespace lathe;
@@ -23,19 +24,6 @@ json gpt2() {
   return json::parse(R"({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": 128, "n_embd": 64,
     "n_head": 4, "n_layer": 2, "n_positions": 96, "n_ctx": 32, "layer_norm_epsilon": 1e-06,
     "activation_function": "gelu_new", "bos_token_id": 1, "eos_token_id": [2, 3]})");
-}
-ModelConfig parse(const json& root) { return parse_config_json(root.dump(), "config.json", family_configs()); }
-ModelConfig parse(json root, const json& changes) {
-  root.update(changes);
-  return parse(root);
-}
-std::string refusal(const json& root, const json& changes) {
-  try {
-    parse(root, changes);
-    return {};
-  } catch (const Error& e) {
-    return e.what();
-  }
 }
 
 }  // namespace

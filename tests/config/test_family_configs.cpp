@@ -4,11 +4,10 @@
 #include <nlohmann/json.hpp>
 
 #include "config/model_config.h"
-#include "formats/gguf.h"
 #include "llm/registry.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
-#include "tests/formats/gguf_builder.h"
+#include "tests/config/parsing.h"
 #include "tests/support.h"
 
 using namespace lathe;
@@ -18,13 +17,6 @@ using nlohmann::json;
 using B = GgufBuilder;
 
 namespace {
-
-ModelConfig parse(json root, const json& changes = json::object()) {
-  root.update(changes);
-  for (const auto& [key, value] : changes.items())
-    if (value == "(absent)") root.erase(key);
-  return parse_config_json(root.dump(), "config.json", family_configs());
-}
 
 struct Broken {
   json changes;
@@ -38,12 +30,6 @@ void check_refused(const json& root, const std::vector<Broken>& cases) {
   CHECK_NOTHROW(parse(root));
 }
 
-ModelConfig read(const B& b) {
-  const TemporaryDirectory folder;
-  const auto path = folder.path() / "a.gguf";
-  write_file(path, b.build());
-  return read_config_gguf(*GgufFile::open(path.string()), family_configs());
-}
 B gguf(const std::string& architecture, uint32_t layers) {
   B b;
   b.entry("general.architecture", architecture.c_str())

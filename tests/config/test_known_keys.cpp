@@ -8,6 +8,7 @@
 #include "llm/registry.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
+#include "tests/config/parsing.h"
 #include "tests/support.h"
 
 using namespace lathe;
@@ -30,24 +31,10 @@ json root_of(const char* architecture, const char* model_type) {
 }
 const json kOlmo = root_of("Olmo2ForCausalLM", "olmo2");
 const json kQwen3 = root_of("Qwen3ForCausalLM", "qwen3");
-const json kNeox = root_of("GPTNeoXForCausalLM", "gpt_neox");
-const json kFalcon = root_of("FalconForCausalLM", "falcon");
-const json kGemma = root_of("Gemma3ForCausalLM", "gemma3_text");
+const json kNeoxKeys = root_of("GPTNeoXForCausalLM", "gpt_neox");
+const json kFalconKeys = root_of("FalconForCausalLM", "falcon");
+const json kGemmaKeys = root_of("Gemma3ForCausalLM", "gemma3_text");
 const json kMixtral = root_of("MixtralForCausalLM", "mixtral");
-
-ModelConfig parse(json root, const json& changes) {
-  root.update(changes);
-  return parse_config_json(root.dump(), "config.json", family_configs());
-}
-std::string refusal(const json& root, const json& changes, std::string* hint = nullptr) {
-  try {
-    parse(root, changes);
-    return {};
-  } catch (const Error& e) {
-    if (hint) *hint = e.hint();
-    return e.what();
-  }
-}
 
 }  // namespace
 
@@ -84,33 +71,33 @@ TEST_CASE("config.json: rope_scaling decides beside rope_parameters, and the two
   // Gemma 3's rope_scaling is of the layers that see everything, whose other settings stand in rope_parameters.
   const json by_type = {{"full_attention", {{"rope_type", "default"}, {"rope_theta", 3e6}}},
                         {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 2e4}}}};
-  const ModelConfig gemma = parse(kGemma, {{"rope_scaling", linear}, {"rope_parameters", by_type}});
+  const ModelConfig gemma = parse(kGemmaKeys, {{"rope_scaling", linear}, {"rope_parameters", by_type}});
   CHECK(gemma.rope_scaling == RopeScaling::linear);
   CHECK(gemma.rope_theta == 3e6);
   CHECK(gemma.rope_local_theta == 2e4);
-  CHECK_THAT(refusal(kGemma, {{"rope_parameters", linear}}), ContainsSubstring("full_attention and sliding_attention"));
+  CHECK_THAT(refusal(kGemmaKeys, {{"rope_parameters", linear}}), ContainsSubstring("full_attention and sliding_attention"));
 }
 
 TEST_CASE("config.json: the rotated share, the original context and the base under several names") {
   // The reference reads rotary_pct and the share in a block, a quarter where neither is.
-  CHECK(parse(kNeox, {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.0}}}}).rotary_dim == 4);
-  CHECK(parse(kNeox, {{"rope_parameters", {{"rope_theta", 500.0}}}}).rotary_dim == 4);
-  CHECK(parse(kNeox, {{"rope_parameters", {{"partial_rotary_factor", 0.5}}}}).rotary_dim == 8);
-  CHECK(parse(kNeox, {{"rotary_pct", 0.5}, {"partial_rotary_factor", 0.5}}).rotary_dim == 8);
-  CHECK_THAT(refusal(kNeox, {{"rotary_pct", 0.5}, {"partial_rotary_factor", 1.0}}),
+  CHECK(parse(kNeoxKeys, {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.0}}}}).rotary_dim == 4);
+  CHECK(parse(kNeoxKeys, {{"rope_parameters", {{"rope_theta", 500.0}}}}).rotary_dim == 4);
+  CHECK(parse(kNeoxKeys, {{"rope_parameters", {{"partial_rotary_factor", 0.5}}}}).rotary_dim == 8);
+  CHECK(parse(kNeoxKeys, {{"rotary_pct", 0.5}, {"partial_rotary_factor", 0.5}}).rotary_dim == 8);
+  CHECK_THAT(refusal(kNeoxKeys, {{"rotary_pct", 0.5}, {"partial_rotary_factor", 1.0}}),
              ContainsSubstring("partial_rotary_factor is '1.0', expected 0.5 as the rest"));
-  CHECK_THAT(refusal(kNeox, {{"partial_rotary_factor", 0.5}}),
+  CHECK_THAT(refusal(kNeoxKeys, {{"partial_rotary_factor", 0.5}}),
              ContainsSubstring("partial_rotary_factor is '0.5', expected 0.25"));
-  CHECK_THAT(refusal(kNeox, {{"rope_theta", 500.0}}), ContainsSubstring("rope_theta is '500.0', expected 10000"));
-  CHECK(parse(kNeox, {{"rotary_emb_base", 500.0}, {"rope_theta", 500.0}}).rope_theta == 500.0);
+  CHECK_THAT(refusal(kNeoxKeys, {{"rope_theta", 500.0}}), ContainsSubstring("rope_theta is '500.0', expected 10000"));
+  CHECK(parse(kNeoxKeys, {{"rotary_emb_base", 500.0}, {"rope_theta", 500.0}}).rope_theta == 500.0);
   const json linear = {{"rope_type", "linear"}, {"factor", 2.0}};
   const auto beside = [&](double share) {
     return json{{"rope_scaling", linear}, {"rope_parameters", {{"partial_rotary_factor", share}}}};
   };
-  CHECK(parse(kNeox, beside(0.25)).rotary_dim == 4);
-  CHECK_THAT(refusal(kNeox, beside(0.5)), ContainsSubstring("rope_parameters.partial_rotary_factor is '0.5'"));
+  CHECK(parse(kNeoxKeys, beside(0.25)).rotary_dim == 4);
+  CHECK_THAT(refusal(kNeoxKeys, beside(0.5)), ContainsSubstring("rope_parameters.partial_rotary_factor is '0.5'"));
   // Families that rotate whole heads.
-  for (const json& root : {kOlmo, kFalcon, kGemma})
+  for (const json& root : {kOlmo, kFalconKeys, kGemmaKeys})
     CHECK_THAT(refusal(root, {{"partial_rotary_factor", 0.5}}), ContainsSubstring("rotates whole heads"));
   CHECK(parse(kOlmo, {{"rotary_pct", 0.5}}).rotary_dim == 16);  // no key of the family, nor of the reference
   CHECK(parse(kOlmo, {{"rotary_pct", 0.5}}).extra.count("rotary_pct") == 1);
@@ -127,7 +114,7 @@ TEST_CASE("config.json: two names of one setting, and what null means") {
   CHECK(parse(kMixtral, {{"num_experts", 6}}).num_experts == 6);
   CHECK_THAT(refusal(kMixtral, {{"num_experts", 6}, {"num_local_experts", 4}}),
              ContainsSubstring("num_experts is '6', expected 4 as num_local_experts has it"));
-  CHECK_THAT(refusal(kFalcon, {{"n_embed", 32}}), ContainsSubstring("n_embed is '32', expected 64 as hidden_size"));
+  CHECK_THAT(refusal(kFalconKeys, {{"n_embed", 32}}), ContainsSubstring("n_embed is '32', expected 64 as hidden_size"));
   const json mpt = {{"model_type", "mpt"},
                     {"vocab_size", 100},
                     {"hidden_size", 64},
@@ -138,18 +125,18 @@ TEST_CASE("config.json: two names of one setting, and what null means") {
   CHECK_THAT(refusal(mpt, {{"n_heads", 4}}), ContainsSubstring("num_attention_heads is '8', expected 4 as n_heads"));
 
   // Missing, these mean true; null is false in the reference.
-  CHECK(parse(kFalcon, json::object()).use_parallel_residual);
-  CHECK_FALSE(parse(kFalcon, {{"parallel_attn", nullptr}}).use_parallel_residual);
-  CHECK(parse(kFalcon, json::object()).num_key_value_heads == 1);
-  CHECK(parse(kFalcon, {{"multi_query", nullptr}}).num_key_value_heads == 4);
-  CHECK(parse(kGemma, json::object()).pad_token_id == 0);
-  CHECK_FALSE(parse(kGemma, {{"pad_token_id", nullptr}}).pad_token_id);
+  CHECK(parse(kFalconKeys, json::object()).use_parallel_residual);
+  CHECK_FALSE(parse(kFalconKeys, {{"parallel_attn", nullptr}}).use_parallel_residual);
+  CHECK(parse(kFalconKeys, json::object()).num_key_value_heads == 1);
+  CHECK(parse(kFalconKeys, {{"multi_query", nullptr}}).num_key_value_heads == 4);
+  CHECK(parse(kGemmaKeys, json::object()).pad_token_id == 0);
+  CHECK_FALSE(parse(kGemmaKeys, {{"pad_token_id", nullptr}}).pad_token_id);
   CHECK(parse(kMixtral, {{"num_key_value_heads", nullptr}}).num_key_value_heads == 4);
-  CHECK_THAT(refusal(kGemma, {{"hidden_act", "silu"}}), ContainsSubstring("or the name hidden_activation"));
+  CHECK_THAT(refusal(kGemmaKeys, {{"hidden_act", "silu"}}), ContainsSubstring("or the name hidden_activation"));
 }
 
 TEST_CASE("config.json: a key that looks misspelt is told with the known one, a missing one with what the file has") {
-  const ModelConfig c = parse(kGemma, {{"final_logit_softcaping", 30.0},
+  const ModelConfig c = parse(kGemmaKeys, {{"final_logit_softcaping", 30.0},
                                        {"query_preattn_scalar", 9},
                                        {"sep_token_id", 3},
                                        {"attention_dropout", 0.0},
@@ -215,7 +202,7 @@ TEST_CASE("YAML: config.json's name of a field is told, and values that no confi
 }
 
 TEST_CASE("config values: every field that differs from its default is shown") {
-  const json shown = config_values(parse(kGemma, {{"final_logit_softcapping", 20.0}, {"query_pre_attn_scalar", 25}}));
+  const json shown = config_values(parse(kGemmaKeys, {{"final_logit_softcapping", 20.0}, {"query_pre_attn_scalar", 25}}));
   CHECK(shown["attention_scale"] == 0.2);
   CHECK(shown["final_logit_softcap"] == 20.0);
   CHECK(shown["embedding_scale"] == 8.0);

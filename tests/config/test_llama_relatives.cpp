@@ -8,6 +8,7 @@
 #include "llm/registry.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
+#include "tests/config/parsing.h"
 #include "tests/support.h"
 
 using namespace lathe;
@@ -39,7 +40,6 @@ json qwen2(const json& changes = {}) { return file_of("Qwen2ForCausalLM", change
 json qwen3(const json& changes = {}) { return file_of("Qwen3ForCausalLM", changes); }
 json qwen3_moe(const json& changes = {}) { return file_of("Qwen3MoeForCausalLM", changes); }
 
-ModelConfig parse(const json& root) { return parse_config_json(root.dump(), "config.json", family_configs()); }
 using Layers = std::vector<int64_t>;
 
 }  // namespace

@@ -26,7 +26,7 @@ std::string header_of_two() {
 }
 
 // The message of the refusal of `bytes`; empty when they are read.
-std::string refusal(const std::string& bytes) {
+std::string safetensors_refusal(const std::string& bytes) {
   static const TemporaryDirectory folder;
   const std::string path = (folder.path() / "a.safetensors").string();
   write_file(path, bytes);
@@ -38,7 +38,7 @@ std::string refusal(const std::string& bytes) {
   }
 }
 
-std::vector<std::string> files_in(const std::filesystem::path& folder) {
+std::vector<std::string> names_in(const std::filesystem::path& folder) {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(folder))
     names.push_back(entry.path().filename().string());
@@ -87,19 +87,19 @@ TEST_CASE("safetensors: metadata that is null is none, and null inside it is ref
     return file_of("{\"__metadata__\":" + metadata + R"(,"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
                    "abcd");
   };
-  CHECK(refusal(with("null")).empty());
-  CHECK(refusal(with("{}")).empty());
-  CHECK_THAT(refusal(with(R"({"format":null})")),
+  CHECK(safetensors_refusal(with("null")).empty());
+  CHECK(safetensors_refusal(with("{}")).empty());
+  CHECK_THAT(safetensors_refusal(with(R"({"format":null})")),
              ContainsSubstring("'__metadata__' 'format' is null, expected a string"));
-  CHECK_THAT(refusal(with("[]")), ContainsSubstring("'__metadata__' is array, expected an object"));
+  CHECK_THAT(safetensors_refusal(with("[]")), ContainsSubstring("'__metadata__' is array, expected an object"));
 }
 
 TEST_CASE("safetensors: a file cut at any length is refused") {
   const std::string whole = file_of(header_of_two(), std::string(28, 'x'));
-  REQUIRE(refusal(whole).empty());
+  REQUIRE(safetensors_refusal(whole).empty());
   for (size_t length = 0; length < whole.size(); ++length) {
     INFO("length " << length);
-    REQUIRE_FALSE(refusal(whole.substr(0, length)).empty());
+    REQUIRE_FALSE(safetensors_refusal(whole.substr(0, length)).empty());
   }
 }
 
@@ -139,12 +139,12 @@ TEST_CASE("safetensors: a damaged file is refused with its reason") {
   };
   for (const Case& c : cases) {
     INFO(c.header.substr(0, 120));
-    const std::string message = refusal(file_of(c.header, std::string(16, 'x')));
+    const std::string message = safetensors_refusal(file_of(c.header, std::string(16, 'x')));
     CHECK_THAT(message, ContainsSubstring(c.message));
     CHECK(message.find('\n') == message.npos);
   }
-  CHECK_THAT(refusal(std::string(8, '\xff') + "{}"), ContainsSubstring("the header claims 18446744073709551615 bytes"));
-  CHECK_THAT(refusal("abc"), ContainsSubstring("has 3 bytes, expected at least 8"));
+  CHECK_THAT(safetensors_refusal(std::string(8, '\xff') + "{}"), ContainsSubstring("the header claims 18446744073709551615 bytes"));
+  CHECK_THAT(safetensors_refusal("abc"), ContainsSubstring("has 3 bytes, expected at least 8"));
 }
 
 TEST_CASE("safetensors: what is written is read back, bit for bit") {
@@ -161,7 +161,7 @@ TEST_CASE("safetensors: what is written is read back, bit for bit") {
                      {"wide", Tensor::of({2}, wide)},
                      {"ids", Tensor::of({1}, ids)}},
                     {{"format", "pt"}});
-  CHECK(files_in(folder.path()) == std::vector<std::string>{"a.safetensors"});
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"a.safetensors"});
   std::map<std::string, std::string> metadata;
   const auto tensors = read_safetensors(path, &metadata);
   REQUIRE(tensors.size() == 4);
@@ -186,7 +186,7 @@ TEST_CASE("safetensors: what cannot be written leaves nothing") {
   CHECK_THROWS_WITH(write_safetensors(path, {{"t", t.column_range(0, 2)}}), ContainsSubstring("is not contiguous"));
   CHECK_THROWS_WITH(write_safetensors(path, {{"t\xff", t}}), ContainsSubstring("not valid UTF-8"));
   CHECK_THROWS_WITH(write_safetensors(path, {{"t", Tensor::empty({32}, DType::q8_0)}}), ContainsSubstring("q8_0"));
-  CHECK(files_in(folder.path()).empty());
+  CHECK(names_in(folder.path()).empty());
 }
 
 TEST_CASE("safetensors: shards") {

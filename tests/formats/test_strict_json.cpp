@@ -11,7 +11,7 @@ using Catch::Matchers::Equals;
 
 namespace {
 
-std::string refusal(const std::string& text) {
+std::string json_refusal(const std::string& text) {
   try {
     parse_strict_json(text, "a.json");
     return {};
@@ -47,16 +47,16 @@ std::string read(const std::string& number, Read read_number) {
 }  // namespace
 
 TEST_CASE("JSON: a syntax error is told with its place, in plain words") {
-  CHECK(refusal("\xEF\xBB\xBF[1]").empty());
-  CHECK_THAT(refusal("{\"a\": ]}"), Equals("a.json: parse error at column 7: unexpected ']'"));
-  CHECK_THAT(refusal("{\n \"a\": tru\n}"), Equals("a.json: parse error at line 2, column 10: unexpected '\\x0a'"));
-  CHECK_THAT(refusal("[1, 2"), Equals("a.json: parse error at column 6: the text ends too early"));
-  CHECK_THAT(refusal("[1] 2"), ContainsSubstring("column 5: unexpected '2'"));
-  CHECK_THAT(refusal("\"\xFF\""), ContainsSubstring("column 2: unexpected '\\xff'"));
-  CHECK_THAT(refusal("[NaN]"), ContainsSubstring("parse error"));
-  CHECK_THAT(refusal("[1e999]"), Equals("a.json: a number is beyond the range of float64"));
-  CHECK_THAT(refusal("{\"a\": {\"b\": 1, \"b\": 2}}"), Equals("a.json: the key 'b' appears twice in one object"));
-  CHECK_THAT(refusal(std::string(65, '[')), ContainsSubstring("nested deeper than 64 levels"));
+  CHECK(json_refusal("\xEF\xBB\xBF[1]").empty());
+  CHECK_THAT(json_refusal("{\"a\": ]}"), Equals("a.json: parse error at column 7: unexpected ']'"));
+  CHECK_THAT(json_refusal("{\n \"a\": tru\n}"), Equals("a.json: parse error at line 2, column 10: unexpected '\\x0a'"));
+  CHECK_THAT(json_refusal("[1, 2"), Equals("a.json: parse error at column 6: the text ends too early"));
+  CHECK_THAT(json_refusal("[1] 2"), ContainsSubstring("column 5: unexpected '2'"));
+  CHECK_THAT(json_refusal("\"\xFF\""), ContainsSubstring("column 2: unexpected '\\xff'"));
+  CHECK_THAT(json_refusal("[NaN]"), ContainsSubstring("parse error"));
+  CHECK_THAT(json_refusal("[1e999]"), Equals("a.json: a number is beyond the range of float64"));
+  CHECK_THAT(json_refusal("{\"a\": {\"b\": 1, \"b\": 2}}"), Equals("a.json: the key 'b' appears twice in one object"));
+  CHECK_THAT(json_refusal(std::string(65, '[')), ContainsSubstring("nested deeper than 64 levels"));
 }
 
 TEST_CASE("JSON: keys keep their order where it is asked for") {

@@ -9,21 +9,19 @@
 #include "tensor/threads.h"
 #include "tests/catch.h"
 #include "tests/generate/random_requests.h"
+#include "tests/support.h"
 
 using namespace lathe;
 using namespace lathe::test;
 
 namespace {
 
-#ifdef NDEBUG
-constexpr int kSchedules = 3;  // of 12 requests, for each setting: seven thousand requests with five instruction sets
-#else
-constexpr int kSchedules = 1;
-#endif
+// Of 12 requests, for each setting: seven thousand requests with five instruction sets.
+constexpr int kSchedules = kSanitized ? 1 : 3;
 
 // Rows are 256 wide, so every format that can be written fits. q2_k and q3_k, which are only read, keep the same laws
 // in tests/kernels.
-constexpr Setting kSettings[] = {
+constexpr Setting kStoredForms[] = {
     {DType::f32, Arithmetic::f32, DType::f32},    {DType::f16, Arithmetic::f32, DType::f16},
     {DType::bf16, Arithmetic::bf16, DType::bf16}, {DType::bf16, Arithmetic::f32, DType::q8_0},
     {DType::q8_0, Arithmetic::int8, DType::f16},  {DType::q4_0, Arithmetic::int8, DType::q8_0},
@@ -103,14 +101,14 @@ void run_schedule(const std::shared_ptr<const CausalLM>& model, DType cache_dtyp
   }
 }
 
-void check_family(const ModelConfig& config) {
+void check_family(const ModelConfig& config, std::span<const Setting> settings = kStoredForms) {
   const CpuIsa isa_before = cpu_isa();
   const int threads_before = thread_team().size();
   Totals totals;
   uint64_t seed = 1000;
-  for (const CpuIsa isa : available_isas()) {
+  for (const CpuIsa isa : tested_isas()) {
     set_cpu_isa(isa);
-    for (const Setting& setting : kSettings) {
+    for (const Setting& setting : settings) {
       INFO(name(isa) << ", weights " << name(setting.weights) << ", arithmetic " << static_cast<int>(setting.arithmetic)
                      << ", cache " << name(setting.cache));
       const std::shared_ptr<const CausalLM> model = make_tiny(config, setting.weights, setting.arithmetic);
@@ -138,7 +136,7 @@ TEST_CASE("Llama: any schedule = alone, in every form") { check_family(tiny_wide
 TEST_CASE("sliding window: any schedule = alone, in every form") {
   ModelConfig config = tiny_wide_llama();
   config.layer_window = tiny_windowed_llama().layer_window;
-  check_family(config);
+  check_family(config, tried<Setting>(kStoredForms, 4));
 }
 
 TEST_CASE("GPT-2: any schedule = alone, in every form") {
@@ -146,5 +144,5 @@ TEST_CASE("GPT-2: any schedule = alone, in every form") {
   ModelConfig config = tiny_gpt2();
   config.hidden_size = config.intermediate_size = wide.hidden_size;
   config.head_dim = wide.head_dim;
-  check_family(config);
+  check_family(config, tried<Setting>(kStoredForms, 4));
 }

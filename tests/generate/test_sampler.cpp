@@ -234,7 +234,7 @@ TEST_CASE("sampling parameters out of range are named") {
   const auto refused = [](const SamplingParameters& p, const char* field) {
     CHECK_THROWS_WITH(validate(p), ContainsSubstring(field));
   };
-  CHECK_NOTHROW(validate({}));
+  CHECK_NOTHROW(validate(SamplingParameters{}));
   refused({.temperature = -0.1}, "temperature");
   refused({.temperature = nan}, "temperature");
   refused({.temperature = infinity}, "temperature");

@@ -3,6 +3,7 @@
 #include "tensor/cpu_features.h"
 #include "tests/catch.h"
 #include "tests/kernels/kernel_data.h"
+#include "tests/support.h"
 
 namespace lathe::test {
 
@@ -10,7 +11,7 @@ namespace lathe::test {
 template <class F>
 void for_each_isa(F&& f) {
   const CpuIsa before = cpu_isa();
-  for (CpuIsa isa : available_isas()) {
+  for (CpuIsa isa : tested_isas()) {
     set_cpu_isa(isa);
     INFO("LATHE_CPU=" << name(isa));
     f(isa);

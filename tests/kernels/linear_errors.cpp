@@ -8,16 +8,16 @@
 namespace lathe::test {
 namespace {
 
-constexpr int64_t kTokens = 16, kRows = 64, kColumns = 1536;
+constexpr int64_t kErrorTokens = 16, kRows = 64, kColumns = 1536;
 
 double relative_error(Weight& w, const std::vector<float>& x, Arithmetic arithmetic) {
-  Guarded y(kTokens * kRows);
-  multiply(w, y, kRows, x.data(), kColumns, kTokens, arithmetic);
+  Guarded y(kErrorTokens * kRows);
+  multiply(w, y, kRows, x.data(), kColumns, kErrorTokens, arithmetic);
   std::vector<float> row(kColumns);
   double errors = 0, squares = 0;
   for (int64_t r = 0; r < kRows; ++r) {
     dequantise_row(row.data(), w.row(r), w.dtype, kColumns);
-    for (int64_t t = 0; t < kTokens; ++t) {
+    for (int64_t t = 0; t < kErrorTokens; ++t) {
       double exact = 0;
       for (int64_t k = 0; k < kColumns; ++k)
         exact += static_cast<double>(row[static_cast<size_t>(k)]) *
@@ -35,7 +35,7 @@ double relative_error(Weight& w, const std::vector<float>& x, Arithmetic arithme
 LinearErrors linear_errors(DType dtype, Arithmetic arithmetic) {
   Weight w(dtype, kRows, kColumns, 11);
   std::fill(w.bias.begin(), w.bias.end(), 0.0f);
-  std::vector<float> x = random_floats(kTokens * kColumns, 12);
+  std::vector<float> x = random_floats(kErrorTokens * kColumns, 12);
   const double gaussian = relative_error(w, x, arithmetic);
   std::mt19937 random(13);
   for (float& value : x)

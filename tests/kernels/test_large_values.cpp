@@ -13,7 +13,7 @@ using namespace lathe::test;
 
 namespace {
 
-constexpr int64_t kHeads = 8, kHeadDim = 16, kTokens = 300;  // two segments
+constexpr int64_t kHeads = 8, kHeadDim = 16, kContext = 300;  // two segments
 
 // One sequence whose scores are known exactly: queries have one component, `size`, and keys one beside it, key(j).
 // Values are random. Only the last `rows` tokens ask.
@@ -24,35 +24,36 @@ struct Sequence {
   std::vector<uint8_t> k_pages, v_pages;
 
   template <class Key>
-  Sequence(DType type, float size, Key key) : dtype(type), values(random_floats(kTokens * kHeadDim, 5)) {
-    std::vector<float> k(static_cast<size_t>(kTokens * kHeadDim), 0.0f);
+  Sequence(DType type, float size, Key key) : dtype(type), values(random_floats(kContext * kHeadDim, 5)) {
+    std::vector<float> k(static_cast<size_t>(kContext * kHeadDim), 0.0f);
     std::vector<int32_t> slots;
-    for (int64_t j = 0; j < kTokens; ++j) {
+    for (int64_t j = 0; j < kContext; ++j) {
       keys.push_back(key(j));
       k[static_cast<size_t>(j * kHeadDim)] = keys.back();
       slots.push_back(static_cast<int32_t>(j));
     }
     for (float& v : values) v = bf16_to_f32(f32_to_bf16(v));
-    q.assign(static_cast<size_t>(kTokens * kHeads * kHeadDim), 0.0f);
-    for (int64_t i = 0; i < kTokens * kHeads; ++i) q[static_cast<size_t>(i * kHeadDim)] = i % 2 == 0 ? size : -size;
-    const int64_t pages = (kTokens + kPageTokens - 1) / kPageTokens;
+    q.assign(static_cast<size_t>(kContext * kHeads * kHeadDim), 0.0f);
+    for (int64_t i = 0; i < kContext * kHeads; ++i) q[static_cast<size_t>(i * kHeadDim)] = i % 2 == 0 ? size : -size;
+    const int64_t pages = (kContext + kPageTokens - 1) / kPageTokens;
     for (int64_t p = 0; p < pages; ++p) table.push_back(static_cast<int32_t>(p));
     k_pages.resize(static_cast<size_t>(pages * page_head_bytes(dtype, kHeadDim)));
     v_pages.resize(k_pages.size());
-    kernel::write_kv(Cpu{}, layer(), {k.data(), kHeadDim}, {values.data(), kHeadDim}, slots.data(), kTokens, 1,
+    kernel::write_kv(Cpu{}, layer(), {k.data(), kHeadDim}, {values.data(), kHeadDim}, slots.data(), kContext, 1,
                      kHeadDim);
   }
   CacheLayer layer() { return {k_pages.data(), v_pages.data(), dtype, page_head_bytes(dtype, kHeadDim)}; }
 
   // The attention of the last `rows` tokens, out (rows, Hq, D).
   void attend(Guarded& out, int64_t rows, const ScoreOptions& options) {
-    const int32_t start[] = {0, static_cast<int32_t>(rows)}, context[] = {static_cast<int32_t>(kTokens)};
-    Aligned scratch(kernel::paged_attention_scratch_bytes(Cpu{}, dtype, rows, kHeads, kHeadDim, kTokens));
-    kernel::paged_attention(Cpu{}, out.data(), {q.data() + (kTokens - rows) * kHeads * kHeadDim, kHeads * kHeadDim},
+    const int32_t start[] = {0, static_cast<int32_t>(rows)}, context[] = {static_cast<int32_t>(kContext)};
+    Aligned scratch(kernel::paged_attention_scratch_bytes(Cpu{}, dtype, rows, kHeads, kHeadDim, kContext));
+    kernel::paged_attention(Cpu{}, out.data(), {q.data() + (kContext - rows) * kHeads * kHeadDim, kHeads * kHeadDim},
                             layer(), {start, context, table.data(), 1, static_cast<int64_t>(table.size())}, kHeads, 1,
                             kHeadDim, options, scratch.data());
   }
-  double exact(int64_t token, int64_t head, int64_t d, const ScoreOptions& options) const {
+  // The components of one head's output.
+  std::vector<double> exact(int64_t token, int64_t head, const ScoreOptions& options) const {
     const double own = q[static_cast<size_t>((token * kHeads + head) * kHeadDim)];
     const int64_t first = options.window > 0 ? std::max<int64_t>(0, token - options.window + 1) : 0;
     std::vector<double> scores;
@@ -62,13 +63,16 @@ struct Sequence {
       scores.push_back(cap > 0 ? cap * std::tanh(score / cap) : score);
     }
     const double most = *std::max_element(scores.begin(), scores.end());
-    double sum = 0, y = 0;
+    double sum = 0;
+    std::vector<double> y(kHeadDim, 0.0);
     for (int64_t j = first; j <= token; ++j) {
       const double p = std::exp(scores[static_cast<size_t>(j - first)] - most);
+      const float* value = values.data() + j * kHeadDim;
       sum += p;
-      y += p * static_cast<double>(values[static_cast<size_t>(j * kHeadDim + d)]);
+      for (double& component : y) component += p * static_cast<double>(*value++);
     }
-    return y / sum;
+    for (double& component : y) component /= sum;
+    return y;
   }
 };
 
@@ -78,12 +82,13 @@ void check_attention(Sequence& sequence, const ScoreOptions& options, double tol
     sequence.attend(out, rows, options);
     CHECK(out.intact());
     double worst = 0;
-    for (int64_t i = 0; i < rows * kHeads; ++i)
+    for (int64_t i = 0; i < rows * kHeads; ++i) {
+      const std::vector<double> expected = sequence.exact(kContext - rows + i / kHeads, i % kHeads, options);
       for (int64_t d = 0; d < kHeadDim; ++d) {
-        const double expected = sequence.exact(kTokens - rows + i / kHeads, i % kHeads, d, options);
-        const double error = std::abs(static_cast<double>(out[i * kHeadDim + d]) - expected);
+        const double error = std::abs(static_cast<double>(out[i * kHeadDim + d]) - expected[static_cast<size_t>(d)]);
         worst = std::isfinite(error) ? std::max(worst, error) : INFINITY;
       }
+    }
     INFO("rows " << rows << ", off by " << worst);
     CHECK(worst <= tolerance);
   }

@@ -10,31 +10,33 @@ using namespace lathe::test;
 
 namespace {
 
-constexpr int64_t kTokens = 40, kPageCount = 4;
+constexpr int64_t kWritten = 40, kPageCount = 4;
 
-struct Case {
+struct HeadCase {
   int64_t heads, kv_heads, head_dim, rotary_dim;  // rotary 0: no rotation
   bool norms;
   RopeStyle style;
 };
-constexpr Case kCases[] = {{9, 3, 64, 64, false, RopeStyle::half_split}, {4, 2, 20, 12, true, RopeStyle::half_split},
-                           {4, 4, 16, 16, true, RopeStyle::interleaved}, {2, 1, 7, 0, false, RopeStyle::half_split},
-                           {2, 2, 80, 0, true, RopeStyle::half_split},   {2, 1, 1, 0, false, RopeStyle::interleaved}};
+constexpr HeadCase kHeadCases[] = {
+    {9, 3, 64, 64, false, RopeStyle::half_split}, {4, 2, 20, 12, true, RopeStyle::half_split},
+    {4, 4, 16, 16, true, RopeStyle::interleaved}, {2, 1, 7, 0, false, RopeStyle::half_split},
+    {2, 2, 80, 0, true, RopeStyle::half_split},   {2, 1, 1, 0, false, RopeStyle::interleaved}};
 
-struct World {
-  Case c;
+struct Written {
+  HeadCase c;
   int64_t stride = (c.heads + 2 * c.kv_heads) * c.head_dim + 5;  // q, k and v of a token lie in one row
-  std::vector<float> rows = random_floats(kTokens * stride, 1);
+  std::vector<float> rows = random_floats(kWritten * stride, 1);
   std::vector<float> q_norm = random_floats(c.head_dim, 2), k_norm = random_floats(c.head_dim, 3);
   std::vector<float> cos, sin;
   std::vector<int32_t> angles, slots;
 
-  explicit World(const Case& of) : c(of) {
-    for (int64_t i = 0; i < kTokens * c.rotary_dim / 2; ++i) {
+  explicit Written(const HeadCase& of) : c(of) {
+    for (int64_t i = 0; i < kWritten * c.rotary_dim / 2; ++i) {
       cos.push_back(static_cast<float>(std::cos(static_cast<double>(i))));
       sin.push_back(static_cast<float>(std::sin(static_cast<double>(i))));
     }
-    for (int32_t i = 0; i < kTokens; ++i) angles.push_back(i * 3 % kTokens), slots.push_back(i % 7 == 3 ? -1 : 63 - i);
+    for (int32_t i = 0; i < kWritten; ++i)
+      angles.push_back(i * 3 % kWritten), slots.push_back(i % 7 == 3 ? -1 : 63 - i);
   }
   Rotation<float> rotation() const {
     if (c.rotary_dim == 0) return {};
@@ -54,10 +56,10 @@ struct World {
 };
 
 // Heads of all tokens after norm and rotation, token by token.
-std::vector<float> one_by_one(const World& w, const float* x, int64_t heads, const std::vector<float>& norm) {
-  const Case& c = w.c;
-  std::vector<float> y(static_cast<size_t>(kTokens * heads * c.head_dim)), turned = y;
-  for (int64_t t = 0; t < kTokens; ++t) {
+std::vector<float> step_by_step(const Written& w, const float* x, int64_t heads, const std::vector<float>& norm) {
+  const HeadCase& c = w.c;
+  std::vector<float> y(static_cast<size_t>(kWritten * heads * c.head_dim)), turned = y;
+  for (int64_t t = 0; t < kWritten; ++t) {
     float* row = y.data() + t * heads * c.head_dim;
     std::copy_n(x + t * w.stride, heads * c.head_dim, row);
     if (c.norms)
@@ -65,23 +67,23 @@ std::vector<float> one_by_one(const World& w, const float* x, int64_t heads, con
                        1.0f);
   }
   if (c.rotary_dim == 0) return y;
-  kernel::rope(Cpu{}, turned.data(), {y.data(), heads * c.head_dim}, w.rotation(), kTokens, heads, c.head_dim, 1);
+  kernel::rope(Cpu{}, turned.data(), {y.data(), heads * c.head_dim}, w.rotation(), kWritten, heads, c.head_dim, 1);
   return turned;
 }
 
 }  // namespace
 
 TEST_CASE("heads prepared in one pass have the bits of norm, rope and write_kv one by one") {
-  for (const Case& c : kCases)
+  for (const HeadCase& c : kHeadCases)
     for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8_0})
       for_each_isa([&](CpuIsa) {
         INFO("head dim " << c.head_dim << ", rotary " << c.rotary_dim << ", " << name(dtype));
-        const World w(c);
-        const std::vector<float> q = one_by_one(w, w.q(), c.heads, w.q_norm);
-        const std::vector<float> k = one_by_one(w, w.k(), c.kv_heads, w.k_norm);
+        const Written w(c);
+        const std::vector<float> q = step_by_step(w, w.q(), c.heads, w.q_norm);
+        const std::vector<float> k = step_by_step(w, w.k(), c.kv_heads, w.k_norm);
         std::vector<uint8_t> expected = w.pages(dtype);
         kernel::write_kv(Cpu{}, w.layer(expected, dtype), {k.data(), c.kv_heads * c.head_dim}, {w.v(), w.stride},
-                         w.slots.data(), kTokens, c.kv_heads, c.head_dim);
+                         w.slots.data(), kWritten, c.kv_heads, c.head_dim);
 
         QkNormRope steps;
         if (c.norms) {
@@ -93,13 +95,13 @@ TEST_CASE("heads prepared in one pass have the bits of norm, rope and write_kv o
           const Threads threads(members);
           std::vector<uint8_t> pages = w.pages(dtype);
           const int64_t width = (c.heads + c.kv_heads) * c.head_dim;
-          Guarded out(kTokens * width);
+          Guarded out(kWritten * width);
           kernel::qk_norm_rope_write(Cpu{}, out.data(), w.layer(pages, dtype), {w.q(), w.stride}, {w.k(), w.stride},
-                                     {w.v(), w.stride}, w.slots.data(), steps, kTokens, c.heads, c.kv_heads,
+                                     {w.v(), w.stride}, w.slots.data(), steps, kWritten, c.heads, c.kv_heads,
                                      c.head_dim);
           CHECK(out.intact());
           CHECK(pages == expected);
-          for (int64_t t = 0; t < kTokens; ++t) {
+          for (int64_t t = 0; t < kWritten; ++t) {
             const int64_t query = c.heads * c.head_dim, key = c.kv_heads * c.head_dim;
             CHECK(std::equal(q.begin() + t * query, q.begin() + (t + 1) * query, out.data() + t * width));
             CHECK(std::equal(k.begin() + t * key, k.begin() + (t + 1) * key, out.data() + t * width + query));

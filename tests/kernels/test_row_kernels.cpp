@@ -20,7 +20,7 @@ double exact(Activation f, double x) {
   return 0;
 }
 
-constexpr Activation kActivations[] = {Activation::silu, Activation::gelu_exact, Activation::gelu_tanh};
+constexpr Activation kRowActivations[] = {Activation::silu, Activation::gelu_exact, Activation::gelu_tanh};
 
 }  // namespace
 
@@ -28,7 +28,7 @@ TEST_CASE("activations agree with double") {
   std::vector<float> x;
   for (float v = -30.0f; v <= 30.0f; v += 0.0137f) x.push_back(v);
   const int64_t n = static_cast<int64_t>(x.size());
-  for (Activation f : kActivations)
+  for (Activation f : kRowActivations)
     for_each_isa([&](CpuIsa) {
       INFO("activation " << static_cast<int>(f));
       Guarded y(n);
@@ -49,7 +49,7 @@ TEST_CASE("activations agree with double") {
 TEST_CASE("activations keep NaN, infinities and zero") {
   const float infinity = std::numeric_limits<float>::infinity();
   const float x[] = {std::numeric_limits<float>::quiet_NaN(), infinity, -200.0f, 0.0f, -0.0f, 200.0f};
-  for (Activation f : kActivations)
+  for (Activation f : kRowActivations)
     for_each_isa([&](CpuIsa) {
       Guarded y(6);
       kernel::activation(Cpu{}, y.data(), {x, 6}, 1, 6, f);
@@ -64,7 +64,7 @@ TEST_CASE("activations keep NaN, infinities and zero") {
 
 TEST_CASE("gated activation is the activation times up, of strided rows") {
   const std::vector<float> gate = random_floats(5 * 50, 1), up = random_floats(5 * 60, 2);
-  for (Activation f : kActivations)
+  for (Activation f : kRowActivations)
     for_each_isa([&](CpuIsa) {
       Guarded y(5 * 37), plain(5 * 37);
       kernel::gated_activation(Cpu{}, y.data(), {gate.data(), 50}, {up.data(), 60}, 5, 37, f);

@@ -24,17 +24,9 @@ namespace fs = std::filesystem;
 // the last one, what lies beyond the trained context, with a warning.
 const char* const kNoGguf[] = {"llama_dynamic", "llama_longrope", "falcon_rw", "gemma3", "qwen_beyond_context"};
 
-std::string golden(const std::string& name) { return (source_dir() / "tests/goldens" / name).string(); }
+std::string golden_path(const std::string& name) { return (source_dir() / "tests/goldens" / name).string(); }
 
-std::vector<std::string> goldens() {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(source_dir() / "tests/goldens"))
-    if (fs::exists(entry.path() / "config.json")) names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-std::vector<float> logits_of(const std::string& model) {
+std::vector<float> exported_logits(const std::string& model) {
   LoadOptions options;
   options.dtype = ComputeDtype::float32;
   const LoadedModel loaded = load_model(model, options);
@@ -79,33 +71,33 @@ TEST_CASE("export: folder, shards, one file and GGUF give the logits back") {
     INFO(name);
     const TemporaryDirectory root;
     const std::string out = root.path().string();
-    const std::vector<float> want = logits_of(golden(name));
-    export_model(golden(name), out + "/folder");
-    CHECK(logits_of(out + "/folder") == want);
+    const std::vector<float> want = exported_logits(golden_path(name));
+    export_model(golden_path(name), out + "/folder");
+    CHECK(exported_logits(out + "/folder") == want);
     ExportOptions small;
     small.shard_bytes = 10'000;
-    export_model(golden(name), out + "/shards", small);
+    export_model(golden_path(name), out + "/shards", small);
     CHECK(fs::exists(out + "/shards/model.safetensors.index.json"));
-    CHECK(logits_of(out + "/shards") == want);
+    CHECK(exported_logits(out + "/shards") == want);
     fs::create_directory(out + "/one");
     export_model(out + "/shards", out + "/one/model.safetensors");
-    CHECK(logits_of(out + "/one/model.safetensors") == want);
+    CHECK(exported_logits(out + "/one/model.safetensors") == want);
 
     if (std::find(std::begin(kNoGguf), std::end(kNoGguf), name) != std::end(kNoGguf)) continue;
-    export_model(golden(name), out + "/f32.gguf");
+    export_model(golden_path(name), out + "/f32.gguf");
     // The format holds a divisor for each of llama3's frequencies, rounded to f32.
     const bool rounded = name == "llama_tied_llama3_rope";
-    CHECK(distance(logits_of(out + "/f32.gguf"), want) <= (rounded ? 1e-5 : 0.0));
+    CHECK(distance(exported_logits(out + "/f32.gguf"), want) <= (rounded ? 1e-5 : 0.0));
     if (!rounded) {
       export_model(out + "/f32.gguf", out + "/back");
-      CHECK(logits_of(out + "/back") == want);
+      CHECK(exported_logits(out + "/back") == want);
     }
   }
 }
 
 // The golden Gemma 3 with `changes` of its config.json.
 std::string gemma3(const fs::path& folder, const nlohmann::json& changes) {
-  fs::copy(golden("gemma3"), folder);
+  fs::copy(golden_path("gemma3"), folder);
   auto config = nlohmann::ordered_json::parse(read_file(folder / "config.json"));
   config.update(changes);
   write_file(folder / "config.json", config.dump());
@@ -119,11 +111,11 @@ TEST_CASE("export: a Gemma 3 that GGUF can say comes back from it") {
     // Scores divided by sqrt(D), as llama.cpp does it; the layers have windows by a period of two.
     const std::string source =
         gemma3(root.path() / "source", {{"query_pre_attn_scalar", 12}, {"final_logit_softcapping", cap}});
-    const std::vector<float> want = logits_of(source);
+    const std::vector<float> want = exported_logits(source);
     export_model(source, out + "/g.gguf");
-    CHECK(logits_of(out + "/g.gguf") == want);
+    CHECK(exported_logits(out + "/g.gguf") == want);
     export_model(out + "/g.gguf", out + "/back");
-    CHECK(logits_of(out + "/back") == want);
+    CHECK(exported_logits(out + "/back") == want);
     const auto config = nlohmann::json::parse(read_file(out + "/back/config.json"));
     CHECK(config["query_pre_attn_scalar"].is_number_integer());
     CHECK(config["final_logit_softcapping"] == cap);
@@ -143,7 +135,7 @@ TEST_CASE("export: every field that GGUF cannot say is in one message, with the 
     CHECK_THAT(e.what(), ContainsSubstring("attention_scale is 0.223"));
     CHECK_THAT(e.hint(), ContainsSubstring("write_gguf"));
   }
-  CHECK_THAT(refusal(golden("gemma3"), (root.path() / "x.gguf").string()),
+  CHECK_THAT(refusal(golden_path("gemma3"), (root.path() / "x.gguf").string()),
              ContainsSubstring("cannot say a field: attention_scale is 0.223"));
   CHECK(files_in(root.path()) == std::vector<std::string>{"source"});
 }
@@ -152,9 +144,9 @@ TEST_CASE("export: values beyond the range of the new type are refused by the te
   const TemporaryDirectory root;
   const fs::path source = root.path() / "source";
   fs::create_directory(source);
-  fs::copy(golden("llama_untied_gqa") + "/config.json", source);
+  fs::copy(golden_path("llama_untied_gqa") + "/config.json", source);
   std::vector<std::pair<std::string, Tensor>> tensors;
-  for (const StoredTensor& t : read_safetensors(golden("llama_untied_gqa") + "/model.safetensors"))
+  for (const StoredTensor& t : read_safetensors(golden_path("llama_untied_gqa") + "/model.safetensors"))
     tensors.emplace_back(t.name, Tensor::wrap(t.data, Shape(t.shape.begin(), t.shape.end()), *t.dtype, t.file).clone());
   for (auto& [name, tensor] : tensors)
     if (name.ends_with("layers.1.self_attn.o_proj.weight")) tensor.data<float>()[5] = 3e6f;
@@ -177,23 +169,23 @@ TEST_CASE("export: narrower types stay within what they round") {
     INFO(name);
     const TemporaryDirectory root;
     const std::string out = root.path().string();
-    const std::vector<float> want = logits_of(golden(name));
+    const std::vector<float> want = exported_logits(golden_path(name));
     for (const DType dtype : {DType::bf16, DType::f16}) {
       ExportOptions options;
       options.dtype = dtype;
       const std::string label(lathe::name(dtype));
-      export_model(golden(name), out + "/" + label, options);
-      CHECK(distance(logits_of(out + "/" + label), want) < 3e-2);
-      export_model(golden(name), out + "/" + label + ".gguf", options);
-      CHECK(distance(logits_of(out + "/" + label + ".gguf"), want) < 3e-2);
+      export_model(golden_path(name), out + "/" + label, options);
+      CHECK(distance(exported_logits(out + "/" + label), want) < 3e-2);
+      export_model(golden_path(name), out + "/" + label + ".gguf", options);
+      CHECK(distance(exported_logits(out + "/" + label + ".gguf"), want) < 3e-2);
     }
     // Rows of one block, weights four times as wide as a model's: errors have nothing to cancel against.
     for (const auto& [format, bound] : {std::pair(DType::q8_0, 8e-2), std::pair(DType::q4_k, 0.7)}) {
       ExportOptions options;
       options.quantize = format;
       const std::string path = out + "/" + std::string(lathe::name(format)) + ".gguf";
-      export_model(golden(name), path, options);
-      CHECK(distance(logits_of(path), want) < bound);
+      export_model(golden_path(name), path, options);
+      CHECK(distance(exported_logits(path), want) < bound);
     }
   }
 }
@@ -201,7 +193,7 @@ TEST_CASE("export: narrower types stay within what they round") {
 TEST_CASE("export: unknown keys, companions and a block format's values survive") {
   const TemporaryDirectory root;
   const fs::path source = root.path() / "source";
-  fs::copy(golden("llama_untied_gqa"), source);
+  fs::copy(golden_path("llama_untied_gqa"), source);
   auto config = nlohmann::ordered_json::parse(read_file(source / "config.json"));
   config["an_unknown_key"] = {{"with", {1, 2.5, nullptr}}};
   write_file(source / "config.json", config.dump());
@@ -234,7 +226,7 @@ TEST_CASE("export: unknown keys, companions and a block format's values survive"
     CHECK((x.bytes == y.bytes && std::memcmp(x.data, y.data, x.bytes) == 0));
   }
   export_model(a, (root.path() / "wide").string());
-  CHECK(logits_of((root.path() / "wide").string()) == logits_of(a));
+  CHECK(exported_logits((root.path() / "wide").string()) == exported_logits(a));
 }
 
 TEST_CASE("export: what cannot be written is refused, and nothing is left behind") {
@@ -242,18 +234,18 @@ TEST_CASE("export: what cannot be written is refused, and nothing is left behind
   const std::string out = root.path().string();
   ExportOptions quantised;
   quantised.quantize = DType::q8_0;
-  CHECK_THAT(refusal(golden("gpt2"), out + "/x", quantised), ContainsSubstring("safetensors has no type q8_0"));
-  CHECK_THAT(refusal(golden("llama_dynamic"), out + "/x.gguf"),
+  CHECK_THAT(refusal(golden_path("gpt2"), out + "/x", quantised), ContainsSubstring("safetensors has no type q8_0"));
+  CHECK_THAT(refusal(golden_path("llama_dynamic"), out + "/x.gguf"),
              ContainsSubstring("rope_scaling is \"dynamic\" and would be read as \"default\""));
-  CHECK_THAT(refusal(golden("gpt2"), out + "/no/such/x.gguf"), ContainsSubstring("cannot create"));
-  CHECK_THAT(refusal(golden("gpt2"), out + "/no/such/x"), ContainsSubstring("cannot create the folder"));
+  CHECK_THAT(refusal(golden_path("gpt2"), out + "/no/such/x.gguf"), ContainsSubstring("cannot create"));
+  CHECK_THAT(refusal(golden_path("gpt2"), out + "/no/such/x"), ContainsSubstring("cannot create the folder"));
   CHECK(files_in(root.path()).empty());
   fs::create_directory(out + "/full");
   write_file(out + "/full/mine.txt", "mine");
-  CHECK_THAT(refusal(golden("gpt2"), out + "/full"), ContainsSubstring("is not an empty folder"));
+  CHECK_THAT(refusal(golden_path("gpt2"), out + "/full"), ContainsSubstring("is not an empty folder"));
   CHECK(files_in(out + "/full") == std::vector<std::string>{"mine.txt"});
   // A damaged source is found before anything is written.
-  fs::copy(golden("gpt2"), out + "/damaged");
+  fs::copy(golden_path("gpt2"), out + "/damaged");
   fs::resize_file(out + "/damaged/model.safetensors", 5000);
   CHECK_FALSE(refusal(out + "/damaged", out + "/y.gguf").empty());
   CHECK(files_in(root.path()) == std::vector<std::string>{"damaged", "full"});
@@ -274,7 +266,7 @@ TEST_CASE("export: a model in memory that comes from no checkpoint, as training 
   for (const char* name : {"llama_tied_llama3_rope", "gpt2", "qwen3_moe_plain_layer", "gemma3"}) {
     INFO(name);
     const TemporaryDirectory root;
-    const ModelConfig config = read_config_json(golden(name) + "/config.json", family_configs());
+    const ModelConfig config = read_config_json(golden_path(name) + "/config.json", family_configs());
     const std::unique_ptr<CausalLM> model = family_of(config).make(config);
     initialise(*model, 7);
     write_file(root.path() / "tokenizer_config.json", "{}");
@@ -311,7 +303,7 @@ TEST_CASE("export: a model in memory that comes from no checkpoint, as training 
 }
 
 TEST_CASE("initialise: a parameter's numbers follow from the seed and its name alone") {
-  ModelConfig config = read_config_json(golden("llama_untied_gqa") + "/config.json", family_configs());
+  ModelConfig config = read_config_json(golden_path("llama_untied_gqa") + "/config.json", family_configs());
   const auto values = [&](uint64_t seed) {
     const std::unique_ptr<CausalLM> model = family_of(config).make(config);
     initialise(*model, seed);

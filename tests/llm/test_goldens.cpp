@@ -27,15 +27,6 @@ namespace {
 
 using namespace lathe;
 
-// Every folder with a model in it, by name.
-std::vector<std::string> goldens() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(test::source_dir() / "tests" / "goldens"))
-    if (std::filesystem::exists(entry.path() / "config.json")) names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
 struct Golden {
   std::string folder;
   std::map<std::string, StoredTensor> expected;
@@ -82,10 +73,10 @@ int32_t argmax(const float* row, int64_t n) { return static_cast<int32_t>(std::m
 }  // namespace
 
 TEST_CASE("logits and greedy text equal the reference on every instruction set") {
-  for (const std::string& name : goldens()) {
+  for (const std::string& name : test::goldens()) {
     const Golden golden(name);
     const std::vector<float> want = golden.values<float>("logits");
-    for (const CpuIsa isa : available_isas()) {
+    for (const CpuIsa isa : test::tested_isas()) {
       set_cpu_isa(isa);
       const LoadedModel loaded = load(golden, false);
       const int64_t vocab = loaded.model->sizes.vocab_size;
@@ -110,7 +101,7 @@ TEST_CASE("logits and greedy text equal the reference on every instruction set")
 }
 
 TEST_CASE("loss and all gradients equal the reference under the checkpoint's names") {
-  for (const std::string& name : goldens()) {
+  for (const std::string& name : test::goldens()) {
     const Golden golden(name);
     LoadedModel loaded = load(golden, true);
     const auto n = static_cast<int64_t>(golden.tokens.size());
@@ -162,7 +153,7 @@ TEST_CASE("the routers' balancing loss equals the reference") {
     std::vector<Tensor> logits;
   };
   size_t compared = 0;
-  for (const std::string& name : goldens()) {
+  for (const std::string& name : test::goldens()) {
     const Golden golden(name);
     if (!golden.expected.contains("router_loss")) continue;
     const LoadedModel loaded = load(golden, true);
@@ -211,7 +202,7 @@ TEST_CASE("Qwen3's attention with its norms of q and k off is Llama's, the same 
 
 TEST_CASE("every family runs on the plan device, forwards and backwards, without reading an element") {
   constexpr Device kPlan{Device::Kind::plan};
-  for (const std::string& name : goldens()) {
+  for (const std::string& name : test::goldens()) {
     INFO(name);
     const Golden golden(name);
     const auto forecast = StorageForecast::make();

@@ -44,7 +44,7 @@ std::string write_checkpoint(const test::TemporaryDirectory& folder, bool tied, 
   return folder.path().string();
 }
 
-std::vector<float> logits_of(const LoadedModel& loaded) {
+std::vector<float> short_logits(const LoadedModel& loaded) {
   const std::vector<int32_t> tokens = {3, 1, 4, 1, 5};
   const Tensor l = all_logits(*loaded.model, tokens, DType::f32);
   return {l.data<float>(), l.data<float>() + l.elements()};
@@ -83,10 +83,10 @@ TEST_CASE("a head is tied by what the config says and what the file holds togeth
   CHECK_FALSE(untied_other.model->sizes.tie_word_embeddings);
   CHECK(untied_other.warnings.empty());
 
-  CHECK(logits_of(tied_absent) == logits_of(tied_equal));
-  CHECK(logits_of(tied_absent) == logits_of(untied_absent));
-  CHECK(logits_of(tied_other) == logits_of(untied_other));
-  CHECK(logits_of(tied_other) != logits_of(tied_equal));
+  CHECK(short_logits(tied_absent) == short_logits(tied_equal));
+  CHECK(short_logits(tied_absent) == short_logits(untied_absent));
+  CHECK(short_logits(tied_other) == short_logits(untied_other));
+  CHECK(short_logits(tied_other) != short_logits(tied_equal));
 }
 
 TEST_CASE("one report lists what a checkpoint lacks and what it has too much") {
@@ -146,16 +146,16 @@ TEST_CASE("weights in f64 are those rounded to f32, in every place") {
   options.dtype = trainable.dtype = ComputeDtype::float32;
   trainable.trainable = true;
   const std::string single = write_checkpoint(plain, false, 2);
-  const std::vector<float> want = logits_of(load_model(single, options));
-  const std::vector<float> want_unpacked = logits_of(load_model(single, trainable));
+  const std::vector<float> want = short_logits(load_model(single, options));
+  const std::vector<float> want_unpacked = short_logits(load_model(single, trainable));
   for (const char* part : {"", "norm", "embed_tokens", "q_proj", "lm_head"}) {
     INFO(part);
     const test::TemporaryDirectory folder;
     const std::string path = write_changed(folder, [&](const std::string& name, const Tensor& value) {
       return name.find(part) == std::string::npos ? value : convert(value, DType::f64);
     });
-    CHECK(logits_of(load_model(path, options)) == want);
-    CHECK(logits_of(load_model(path, trainable)) == want_unpacked);
+    CHECK(short_logits(load_model(path, options)) == want);
+    CHECK(short_logits(load_model(path, trainable)) == want_unpacked);
   }
 }
 
@@ -192,9 +192,9 @@ TEST_CASE("weights quantised on load stay near the float ones") {
   const std::string path = write_checkpoint(folder, false, 2);
   LoadOptions options;
   options.dtype = ComputeDtype::float32;
-  const std::vector<float> exact = logits_of(load_model(path, options));
+  const std::vector<float> exact = short_logits(load_model(path, options));
   options.quantize = DType::q8_0;
-  const std::vector<float> coarse = logits_of(load_model(path, options));
+  const std::vector<float> coarse = short_logits(load_model(path, options));
   double difference = 0, norm = 0;
   for (size_t i = 0; i < exact.size(); ++i) {
     difference += std::pow(double(exact[i]) - coarse[i], 2);

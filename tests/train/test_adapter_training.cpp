@@ -7,6 +7,7 @@
 #include "llm/export.h"
 #include "tests/catch.h"
 #include "tests/support.h"
+#include "tests/train/goldens.h"
 #include "train/checkpoint.h"
 #include "train/run.h"
 
@@ -53,10 +54,6 @@ Recipe recipe_of(const std::string& checkpoint, const std::vector<std::string>& 
   return r;
 }
 
-std::string golden(const std::string& name) { return (source_dir() / "tests" / "goldens" / name).string(); }
-
-std::vector<float> values(const Tensor& t) { return {t.host<float>(), t.host<float>() + t.elements()}; }
-
 // The bytes of every weight of the base, packed or not.
 std::string base_bytes(CausalLM& model) {
   std::string bytes;
@@ -74,13 +71,13 @@ TEST_CASE("an adapter learns on bases of every kind, whose bits stay") {
   const TemporaryDirectory place;
   const auto quantised = [&](const std::string& name, DType format) {
     const std::string path = (place.path() / (name + ".gguf")).string();
-    export_model(golden(name), path, {.quantize = format});
+    export_model(golden_path(name), path, {.quantize = format});
     return path;
   };
   const std::vector<std::pair<std::string, std::vector<std::string>>> cases = {
-      {golden("llama_untied_gqa"), {"q_proj", "v_proj", "down_proj"}},
-      {golden("llama_tied_llama3_rope"), {"q_proj", "embed_tokens", "lm_head"}},
-      {golden("gpt2"), {"c_attn", "wte"}},
+      {golden_path("llama_untied_gqa"), {"q_proj", "v_proj", "down_proj"}},
+      {golden_path("llama_tied_llama3_rope"), {"q_proj", "embed_tokens", "lm_head"}},
+      {golden_path("gpt2"), {"c_attn", "wte"}},
       {quantised("llama_untied_gqa", DType::q4_1), {"q_proj", "lm_head"}},
       {quantised("qwen3_untied", DType::q8_0), {"o_proj", "embed_tokens"}}};
   for (const auto& [checkpoint, targets] : cases) {
@@ -105,7 +102,7 @@ TEST_CASE("an adapter learns on bases of every kind, whose bits stay") {
 TEST_CASE("on a quantised base an adapter learns what it would on the values that the blocks stand for") {
   const TemporaryDirectory place;
   const std::string blocks = (place.path() / "q8_0.gguf").string(), wide = (place.path() / "wide").string();
-  export_model(golden("llama_untied_gqa"), blocks, {.quantize = DType::q8_0});
+  export_model(golden_path("llama_untied_gqa"), blocks, {.quantize = DType::q8_0});
   export_model(blocks, wide);
   std::vector<std::vector<double>> losses(2);
   for (size_t i = 0; i < 2; ++i) {
@@ -119,7 +116,7 @@ TEST_CASE("on a quantised base an adapter learns what it would on the values tha
 }
 
 TEST_CASE("experts learn through their parameters") {
-  Recipe recipe = recipe_of(golden("mixtral"), {"o_proj"}, 12);
+  Recipe recipe = recipe_of(golden_path("mixtral"), {"o_proj"}, 12);
   recipe.adapter->target_parameters = {"experts.gate_up_proj", "experts.down_proj"};
   const TrainingModel made = make_training_model(recipe);
   const CountingRows data;
@@ -130,7 +127,7 @@ TEST_CASE("experts learn through their parameters") {
 }
 
 TEST_CASE("an adapter's run goes on from its checkpoint with the same bits, dropout included") {
-  Recipe recipe = recipe_of(golden("llama_untied_gqa"), {"q_proj", "lm_head"}, 6);
+  Recipe recipe = recipe_of(golden_path("llama_untied_gqa"), {"q_proj", "lm_head"}, 6);
   recipe.adapter->dropout = 0.2;
   const CountingRows data;
   const TrainingModel whole = make_training_model(recipe);
@@ -156,7 +153,7 @@ TEST_CASE("an adapter's run goes on from its checkpoint with the same bits, drop
 }
 
 TEST_CASE("what was trained is what its files give back") {
-  const Recipe recipe = recipe_of(golden("gpt2"), {"c_attn", "c_proj", "wte", "lm_head"}, 5);
+  const Recipe recipe = recipe_of(golden_path("gpt2"), {"c_attn", "c_proj", "wte", "lm_head"}, 5);
   const TrainingModel made = make_training_model(recipe);
   const CountingRows data;
   Trainer trainer(made.model(), recipe, data, {5, 0});
@@ -164,15 +161,15 @@ TEST_CASE("what was trained is what its files give back") {
   const TemporaryDirectory place;
   const std::string folder = (place.path() / "adapter").string();
   write_adapter(made.model(), made.base, folder);
-  const LoadedModel loaded = load_model(golden("gpt2"), {.dtype = ComputeDtype::float32, .adapter = folder});
+  const LoadedModel loaded = load_model(golden_path("gpt2"), {.dtype = ComputeDtype::float32, .adapter = folder});
   CHECK(loaded.warnings.empty());
   const double got = evaluate_loss(*loaded.model, data, 4, 0).loss, want = evaluate_loss(made.model(), data, 4, 0).loss;
   CHECK(got == Catch::Approx(want).epsilon(1e-6));
-  const LoadedModel base = load_model(golden("gpt2"));
+  const LoadedModel base = load_model(golden_path("gpt2"));
   CHECK(evaluate_loss(*base.model, data, 4, 0).loss > want + 0.05);
   // Beside other weights than those that it was trained on, a word about it.
   const std::string other = (place.path() / "other.gguf").string();
-  export_model(golden("gpt2"), other);
+  export_model(golden_path("gpt2"), other);
   const LoadedModel stranger = load_model(other, {.adapter = folder});
   REQUIRE(stranger.warnings.size() == 1);
   CHECK_THAT(stranger.warnings[0], ContainsSubstring("was trained on other weights than " + other));
@@ -180,7 +177,7 @@ TEST_CASE("what was trained is what its files give back") {
 
 TEST_CASE("a target that matches no module is named with the nearest one") {
   try {
-    make_training_model(recipe_of(golden("llama_untied_gqa"), {"q_proj", "vproj"}, 1));
+    make_training_model(recipe_of(golden_path("llama_untied_gqa"), {"q_proj", "vproj"}, 1));
     FAIL("not refused");
   } catch (const Error& e) {
     CHECK_THAT(e.what(), ContainsSubstring("recipe: adapter.targets: 'vproj' names no module of this model"));

@@ -7,6 +7,7 @@
 
 #include "tests/catch.h"
 #include "tests/support.h"
+#include "tests/train/goldens.h"
 #include "tests/train/thread_ranks.h"
 #include "train/run.h"
 
@@ -14,8 +15,6 @@ using namespace lathe;
 using namespace lathe::test;
 
 namespace {
-
-std::string golden(const std::string& name) { return (source_dir() / "tests" / "goldens" / name).string(); }
 
 // Pairs of answers of other lengths behind a prompt of four tokens.
 class Pairs : public Dataset {
@@ -68,7 +67,7 @@ Recipe recipe_of(const std::string& checkpoint, int64_t steps, bool with_adapter
 
 TEST_CASE("the first step's loss is ln 2, and steps raise the margin, with an adapter or the weights themselves") {
   for (const bool with_adapter : {true, false}) {
-    const Recipe recipe = recipe_of(golden("llama_untied_gqa"), 20, with_adapter);
+    const Recipe recipe = recipe_of(golden_path("llama_untied_gqa"), 20, with_adapter);
     const TrainingModel made = make_training_model(recipe);
     const Pairs data;
     ReferenceScores reference;
@@ -92,7 +91,7 @@ TEST_CASE("the first step's loss is ln 2, and steps raise the margin, with an ad
 
 TEST_CASE("ranks that share pairs make the steps of one rank, figures included") {
   const Pairs data;
-  const Recipe recipe = recipe_of(golden("llama_untied_gqa"), 5, true);
+  const Recipe recipe = recipe_of(golden_path("llama_untied_gqa"), 5, true);
   const auto train = [&](Communicator& ranks, const std::string& file) {
     const TrainingModel made = make_training_model(recipe);
     ReferenceScores reference;
@@ -124,7 +123,7 @@ TEST_CASE("ranks that share pairs make the steps of one rank, figures included")
 }
 
 TEST_CASE("the loss of pairs and its gradient are those of Rafailov et al., equation 7") {
-  const LoadedModel loaded = load_model(golden("llama_untied_gqa"), {.trainable = true});
+  const LoadedModel loaded = load_model(golden_path("llama_untied_gqa"), {.trainable = true});
   const Pairs data;
   const TrainingRows rows = data.rows(0, 3);
   const Batch batch = make_training_batch(*loaded.model, rows);
@@ -155,7 +154,7 @@ TEST_CASE("the loss of pairs and its gradient are those of Rafailov et al., equa
 }
 
 TEST_CASE("what the first model makes of a record is computed once and found again") {
-  const Recipe recipe = recipe_of(golden("llama_untied_gqa"), 4, true);
+  const Recipe recipe = recipe_of(golden_path("llama_untied_gqa"), 4, true);
   const TrainingModel made = make_training_model(recipe);
   const Pairs data;
   const TemporaryDirectory place;

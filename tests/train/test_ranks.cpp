@@ -5,6 +5,7 @@
 #include "llm/load.h"
 #include "tests/catch.h"
 #include "tests/support.h"
+#include "tests/train/goldens.h"
 #include "tests/train/thread_ranks.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
@@ -46,7 +47,8 @@ class UnevenRows : public Dataset {
   std::string key_ = "uneven";
 };
 
-Recipe recipe_of(int64_t batch, int64_t accumulation, OptimizerRecipe::Name optimizer = OptimizerRecipe::Name::adamw) {
+Recipe rank_recipe(int64_t batch, int64_t accumulation,
+                   OptimizerRecipe::Name optimizer = OptimizerRecipe::Name::adamw) {
   Recipe r;
   r.training.batch_size = batch;
   r.training.accumulation = accumulation;
@@ -58,7 +60,7 @@ Recipe recipe_of(int64_t batch, int64_t accumulation, OptimizerRecipe::Name opti
   return r;
 }
 
-struct Outcome {
+struct RankOutcome {
   std::vector<double> figures;  // of each step: loss, norm, update ratios of matrices
   std::vector<double> evaluations;
   std::vector<float> weights;
@@ -66,21 +68,14 @@ struct Outcome {
   std::string skipped;
 };
 
-LoadedModel golden(const std::string& name) {
-  LoadOptions options;
-  options.dtype = ComputeDtype::float32;
-  options.trainable = true;
-  return load_model((source_dir() / "tests" / "goldens" / name).string(), options);
-}
-
-Outcome train_rank(Communicator& ranks, const std::string& name, const Recipe& recipe, const std::string& folder,
-                   int64_t until) {
-  const LoadedModel loaded = golden(name);
+RankOutcome train_rank(Communicator& ranks, const std::string& name, const Recipe& recipe, const std::string& folder,
+                       int64_t until) {
+  const LoadedModel loaded = trainable_golden(name);
   const UnevenRows data(loaded.model->sizes.vocab_size);
   Trainer trainer(*loaded.model, recipe, data, {recipe.training.steps, 0}, ranks);
   const std::string checkpoint = folder.empty() ? "" : newest_checkpoint(folder).value_or("");
   if (!checkpoint.empty()) load_checkpoint(checkpoint, trainer, data.key());
-  Outcome o;
+  RankOutcome o;
   while (trainer.steps_done < until) {
     const TrainingStep step = trainer.step(true);
     o.skipped += step.skipped;
@@ -95,26 +90,19 @@ Outcome train_rank(Communicator& ranks, const std::string& name, const Recipe& r
   return o;
 }
 
-Outcome train(int size, const std::string& name, const Recipe& recipe, const std::string& folder = {},
-              int64_t until = 6) {
-  std::vector<Outcome> outcomes(static_cast<size_t>(size));
+RankOutcome train_ranks(int size, const std::string& name, const Recipe& recipe, const std::string& folder = {},
+                        int64_t until = 6) {
+  std::vector<RankOutcome> outcomes(static_cast<size_t>(size));
   if (size == 1)
     outcomes[0] = train_rank(Communicator::one(), name, recipe, folder, until);
   else
     ThreadRanks(size).run([&](Communicator& ranks) {
       outcomes[static_cast<size_t>(ranks.rank())] = train_rank(ranks, name, recipe, folder, until);
     });
-  for (const Outcome& o : outcomes)
+  for (const RankOutcome& o : outcomes)
     outcomes[0].agree = outcomes[0].agree && o.figures == outcomes[0].figures && o.weights == outcomes[0].weights &&
                         o.evaluations == outcomes[0].evaluations && o.skipped == outcomes[0].skipped;
   return outcomes[0];
-}
-
-double worst_relative(const std::vector<double>& a, const std::vector<double>& b) {
-  REQUIRE(a.size() == b.size());
-  double worst = 0.0;
-  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] - b[i]) / std::abs(b[i]));
-  return worst;
 }
 
 }  // namespace
@@ -162,9 +150,9 @@ TEST_CASE("collective operations give each rank what it is to have, in an order 
 TEST_CASE("ranks with 1 and 50 targets, or none, make the step of one rank, by every optimizer") {
   // As micro-batches do: other orders of f32 sums differ by about 1e-7, and six steps carry that on.
   for (const auto name : {OptimizerRecipe::Name::adamw, OptimizerRecipe::Name::sgd, OptimizerRecipe::Name::muon}) {
-    const Outcome one = train(1, "llama_untied_gqa", recipe_of(4, 2, name));
+    const RankOutcome one = train_ranks(1, "llama_untied_gqa", rank_recipe(4, 2, name));
     for (const int size : {2, 3, 5}) {
-      const Outcome several = train(size, "llama_untied_gqa", recipe_of(4, 2, name));
+      const RankOutcome several = train_ranks(size, "llama_untied_gqa", rank_recipe(4, 2, name));
       INFO(size << " ranks");
       CHECK(several.agree);
       CHECK(worst_relative(several.figures, one.figures) < 1e-6);
@@ -174,13 +162,14 @@ TEST_CASE("ranks with 1 and 50 targets, or none, make the step of one rank, by e
 }
 
 TEST_CASE("a batch of one row goes to one of two ranks") {
-  const Outcome one = train(1, "gpt2", recipe_of(1, 4)), two = train(2, "gpt2", recipe_of(1, 4));
+  const RankOutcome one = train_ranks(1, "gpt2", rank_recipe(1, 4)), two = train_ranks(2, "gpt2", rank_recipe(1, 4));
   CHECK(two.agree);
   CHECK(worst_relative(two.figures, one.figures) < 1e-6);
 }
 
 TEST_CASE("two ranks repeat bit for bit") {
-  const Outcome first = train(2, "qwen3_untied", recipe_of(4, 1)), again = train(2, "qwen3_untied", recipe_of(4, 1));
+  const RankOutcome first = train_ranks(2, "qwen3_untied", rank_recipe(4, 1)),
+                    again = train_ranks(2, "qwen3_untied", rank_recipe(4, 1));
   CHECK(first.agree);
   CHECK(first.figures == again.figures);
   CHECK(first.weights == again.weights);
@@ -188,14 +177,14 @@ TEST_CASE("two ranks repeat bit for bit") {
 
 TEST_CASE("a run goes on with another number of ranks, by every optimizer") {
   for (const auto name : {OptimizerRecipe::Name::adamw, OptimizerRecipe::Name::sgd, OptimizerRecipe::Name::muon}) {
-    const Recipe recipe = recipe_of(4, 1, name);
-    const Outcome one = train(1, "llama_untied_gqa", recipe);
+    const Recipe recipe = rank_recipe(4, 1, name);
+    const RankOutcome one = train_ranks(1, "llama_untied_gqa", recipe);
     const TemporaryDirectory place;
     const std::string folder = place.path().string();
     std::vector<double> figures;
-    Outcome last;
+    RankOutcome last;
     for (const auto& [size, until] : {std::pair{1, 1}, std::pair{2, 3}, std::pair{5, 4}, std::pair{1, 6}}) {
-      last = train(size, "llama_untied_gqa", recipe, folder, until);
+      last = train_ranks(size, "llama_untied_gqa", recipe, folder, until);
       CHECK(last.agree);
       figures.insert(figures.end(), last.figures.begin(), last.figures.end());
     }
@@ -203,18 +192,18 @@ TEST_CASE("a run goes on with another number of ranks, by every optimizer") {
     CHECK(worst_relative(last.evaluations, one.evaluations) < 1e-6);
   }
   // As many ranks as before: the same bits as without a pause.
-  const Outcome whole = train(2, "gpt2", recipe_of(4, 1));
+  const RankOutcome whole = train_ranks(2, "gpt2", rank_recipe(4, 1));
   const TemporaryDirectory place;
-  train(2, "gpt2", recipe_of(4, 1), place.path().string(), 3);
-  CHECK(train(2, "gpt2", recipe_of(4, 1), place.path().string(), 6).weights == whole.weights);
+  train_ranks(2, "gpt2", rank_recipe(4, 1), place.path().string(), 3);
+  CHECK(train_ranks(2, "gpt2", rank_recipe(4, 1), place.path().string(), 6).weights == whole.weights);
 }
 
 TEST_CASE("a step that is not finite on one rank is skipped on all, which know the tensor") {
-  Recipe recipe = recipe_of(4, 1);
+  Recipe recipe = rank_recipe(4, 1);
   std::vector<std::string> reasons(2);
   std::vector<bool> same(2);
   ThreadRanks(2).run([&](Communicator& ranks) {
-    const LoadedModel loaded = golden("llama_untied_gqa");
+    const LoadedModel loaded = trainable_golden("llama_untied_gqa");
     const UnevenRows data(loaded.model->sizes.vocab_size);
     Trainer trainer(*loaded.model, recipe, data, {6, 0}, ranks);
     const auto slice = std::find_if(trainer.arena().slices().begin(), trainer.arena().slices().end(),

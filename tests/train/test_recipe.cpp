@@ -12,7 +12,7 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-const std::string kRecipe =
+const std::string kWholeRecipe =
     "model: {checkpoint: here}\n"
     "data: {train: [a.txt, b], validation: 0.25, tokenizer: {vocab_size: 4096}, order: sequential}\n"
     "training: {steps: 20, dtype: bfloat16, recompute: block, router_balance: 0.0}\n";
@@ -37,7 +37,7 @@ std::string refusal(const std::string& text, const std::vector<std::string>& set
 }  // namespace
 
 TEST_CASE("a recipe is read, and written so that it is read the same") {
-  const Recipe r = read(kRecipe, {"optimizer.name=muon", "data.validation=v.txt", "optimizer.learning_rate=2e-3"});
+  const Recipe r = read(kWholeRecipe, {"optimizer.name=muon", "data.validation=v.txt", "optimizer.learning_rate=2e-3"});
   CHECK(r.data.train == std::vector<std::string>{"a.txt", "b"});
   CHECK(r.data.validation == std::vector<std::string>{"v.txt"});
   CHECK(r.data.validation_share == 0.0);
@@ -64,22 +64,23 @@ TEST_CASE("an architecture given inline stays what it is") {
 }
 
 TEST_CASE("what is wrong in a recipe is named with its line and what is expected") {
-  CHECK_THAT(refusal(kRecipe + "optimiser: {name: sgd}\n"), ContainsSubstring("r.yaml:4") &&
-                                                                ContainsSubstring("'optimiser' is not known") &&
-                                                                ContainsSubstring("did you mean optimizer?"));
-  CHECK_THAT(refusal(kRecipe + "optimizer:\n  learning_rat: 1\n"),
+  CHECK_THAT(refusal(kWholeRecipe + "optimiser: {name: sgd}\n"), ContainsSubstring("r.yaml:4") &&
+                                                                     ContainsSubstring("'optimiser' is not known") &&
+                                                                     ContainsSubstring("did you mean optimizer?"));
+  CHECK_THAT(refusal(kWholeRecipe + "optimizer:\n  learning_rat: 1\n"),
              ContainsSubstring("r.yaml:5") && ContainsSubstring("did you mean optimizer.learning_rate?"));
-  CHECK_THAT(refusal(kRecipe, {"training.stepps=3"}), ContainsSubstring("did you mean training.steps?"));
-  CHECK_THAT(refusal(kRecipe, {"training.steps=many"}),
+  CHECK_THAT(refusal(kWholeRecipe, {"training.stepps=3"}), ContainsSubstring("did you mean training.steps?"));
+  CHECK_THAT(refusal(kWholeRecipe, {"training.steps=many"}),
              ContainsSubstring("--set training.steps") && ContainsSubstring("'many', expected an integer"));
-  CHECK_THAT(refusal(kRecipe, {"training.batch_size=0"}), ContainsSubstring("expected a number of at least 1"));
-  CHECK_THAT(refusal(kRecipe, {"optimizer.beta2=1"}), ContainsSubstring("at least 0 and at most 0.9999999"));
-  CHECK_THAT(refusal(kRecipe, {"optimizer.learning_rate=.nan"}), ContainsSubstring("expected a number of at least 0"));
-  CHECK_THAT(refusal(kRecipe, {"optimizer.name=adam"}), ContainsSubstring("expected one of adamw, sgd, muon"));
-  CHECK_THAT(refusal(kRecipe, {"model.config=x.yaml"}), ContainsSubstring("expected one of model.config"));
+  CHECK_THAT(refusal(kWholeRecipe, {"training.batch_size=0"}), ContainsSubstring("expected a number of at least 1"));
+  CHECK_THAT(refusal(kWholeRecipe, {"optimizer.beta2=1"}), ContainsSubstring("at least 0 and at most 0.9999999"));
+  CHECK_THAT(refusal(kWholeRecipe, {"optimizer.learning_rate=.nan"}),
+             ContainsSubstring("expected a number of at least 0"));
+  CHECK_THAT(refusal(kWholeRecipe, {"optimizer.name=adam"}), ContainsSubstring("expected one of adamw, sgd, muon"));
+  CHECK_THAT(refusal(kWholeRecipe, {"model.config=x.yaml"}), ContainsSubstring("expected one of model.config"));
   CHECK_THAT(refusal("model: {checkpoint: a}\ndata: {train: b}\n"), ContainsSubstring("training.steps"));
-  CHECK_THAT(refusal(kRecipe + "data: {format: text}\n"), ContainsSubstring("r.yaml:4: data appears twice"));
-  CHECK_THAT(refusal(kRecipe, {"nonsense"}), ContainsSubstring("expected section.key=value"));
+  CHECK_THAT(refusal(kWholeRecipe + "data: {format: text}\n"), ContainsSubstring("r.yaml:4: data appears twice"));
+  CHECK_THAT(refusal(kWholeRecipe, {"nonsense"}), ContainsSubstring("expected section.key=value"));
 }
 
 TEST_CASE("the recipes of configs/ make models of their context") {
@@ -97,16 +98,16 @@ TEST_CASE("the recipes of configs/ make models of their context") {
 }
 
 TEST_CASE("of steps, epochs and tokens the last one said counts") {
-  const Recipe r = read(kRecipe, {"training.epochs=2.5"});
+  const Recipe r = read(kWholeRecipe, {"training.epochs=2.5"});
   CHECK(r.training.steps == 0);
   CHECK(r.training.epochs == 2.5);
 }
 
 TEST_CASE("a run that goes on may be watched otherwise and may be longer, not trained otherwise") {
-  const Recipe a = read(kRecipe);
-  CHECK(different_keys(a, read(kRecipe, {"logging.every=1", "training.steps=30", "checkpoint.keep=5"})).empty());
-  CHECK(different_keys(a, read(kRecipe, {"training.seed=2"})) == std::vector<std::string>{"training.seed"});
-  CHECK(different_keys(a, read(kRecipe, {"data.train=c"})) == std::vector<std::string>{"data.train"});
+  const Recipe a = read(kWholeRecipe);
+  CHECK(different_keys(a, read(kWholeRecipe, {"logging.every=1", "training.steps=30", "checkpoint.keep=5"})).empty());
+  CHECK(different_keys(a, read(kWholeRecipe, {"training.seed=2"})) == std::vector<std::string>{"training.seed"});
+  CHECK(different_keys(a, read(kWholeRecipe, {"data.train=c"})) == std::vector<std::string>{"data.train"});
 }
 
 TEST_CASE("schedules: the first step, the end of the warm-up, the last step") {

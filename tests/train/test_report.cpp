@@ -16,7 +16,7 @@ using Catch::Matchers::ContainsSubstring;
 using namespace lathe;
 using namespace lathe::test;
 
-constexpr const char* kRecipe = R"(model: {config: configs/gpt2/124m.yaml}
+constexpr const char* kReportRecipe = R"(model: {config: configs/gpt2/124m.yaml}
 training: {steps: 40, clip: 1.0, dtype: float32}
 optimizer: {name: adamw}
 decayed: [wte.weight, h.0.attn.weight]
@@ -33,7 +33,7 @@ struct Run {
 
   Run() {
     write("metrics.jsonl", kMetrics);
-    write("recipe.yaml", kRecipe);
+    write("recipe.yaml", kReportRecipe);
   }
   std::string path() const { return folder.path().string(); }
   void write(const std::string& name, const std::string& text) const { write_file(folder.path() / name, text); }
@@ -209,7 +209,7 @@ TEST_CASE("report: what is missing or no recipe is named") {
 
 TEST_CASE("report: several runs on one page, with what differs between them") {
   const Run first, second;
-  second.write("recipe.yaml", std::string(kRecipe) + "note: <wide>\n");
+  second.write("recipe.yaml", std::string(kReportRecipe) + "note: <wide>\n");
   second.write("metrics.jsonl", R"({"step": 10, "loss": 2.0, "validation_loss": 2.25})"
                                 "\n");
   const std::vector<TrainingRun> runs = {first.read(), second.read()};

@@ -5,6 +5,7 @@
 #include "llm/load.h"
 #include "tests/catch.h"
 #include "tests/support.h"
+#include "tests/train/goldens.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
 
@@ -49,13 +50,6 @@ class RaggedRows : public Dataset {
   std::string key_ = "ragged";
 };
 
-LoadedModel golden(const std::string& name) {
-  LoadOptions options;
-  options.dtype = ComputeDtype::float32;
-  options.trainable = true;
-  return load_model((source_dir() / "tests" / "goldens" / name).string(), options);
-}
-
 Recipe recipe_of(int64_t batch, int64_t accumulation, int64_t steps = 6) {
   Recipe r;
   r.training.batch_size = batch;
@@ -73,10 +67,8 @@ struct Outcome {
   std::vector<float> weights;
 };
 
-std::vector<float> values(const Tensor& t) { return {t.host<float>(), t.host<float>() + t.elements()}; }
-
 Outcome train(const std::string& name, const Recipe& recipe) {
-  const LoadedModel loaded = golden(name);
+  const LoadedModel loaded = trainable_golden(name);
   const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
   Trainer trainer(*loaded.model, recipe, data, {recipe.training.steps, 0});
   Outcome outcome;
@@ -88,12 +80,6 @@ Outcome train(const std::string& name, const Recipe& recipe) {
   }
   outcome.weights = values(trainer.arena().values());
   return outcome;
-}
-
-double worst_relative(const std::vector<double>& a, const std::vector<double>& b) {
-  double worst = 0.0;
-  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] - b[i]) / std::abs(b[i]));
-  return worst;
 }
 
 }  // namespace
@@ -130,7 +116,7 @@ TEST_CASE("dropout changes training and nothing else") {
   Recipe recipe = recipe_of(4, 1, 2);
   const Outcome without = train("llama_untied_gqa", recipe);
   recipe.model.dropout = 0.2;
-  const LoadedModel loaded = golden("llama_untied_gqa");
+  const LoadedModel loaded = trainable_golden("llama_untied_gqa");
   const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
   const double before = evaluate_loss(*loaded.model, data, 4, 3).loss;
   Trainer trainer(*loaded.model, recipe, data, {2, 0});
@@ -155,7 +141,7 @@ TEST_CASE("a run goes on from a checkpoint with the same bits, by every optimize
     const Outcome whole = train("qwen3_untied", recipe);
     const TemporaryDirectory folder;
     for (int64_t from = 0; from < 6; from += 2) {  // each time a model that knows nothing
-      const LoadedModel loaded = golden("qwen3_untied");
+      const LoadedModel loaded = trainable_golden("qwen3_untied");
       const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
       Trainer trainer(*loaded.model, recipe, data, {6, 0});
       const auto checkpoint = newest_checkpoint(folder.path().string());
@@ -171,7 +157,7 @@ TEST_CASE("a run goes on from a checkpoint with the same bits, by every optimize
 }
 
 TEST_CASE("checkpoints: the newest ones stay, a half-written one is none, another run's is refused") {
-  const LoadedModel loaded = golden("gpt2");
+  const LoadedModel loaded = trainable_golden("gpt2");
   const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
   Trainer trainer(*loaded.model, recipe_of(2, 1), data, {6, 0});
   const TemporaryDirectory place;
@@ -183,14 +169,14 @@ TEST_CASE("checkpoints: the newest ones stay, a half-written one is none, anothe
   REQUIRE(newest_checkpoint(folder) == (place.path() / "step-00000004").string());
   CHECK_FALSE(std::filesystem::exists(place.path() / "step-00000009.1-2.partial"));
   CHECK_THROWS_WITH(load_checkpoint(*newest_checkpoint(folder), trainer, "other"), ContainsSubstring("data ragged"));
-  const LoadedModel other = golden("llama_untied_gqa");
+  const LoadedModel other = trainable_golden("llama_untied_gqa");
   Trainer stranger(*other.model, recipe_of(2, 1), data, {6, 0});
   CHECK_THROWS_WITH(load_checkpoint(*newest_checkpoint(folder), stranger, "ragged"),
                     ContainsSubstring("k_proj.weight") && ContainsSubstring("expected (16, 32)"));
 }
 
 TEST_CASE("a step that is not finite changes no weight and names the first activation or gradient") {
-  const LoadedModel loaded = golden("llama_untied_gqa");
+  const LoadedModel loaded = trainable_golden("llama_untied_gqa");
   const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
   Trainer trainer(*loaded.model, recipe_of(2, 1), data, {6, 0});
   CHECK(trainer.step().skipped.empty());
@@ -212,7 +198,7 @@ TEST_CASE("a step that is not finite changes no weight and names the first activ
 }
 
 TEST_CASE("a step without a target is skipped") {
-  const LoadedModel loaded = golden("llama_untied_gqa");
+  const LoadedModel loaded = trainable_golden("llama_untied_gqa");
   RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
   data.silent = true;
   Trainer trainer(*loaded.model, recipe_of(2, 1), data, {6, 0});
@@ -220,7 +206,7 @@ TEST_CASE("a step without a target is skipped") {
 }
 
 TEST_CASE("a run by epochs ends with its last row") {
-  const LoadedModel loaded = golden("llama_untied_gqa");
+  const LoadedModel loaded = trainable_golden("llama_untied_gqa");
   const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
   Recipe recipe = recipe_of(10, 2);
   recipe.training.steps = 0;
@@ -235,7 +221,7 @@ TEST_CASE("a run by epochs ends with its last row") {
 
 TEST_CASE("packed documents are apart: another first document leaves the second one's loss and gradients alone") {
   for (const char* name : {"llama_untied_gqa", "mpt", "gpt2"}) {  // rotary, ALiBi, learned positions
-    const LoadedModel loaded = golden(name);
+    const LoadedModel loaded = trainable_golden(name);
     const auto gradients = [&](int32_t first_token) {
       TrainingRows rows;
       rows.tokens = {first_token, 2, 3, 4, 11, 12, 13, 14, 15};
@@ -265,7 +251,7 @@ TEST_CASE("packed documents are apart: another first document leaves the second 
 
 TEST_CASE("what decays: matrices, tables and routers of every family, and nothing else") {
   for (const char* name : {"llama_untied_gqa", "gpt2", "mixtral", "gemma3", "qwen2_windowed_layers", "mpt"}) {
-    const LoadedModel loaded = golden(name);
+    const LoadedModel loaded = trainable_golden(name);
     const ParameterArena arena(*loaded.model);
     for (const ParameterArena::Slice& s : arena.slices()) {
       INFO(name << " " << s.name);
@@ -279,7 +265,7 @@ TEST_CASE("what decays: matrices, tables and routers of every family, and nothin
 TEST_CASE("a moving average of the weights is kept beside them, shown on request, and goes on from a checkpoint") {
   Recipe recipe = recipe_of(4, 1);
   recipe.optimizer.ema = 0.8;
-  const LoadedModel loaded = golden("llama_untied_gqa");
+  const LoadedModel loaded = trainable_golden("llama_untied_gqa");
   const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
   Trainer trainer(*loaded.model, recipe, data, {6, 0});
   const Outcome without = train("llama_untied_gqa", recipe_of(4, 1));
@@ -304,7 +290,7 @@ TEST_CASE("a moving average of the weights is kept beside them, shown on request
   for (size_t i = 0; i < average.size(); ++i)
     worst = std::max(worst, std::abs(static_cast<double>(average[i]) - expected[i]));
   CHECK(worst < 1e-6);  // roundings of f32 below 2, a few of them
-  const LoadedModel again = golden("llama_untied_gqa");
+  const LoadedModel again = trainable_golden("llama_untied_gqa");
   Trainer resumed(*again.model, recipe, data, {6, 0});
   load_checkpoint(*newest_checkpoint(folder), resumed, data.key());
   while (resumed.steps_done < 6) resumed.step();
@@ -317,7 +303,7 @@ TEST_CASE("a step with an outlying gradient is skipped, also by a run that goes 
   Recipe recipe = recipe_of(3, 1, 30);
   recipe.training.skip_above = 1.5;
   const auto skipped_steps = [&](int64_t pause) {
-    const LoadedModel loaded = golden("llama_untied_gqa");
+    const LoadedModel loaded = trainable_golden("llama_untied_gqa");
     RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
     std::optional<LoadedModel> reloaded;
     auto trainer = std::make_unique<Trainer>(*loaded.model, recipe, data, TrainingLength{30, 0});
@@ -335,7 +321,7 @@ TEST_CASE("a step with an outlying gradient is skipped, also by a run that goes 
       }
       if (trainer->steps_done != pause) continue;
       save_checkpoint(place.path().string(), *trainer, {pause, trainer->updates_done, 0, 0, 0.0, data.key()}, 1);
-      reloaded.emplace(golden("llama_untied_gqa"));
+      reloaded.emplace(trainable_golden("llama_untied_gqa"));
       trainer = std::make_unique<Trainer>(*reloaded->model, recipe, data, TrainingLength{30, 0});
       load_checkpoint(*newest_checkpoint(place.path().string()), *trainer, data.key());
     }

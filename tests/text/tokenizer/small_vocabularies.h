@@ -15,6 +15,7 @@
 namespace lathe::test {
 
 using Json = nlohmann::json;
+inline constexpr EncodeOptions kBare = {.add_special_tokens = false};
 
 // The 256 bytes in GPT-2's alphabet (id = byte), then what the merges make, 256 first.
 Json byte_level_json(const std::vector<std::pair<std::string, std::string>>& merges);

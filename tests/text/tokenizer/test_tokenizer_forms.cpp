@@ -15,7 +15,6 @@ using Ids = std::vector<int32_t>;
 
 namespace {
 
-constexpr EncodeOptions kBare = {.add_special_tokens = false};
 constexpr EncodeOptions kSpecial = {.add_special_tokens = false, .parse_special = EncodeOptions::ParseSpecial::yes};
 
 std::string error_with(const std::string& path, const std::string& pattern) {

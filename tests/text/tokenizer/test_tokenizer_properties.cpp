@@ -20,8 +20,6 @@ using Tokenizers = std::vector<std::shared_ptr<const Tokenizer>>;
 
 namespace {
 
-constexpr EncodeOptions kBare = {.add_special_tokens = false};
-
 // One small vocabulary of bytes in every form there is.
 Tokenizers byte_level_vocabularies() {
   const Folder folder;

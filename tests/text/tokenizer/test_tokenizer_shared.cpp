@@ -15,8 +15,6 @@ using Ids = std::vector<int32_t>;
 
 namespace {
 
-constexpr EncodeOptions kBare = {.add_special_tokens = false};
-
 std::vector<std::string> stress_cases(const std::filesystem::path& shared) {
   std::vector<std::string> cases;
   std::istringstream lines(read_file(shared / "text/stress/utf8_cases.jsonl"));

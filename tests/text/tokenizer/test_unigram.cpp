@@ -29,7 +29,7 @@ Json unigram_json(const Json& vocabulary, const Json& unknown = 0, bool byte_fal
       {"model", {{"type", "Unigram"}, {"unk_id", unknown}, {"vocab", vocabulary}, {"byte_fallback", byte_fallback}}}};
 }
 
-std::string error_of(const Json& json) {
+std::string unigram_error(const Json& json) {
   TemporaryDirectory folder;
   return load_error(write_json(folder.path(), json));
 }
@@ -139,13 +139,13 @@ TEST_CASE("Unigram explains the ids it gives") {
 }
 
 TEST_CASE("Unigram: broken vocabularies are errors") {
-  CHECK_THAT(error_of(unigram_json(Json::array())), ContainsSubstring("vocab is empty"));
-  CHECK_THAT(error_of(unigram_json(Json::parse(R"([["a", 0]])"), 1)), ContainsSubstring("unk_id is 1"));
-  CHECK_THAT(error_of(unigram_json(Json::parse(R"([["a", 0]])"), -1)), ContainsSubstring("unk_id is -1"));
+  CHECK_THAT(unigram_error(unigram_json(Json::array())), ContainsSubstring("vocab is empty"));
+  CHECK_THAT(unigram_error(unigram_json(Json::parse(R"([["a", 0]])"), 1)), ContainsSubstring("unk_id is 1"));
+  CHECK_THAT(unigram_error(unigram_json(Json::parse(R"([["a", 0]])"), -1)), ContainsSubstring("unk_id is -1"));
   for (const char* vocabulary : {R"([["a"]])", R"([["a", "b"]])", R"([["a", 1, 2]])", R"([[1, 1]])", R"(["a"])",
                                  R"([["a", null]])", R"([[["a"], 1]])", R"([[]])", R"([["a", 1, "b"]])"})
-    CHECK_THAT(error_of(unigram_json(Json::parse(vocabulary))), ContainsSubstring("vocab"));
-  CHECK_THAT(error_of(unigram_json(Json::object())), ContainsSubstring("vocab: expected an array"));
+    CHECK_THAT(unigram_error(unigram_json(Json::parse(vocabulary))), ContainsSubstring("vocab"));
+  CHECK_THAT(unigram_error(unigram_json(Json::object())), ContainsSubstring("vocab: expected an array"));
   TemporaryDirectory folder;
   std::string text = unigram_json(Json::parse(R"([["a", 77]])")).dump();
   text.replace(text.find("77"), 2, "1e999");
