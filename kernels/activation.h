@@ -23,15 +23,15 @@ template <class T>
 void gated_activation_backward(Cpu, Rows<T> dgate, Rows<T> dup, const T* dy, ConstRows<T> gate, ConstRows<T> up,
                                int64_t rows, int64_t n, Activation f);
 
-// y = value, n contiguous elements.
+// y (rows, n) = value.
 template <class T>
-void fill(Cpu, T* y, double value, int64_t n);
+void fill(Cpu, Rows<T> y, double value, int64_t rows, int64_t n);
 // y = a + b, y = a * b, y = factor * a; n contiguous elements; y may be a or b.
 template <class T>
 void add(Cpu, T* y, const T* a, const T* b, int64_t n);
-// y (rows, n) += x (rows, n).
+// y (rows, n) = x (rows, n), or += where `accumulate`.
 template <class T>
-void add_rows(Cpu, Rows<T> y, ConstRows<T> x, int64_t rows, int64_t n);
+void put_rows(Cpu, Rows<T> y, ConstRows<T> x, int64_t rows, int64_t n, bool accumulate);
 template <class T>
 void multiply(Cpu, T* y, const T* a, const T* b, int64_t n);
 template <class T>

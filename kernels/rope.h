@@ -22,10 +22,10 @@ struct Rotation {
 
 namespace kernel {
 
-// y (N, H, D) contiguous = x (N, H D) with the first R components of each head rotated, the rest copied. `direction` 1
+// y (N, H D) = x (N, H D) with the first R components of each head rotated, the rest copied. `direction` 1
 // forwards, -1 backwards (the transposed rotation). T: float, double.
 template <class T>
-void rope(Cpu, T* y, ConstRows<T> x, const Rotation<T>& rotation, int64_t n, int64_t heads, int64_t head_dim,
+void rope(Cpu, Rows<T> y, ConstRows<T> x, const Rotation<T>& rotation, int64_t n, int64_t heads, int64_t head_dim,
           int direction);
 
 // Rows [first, end) of cos and sin (P, half): of the angles position * inverse[i], position being the row, times

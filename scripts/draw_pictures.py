@@ -58,7 +58,7 @@ def constant(end, name):
 def recorded():
     """The names under which operations record themselves on the tape."""
     files = lint.tracked("modules/autograd/*.cpp")
-    return {name for path in files for name in re.findall(r'Tape::record\(\s*"(\w+)"', (ROOT / path).read_text())}
+    return {name for path in files for name in re.findall(r'Tape::record(?:_columns)?\(\s*"(\w+)"', (ROOT / path).read_text())}
 
 
 # ---- the pictures ----
@@ -321,7 +321,7 @@ STEPS = [("check", r"check\(.*", "tensor/errors.h", "check", "operation, fact, e
          ("", r"\w+::rms_norm\(.*", "kernels/norm.h", "rms_norm", "pointers and sizes; cpu/ behind it"),
          ("record", r"Tape::record\(.*", "autograd/tape.h", "record", "a closure over what it needs"),
          ("backward", r"\w+::rms_norm_backward\(.*", "kernels/norm.h", "rms_norm_backward", "the gradient's kernel, beside it"),
-         ("", r"g\.add\(.*", "autograd/tape.h", "Gradients", "sums what all users of x give")]
+         ("", r"g\.put\(.*", "autograd/tape.h", "Gradients", "sums what all users of x give")]
 
 
 def operation():

@@ -64,7 +64,7 @@ BUDGET = {
     "modules/tensor": 2100,
     "modules/formats": 3030,
     "modules/config": 2170,
-    "modules/autograd": 2560,
+    "modules/autograd": 2800,
     "modules/common": 550,
     "modules/attention": 830,
     "modules/block": 200,

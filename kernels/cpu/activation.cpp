@@ -96,7 +96,7 @@ void activation_backward(Cpu, float* dx, const float* dy, ConstRows<float> x, in
   const ProfileScope profile([&] { return ProfiledCall{"activation_backward", 12 * rows * n, 8 * rows * n}; });
   const auto kernel = cpu::training_kernels().rows.activation;
   parallel_for(rows, kGrainElements / n + 1, [&](int64_t begin, int64_t end) {
-    kernel({dx + begin * n, n, nullptr, 0}, dy + begin * n, {x[begin], x.stride, nullptr, 0}, end - begin, n, f);
+    kernel({dx + begin * n, n, nullptr, 0}, dy + begin * n, n, {x[begin], x.stride, nullptr, 0}, end - begin, n, f);
   });
 }
 
@@ -106,7 +106,7 @@ void gated_activation_backward(Cpu, Rows<float> dgate, Rows<float> dup, const fl
   const ProfileScope profile([&] { return ProfiledCall{"gated_activation_backward", 20 * rows * n, 10 * rows * n}; });
   const auto kernel = cpu::training_kernels().rows.activation;
   parallel_for(rows, kGrainElements / n + 1, [&](int64_t begin, int64_t end) {
-    kernel({dgate[begin], dgate.stride, dup[begin], dup.stride}, dy + begin * n,
+    kernel({dgate[begin], dgate.stride, dup[begin], dup.stride}, dy + begin * n, n,
            {gate[begin], gate.stride, up[begin], up.stride}, end - begin, n, f);
   });
 }
@@ -133,19 +133,24 @@ void gated_activation_backward(Cpu, Rows<double> dgate, Rows<double> dup, const 
 // ---- sums and products ----
 
 template <class T>
-void fill(Cpu, T* y, double value, int64_t n) {
-  std::fill_n(y, n, static_cast<T>(value));
+void fill(Cpu, Rows<T> y, double value, int64_t rows, int64_t n) {
+  for (int64_t row = 0; row < rows; ++row) std::fill_n(y[row], n, static_cast<T>(value));
 }
 template <class T>
 void add(Cpu, T* y, const T* a, const T* b, int64_t n) {
   by_elements("add", 3 * int64_t{sizeof(T)}, n, [=](int64_t i) { y[i] = a[i] + b[i]; });
 }
 template <class T>
-void add_rows(Cpu, Rows<T> y, ConstRows<T> x, int64_t rows, int64_t n) {
-  const ProfileScope profile([&] { return ProfiledCall{"add_rows", 3 * int64_t{sizeof(T)} * rows * n, rows * n}; });
+void put_rows(Cpu, Rows<T> y, ConstRows<T> x, int64_t rows, int64_t n, bool accumulate) {
+  const ProfileScope profile([&] {
+    return ProfiledCall{"put_rows", (accumulate ? 3 : 2) * int64_t{sizeof(T)} * rows * n, accumulate ? rows * n : 0};
+  });
   parallel_for(rows, activation_grain(n), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row)
-      for (int64_t i = 0; i < n; ++i) y[row][i] += x[row][i];
+      if (accumulate)
+        for (int64_t i = 0; i < n; ++i) y[row][i] += x[row][i];
+      else
+        std::copy_n(x[row], n, y[row]);
   });
 }
 template <class T>
@@ -158,11 +163,11 @@ void scale(Cpu, T* y, const T* a, double factor, int64_t n) {
               [=, factor = static_cast<T>(factor)](int64_t i) { y[i] = factor * a[i]; });
 }
 
-#define LATHE_INSTANTIATE(T)                                            \
-  template void fill(Cpu, T*, double, int64_t);                         \
-  template void add(Cpu, T*, const T*, const T*, int64_t);              \
-  template void add_rows(Cpu, Rows<T>, ConstRows<T>, int64_t, int64_t); \
-  template void multiply(Cpu, T*, const T*, const T*, int64_t);         \
+#define LATHE_INSTANTIATE(T)                                                  \
+  template void fill(Cpu, Rows<T>, double, int64_t, int64_t);                 \
+  template void add(Cpu, T*, const T*, const T*, int64_t);                    \
+  template void put_rows(Cpu, Rows<T>, ConstRows<T>, int64_t, int64_t, bool); \
+  template void multiply(Cpu, T*, const T*, const T*, int64_t);               \
   template void scale(Cpu, T*, const T*, double, int64_t);
 LATHE_INSTANTIATE(float)
 LATHE_INSTANTIATE(double)

@@ -1,17 +1,9 @@
-// Bias rows and their gradient.
 #include "kernels/bias.h"
-
-#include <algorithm>
 
 #include "tensor/profiler.h"
 #include "tensor/threads.h"
 
 namespace lathe::kernel {
-
-template <class T>
-void broadcast_rows(Cpu, Rows<T> y, const T* bias, int64_t rows, int64_t n) {
-  for (int64_t row = 0; row < rows; ++row) std::copy_n(bias, n, y[row]);
-}
 
 template <class T>
 void add_column_sums(Cpu, T* sums, ConstRows<T> x, int64_t rows, int64_t n) {
@@ -22,8 +14,6 @@ void add_column_sums(Cpu, T* sums, ConstRows<T> x, int64_t rows, int64_t n) {
   });
 }
 
-template void broadcast_rows(Cpu, Rows<float>, const float*, int64_t, int64_t);
-template void broadcast_rows(Cpu, Rows<double>, const double*, int64_t, int64_t);
 template void add_column_sums(Cpu, float*, ConstRows<float>, int64_t, int64_t);
 template void add_column_sums(Cpu, double*, ConstRows<double>, int64_t, int64_t);
 

@@ -120,10 +120,10 @@ struct RowTable {
                    float eps, float offset);
   void (*layer_norm)(float* y, float* mean, float* rstd, const float* x, int64_t ldx, const float* w, const float* b,
                      int64_t rows, int64_t n, float eps);
-  void (*add_rms_norm)(float* sum, float* y, const float* a, const float* b, const float* w, int64_t rows, int64_t n,
-                       float eps, float offset);
-  void (*add_layer_norm)(float* sum, float* y, const float* a, const float* b, const float* w, const float* bias,
-                         int64_t rows, int64_t n, float eps);
+  void (*add_rms_norm)(float* sum, float* y, float* rstd, const float* a, const float* b, const float* w, int64_t rows,
+                       int64_t n, float eps, float offset);
+  void (*add_layer_norm)(float* sum, float* y, float* mean, float* rstd, const float* a, const float* b, const float* w,
+                         const float* bias, int64_t rows, int64_t n, float eps);
   // The heads of one token, in place or not; the sine times sine_sign.
   void (*rotate)(float* y, const float* x, const float* cos, const float* sin, int64_t heads, int64_t head_dim,
                  int64_t rotary_dim, RopeStyle style, float sine_sign);

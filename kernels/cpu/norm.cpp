@@ -46,23 +46,25 @@ void layer_norm(Cpu, float* y, float* mean, float* rstd, ConstRows<float> x, con
   });
 }
 
-void add_rms_norm(Cpu, float* sum, float* y, const float* a, const float* b, const float* w, int64_t rows, int64_t n,
-                  double eps, double offset) {
+void add_rms_norm(Cpu, float* sum, float* y, float* rstd, const float* a, const float* b, const float* w, int64_t rows,
+                  int64_t n, double eps, double offset) {
   const ProfileScope profile([&] { return ProfiledCall{"add_rms_norm", 16 * rows * n, 5 * rows * n}; });
   const auto kernel = cpu::kernels().rows.add_rms_norm;
   parallel_for(rows, kGrainElements / n + 1, [&](int64_t begin, int64_t end) {
     const int64_t at = begin * n;
-    kernel(sum + at, y + at, a + at, b + at, w, end - begin, n, static_cast<float>(eps), static_cast<float>(offset));
+    kernel(sum + at, y + at, rstd != nullptr ? rstd + begin : nullptr, a + at, b + at, w, end - begin, n,
+           static_cast<float>(eps), static_cast<float>(offset));
   });
 }
 
-void add_layer_norm(Cpu, float* sum, float* y, const float* a, const float* b, const float* w, const float* bias,
-                    int64_t rows, int64_t n, double eps) {
+void add_layer_norm(Cpu, float* sum, float* y, float* mean, float* rstd, const float* a, const float* b, const float* w,
+                    const float* bias, int64_t rows, int64_t n, double eps) {
   const ProfileScope profile([&] { return ProfiledCall{"add_layer_norm", 16 * rows * n, 8 * rows * n}; });
   const auto kernel = cpu::kernels().rows.add_layer_norm;
   parallel_for(rows, kGrainElements / n + 1, [&](int64_t begin, int64_t end) {
     const int64_t at = begin * n;
-    kernel(sum + at, y + at, a + at, b + at, w, bias, end - begin, n, static_cast<float>(eps));
+    kernel(sum + at, y + at, mean != nullptr ? mean + begin : nullptr, rstd != nullptr ? rstd + begin : nullptr, a + at,
+           b + at, w, bias, end - begin, n, static_cast<float>(eps));
   });
 }
 

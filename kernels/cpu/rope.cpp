@@ -11,7 +11,7 @@
 namespace lathe::kernel {
 
 template <>
-void rope(Cpu, float* y, ConstRows<float> x, const Rotation<float>& r, int64_t n, int64_t heads, int64_t head_dim,
+void rope(Cpu, Rows<float> y, ConstRows<float> x, const Rotation<float>& r, int64_t n, int64_t heads, int64_t head_dim,
           int direction) {
   const ProfileScope profile([&] {
     return ProfiledCall{"rope", 8 * n * heads * head_dim, 3 * n * heads * r.rotary_dim};
@@ -20,22 +20,21 @@ void rope(Cpu, float* y, ConstRows<float> x, const Rotation<float>& r, int64_t n
   const float sine_sign = direction < 0 ? -1.0f : 1.0f;
   parallel_for(n, kGrainElements / (heads * head_dim) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t)
-      rotate(y + t * heads * head_dim, x[t], r.cos_of(t), r.sin_of(t), heads, head_dim, r.rotary_dim, r.style,
-             sine_sign);
+      rotate(y[t], x[t], r.cos_of(t), r.sin_of(t), heads, head_dim, r.rotary_dim, r.style, sine_sign);
   });
 }
 
 // ---- in double ----
 
 template <>
-void rope(Cpu, double* y, ConstRows<double> x, const Rotation<double>& r, int64_t n, int64_t heads, int64_t head_dim,
-          int direction) {
+void rope(Cpu, Rows<double> y, ConstRows<double> x, const Rotation<double>& r, int64_t n, int64_t heads,
+          int64_t head_dim, int direction) {
   const int64_t pairs = r.rotary_dim / 2;
   const bool half = r.style == RopeStyle::half_split;
   for (int64_t row = 0; row < n * heads; ++row) {
     const int64_t token = row / heads;
     const double* in = x[token] + row % heads * head_dim;
-    double* out = y + row * head_dim;
+    double* out = y[token] + row % heads * head_dim;
     for (int64_t i = 0; i < pairs; ++i) {
       const int64_t first = half ? i : 2 * i, second = half ? i + pairs : 2 * i + 1;
       const double c = r.cos_of(token)[i], s = r.sin_of(token)[i] * direction;

@@ -88,19 +88,22 @@ struct RowKernels {
       if (rstd != nullptr) rstd[row] = scale;
     }
   }
-  static void add_rms_norm(float* sum, float* y, const float* a, const float* b, const float* w, int64_t rows,
-                           int64_t n, float eps, float offset) {
+  static void add_rms_norm(float* sum, float* y, float* rstd, const float* a, const float* b, const float* w,
+                           int64_t rows, int64_t n, float eps, float offset) {
     for (int64_t row = 0; row < rows; ++row, sum += n, y += n, a += n, b += n) {
       add_row(sum, a, b, n);
-      rms_norm_row(y, sum, w, n, eps, offset);
+      const float scale = rms_norm_row(y, sum, w, n, eps, offset);
+      if (rstd != nullptr) rstd[row] = scale;
     }
   }
-  static void add_layer_norm(float* sum, float* y, const float* a, const float* b, const float* w, const float* bias,
-                             int64_t rows, int64_t n, float eps) {
+  static void add_layer_norm(float* sum, float* y, float* mean, float* rstd, const float* a, const float* b,
+                             const float* w, const float* bias, int64_t rows, int64_t n, float eps) {
     for (int64_t row = 0; row < rows; ++row, sum += n, y += n, a += n, b += n) {
       add_row(sum, a, b, n);
       float centre;
-      layer_norm_row(y, centre, sum, w, bias, n, eps);
+      const float scale = layer_norm_row(y, centre, sum, w, bias, n, eps);
+      if (mean != nullptr) mean[row] = centre;
+      if (rstd != nullptr) rstd[row] = scale;
     }
   }
 

@@ -101,8 +101,9 @@ struct ActivationRows {
 struct RowGradientTable {
   void (*rms_norm)(const NormGradients& to, const float* dy, const NormRows& x, int64_t rows, int64_t n);
   void (*layer_norm)(const NormGradients& to, const float* dy, const NormRows& x, int64_t rows, int64_t n);
-  void (*activation)(const ActivationGradients& to, const float* dy, const ActivationRows& in, int64_t rows, int64_t n,
-                     Activation f);
+  // dx may be dy.
+  void (*activation)(const ActivationGradients& to, const float* dy, int64_t lddy, const ActivationRows& in,
+                     int64_t rows, int64_t n, Activation f);
   float (*largest)(const float* x, int64_t n);
   double (*sum_of_exponentials)(const float* x, float maximum, int64_t n);  // of x - maximum
   void (*scaled_exponentials)(float* y, const float* x, float logsumexp, float factor, int64_t n);

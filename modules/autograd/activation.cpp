@@ -17,12 +17,12 @@ Tensor activation(const Tensor& x_, Activation f) {
   });
   if (Tape::recording(x))
     Tape::record("activation", y, [x, f](const Tensor& dy, Gradients& g) {
-      const Tensor dx = like(x);
+      const Gradients::Place dx = g.place(x, Gradients::Layout::contiguous);
       dispatch("activation", x, [&](auto on, auto element) {
         using T = decltype(element);
-        kernel::activation_backward(on, dx.data<T>(), dy.data<T>(), rows_of<T>(x), x.rows(), x.dim(-1), f);
+        kernel::activation_backward(on, dx.to.data<T>(), dy.data<T>(), rows_of<T>(x), x.rows(), x.dim(-1), f);
       });
-      g.add(x, dx);
+      g.put(x, dx);
     });
   return y;
 }
@@ -38,14 +38,15 @@ Tensor gated_activation(const Tensor& gate_, const Tensor& up_, Activation f) {
   });
   if (Tape::recording(gate, up))
     Tape::record("gated_activation", y, [gate, up, f](const Tensor& dy, Gradients& g) {
-      const Tensor dgate = like(gate), dup = like(up);
+      const auto place = [&](const Tensor& x) { return g.place(x, Gradients::Layout::rows); };
+      const Gradients::Place dgate = place(gate), dup = place(up);
       dispatch("gated_activation", gate, [&](auto on, auto element) {
         using T = decltype(element);
-        kernel::gated_activation_backward(on, rows_of<T>(dgate), rows_of<T>(dup), dy.data<T>(), rows_of<T>(gate),
+        kernel::gated_activation_backward(on, rows_of<T>(dgate.to), rows_of<T>(dup.to), dy.data<T>(), rows_of<T>(gate),
                                           rows_of<T>(up), gate.rows(), gate.dim(-1), f);
       });
-      g.add(gate, dgate);
-      g.add(up, dup);
+      g.put(gate, dgate);
+      g.put(up, dup);
     });
   return y;
 }

@@ -49,16 +49,17 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor
   if (!Tape::recording(q, k, v)) return y;
   Tape::record("attention", y, [q, k, v, out = y, logsumexp, seq_start, options](const Tensor& dy, Gradients& g) {
     const PackedSequences sequences = sequences_of(q, k, seq_start);
-    const Tensor dq = like(q), dk = like(k), dv = like(v);
+    const auto place = [&](const Tensor& x) { return g.place(x, Gradients::Layout::tokens); };
+    const Gradients::Place dq = place(q), dk = place(k), dv = place(v);
     dispatch("attention", q, [&](auto on, auto element) {
       using T = decltype(element);
-      kernel::attention_backward(on, tokens_of<T>(dq), tokens_of<T>(dk), tokens_of<T>(dv), dy.data<T>(), out.data<T>(),
-                                 logsumexp.data<Sum<T>>(), tokens_of<T>(q), tokens_of<T>(k), tokens_of<T>(v), sequences,
-                                 score_options(options));
+      kernel::attention_backward(on, tokens_of<T>(dq.to), tokens_of<T>(dk.to), tokens_of<T>(dv.to), dy.data<T>(),
+                                 out.data<T>(), logsumexp.data<Sum<T>>(), tokens_of<T>(q), tokens_of<T>(k),
+                                 tokens_of<T>(v), sequences, score_options(options));
     });
-    g.add(q, dq);
-    g.add(k, dk);
-    g.add(v, dv);
+    g.put(q, dq);
+    g.put(k, dk);
+    g.put(v, dv);
   });
   return y;
 }

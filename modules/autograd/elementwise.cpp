@@ -1,5 +1,6 @@
 // Sums, products and multiples of whole tensors.
 #include "autograd/dispatch.h"
+#include "autograd/norm_parts.h"
 #include "autograd/ops.h"
 #include "autograd/tape.h"
 #include "kernels/activation.h"
@@ -40,12 +41,15 @@ Tensor add(const Tensor& a_, const Tensor& b_) {
     using T = decltype(element);
     kernel::add(on, y.data<T>(), a.data<T>(), b.data<T>(), a.elements());
   });
-  if (Tape::recording(a, b))
-    Tape::record("add", y, [a = a.without_elements(), b = b.without_elements()](const Tensor& dy, Gradients& g) {
-      g.add(a, dy);
-      g.add(b, dy);
-    });
+  if (Tape::recording(a, b)) record_sum(y, a, b);
   return y;
+}
+
+void record_sum(Tensor& y, const Tensor& a, const Tensor& b) {
+  Tape::record("add", y, [a = a.without_elements(), b = b.without_elements()](const Tensor& dy, Gradients& g) {
+    g.add(a, dy);
+    g.add(b, dy);
+  });
 }
 
 Tensor multiply(const Tensor& a_, const Tensor& b_) {

@@ -59,7 +59,7 @@ Tensor grouped_linear(const Tensor& x, const Tensor& starts, std::span<const Lin
                  const Tensor dx = Gradients::wanted(x) ? like(x) : Tensor{};  // (N, in)
                  for_each_group(
                      starts, x.dim(0), weights, [&](int64_t begin, int64_t end, std::span<const LinearWeight> parts) {
-                       linear_backward(dx.defined() ? dx.row_range(begin, end) : dx, dy.row_range(begin, end),
+                       linear_backward(dx.defined() ? dx.row_range(begin, end) : dx, false, dy.row_range(begin, end),
                                        values.defined() ? values.row_range(begin, end) : values, parts);
                      });
                  if (dx.defined()) g.add(x, dx);

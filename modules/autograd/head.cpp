@@ -57,9 +57,8 @@ Tensor chunk_logits(const Tensor& hidden, const Head& head, const Change& change
   const Tensor bias = head.bias ? values_of(*head.bias, hidden.dtype(), "linear_cross_entropy") : Tensor{};  // (V)
   dispatch("linear_cross_entropy", hidden, [&](auto on, auto element) {
     using T = decltype(element);
-    if (head.bias) kernel::broadcast_rows(on, tokens_of<T>(logits), bias.data<T>() + first, rows, count);
-    kernel::gemm(on, tokens_of<T>(logits), tokens_of<T>(hidden), false, tokens_of<T>(weight), true, rows, count,
-                 columns, head.bias != nullptr);
+    kernel::gemm<T>(on, tokens_of<T>(logits), tokens_of<T>(hidden), false, tokens_of<T>(weight), true, rows, count,
+                    columns, false, {.bias = head.bias ? bias.data<T>() + first : nullptr});
   });
   if (change) change->add_to(logits, first);
   if (!is_capped(head)) return logits;
@@ -170,7 +169,8 @@ Tensor linear_log_probabilities(const Tensor& hidden, const Head& head, const Te
                  const Tensor dhidden = Gradients::wanted(hidden) ? like(hidden) : Tensor{};  // (R, C)
                  const Tensor minus_one = Tensor::empty({1}, dy.dtype(), dy.device());
                  dispatch("linear_log_probabilities", dy, [&](auto on, auto element) {
-                   kernel::fill(on, minus_one.data<decltype(element)>(), -1.0, 1);
+                   using T = decltype(element);
+                   kernel::fill<T>(on, {minus_one.data<T>(), 1}, -1.0, 1, 1);
                  });
                  chunked_backward(dhidden, hidden, head, targets, forward, minus_one, dy, chunk);
                  if (dhidden.defined()) g.add(hidden, dhidden);

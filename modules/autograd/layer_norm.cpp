@@ -1,5 +1,6 @@
 // Layer normalisation over the last dimension.
 #include "autograd/dispatch.h"
+#include "autograd/norm_parts.h"
 #include "autograd/ops.h"
 #include "autograd/tape.h"
 #include "kernels/norm.h"
@@ -22,21 +23,25 @@ Tensor layer_norm(const Tensor& x_, const Parameter& w, const Parameter* b, doub
     kernel::layer_norm(on, y.data<T>(), mean, recording ? mean + x.rows() : nullptr, rows_of<T>(x),
                        weight.data<Sum<T>>(), data_or_null<Sum<T>>(bias), x.rows(), x.dim(-1), eps);
   });
-  if (!recording) return y;
+  if (recording) record_layer_norm(y, x, w, b, weight, statistics);
+  return y;
+}
+
+void record_layer_norm(Tensor& y, const Tensor& x, const Parameter& w, const Parameter* b, const Tensor& weight,
+                       const Tensor& statistics) {
   check_gradient_dtype(w, x.dtype(), "layer_norm");
   if (b) check_gradient_dtype(*b, x.dtype(), "layer_norm");
   Tape::record("layer_norm", y, [x, &w, b, weight, statistics](const Tensor& dy, Gradients& g) {
-    const Tensor dx = Gradients::wanted(x) ? like(x) : Tensor{};
+    const auto dx = Gradients::wanted(x) ? g.place(x, Gradients::Layout::contiguous, true) : Gradients::Place{};
     dispatch("layer_norm", x, [&](auto on, auto element) {
       using T = decltype(element);
       const Sum<T>* mean = statistics.data<Sum<T>>();
-      kernel::layer_norm_backward(on, data_or_null<T>(dx), false, gradient_or_null<Sum<T>>(w),
+      kernel::layer_norm_backward(on, data_or_null<T>(dx.to), dx.accumulate, gradient_or_null<Sum<T>>(w),
                                   b ? gradient_or_null<Sum<T>>(*b) : nullptr, dy.data<T>(), rows_of<T>(x),
                                   weight.data<Sum<T>>(), mean, mean + x.rows(), x.rows(), x.dim(-1));
     });
-    if (dx.defined()) g.add(x, dx);
+    g.put(x, dx);
   });
-  return y;
 }
 
 }  // namespace lathe

@@ -12,9 +12,10 @@ Tensor linear(const Tensor& x, std::span<const LinearWeight> parts) {
   if (!linear_records(x, parts)) return y;
   const Tensor saved = backward_reads_input(parts) ? x : x.without_elements();
   Tape::record("linear", y, [saved, parts = std::vector(parts.begin(), parts.end())](const Tensor& dy, Gradients& g) {
-    const Tensor dx = Gradients::wanted(saved) ? like(saved) : Tensor{};  // (N, in)
-    linear_backward(dx, dy, saved, parts);
-    if (dx.defined()) g.add(saved, dx);
+    // dx (N, in)
+    const auto dx = Gradients::wanted(saved) ? g.place(saved, Gradients::Layout::tokens, true) : Gradients::Place{};
+    linear_backward(dx.to, dx.accumulate, dy, saved, parts);
+    g.put(saved, dx);
   });
   return y;
 }

@@ -1,8 +1,7 @@
 // What linear and grouped_linear compute over rows that share their weights.
 //
-// Weights packed for inference go to their own kernels, all parts of one arithmetic in a single call; others to a
-// library product whose result starts from the bias. A packed weight is frozen: its backward gives dx alone, from rows
-// unpacked a panel at a time.
+// Weights packed for inference go to their own kernels, all parts of one arithmetic in a single call; others to the
+// products of training. A packed weight is frozen: its backward gives dx alone, from rows unpacked a panel at a time.
 #include "autograd/linear_parts.h"
 
 #include <algorithm>
@@ -50,16 +49,15 @@ void packed_forward(const Tensor& y, const Tensor& x, std::span<const LinearWeig
   }
 }
 
-// y (N, out; rows may be strided) = x W^T + b by a library product.
-void library_forward(const Tensor& y, const Tensor& x, const LinearWeight& part) {
+// y (N, out; rows may be strided) = x W^T + b of an unpacked weight.
+void plain_forward(const Tensor& y, const Tensor& x, const LinearWeight& part) {
   const Tensor w = values_of(*part.weight, x.dtype(), "linear");                          // (out, in)
   const Tensor bias = part.bias ? values_of(*part.bias, x.dtype(), "linear") : Tensor{};  // (out)
   const int64_t rows = x.dim(0), in = x.dim(1), out = w.dim(0);
   dispatch("linear", x, [&](auto on, auto element) {
     using T = decltype(element);
-    if (part.bias) kernel::broadcast_rows(on, tokens_of<T>(y), bias.data<T>(), rows, out);
-    kernel::gemm(on, tokens_of<T>(y), tokens_of<T>(x), false, tokens_of<T>(w), true, rows, out, in,
-                 part.bias != nullptr);
+    kernel::gemm<T>(on, tokens_of<T>(y), tokens_of<T>(x), false, tokens_of<T>(w), true, rows, out, in, false,
+                    {.bias = data_or_null<T>(bias)});
   });
 }
 
@@ -74,21 +72,22 @@ void input_gradient(const Tensor& dx, const Tensor& dy, const Parameter& weight,
     dispatch("linear", dx, [&](auto on, auto element) {
       using T = decltype(element);
       const Rows<T> d{dy.data<T>() + first, dy.stride()};
-      kernel::gemm(on, tokens_of<T>(dx), d, false, tokens_of<T>(w), false, rows, in, count, accumulate || first > 0);
+      kernel::gemm<T>(on, tokens_of<T>(dx), d, false, tokens_of<T>(w), false, rows, in, count, accumulate || first > 0);
     });
   }
 }
 
-// Adds to the gradients of one part: dW += dy^T x, db += the sums of dy's columns.
+// Adds to the gradients of one part: dW += dy^T x, db += the sums of dy's columns, which the product takes on its way.
 void weight_gradients(const Tensor& dy, const Tensor& x, const LinearWeight& part) {
   const int64_t rows = dy.dim(0), out = dy.dim(1);
   dispatch("linear", dy, [&](auto on, auto element) {
     using T = decltype(element);
+    T* const bias = part.bias ? gradient_or_null<T>(*part.bias) : nullptr;
     if (part.weight->trainable && !part.weight->packed)
-      kernel::gemm(on, tokens_of<T>(part.weight->gradient()), tokens_of<T>(dy), true, tokens_of<T>(x), false, out,
-                   part.weight->shape[1], rows, true);
-    if (part.bias && part.bias->trainable)
-      kernel::add_column_sums(on, part.bias->gradient().template data<T>(), tokens_of<T>(dy), rows, out);
+      kernel::gemm<T>(on, tokens_of<T>(part.weight->gradient()), tokens_of<T>(dy), true, tokens_of<T>(x), false, out,
+                      part.weight->shape[1], rows, true, {.row_sums = bias});
+    else if (bias != nullptr)
+      kernel::add_column_sums(on, bias, tokens_of<T>(dy), rows, out);
   });
 }
 
@@ -144,17 +143,18 @@ void linear_forward(const Tensor& y, const Tensor& x, std::span<const LinearWeig
   int64_t column = 0;
   for (const LinearWeight& part : parts) {
     const Tensor columns = y.column_range(column, column + out_features(part));
-    if (!part.weight->packed) library_forward(columns, x, part);
+    if (!part.weight->packed) plain_forward(columns, x, part);
     if (part.weight->low_rank) LowRankProduct(*part.weight->low_rank, x).add_to(columns);
     column += out_features(part);
   }
 }
 
-void linear_backward(const Tensor& dx, const Tensor& dy, const Tensor& x, std::span<const LinearWeight> parts) {
+void linear_backward(const Tensor& dx, bool accumulate, const Tensor& dy, const Tensor& x,
+                     std::span<const LinearWeight> parts) {
   int64_t column = 0;
   for (const LinearWeight& part : parts) {
     const Tensor d = dy.column_range(column, column + out_features(part));  // (N, out)
-    if (dx.defined()) input_gradient(dx, d, *part.weight, column > 0);
+    if (dx.defined()) input_gradient(dx, d, *part.weight, accumulate || column > 0);
     weight_gradients(d, x, part);
     if (part.weight->low_rank) {
       LowRankProduct low_rank(*part.weight->low_rank, x);

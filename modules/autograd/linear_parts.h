@@ -16,9 +16,10 @@ bool backward_reads_input(std::span<const LinearWeight> parts);
 
 // y (N, out_0 + out_1 + ...; rows may be strided) = x (N, in) with every part.
 void linear_forward(const Tensor& y, const Tensor& x, std::span<const LinearWeight> parts);
-// dx (N, in), set, or undefined where nobody wants it; adds to the gradients of the weights. dy is contiguous, x is
-// read only where backward_reads_input.
-void linear_backward(const Tensor& dx, const Tensor& dy, const Tensor& x, std::span<const LinearWeight> parts);
+// dx (N, in), set or added to where `accumulate`, undefined where nobody wants it; adds to the gradients of the
+// weights. dy is contiguous, x is read only where backward_reads_input.
+void linear_backward(const Tensor& dx, bool accumulate, const Tensor& dy, const Tensor& x,
+                     std::span<const LinearWeight> parts);
 
 // Rows [first, first + count) of a matrix, packed or not, in `dtype`: (count, in).
 Tensor weight_rows(const Parameter& weight, int64_t first, int64_t count, DType dtype);

@@ -37,14 +37,14 @@ void LowRankProduct::add_to(const Tensor& y, int64_t first) const {
     const Tensor change = linear(inner_, {&b, nullptr});  // (N, out)
     dispatch("low_rank", y, [&](auto on, auto element) {
       using T = decltype(element);
-      kernel::add_rows(on, tokens_of<T>(y), tokens_of<T>(change), rows, count);
+      kernel::put_rows<T>(on, tokens_of<T>(y), tokens_of<T>(change), rows, count, true);
     });
     return;
   }
   const Tensor w = weight_rows(b, first, count, y.dtype());  // (count, r)
   dispatch("low_rank", y, [&](auto on, auto element) {
     using T = decltype(element);
-    kernel::gemm(on, tokens_of<T>(y), tokens_of<T>(inner_), false, tokens_of<T>(w), true, rows, count, rank, true);
+    kernel::gemm<T>(on, tokens_of<T>(y), tokens_of<T>(inner_), false, tokens_of<T>(w), true, rows, count, rank, true);
   });
 }
 
@@ -56,10 +56,11 @@ void LowRankProduct::backward(const Tensor& dy, int64_t first) {
   const Tensor w = weight_rows(b, first, count, dy.dtype());  // (count, r)
   dispatch("low_rank", dy, [&](auto on, auto element) {
     using T = decltype(element);
-    kernel::gemm(on, tokens_of<T>(d_inner_), tokens_of<T>(dy), false, tokens_of<T>(w), false, rows, rank, count, begun);
+    kernel::gemm<T>(on, tokens_of<T>(d_inner_), tokens_of<T>(dy), false, tokens_of<T>(w), false, rows, rank, count,
+                    begun);
     if (b.trainable && !b.packed)
-      kernel::gemm(on, tokens_of<T>(b.gradient().row_range(first, first + count)), tokens_of<T>(dy), true,
-                   tokens_of<T>(inner_), false, count, rank, rows, true);
+      kernel::gemm<T>(on, tokens_of<T>(b.gradient().row_range(first, first + count)), tokens_of<T>(dy), true,
+                      tokens_of<T>(inner_), false, count, rank, rows, true);
   });
 }
 
@@ -73,11 +74,11 @@ void LowRankProduct::finish(const Tensor& dx) const {
   dispatch("low_rank", d, [&](auto on, auto element) {
     using T = decltype(element);
     if (a.trainable && !a.packed)
-      kernel::gemm(on, tokens_of<T>(a.gradient()), tokens_of<T>(d), true, tokens_of<T>(x_), false, rank, in, rows,
-                   true);
+      kernel::gemm<T>(on, tokens_of<T>(a.gradient()), tokens_of<T>(d), true, tokens_of<T>(x_), false, rank, in, rows,
+                      true);
     if (!dx.defined()) return;
-    kernel::gemm(on, tokens_of<T>(d_x), tokens_of<T>(d), false, tokens_of<T>(w), false, rows, in, rank, false);
-    kernel::add_rows(on, tokens_of<T>(dx), tokens_of<T>(dropped(d_x)), rows, in);
+    kernel::gemm<T>(on, tokens_of<T>(d_x), tokens_of<T>(d), false, tokens_of<T>(w), false, rows, in, rank, false);
+    kernel::put_rows<T>(on, tokens_of<T>(dx), tokens_of<T>(dropped(d_x)), rows, in, true);
   });
 }
 

@@ -1,5 +1,6 @@
 // Root-mean-square normalisation over the last dimension.
 #include "autograd/dispatch.h"
+#include "autograd/norm_parts.h"
 #include "autograd/ops.h"
 #include "autograd/tape.h"
 #include "kernels/norm.h"
@@ -19,18 +20,22 @@ Tensor rms_norm(const Tensor& x_, const Parameter& w, double eps, double offset)
     kernel::rms_norm(on, y.data<T>(), data_or_null<Sum<T>>(rstd), rows_of<T>(x), weight.data<Sum<T>>(), x.rows(),
                      x.dim(-1), eps, offset);
   });
-  if (!recording) return y;
+  if (recording) record_rms_norm(y, x, w, weight, rstd, offset);
+  return y;
+}
+
+void record_rms_norm(Tensor& y, const Tensor& x, const Parameter& w, const Tensor& weight, const Tensor& rstd,
+                     double offset) {
   check_gradient_dtype(w, x.dtype(), "rms_norm");
   Tape::record("rms_norm", y, [x, &w, weight, rstd, offset](const Tensor& dy, Gradients& g) {
-    const Tensor dx = Gradients::wanted(x) ? like(x) : Tensor{};
+    const auto dx = Gradients::wanted(x) ? g.place(x, Gradients::Layout::contiguous, true) : Gradients::Place{};
     dispatch("rms_norm", x, [&](auto on, auto element) {
       using T = decltype(element);
-      kernel::rms_norm_backward(on, data_or_null<T>(dx), false, gradient_or_null<Sum<T>>(w), dy.data<T>(),
+      kernel::rms_norm_backward(on, data_or_null<T>(dx.to), dx.accumulate, gradient_or_null<Sum<T>>(w), dy.data<T>(),
                                 rows_of<T>(x), weight.data<Sum<T>>(), rstd.data<Sum<T>>(), x.rows(), x.dim(-1), offset);
     });
-    if (dx.defined()) g.add(x, dx);
+    g.put(x, dx);
   });
-  return y;
 }
 
 }  // namespace lathe

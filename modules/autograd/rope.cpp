@@ -9,7 +9,7 @@ namespace {
 void rotate(const Tensor& y, const Tensor& x, const RopeAngles& angles, int direction) {
   dispatch("rope", x, [&](auto on, auto element) {
     using T = decltype(element);
-    kernel::rope(on, y.data<T>(), tokens_of<T>(x), rotation_of<T>(angles), x.dim(0), x.dim(1), x.dim(2), direction);
+    kernel::rope(on, tokens_of<T>(y), tokens_of<T>(x), rotation_of<T>(angles), x.dim(0), x.dim(1), x.dim(2), direction);
   });
 }
 
@@ -31,9 +31,9 @@ Tensor rope(const Tensor& x, const RopeAngles& angles) {
   rotate(y, x, angles, 1);
   if (Tape::recording(x))
     Tape::record("rope", y, [x = x.without_elements(), angles](const Tensor& dy, Gradients& g) {
-      const Tensor dx = like(dy);
-      rotate(dx, dy, angles, -1);
-      g.add(x, dx);
+      const Gradients::Place dx = g.place(x, Gradients::Layout::tokens);
+      rotate(dx.to, dy, angles, -1);
+      g.put(x, dx);
     });
   return y;
 }

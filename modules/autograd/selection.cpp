@@ -9,9 +9,7 @@ Tensor slice_columns(const Tensor& x, int64_t begin, int64_t width) {
   check(x.rank() == 2 && begin >= 0 && width >= 0 && begin <= x.dim(1) - width, "slice_columns",
         "columns from {}, {} wide, of {}", begin, width, x);
   Tensor y = x.column_range(begin, begin + width);  // (N, width)
-  if (Tape::recording(x))
-    Tape::record("slice_columns", y,
-                 [x = x.without_elements(), begin](const Tensor& dy, Gradients& g) { g.add_columns(x, begin, dy); });
+  if (Tape::recording(x)) Tape::record_columns("slice_columns", y, x, begin);
   return y;
 }
 

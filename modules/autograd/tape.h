@@ -10,6 +10,7 @@
 //   tape.backward(y);         // parameters now hold their gradients
 #pragma once
 #include <functional>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -28,13 +29,43 @@ class Gradients {
   // Adds dx (contiguous, as many elements as x) to the gradient of x; the first writer's tensor is kept, not copied,
   // and one that several tensors share is never written to. Nothing happens where x wants no gradient.
   void add(const Tensor& x, Tensor dx);
-  // The gradient of columns [begin, begin + width) of x (rows, columns), x being zero elsewhere: parts of a packed
-  // projection add theirs one by one, and the columns of a part that nobody used stay zero.
-  void add_columns(const Tensor& x, int64_t begin, const Tensor& dx);
+
+  // Where a kernel may write the gradient of x itself, which saves a pass: set `to`, or add to it where `accumulate`,
+  // then call put. `to` has the shape of x and the strides that the layout allows: rows that lie apart (of a tensor of
+  // two dimensions), or what lies under each index of the first dimension. Columns of a packed projection are places in
+  // one gradient.
+  enum class Layout : uint8_t { contiguous, rows, tokens };
+  struct Place {
+    Tensor to;
+    bool accumulate = false;
+    bool direct = false;  // in the gradient, where put has nothing to do
+  };
+  // `adds`: whether the kernel can accumulate; without, `to` is a tensor of its own where there is a sum already.
+  Place place(const Tensor& x, Layout layout, bool adds = false);
+  void put(const Tensor& x, const Place& place);
 
  private:
   friend class Tape;
-  std::unordered_map<int64_t, Tensor> by_id_;
+  // A gradient, of which only some columns [begin, end) hold anything yet where it is not whole.
+  struct Sum {
+    Tensor tensor;
+    bool own = false;  // nobody else's, whoever holds it for the moment
+    bool whole = true;
+    std::vector<std::pair<int64_t, int64_t>> written = {};
+    bool shared() const { return !own && tensor.storage().use_count() > 1; }
+  };
+  // Columns from `begin` on of the tensor `source`.
+  struct Slice {
+    Tensor source;
+    int64_t begin;
+  };
+  bool is_slice(const Tensor& x) const { return slices_.count(x.tape_id) > 0; }
+  Slice source_of(const Tensor& slice) const;
+  Place columns(const Tensor& slice);
+  static void complete(Sum& sum);
+
+  std::unordered_map<int64_t, Sum> by_id_;
+  std::unordered_map<int64_t, Slice> slices_;  // by the id of the slice
 };
 
 class Tape {
@@ -61,6 +92,8 @@ class Tape {
   }
   // Gives y a tape id and appends the entry. Call only when recording(...) said so.
   static void record(const char* name, Tensor& y, Backward backward);
+  // The same for y, columns from `begin` on of x (rows, columns): their gradients are one.
+  static void record_columns(const char* name, Tensor& y, const Tensor& x, int64_t begin);
   // Marks x as an input whose gradient is kept: backward leaves it in gradient_of(x). For tests and input attributions.
   static void watch(Tensor& x);
 
@@ -82,7 +115,8 @@ class Tape {
     const char* name;
     int64_t output_id;
     Shape shape;
-    Backward backward;
+    Backward backward;  // none for columns
+    std::optional<Gradients::Slice> columns = {};
   };
   std::vector<Entry> entries_;
   std::unordered_set<int64_t> watched_;

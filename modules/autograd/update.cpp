@@ -25,7 +25,9 @@ void sgd_step(const Tensor& w, const Tensor& m, const Tensor& g, const SgdStep& 
 }
 
 void fill(const Tensor& y, double value) {
-  dispatch_device("fill", y, [&](auto on) { kernel::fill(on, y.data<float>(), value, y.elements()); });
+  dispatch_device("fill", y, [&](auto on) {
+    kernel::fill<float>(on, {y.data<float>(), y.elements()}, value, 1, y.elements());
+  });
 }
 
 void copy(const Tensor& to, const Tensor& from) {
@@ -54,8 +56,8 @@ Tensor matrix_product(const Tensor& a, bool transpose_a, const Tensor& b, bool t
   check(b.dim(transpose_b ? 1 : 0) == k, "matrix_product", "{} does not fit {}", a, b);
   Tensor c = Tensor::empty({m, n}, DType::f32, a.device());
   dispatch_device("matrix_product", c, [&](auto on) {
-    kernel::gemm(on, tokens_of<float>(c), tokens_of<float>(a), transpose_a, tokens_of<float>(b), transpose_b, m, n, k,
-                 false);
+    kernel::gemm<float>(on, tokens_of<float>(c), tokens_of<float>(a), transpose_a, tokens_of<float>(b), transpose_b, m,
+                        n, k, false);
   });
   return c;
 }

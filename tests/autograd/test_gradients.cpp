@@ -206,6 +206,11 @@ TEST_CASE("gradients of selections") {
   check_case({"overlapping slices", {{3, 8}}, {}, [](const Inputs& in, const Parameters&) {
                 return multiply(slice_columns(in[0], 2, 3), slice_columns(in[0], 3, 3));
               }});
+  check_case({"slices that overlap, of slices", {{3, 8}}, {}, [](const Inputs& in, const Parameters&) {
+                const Tensor inner = slice_columns(in[0], 1, 6);
+                return multiply(multiply(slice_columns(inner, 0, 4), slice_columns(inner, 2, 4)),
+                                slice_columns(in[0], 1, 4));
+              }});
   check_case({"a slice beside the whole", {{3, 4}}, {{2, 4}, {2, 2}}, [](const Inputs& in, const Parameters& p) {
                 return add(linear(in[0], {&p[0], nullptr}), linear(slice_columns(in[0], 1, 2), {&p[1], nullptr}));
               }});

@@ -41,16 +41,19 @@ void rows_of(Report& report, int64_t tokens) {
     kernel::rms_norm(Cpu{}, y, nullptr, {x, kWidth}, w, tokens, kWidth, 1e-5f, 0.0f);
   });
   small(report, "add_rms_norm", tokens, kWidth, 4, [&] {
-    kernel::add_rms_norm(Cpu{}, y, y + tokens * kWidth, x, x + tokens * kWidth, w, tokens, kWidth, 1e-5f, 0.0f);
+    kernel::add_rms_norm(Cpu{}, y, y + tokens * kWidth, nullptr, x, x + tokens * kWidth, w, tokens, kWidth, 1e-5f,
+                         0.0f);
   });
   small(report, "layer_norm", tokens, kWidth, 2, [&] {
     kernel::layer_norm(Cpu{}, y, nullptr, nullptr, {x, kWidth}, w, w, tokens, kWidth, 1e-5f);
   });
   small(report, "rope half_split", tokens, kWidth, 2, [&] {
-    kernel::rope(Cpu{}, y, {x, kWidth}, b.rotation(RopeStyle::half_split), tokens, kHeads, kHeadDim, 1);
+    kernel::rope<float>(Cpu{}, {y, kWidth}, {x, kWidth}, b.rotation(RopeStyle::half_split), tokens, kHeads, kHeadDim,
+                        1);
   });
   small(report, "rope interleaved", tokens, kWidth, 2, [&] {
-    kernel::rope(Cpu{}, y, {x, kWidth}, b.rotation(RopeStyle::interleaved), tokens, kHeads, kHeadDim, 1);
+    kernel::rope<float>(Cpu{}, {y, kWidth}, {x, kWidth}, b.rotation(RopeStyle::interleaved), tokens, kHeads, kHeadDim,
+                        1);
   });
   const auto gated = [&](Activation f) {
     kernel::gated_activation(Cpu{}, y, {x, 2 * kInner}, {x + kInner, 2 * kInner}, tokens, kInner, f);

@@ -8,6 +8,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/gemm.h"
 #include "kernels/norm.h"
+#include "kernels/optimizer.h"
 #include "tests/bench/bench.h"
 #include "tests/kernels/kernel_data.h"
 
@@ -27,23 +28,27 @@ void bytes(Report& report, const char* kernel, int64_t width, int64_t arrays, F&
 }
 
 // y = x W^T; dx = dy W; dW += dy^T x.
-void linear(Report& report, int64_t in, int64_t out) {
+void linear(Report& report, int64_t in, int64_t out, Arithmetic arithmetic) {
   const std::vector<float> x = test::random_floats(kTokens * in, 1), w = test::random_floats(out * in, 2),
                            dy = test::random_floats(kTokens * out, 3);
   std::vector<float> y = zeros(kTokens * out), dx = zeros(kTokens * in), dw = zeros(out * in);
+  const GemmOptions<float> options{.arithmetic = arithmetic};
+  const bool bf16 = arithmetic == Arithmetic::bf16;
   const auto product = [&](const char* kernel, auto&& f) {
-    report.time("training", kernel, fmt::format("{} x {} x {}", kTokens, in, out),
-                2.0 * static_cast<double>(kTokens * in * out), Ceiling::floats, f);
+    report.time("training", fmt::format("{}{}", kernel, bf16 ? ", bf16" : ""),
+                fmt::format("{} x {} x {}", kTokens, in, out), 2.0 * static_cast<double>(kTokens * in * out),
+                bf16 ? Ceiling::bf16 : Ceiling::floats, f);
   };
   using kernel::gemm;
   product("linear", [&] {
-    gemm<float>(Cpu{}, {y.data(), out}, {x.data(), in}, false, {w.data(), in}, true, kTokens, out, in, false);
+    gemm<float>(Cpu{}, {y.data(), out}, {x.data(), in}, false, {w.data(), in}, true, kTokens, out, in, false, options);
   });
   product("linear backward, dx", [&] {
-    gemm<float>(Cpu{}, {dx.data(), in}, {dy.data(), out}, false, {w.data(), in}, false, kTokens, in, out, false);
+    gemm<float>(Cpu{}, {dx.data(), in}, {dy.data(), out}, false, {w.data(), in}, false, kTokens, in, out, false,
+                options);
   });
   product("linear backward, dW", [&] {
-    gemm<float>(Cpu{}, {dw.data(), in}, {dy.data(), out}, true, {x.data(), in}, false, out, in, kTokens, true);
+    gemm<float>(Cpu{}, {dw.data(), in}, {dy.data(), out}, true, {x.data(), in}, false, out, in, kTokens, true, options);
   });
 }
 
@@ -55,8 +60,12 @@ void norm(Report& report) {
     kernel::rms_norm(Cpu{}, y.data(), rstd.data(), {x.data(), kWidth}, w.data(), kTokens, kWidth, 1e-5, 0.0);
   });
   bytes(report, "rms_norm backward", kWidth, 3, [&] {
-    kernel::rms_norm_backward(Cpu{}, y.data(), dw.data(), dy.data(), {x.data(), kWidth}, w.data(), rstd.data(), kTokens,
-                              kWidth, 0.0);
+    kernel::rms_norm_backward(Cpu{}, y.data(), false, dw.data(), dy.data(), {x.data(), kWidth}, w.data(), rstd.data(),
+                              kTokens, kWidth, 0.0);
+  });
+  bytes(report, "layer_norm backward", kWidth, 3, [&] {
+    kernel::layer_norm_backward(Cpu{}, y.data(), false, dw.data(), dw.data(), dy.data(), {x.data(), kWidth}, w.data(),
+                                rstd.data(), rstd.data(), kTokens, kWidth);
   });
 }
 
@@ -68,8 +77,8 @@ void swiglu(Report& report) {
   bytes(report, "swiglu", kInner, 3,
         [&] { kernel::gated_activation(Cpu{}, y.data(), gate, up, kTokens, kInner, Activation::silu); });
   bytes(report, "swiglu backward", kInner, 5, [&] {
-    kernel::gated_activation_backward(Cpu{}, dgate.data(), dup.data(), dy.data(), gate, up, kTokens, kInner,
-                                      Activation::silu);
+    kernel::gated_activation_backward<float>(Cpu{}, {dgate.data(), kInner}, {dup.data(), kInner}, dy.data(), gate, up,
+                                             kTokens, kInner, Activation::silu);
   });
 }
 
@@ -92,8 +101,8 @@ void attention(Report& report) {
   report.time("training", "attention", shape, 2 * product, Ceiling::floats,
               [&] { kernel::attention(Cpu{}, y.data(), logsumexp.data(), queries, keys, values, one, options); });
   report.time("training", "attention backward", shape, 5 * product, Ceiling::floats, [&] {
-    kernel::attention_backward(Cpu{}, dq.data(), dk.data(), dv.data(), dy.data(), y.data(), logsumexp.data(), queries,
-                               keys, values, one, options);
+    kernel::attention_backward<float>(Cpu{}, {dq.data(), q_width}, {dk.data(), kv_width}, {dv.data(), kv_width},
+                                      dy.data(), y.data(), logsumexp.data(), queries, keys, values, one, options);
   });
 }
 
@@ -120,15 +129,31 @@ void cross_entropy(Report& report) {
   });
 }
 
+// Over as many weights as exceed the caches.
+void optimizers(Report& report) {
+  constexpr int64_t n = int64_t{16} << 20;
+  std::vector<float> w = zeros(n), m = zeros(n), v = zeros(n), g(static_cast<size_t>(n), 0.1f);
+  const auto step = [&](const char* kernel, int64_t arrays, auto&& f) {
+    report.time("training", kernel, fmt::format("{}", n), 4.0 * static_cast<double>(n * arrays), Ceiling::read, f);
+  };
+  step("sum_of_squares", 1, [&] { kernel::sum_of_squares(Cpu{}, g.data(), n); });
+  const AdamwStep adamw{1e-4, 0.9, 0.999, 1e-8, 0.1, 0.5, 0.5};
+  step("adamw_step", 7, [&] { kernel::adamw_step(Cpu{}, w.data(), m.data(), v.data(), g.data(), n, adamw); });
+  step("sgd_step", 5, [&] { kernel::sgd_step(Cpu{}, w.data(), m.data(), g.data(), n, {1e-4, 0.9, 0.1}); });
+}
+
 }  // namespace
 
 void training_kernels(Report& report) {
-  linear(report, kWidth, kInner);
-  linear(report, kInner, kWidth);
+  for (const Arithmetic arithmetic : {Arithmetic::f32, Arithmetic::bf16}) {
+    linear(report, kWidth, kInner, arithmetic);
+    linear(report, kInner, kWidth, arithmetic);
+  }
   norm(report);
   attention(report);
   swiglu(report);
   cross_entropy(report);
+  optimizers(report);
 }
 
 }  // namespace lathe::bench

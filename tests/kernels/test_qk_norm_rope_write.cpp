@@ -67,7 +67,8 @@ std::vector<float> step_by_step(const Written& w, const float* x, int64_t heads,
                        1.0f);
   }
   if (c.rotary_dim == 0) return y;
-  kernel::rope(Cpu{}, turned.data(), {y.data(), heads * c.head_dim}, w.rotation(), kWritten, heads, c.head_dim, 1);
+  kernel::rope<float>(Cpu{}, {turned.data(), heads * c.head_dim}, {y.data(), heads * c.head_dim}, w.rotation(),
+                      kWritten, heads, c.head_dim, 1);
   return turned;
 }
 

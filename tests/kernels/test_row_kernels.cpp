@@ -137,8 +137,9 @@ TEST_CASE("large inputs give the same bits with one thread and two") {
       float* y = out.data();
       kernel::rms_norm(Cpu{}, y, nullptr, {x.data(), n}, w.data(), rows, n, 1e-5f, 0.0f);
       kernel::activation(Cpu{}, y + rows * n, {x.data(), n}, rows, n, Activation::silu);
-      kernel::rope(Cpu{}, y + 2 * rows * n, {x.data(), n},
-                   Rotation<float>{cos.data(), cos.data(), places.data(), 64, RopeStyle::half_split}, rows, 9, 64, 1);
+      kernel::rope<float>(Cpu{}, {y + 2 * rows * n, n}, {x.data(), n},
+                          Rotation<float>{cos.data(), cos.data(), places.data(), 64, RopeStyle::half_split}, rows, 9,
+                          64, 1);
       kernel::add(Cpu{}, y + 3 * rows * n, x.data(), y, rows * n);
       kernel::multiply(Cpu{}, y + 4 * rows * n, x.data(), y, rows * n);
       kernel::scale(Cpu{}, y + 5 * rows * n, x.data(), 0.3f, rows * n);
@@ -158,17 +159,21 @@ TEST_CASE("a sum with its norm has the bits of the two operations") {
       const std::vector<float> a = random_floats(kRows * n, 1), b = random_floats(kRows * n, 2),
                                w = random_floats(n, 3);
       Guarded sum(kRows * n), normal(kRows * n), both_sum(kRows * n), both_normal(kRows * n);
+      Guarded mean(kRows), rstd(kRows), both_mean(kRows), both_rstd(kRows);
       kernel::add(Cpu{}, sum.data(), a.data(), b.data(), kRows * n);
       for (const int members : {1, 2}) {
         const Threads threads(members);
-        kernel::rms_norm(Cpu{}, normal.data(), nullptr, {sum.data(), n}, w.data(), kRows, n, 1e-5f, 1.0f);
-        kernel::add_rms_norm(Cpu{}, both_sum.data(), both_normal.data(), a.data(), b.data(), w.data(), kRows, n, 1e-5f,
-                             1.0f);
+        kernel::rms_norm(Cpu{}, normal.data(), rstd.data(), {sum.data(), n}, w.data(), kRows, n, 1e-5f, 1.0f);
+        kernel::add_rms_norm(Cpu{}, both_sum.data(), both_normal.data(), both_rstd.data(), a.data(), b.data(), w.data(),
+                             kRows, n, 1e-5f, 1.0f);
+        CHECK((both_rstd.same_bits(rstd) && both_rstd.intact()));
         CHECK((both_sum.same_bits(sum) && both_normal.same_bits(normal) && both_sum.intact() && both_normal.intact()));
         for (const float* bias : {static_cast<const float*>(nullptr), b.data()}) {
-          kernel::layer_norm(Cpu{}, normal.data(), nullptr, nullptr, {sum.data(), n}, w.data(), bias, kRows, n, 1e-5f);
-          kernel::add_layer_norm(Cpu{}, both_sum.data(), both_normal.data(), a.data(), b.data(), w.data(), bias, kRows,
-                                 n, 1e-5f);
+          kernel::layer_norm(Cpu{}, normal.data(), mean.data(), rstd.data(), {sum.data(), n}, w.data(), bias, kRows, n,
+                             1e-5f);
+          kernel::add_layer_norm(Cpu{}, both_sum.data(), both_normal.data(), both_mean.data(), both_rstd.data(),
+                                 a.data(), b.data(), w.data(), bias, kRows, n, 1e-5f);
+          CHECK((both_mean.same_bits(mean) && both_rstd.same_bits(rstd) && both_mean.intact() && both_rstd.intact()));
           CHECK(
               (both_sum.same_bits(sum) && both_normal.same_bits(normal) && both_sum.intact() && both_normal.intact()));
         }
@@ -192,13 +197,14 @@ TEST_CASE("rope rotates pairs, copies the rest and turns back, the same bits on 
       set_cpu_isa(CpuIsa::portable);
       const std::vector<int32_t> places = counted(n);
       const Rotation<float> rotation{cos.data(), sin.data(), places.data(), rotary, style};
-      kernel::rope(Cpu{}, portable.data(), {x.data(), ldx}, rotation, n, heads, head_dim, 1);
+      kernel::rope<float>(Cpu{}, {portable.data(), heads * head_dim}, {x.data(), ldx}, rotation, n, heads, head_dim, 1);
       for_each_isa([&](CpuIsa) {
-        kernel::rope(Cpu{}, y.data(), {x.data(), ldx}, rotation, n, heads, head_dim, 1);
+        kernel::rope<float>(Cpu{}, {y.data(), heads * head_dim}, {x.data(), ldx}, rotation, n, heads, head_dim, 1);
         CHECK(y.same_bits(portable));
       });
-      kernel::rope(Cpu{}, y.data(), {x.data(), ldx}, rotation, n, heads, head_dim, 1);
-      kernel::rope(Cpu{}, back.data(), {y.data(), heads * head_dim}, rotation, n, heads, head_dim, -1);
+      kernel::rope<float>(Cpu{}, {y.data(), heads * head_dim}, {x.data(), ldx}, rotation, n, heads, head_dim, 1);
+      kernel::rope<float>(Cpu{}, {back.data(), heads * head_dim}, {y.data(), heads * head_dim}, rotation, n, heads,
+                          head_dim, -1);
       CHECK((y.intact() && back.intact()));
       for (int64_t t = 0; t < n; ++t)
         for (int64_t h = 0; h < heads; ++h) {
