@@ -1,11 +1,37 @@
-// General products for training. Inference uses packed_linear.h.
+// General products for training, and what is computed around them without a pass of its own. Inference uses
+// packed_linear.h.
 //
 // An output's bits depend on K alone: not on the number of threads, nor on what stands beside it in C.
 #pragma once
-#include "kernels/device.h"
+#include <optional>
+
+#include "kernels/activation.h"
 #include "kernels/packed_linear.h"
 
 namespace lathe {
+
+// Instead of an operand x its activation f(x), or f(x) * up, of the same rows as they are stored.
+template <class T>
+struct GemmActivated {
+  Activation f;
+  ConstRows<T> up = {};  // null: none
+};
+
+// C (M, N), once it is whole, through the gradient of y = f(x), or of f(x) * up: C = C f'(x), or C = C up f'(x) and
+// dup = C f(x). All (M, N).
+template <class T>
+struct GemmSlope {
+  Activation f;
+  ConstRows<T> x, up = {};  // null: none
+  Rows<T> dup = {};
+
+  GemmSlope from_column(int64_t column) const {
+    const auto at = [&](auto rows) {
+      return rows.data != nullptr ? decltype(rows){rows.data + column, rows.stride} : rows;
+    };
+    return {f, at(x), at(up), at(dup)};
+  }
+};
 
 // What else a product does on its way.
 template <class T>
@@ -13,6 +39,8 @@ struct GemmOptions {
   Arithmetic arithmetic = Arithmetic::f32;  // or bf16: operands rounded to it, sums and C in f32; double ignores it
   const T* bias = nullptr;                  // (N): added to every row of C, which is then not accumulated into
   T* row_sums = nullptr;                    // (M) += the sums of op(A) over K; only with transpose_a
+  std::optional<GemmActivated<T>> activated_a = {}, activated_b = {};  // of the operand that is not transposed
+  std::optional<GemmSlope<T>> slope = {};
 };
 
 namespace kernel {

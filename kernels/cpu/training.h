@@ -11,7 +11,7 @@ namespace lathe::cpu {
 // ---- products (gemm_tiles.h) ----
 
 // One operand of a product as `count` rows of op(A), or columns of op(B), of `depth` elements: (i, k) is
-// data[i * ld + k], or data[k * ld + i] where its rows are those of k.
+// data[i * ld + k], or data[k * ld + i] where its rows are those of k, k there counted from the range's first.
 struct GemmOperand {
   const float* data;
   int64_t ld;
