@@ -267,10 +267,10 @@ TAPE = [("rms_norm", "(N, C)", "input_layernorm", "x, rstd"), ("linear", "(N, (H
         ("attention", "(N, Hq, D)", "attend", "q, k, v, out, logsumexp"), ("linear", "(N, C)", "o_proj", "x"),
         ("add", "(N, C)", "residual", ""), ("rms_norm", "(N, C)", "post_attention_layernorm", "x, rstd"),
         ("linear", "(N, 2 F)", "gate_proj, up_proj", "x"), ("slice_columns", "(N, F)", "gate", ""), ("slice_columns", "(N, F)", "up", ""),
-        ("gated_activation", "(N, F)", "silu(gate) * up", "gate, up"), ("linear", "(N, C)", "down_proj", "x"),
+        ("activated_linear", "(N, C)", "silu(gate) * up, down_proj", "gate, up"),
         ("add", "(N, C)", "residual", "")]
 GRADIENTS = {"rms_norm": "dx, dw", "linear": "dx, dW", "slice_columns": "its columns of dx", "rope": "dx, rotated back",
-             "attention": "dq, dk, dv", "add": "dy to both, not copied", "gated_activation": "dgate, dup"}
+             "attention": "dq, dk, dv", "add": "dy to both, not copied", "activated_linear": "dgate, dup, dW"}
 
 
 def tape():

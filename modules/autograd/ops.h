@@ -30,6 +30,10 @@ Tensor linear(const Tensor& x, const LinearWeight& w);
 // Several weights over one input: x (N, in) -> (N, out_0 + out_1 + ...), columns in the order given.
 Tensor linear(const Tensor& x, std::span<const LinearWeight> parts);
 
+// linear(activation(gate, f), w), or where `up` is defined linear(gated_activation(gate, up, f), w), without making
+// what is multiplied: gate, up (N, in; rows may be strided) -> (N, out).
+Tensor activated_linear(const Tensor& gate, const Tensor& up, Activation f, const LinearWeight& w);
+
 // Rows of a table: table (V, C), ids (N) i32 -> (N, C) f32 (f64 for an f64 table). An id outside [0, V) is an Error.
 Tensor embedding(const Parameter& table, const Tensor& ids);
 

@@ -9,4 +9,11 @@ Activation parse_activation(const std::string& name) {
   throw Error(fmt::format("hidden_act: expected silu, gelu, gelu_new or gelu_pytorch_tanh, found \"{}\"", name));
 }
 
+Tensor project_down(const Tensor& gate, const Tensor& up, Activation f, const Linear& down) {
+  if (Observer::current() == nullptr) return activated_linear(gate, up, f, down.parts());
+  const Tensor h = up.defined() ? gated_activation(gate, up, f) : activation(gate, f);  // (N, F)
+  tap("hidden", h);
+  return down(h);
+}
+
 }  // namespace lathe

@@ -12,6 +12,10 @@ namespace lathe {
 // "silu", "swish"; "gelu"; "gelu_new", "gelu_pytorch_tanh", "gelu_fast". Throws Error naming the value and the choices.
 Activation parse_activation(const std::string& name);
 
+// down(f(gate) * up), or down(f(gate)) where `up` is undefined: (N, F) -> (N, C). What down multiplies is made for an
+// observer only.
+Tensor project_down(const Tensor& gate, const Tensor& up, Activation f, const Linear& down);
+
 // down(f(gate(x)) * up(x)): Shazeer 2020, eq. 6.
 struct GatedFeedForwardNet {
   static constexpr ModelPart kPart = ModelPart::feed_forward;
@@ -28,9 +32,7 @@ struct GatedFeedForwardNet {
     const auto [gate, up] = gate_up(x);  // (N, F) each
     tap("gate", gate);
     tap("up", up);
-    const Tensor h = gated_activation(gate, up, f);  // (N, F)
-    tap("hidden", h);
-    return dropout(down_proj(h));
+    return dropout(project_down(gate, up, f, down_proj));
   }
 
   void visit(Visitor& v) {
@@ -53,9 +55,7 @@ struct FeedForwardNet {
     const TapScope scope("mlp");
     const Tensor up = up_proj(x);  // (N, F)
     tap("up", up);
-    const Tensor h = activation(up, f);  // (N, F)
-    tap("hidden", h);
-    return dropout(down_proj(h));
+    return dropout(project_down(up, {}, f, down_proj));
   }
 
   void visit(Visitor& v) {

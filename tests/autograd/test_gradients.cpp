@@ -162,6 +162,18 @@ TEST_CASE("gradients of activations") {
     check_case({"gated_activation of slices", {{4, 10}}, {}, [=](const Inputs& in, const Parameters&) {
                   return gated_activation(slice_columns(in[0], 0, 5), slice_columns(in[0], 5, 5), f);
                 }});
+    check_case({"activated_linear", {{4, 6}}, {{3, 6}, {3}}, [=](const Inputs& in, const Parameters& p) {
+                  return activated_linear(in[0], {}, f, {&p[0], &p[1]});
+                }});
+    check_case({"activated_linear, gated", {{4, 6}, {4, 6}}, {{3, 6}}, [=](const Inputs& in, const Parameters& p) {
+                  return activated_linear(in[0], in[1], f, {&p[0], nullptr});
+                }});
+    check_case({"activated_linear, gated, of slices", {{4, 10}}, {{3, 5}}, [=](const Inputs& in, const Parameters& p) {
+                  return activated_linear(slice_columns(in[0], 0, 5), slice_columns(in[0], 5, 5), f, {&p[0], nullptr});
+                }});
+    check_case({"activated_linear, gated by itself", {{4, 6}}, {{3, 6}}, [=](const Inputs& in, const Parameters& p) {
+                  return activated_linear(in[0], in[0], f, {&p[0], nullptr});
+                }});
   }
 }
 
