@@ -1,8 +1,8 @@
 // The output head, whole or a chunk of the vocabulary at a time.
 //
 // In chunks, the forward keeps only a logsumexp for a token; the backward computes each chunk of logits again, turns it
-// into its gradient in place and has done with it, so that (R, V), which is the largest tensor of a training step by
-// far, never exists. Whole logits and chunks run the same kernels.
+// into its gradient in place and has done with it, so that (R, V), which can be the largest tensor of a training step
+// by far, never exists. Where it is small it is kept. Whole logits and chunks run the same kernels.
 #include <algorithm>
 #include <optional>
 
@@ -30,6 +30,10 @@ void check_head(const char* operation, const Tensor& hidden, const Head& head) {
   check(!head.bias || head.bias->shape == Shape{w[0]}, operation, "bias {} does not fit weight {}",
         head.bias ? head.bias->shape : Shape{}, w);
 }
+
+// Whole logits of up to so many bytes are kept for the backward: computing them again would cost a quarter of the head.
+constexpr int64_t kChunk = 8192;  // columns
+constexpr int64_t kKeptBytes = int64_t{256} << 20;
 
 bool is_capped(const Head& head) { return head.scale != 1.0 || head.softcap != 0.0; }
 
@@ -68,29 +72,33 @@ Tensor chunk_logits(const Tensor& hidden, const Head& head, const Change& change
   return logits;
 }
 
-// The first pass over the vocabulary.
-RunningLoss take_logits(const Tensor& hidden, const Head& head, const Tensor& targets, int64_t chunk) {
+// The first pass over the vocabulary. Leaves the last chunk of the logits in `kept`, where there is one.
+RunningLoss take_logits(const Tensor& hidden, const Head& head, const Tensor& targets, int64_t chunk,
+                        Tensor* kept = nullptr) {
   const int64_t vocabulary = head.weight->shape[0];
   const Change change = change_of(head, hidden);
   RunningLoss running(targets, hidden.dtype());
   for (int64_t first = 0; first < vocabulary; first += chunk) {
     const Tensor weight = weight_rows(*head.weight, first, std::min(chunk, vocabulary - first), hidden.dtype());
-    running.take(chunk_logits(hidden, head, change, weight, first), first);
+    const Tensor logits = chunk_logits(hidden, head, change, weight, first);  // (R, count)
+    running.take(logits, first);
+    if (kept) *kept = logits;
   }
   return running;
 }
 
-// The second pass over the vocabulary: adds to the gradients of the head and to dhidden (R, C), where it is defined.
-// The gradient of each row's loss is dloss (1) times forward.factor, and times row_factors (R) where they are defined.
+// The second pass over the vocabulary, from whole logits where they were kept: adds to the gradients of the head and to
+// dhidden (R, C), where it is defined. The gradient of each row's loss is dloss (1) times forward.factor, and times
+// row_factors (R) where they are defined.
 void chunked_backward(const Tensor& dhidden, const Tensor& hidden, const Head& head, const Tensor& targets,
-                      const RunningLoss::Result& forward, const Tensor& dloss, const Tensor& row_factors,
-                      int64_t chunk) {
+                      const RunningLoss::Result& forward, const Tensor& kept, const Tensor& dloss,
+                      const Tensor& row_factors, int64_t chunk) {
   const int64_t rows = hidden.dim(0), columns = hidden.dim(1), vocabulary = head.weight->shape[0];
   Change change = change_of(head, hidden);
   for (int64_t first = 0; first < vocabulary; first += chunk) {
     const int64_t count = std::min(chunk, vocabulary - first);
-    const Tensor weight = weight_rows(*head.weight, first, count, hidden.dtype());  // (count, C)
-    const Tensor logits = chunk_logits(hidden, head, change, weight, first);        // (R, count)
+    const Tensor weight = weight_rows(*head.weight, first, count, hidden.dtype());                    // (count, C)
+    const Tensor logits = kept.defined() ? kept : chunk_logits(hidden, head, change, weight, first);  // (R, count)
     const Tensor d = is_capped(head) ? like(logits) : logits;  // the cap's slope needs the logits beside their gradient
     dispatch("linear_cross_entropy", hidden, [&](auto on, auto element) {
       using T = decltype(element);
@@ -102,11 +110,11 @@ void chunked_backward(const Tensor& dhidden, const Tensor& hidden, const Head& h
       if (is_capped(head))
         kernel::scale_softcap_backward(on, d.data<T>(), logits.data<T>(), head.scale, head.softcap, rows * count);
       if (dhidden.defined())
-        kernel::gemm(on, tokens_of<T>(dhidden), tokens_of<T>(d), false, tokens_of<T>(weight), false, rows, columns,
-                     count, first > 0);
+        kernel::gemm<T>(on, tokens_of<T>(dhidden), tokens_of<T>(d), false, tokens_of<T>(weight), false, rows, columns,
+                        count, first > 0);
       if (head.weight->trainable && !head.weight->packed)
-        kernel::gemm(on, tokens_of<T>(head.weight->gradient().row_range(first, first + count)), tokens_of<T>(d), true,
-                     tokens_of<T>(hidden), false, count, columns, rows, true);
+        kernel::gemm<T>(on, tokens_of<T>(head.weight->gradient().row_range(first, first + count)), tokens_of<T>(d),
+                        true, tokens_of<T>(hidden), false, count, columns, rows, true);
       if (head.bias && head.bias->trainable)
         kernel::add_column_sums(on, head.bias->gradient().template data<T>() + first, tokens_of<T>(d), rows, count);
     });
@@ -142,15 +150,21 @@ Tensor apply_head(const Tensor& hidden, const Head& head) {
 Tensor linear_cross_entropy(const Tensor& hidden, const Head& head, const Tensor& targets, double total,
                             int64_t chunk) {
   check_head("linear_cross_entropy", hidden, head);
-  check(chunk > 0, "linear_cross_entropy", "chunk must be positive, found {}", chunk);
-  check_targets("linear_cross_entropy", targets, hidden.dim(0), head.weight->shape[0]);
-  RunningLoss::Result y = take_logits(hidden, head, targets, chunk).finish(total);
-  if (!head_records("linear_cross_entropy", hidden, head)) return y.loss;
+  check(chunk >= 0, "linear_cross_entropy", "chunk must not be negative, found {}", chunk);
+  const int64_t vocabulary = head.weight->shape[0];
+  check_targets("linear_cross_entropy", targets, hidden.dim(0), vocabulary);
+  const bool recording = head_records("linear_cross_entropy", hidden, head);
+  const bool keep = recording && chunk == 0 &&
+                    hidden.dim(0) * vocabulary * static_cast<int64_t>(bytes_of(hidden.dtype(), 1)) <= kKeptBytes;
+  if (chunk == 0) chunk = keep ? vocabulary : kChunk;
+  Tensor kept;  // (R, V)
+  RunningLoss::Result y = take_logits(hidden, head, targets, chunk, keep ? &kept : nullptr).finish(total);
+  if (!recording) return y.loss;
   Tape::record(
       "linear_cross_entropy", y.loss,
-      [hidden, head, targets, logsumexp = y.logsumexp, factor = y.factor, chunk](const Tensor& dy, Gradients& g) {
+      [hidden, head, targets, logsumexp = y.logsumexp, factor = y.factor, kept, chunk](const Tensor& dy, Gradients& g) {
         const Tensor dhidden = Gradients::wanted(hidden) ? like(hidden) : Tensor{};  // (R, C)
-        chunked_backward(dhidden, hidden, head, targets, {{}, factor, logsumexp}, dy, {}, chunk);
+        chunked_backward(dhidden, hidden, head, targets, {{}, factor, logsumexp}, kept, dy, {}, chunk);
         if (dhidden.defined()) g.add(hidden, dhidden);
       });
   return y.loss;
@@ -172,7 +186,7 @@ Tensor linear_log_probabilities(const Tensor& hidden, const Head& head, const Te
                    using T = decltype(element);
                    kernel::fill<T>(on, {minus_one.data<T>(), 1}, -1.0, 1, 1);
                  });
-                 chunked_backward(dhidden, hidden, head, targets, forward, minus_one, dy, chunk);
+                 chunked_backward(dhidden, hidden, head, targets, forward, {}, minus_one, dy, chunk);
                  if (dhidden.defined()) g.add(hidden, dhidden);
                });
   return y;

@@ -182,9 +182,10 @@ struct Head {
 // (R, C) -> (R, V).
 Tensor apply_head(const Tensor& hidden, const Head& head);
 // cross_entropy(apply_head(hidden)), never holding more than `chunk` columns of the logits: two passes over the
-// vocabulary, the second one recomputing what the backward needs.
+// vocabulary, the second one recomputing what the backward needs. A chunk of 0 is 8192 columns, or all of them, kept
+// for the backward, where a gradient is wanted and they take no more than 256 MiB.
 Tensor linear_cross_entropy(const Tensor& hidden, const Head& head, const Tensor& targets, double total = 0.0,
-                            int64_t chunk = 8192);
+                            int64_t chunk = 0);
 // log softmax(apply_head(hidden))[target] by row, 0 where the target is kIgnoredTarget; in chunks like the loss: (R).
 Tensor linear_log_probabilities(const Tensor& hidden, const Head& head, const Tensor& targets, int64_t chunk = 8192);
 

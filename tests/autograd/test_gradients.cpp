@@ -257,7 +257,7 @@ TEST_CASE("gradients of the head, whole and in chunks") {
       check_case({"apply_head", {{3, 4}}, {{7, 4}, {7}}, [=](const Inputs& in, const Parameters& p) {
                     return apply_head(in[0], Head{&p[0], &p[1], factor, softcap});
                   }});
-      for (const int64_t chunk : {3, 7, 100})
+      for (const int64_t chunk : {0, 3, 7, 100})
         check_case({"linear_cross_entropy", {{4, 5}}, {{7, 5}, {7}}, [=](const Inputs& in, const Parameters& p) {
                       return linear_cross_entropy(in[0], Head{&p[0], &p[1], factor, softcap},
                                                   ids_of({6, kIgnoredTarget, 2, 0}), 0.0, chunk);
@@ -275,15 +275,15 @@ TEST_CASE("gradients of the head, whole and in chunks") {
 TEST_CASE("the chunked loss is that of the whole logits") {
   for (const double softcap : {0.0, 1.5}) {
     std::vector<Evaluation> evaluations;
-    for (const int64_t chunk : {int64_t{0}, int64_t{1}, int64_t{4}, int64_t{11}})
+    for (const int64_t chunk : {int64_t{-1}, int64_t{0}, int64_t{1}, int64_t{4}, int64_t{11}})
       evaluations.push_back(evaluate({"",
                                       {{6, 5}},
                                       {{11, 5}, {11}},
                                       [=](const Inputs& in, const Parameters& p) {
                                         const Head head{&p[0], &p[1], 0.9, softcap};
                                         const Tensor targets = ids_of({10, 3, kIgnoredTarget, 0, 4, 5});
-                                        return chunk ? linear_cross_entropy(in[0], head, targets, 0.0, chunk)
-                                                     : cross_entropy(apply_head(in[0], head), targets);
+                                        return chunk >= 0 ? linear_cross_entropy(in[0], head, targets, 0.0, chunk)
+                                                          : cross_entropy(apply_head(in[0], head), targets);
                                       }},
                                      DType::f64));
     for (size_t i = 1; i < evaluations.size(); ++i) {
