@@ -51,6 +51,8 @@ namespace kernel {
 template <class T>
 void gemm(Cpu, Rows<T> c, ConstRows<T> a, bool transpose_a, ConstRows<T> b, bool transpose_b, int64_t m, int64_t n,
           int64_t k, bool accumulate, const GemmOptions<std::type_identity_t<T>>& options = {});
+// Whether products in bf16 run in the machine's own instructions; elsewhere the rounded values are multiplied in f32.
+bool gemm_multiplies_bf16(Cpu);
 
 }  // namespace kernel
 }  // namespace lathe

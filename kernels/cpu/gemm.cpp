@@ -157,6 +157,8 @@ void gemm(Cpu, Rows<float> c, ConstRows<float> a, bool transpose_a, ConstRows<fl
     }
 }
 
+bool gemm_multiplies_bf16(Cpu) { return cpu::training_kernels().gemm.bf16.step == 2; }
+
 // ---- in double ----
 
 namespace {

@@ -3,6 +3,7 @@
 // for the weight's gradient, and the activation's slope is applied to a block of the input's gradient when it is done.
 #include "autograd/dispatch.h"
 #include "autograd/linear_parts.h"
+#include "autograd/precision.h"
 #include "autograd/tape.h"
 #include "kernels/bias.h"
 #include "kernels/gemm.h"
@@ -23,7 +24,9 @@ void product_gradients(const Tensor& dy, const Tensor& gate, const Tensor& up, A
     if (w.weight->trainable)
       kernel::gemm<T>(on, tokens_of<T>(w.weight->gradient()), tokens_of<T>(dy), true, tokens_of<T>(gate), false,
                       dy.dim(1), gate.dim(1), dy.dim(0), true,
-                      {.row_sums = bias, .activated_b = GemmActivated<T>{f, rows_or_null<T>(up)}});
+                      {.arithmetic = Precision::products(),
+                       .row_sums = bias,
+                       .activated_b = GemmActivated<T>{f, rows_or_null<T>(up)}});
     else if (bias != nullptr)
       kernel::add_column_sums(on, bias, tokens_of<T>(dy), dy.dim(0), dy.dim(1));
   });
@@ -44,7 +47,9 @@ Tensor activated_linear(const Tensor& gate, const Tensor& up, Activation f, cons
     using T = decltype(element);
     kernel::gemm<T>(on, tokens_of<T>(y), tokens_of<T>(gate), false, tokens_of<T>(weight), true, y.dim(0), columns,
                     gate.dim(1), false,
-                    {.bias = data_or_null<T>(bias), .activated_a = GemmActivated<T>{f, rows_or_null<T>(up)}});
+                    {.arithmetic = Precision::products(),
+                     .bias = data_or_null<T>(bias),
+                     .activated_a = GemmActivated<T>{f, rows_or_null<T>(up)}});
   });
   if (!linear_records(gate, {&w, 1}) && !Tape::recording(up)) return y;
   Tape::record("activated_linear", y, [gate, up, f, w](const Tensor& dy, Gradients& g) {
@@ -57,7 +62,8 @@ Tensor activated_linear(const Tensor& gate, const Tensor& up, Activation f, cons
       using T = decltype(element);
       kernel::gemm<T>(on, tokens_of<T>(dgate.to), tokens_of<T>(dy), false, tokens_of<T>(weight), false, dy.dim(0),
                       gate.dim(1), dy.dim(1), false,
-                      {.slope = GemmSlope<T>{f, tokens_of<T>(gate), rows_or_null<T>(up), rows_or_null<T>(dup.to)}});
+                      {.arithmetic = Precision::products(),
+                       .slope = GemmSlope<T>{f, tokens_of<T>(gate), rows_or_null<T>(up), rows_or_null<T>(dup.to)}});
     });
     g.put(gate, dgate);
     if (up.defined()) g.put(up, dup);

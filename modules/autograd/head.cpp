@@ -10,6 +10,7 @@
 #include "autograd/linear_parts.h"
 #include "autograd/low_rank.h"
 #include "autograd/ops.h"
+#include "autograd/precision.h"
 #include "autograd/running_loss.h"
 #include "autograd/tape.h"
 #include "kernels/activation.h"
@@ -62,7 +63,8 @@ Tensor chunk_logits(const Tensor& hidden, const Head& head, const Change& change
   dispatch("linear_cross_entropy", hidden, [&](auto on, auto element) {
     using T = decltype(element);
     kernel::gemm<T>(on, tokens_of<T>(logits), tokens_of<T>(hidden), false, tokens_of<T>(weight), true, rows, count,
-                    columns, false, {.bias = head.bias ? bias.data<T>() + first : nullptr});
+                    columns, false,
+                    {.arithmetic = Precision::products(), .bias = head.bias ? bias.data<T>() + first : nullptr});
   });
   if (change) change->add_to(logits, first);
   if (!is_capped(head)) return logits;
@@ -111,10 +113,11 @@ void chunked_backward(const Tensor& dhidden, const Tensor& hidden, const Head& h
         kernel::scale_softcap_backward(on, d.data<T>(), logits.data<T>(), head.scale, head.softcap, rows * count);
       if (dhidden.defined())
         kernel::gemm<T>(on, tokens_of<T>(dhidden), tokens_of<T>(d), false, tokens_of<T>(weight), false, rows, columns,
-                        count, first > 0);
+                        count, first > 0, {.arithmetic = Precision::products()});
       if (head.weight->trainable && !head.weight->packed)
         kernel::gemm<T>(on, tokens_of<T>(head.weight->gradient().row_range(first, first + count)), tokens_of<T>(d),
-                        true, tokens_of<T>(hidden), false, count, columns, rows, true);
+                        true, tokens_of<T>(hidden), false, count, columns, rows, true,
+                        {.arithmetic = Precision::products()});
       if (head.bias && head.bias->trainable)
         kernel::add_column_sums(on, head.bias->gradient().template data<T>() + first, tokens_of<T>(d), rows, count);
     });

@@ -1,7 +1,8 @@
 // What linear and grouped_linear compute over rows that share their weights.
 //
 // Weights packed for inference go to their own kernels, all parts of one arithmetic in a single call; others to the
-// products of training. A packed weight is frozen: its backward gives dx alone, from rows unpacked a panel at a time.
+// products of training, in the arithmetic that precision.h says. A packed weight is frozen: its backward gives dx
+// alone, from rows unpacked a panel at a time.
 #include "autograd/linear_parts.h"
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 
 #include "autograd/dispatch.h"
 #include "autograd/low_rank.h"
+#include "autograd/precision.h"
 #include "autograd/tape.h"
 #include "kernels/bias.h"
 #include "kernels/gemm.h"
@@ -57,7 +59,7 @@ void plain_forward(const Tensor& y, const Tensor& x, const LinearWeight& part) {
   dispatch("linear", x, [&](auto on, auto element) {
     using T = decltype(element);
     kernel::gemm<T>(on, tokens_of<T>(y), tokens_of<T>(x), false, tokens_of<T>(w), true, rows, out, in, false,
-                    {.bias = data_or_null<T>(bias)});
+                    {.arithmetic = Precision::products(), .bias = data_or_null<T>(bias)});
   });
 }
 
@@ -72,7 +74,8 @@ void input_gradient(const Tensor& dx, const Tensor& dy, const Parameter& weight,
     dispatch("linear", dx, [&](auto on, auto element) {
       using T = decltype(element);
       const Rows<T> d{dy.data<T>() + first, dy.stride()};
-      kernel::gemm<T>(on, tokens_of<T>(dx), d, false, tokens_of<T>(w), false, rows, in, count, accumulate || first > 0);
+      kernel::gemm<T>(on, tokens_of<T>(dx), d, false, tokens_of<T>(w), false, rows, in, count, accumulate || first > 0,
+                      {.arithmetic = Precision::products()});
     });
   }
 }
@@ -85,7 +88,7 @@ void weight_gradients(const Tensor& dy, const Tensor& x, const LinearWeight& par
     T* const bias = part.bias ? gradient_or_null<T>(*part.bias) : nullptr;
     if (part.weight->trainable && !part.weight->packed)
       kernel::gemm<T>(on, tokens_of<T>(part.weight->gradient()), tokens_of<T>(dy), true, tokens_of<T>(x), false, out,
-                      part.weight->shape[1], rows, true, {.row_sums = bias});
+                      part.weight->shape[1], rows, true, {.arithmetic = Precision::products(), .row_sums = bias});
     else if (bias != nullptr)
       kernel::add_column_sums(on, bias, tokens_of<T>(dy), rows, out);
   });

@@ -5,6 +5,7 @@
 #include "autograd/dispatch.h"
 #include "autograd/linear_parts.h"
 #include "autograd/ops.h"
+#include "autograd/precision.h"
 #include "autograd/tape.h"
 #include "kernels/activation.h"
 #include "kernels/gemm.h"
@@ -44,7 +45,9 @@ void LowRankProduct::add_to(const Tensor& y, int64_t first) const {
   const Tensor w = weight_rows(b, first, count, y.dtype());  // (count, r)
   dispatch("low_rank", y, [&](auto on, auto element) {
     using T = decltype(element);
-    kernel::gemm<T>(on, tokens_of<T>(y), tokens_of<T>(inner_), false, tokens_of<T>(w), true, rows, count, rank, true);
+    const GemmOptions<T> options{.arithmetic = Precision::products()};
+    kernel::gemm<T>(on, tokens_of<T>(y), tokens_of<T>(inner_), false, tokens_of<T>(w), true, rows, count, rank, true,
+                    options);
   });
 }
 
@@ -56,11 +59,12 @@ void LowRankProduct::backward(const Tensor& dy, int64_t first) {
   const Tensor w = weight_rows(b, first, count, dy.dtype());  // (count, r)
   dispatch("low_rank", dy, [&](auto on, auto element) {
     using T = decltype(element);
+    const GemmOptions<T> options{.arithmetic = Precision::products()};
     kernel::gemm<T>(on, tokens_of<T>(d_inner_), tokens_of<T>(dy), false, tokens_of<T>(w), false, rows, rank, count,
-                    begun);
+                    begun, options);
     if (b.trainable && !b.packed)
       kernel::gemm<T>(on, tokens_of<T>(b.gradient().row_range(first, first + count)), tokens_of<T>(dy), true,
-                      tokens_of<T>(inner_), false, count, rank, rows, true);
+                      tokens_of<T>(inner_), false, count, rank, rows, true, options);
   });
 }
 
@@ -73,11 +77,13 @@ void LowRankProduct::finish(const Tensor& dx) const {
   Tensor d_x = dx.defined() ? like(dx) : Tensor{};      // (N, in)
   dispatch("low_rank", d, [&](auto on, auto element) {
     using T = decltype(element);
+    const GemmOptions<T> options{.arithmetic = Precision::products()};
     if (a.trainable && !a.packed)
       kernel::gemm<T>(on, tokens_of<T>(a.gradient()), tokens_of<T>(d), true, tokens_of<T>(x_), false, rank, in, rows,
-                      true);
+                      true, options);
     if (!dx.defined()) return;
-    kernel::gemm<T>(on, tokens_of<T>(d_x), tokens_of<T>(d), false, tokens_of<T>(w), false, rows, in, rank, false);
+    kernel::gemm<T>(on, tokens_of<T>(d_x), tokens_of<T>(d), false, tokens_of<T>(w), false, rows, in, rank, false,
+                    options);
     kernel::put_rows<T>(on, tokens_of<T>(dx), tokens_of<T>(dropped(d_x)), rows, in, true);
   });
 }

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "autograd/precision.h"
 #include "config/model_config.h"
 #include "config/yaml_value.h"
 #include "formats/atomic_file.h"
@@ -161,8 +162,11 @@ class Run {
     const int64_t epoch = (data_.train->rows_per_epoch() + t.batch_size - 1) / t.batch_size * t.batch_size;
     note(fmt::format("what the first model makes of {} pairs is computed once", std::min(all, epoch)));
     first_rank_first(ranks_, [&] {
-      reference_.prepare(model_.model(), *data_.train, std::min(all, epoch), t.batch_size,
-                         (folder_ / "reference.safetensors").string());
+      {
+        const Precision precision(products_of(t));
+        reference_.prepare(model_.model(), *data_.train, std::min(all, epoch), t.batch_size,
+                           (folder_ / "reference.safetensors").string());
+      }
       if (data_.validation)
         validation_reference_.prepare(model_.model(), *data_.validation, data_.validation->rows_per_epoch(),
                                       t.batch_size, (folder_ / "reference_validation.safetensors").string());
@@ -202,6 +206,11 @@ class Run {
         "{} of {} parameters are trained, on {} tokens an epoch with {} targets, {} of which end a turn; {} steps",
         trainer_.arena().trainable_parameters(), count_parameters(model_.model()), counts.tokens, counts.targets,
         counts.end_of_turn_targets, trainer_.length().steps));
+    if (products_of(recipe_.training) == Arithmetic::bf16)
+      note(Precision::multiplies_bf16(trainer_.arena().values())
+               ? "products are of bf16, summed in float32"
+               : "products are of values rounded to bf16, multiplied in float32: this machine has nothing faster for "
+                 "bf16");
   }
 
   // Training is what tokens a second are of; the rest of a run has its share in `seconds` alone.

@@ -6,6 +6,7 @@
 
 #include "attention/rope_table.h"
 #include "autograd/low_rank.h"
+#include "autograd/precision.h"
 #include "autograd/tape.h"
 #include "autograd/update.h"
 #include "common/dropout.h"
@@ -98,6 +99,7 @@ void Trainer::accumulate(const TrainingRows& rows, int64_t index, TrainingStep& 
   const Dropout::Scope dropping(dropout);
   LowRankDropout adapter_dropout{dropout.seed};
   const LowRankDropout::Scope dropping_in_adapter(adapter_dropout);
+  const Precision precision(products_of(recipe_.training));
   if (reference_ != nullptr) return accumulate_pairs(rows, step);
   Tape tape;
   MicroBatchLoss loss;
@@ -123,6 +125,10 @@ void Trainer::accumulate_pairs(const TrainingRows& rows, TrainingStep& step) con
   step.preference->margin += pairs.margin;
   step.preference->accuracy += pairs.accuracy;
   tape.backward({pairs.seed});
+}
+
+Arithmetic products_of(const TrainingRecipe& recipe) {
+  return recipe.dtype == TrainingRecipe::Dtype::bfloat16 ? Arithmetic::bf16 : Arithmetic::f32;
 }
 
 MicroBatchLoss micro_batch_loss(const CausalLM& model, const Recipe& recipe, const TrainingRows& rows,

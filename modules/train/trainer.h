@@ -105,6 +105,9 @@ struct MicroBatchLoss {
 };
 MicroBatchLoss micro_batch_loss(const CausalLM& model, const Recipe& recipe, const TrainingRows& rows, int64_t targets);
 
+// The arithmetic of a step's products (autograd/precision.h), forward and backward. Evaluation computes in f32.
+Arithmetic products_of(const TrainingRecipe& recipe);
+
 struct Evaluation {
   double loss = 0.0;           // mean over the targets
   double bits_per_byte = 0.0;  // 0 where the bytes of the text are not known

@@ -1,5 +1,5 @@
 // A whole training step without a trainer: forward, backward, the gradient's norm and AdamW, of GPT-2 in three sizes.
-//   bench_training [--sizes small,base,gpt2] [--steps N] [--table] [--json]
+//   bench_training [--sizes small,base,gpt2] [--dtype float32|bfloat16] [--steps N] [--table]
 // Prints tokens a second (the median of the steps) and where the time goes; --table adds a row an operation.
 #include <fmt/core.h>
 
@@ -13,6 +13,7 @@
 #include <map>
 #include <sstream>
 
+#include "autograd/precision.h"
 #include "autograd/tape.h"
 #include "config/model_config.h"
 #include "kernels/optimizer.h"
@@ -87,7 +88,8 @@ class Training {
     return token * static_cast<double>(tokens());
   }
 
-  float step() {
+  float step(Arithmetic arithmetic) {
+    const Precision precision(arithmetic);
     Tape tape;
     Tensor y;
     {
@@ -126,10 +128,10 @@ class Training {
 struct Seconds {
   double clock, processor;
 };
-Seconds seconds_of(Training& training) {
+Seconds seconds_of(Training& training, Arithmetic arithmetic) {
   const auto start = std::chrono::steady_clock::now();
   const std::clock_t used = std::clock();
-  training.step();
+  training.step(arithmetic);
   return {std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(),
           static_cast<double>(std::clock() - used) / CLOCKS_PER_SEC};
 }
@@ -140,9 +142,9 @@ double median_of(std::vector<double> values) {
   return *middle;
 }
 
-void print_table(Training& training) {
+void print_table(Training& training, Arithmetic arithmetic) {
   Profiler profiler(false);
-  training.step();
+  training.step(arithmetic);
   profiler.stop();
   std::vector<Profiler::Row> rows = profiler.rows();
   std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
@@ -158,12 +160,12 @@ void print_table(Training& training) {
              100 * rest / profiler.seconds());
 }
 
-void run(const std::string& name, int steps, bool table) {
+void run(const std::string& name, Arithmetic arithmetic, int steps, bool table) {
   Training training(kSizes.at(name));
   std::vector<double> clock, processor;
-  for (int i = 0; i < 2; ++i) training.step();
+  for (int i = 0; i < 2; ++i) training.step(arithmetic);
   for (int i = 0; i < steps; ++i) {
-    const Seconds seconds = seconds_of(training);
+    const Seconds seconds = seconds_of(training, arithmetic);
     clock.push_back(seconds.clock);
     processor.push_back(seconds.processor);
   }
@@ -171,7 +173,7 @@ void run(const std::string& name, int steps, bool table) {
   fmt::print("{:6} {:12} {:9.0f} tok/s {:9.2f} ms a step ({:.2f} of processor time) {:7.1f} Gop/s\n", name,
              lathe::name(cpu_isa()), static_cast<double>(training.tokens()) / median, median * 1e3,
              median_of(processor) * 1e3, training.operations() / median / 1e9);
-  if (table) print_table(training);
+  if (table) print_table(training, arithmetic);
   std::fflush(stdout);
 }
 
@@ -179,6 +181,7 @@ void run(const std::string& name, int steps, bool table) {
 
 int main(int argc, char** argv) try {
   std::string sizes = "small,base,gpt2";
+  Arithmetic arithmetic = Arithmetic::f32;
   int steps = 5;
   bool table = false;
   for (int i = 1; i < argc; ++i) {
@@ -188,17 +191,18 @@ int main(int argc, char** argv) try {
     } else if (argument == "--steps" && i + 1 < argc) {
       steps = std::max(1, std::atoi(argv[++i]));
     } else if (argument == "--dtype" && i + 1 < argc) {
-      ++i;
+      arithmetic = std::strcmp(argv[++i], "bfloat16") == 0 ? Arithmetic::bf16 : Arithmetic::f32;
     } else if (argument == "--table") {
       table = true;
     } else {
-      fmt::print(stderr, "usage: bench_training [--sizes small,base,gpt2] [--steps N] [--table]\n");
+      fmt::print(stderr,
+                 "usage: bench_training [--sizes small,base,gpt2] [--dtype float32|bfloat16] [--steps N] [--table]\n");
       return 2;
     }
   }
   StoragePool::set_limit(size_t{4} << 30);
   std::istringstream names(sizes);
-  for (std::string name; std::getline(names, name, ',');) run(name, steps, table);
+  for (std::string name; std::getline(names, name, ',');) run(name, arithmetic, steps, table);
   return 0;
 } catch (const std::exception& error) {
   fmt::print(stderr, "bench_training: {}\n", error.what());

@@ -184,7 +184,7 @@ TEST_CASE("lathe train learns preferences from a file and keeps what it began wi
   const std::string recipe =
       model.write("recipe.yaml", "model: {checkpoint: " + model.folder.path().string() + "}\ndata: {train: " + data +
                                      ", format: preference, validation: 0.25}\n"
-                                     "training: {context: 32, batch_size: 3, steps: 8}\n"
+                                     "training: {context: 32, batch_size: 3, steps: 8, dtype: bfloat16}\n"
                                      "optimizer: {learning_rate: 0.01}\n"
                                      "adapter: {rank: 2, targets: all-linear}\n"
                                      "checkpoint: {every: 4}\nlogging: {every: 1}\n");

@@ -112,6 +112,30 @@ TEST_CASE("blocks that are computed again give the same bits, with dropout and e
   }
 }
 
+TEST_CASE("a hundred bf16 steps at a small learning rate move the weights that float32 moves") {
+  // Steps of 1e-5 vanish beside half of bf16's spacing, 2^-9 of a weight: only masters in float32 add them up.
+  Recipe recipe = recipe_of(4, 1, 100);
+  recipe.optimizer.learning_rate = 1e-5;
+  recipe.schedule.warmup_steps = 0;
+  for (const char* name : {"llama_untied_gqa", "gpt2"}) {
+    const std::vector<float> before = train(name, recipe_of(4, 1, 0)).weights;
+    recipe.training.dtype = TrainingRecipe::Dtype::float32;
+    const Outcome exact = train(name, recipe);
+    recipe.training.dtype = TrainingRecipe::Dtype::bfloat16;
+    const Outcome mixed = train(name, recipe);
+    size_t moved = 0, too = 0;
+    for (size_t i = 0; i < before.size(); ++i) {
+      moved += exact.weights[i] != before[i];
+      too += exact.weights[i] != before[i] && mixed.weights[i] != before[i];
+    }
+    INFO(name << ": " << too << " of " << moved << " of " << before.size());
+    CHECK(moved > before.size() / 2);
+    CHECK(static_cast<double>(too) >= 0.95 * static_cast<double>(moved));
+    CHECK(mixed.losses != exact.losses);
+    CHECK(worst_relative(mixed.losses, exact.losses) < 0.01);
+  }
+}
+
 TEST_CASE("dropout changes training and nothing else") {
   Recipe recipe = recipe_of(4, 1, 2);
   const Outcome without = train("llama_untied_gqa", recipe);
