@@ -16,4 +16,9 @@ std::vector<float> alibi_slopes(int64_t heads, double bias_max) {
   return slopes;
 }
 
+std::vector<float> alibi_slopes(const ModelSizes& c, double bias_max) {
+  const std::vector<float> all = alibi_slopes(c.heads_before + c.num_attention_heads + c.heads_behind, bias_max);
+  return {all.begin() + c.heads_before, all.end() - c.heads_behind};
+}
+
 }  // namespace lathe

@@ -24,7 +24,7 @@ GroupedQueryAttention::GroupedQueryAttention(const ModelConfig& c, int64_t layer
   options.scale = static_cast<float>(scale);
   options.softcap = static_cast<float>(c.attention_softcap);
   options.window = c.window(layer);
-  if (c.alibi) use_alibi(alibi_slopes(c.num_attention_heads, c.alibi_bias_max));
+  if (c.alibi) use_alibi(alibi_slopes(c, c.alibi_bias_max));
   if (!c.qk_norm) return;
   q_norm.emplace(c, head_dim);
   k_norm.emplace(c, head_dim);

@@ -1,6 +1,8 @@
 // Rows of a table by token id, from its own dtype or from its packed form.
 #include "kernels/embedding.h"
 
+#include <algorithm>
+
 #include "autograd/check_ids.h"
 #include "autograd/low_rank.h"
 #include "autograd/ops.h"
@@ -22,6 +24,22 @@ void look_up(const Tensor& y, const Parameter& table, const Tensor& ids) {
   });
 }
 
+// Of a table whose rows ranks share out: each gives its own and zeros for others, which are added up.
+void look_up_shared(const Tensor& y, const Parameter& table, const Tensor& ids) {
+  const int64_t first = table.shard->first(), count = table.shard->count();
+  const Tensor own = ids.clone();  // (N)
+  const bool seen = ids.device().kind != Device::Kind::plan;
+  const auto is_own = [&](int64_t i) {
+    return ids.host<int32_t>()[i] >= first && ids.host<int32_t>()[i] < first + count;
+  };
+  for (int64_t i = 0; seen && i < ids.dim(0); ++i)
+    own.host<int32_t>()[i] = is_own(i) ? static_cast<int32_t>(ids.host<int32_t>()[i] - first) : 0;
+  look_up(y, table, own);
+  for (int64_t i = 0; seen && i < ids.dim(0); ++i)
+    if (!is_own(i)) std::fill_n(y.host<float>() + i * y.dim(1), y.dim(1), 0.0f);
+  if (seen) table.shard->ranks->all_reduce_sum({y.host<float>(), static_cast<size_t>(y.elements())});
+}
+
 }  // namespace
 
 Tensor embedding(const Parameter& table, const Tensor& ids) {
@@ -29,10 +47,13 @@ Tensor embedding(const Parameter& table, const Tensor& ids) {
   check(table.packed || table.value.defined(), "embedding", "the table {} has no value", table.shape);
   check(table.packed || table.value.shape() == table.shape, "embedding", "the table {} holds {}", table.shape,
         table.value);
-  check_ids("embedding", "token id", ids, table.shape[0]);
+  check_ids("embedding", "token id", ids, table.shard ? table.shard->whole() : table.shape[0]);
   const DType dtype = !table.packed && table.value.dtype() == DType::f64 ? DType::f64 : DType::f32;
   Tensor y = Tensor::empty({ids.dim(0), table.shape[1]}, dtype, ids.device());  // (N, C)
-  look_up(y, table, ids);
+  if (table.shard)
+    look_up_shared(y, table, ids);
+  else
+    look_up(y, table, ids);
   if (Tape::recording(table))
     Tape::record("embedding", y, [&table, ids](const Tensor& dy, Gradients&) {
       dispatch("embedding", dy, [&](auto on, auto element) {

@@ -126,10 +126,8 @@ void chunked_backward(const Tensor& dhidden, const Tensor& hidden, const Head& h
   if (change) change->finish(dhidden);
 }
 
-}  // namespace
-
-Tensor apply_head(const Tensor& hidden, const Head& head) {
-  check_head("apply_head", hidden, head);
+// The logits of the rows that `head` has: (R, V).
+Tensor own_logits(const Tensor& hidden, const Head& head) {
   Tensor logits = linear(hidden, LinearWeight{head.weight, head.bias});  // (R, V)
   if (!is_capped(head)) return logits;
   // In place: the product's backward reads its inputs only.
@@ -150,10 +148,20 @@ Tensor apply_head(const Tensor& hidden, const Head& head) {
   return y;
 }
 
+}  // namespace
+
+Tensor apply_head(const Tensor& hidden, const Head& head) {
+  check_head("apply_head", hidden, head);
+  const Tensor logits = own_logits(hidden, head);
+  return head.weight->shard ? join_columns(logits, *head.weight->shard->ranks, head.weight->shard->rows) : logits;
+}
+
 Tensor linear_cross_entropy(const Tensor& hidden, const Head& head, const Tensor& targets, double total,
                             int64_t chunk) {
   check_head("linear_cross_entropy", hidden, head);
   check(chunk >= 0, "linear_cross_entropy", "chunk must not be negative, found {}", chunk);
+  check(!head.weight->shard, "linear_cross_entropy", "the head's rows are shared out among ranks, weight {}",
+        head.weight->shape);
   const int64_t vocabulary = head.weight->shape[0];
   check_targets("linear_cross_entropy", targets, hidden.dim(0), vocabulary);
   const bool recording = head_records("linear_cross_entropy", hidden, head);
@@ -176,6 +184,8 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Head& head, const Tensor
 Tensor linear_log_probabilities(const Tensor& hidden, const Head& head, const Tensor& targets, int64_t chunk) {
   check_head("linear_log_probabilities", hidden, head);
   check(chunk > 0, "linear_log_probabilities", "chunk must be positive, found {}", chunk);
+  check(!head.weight->shard, "linear_log_probabilities", "the head's rows are shared out among ranks, weight {}",
+        head.weight->shape);
   check_targets("linear_log_probabilities", targets, hidden.dim(0), head.weight->shape[0]);
   const RunningLoss running = take_logits(hidden, head, targets, chunk);
   Tensor y = running.log_probabilities();  // (R)

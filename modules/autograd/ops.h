@@ -34,8 +34,19 @@ Tensor linear(const Tensor& x, std::span<const LinearWeight> parts);
 // what is multiplied: gate, up (N, in; rows may be strided) -> (N, out).
 Tensor activated_linear(const Tensor& gate, const Tensor& up, Activation f, const LinearWeight& w);
 
-// Rows of a table: table (V, C), ids (N) i32 -> (N, C) f32 (f64 for an f64 table). An id outside [0, V) is an Error.
+// Rows of a table: table (V, C), ids (N) i32 -> (N, C) f32 (f64 for an f64 table). An id outside [0, V) is an Error. Of
+// a table whose rows ranks share out, each looks up its own.
 Tensor embedding(const Parameter& table, const Tensor& ids);
+
+// ---- ranks that share weights out (not recorded) ----
+
+// The columns of all ranks side by side, the same on all of them: x (N, own), rows may be strided -> (N, all). `borders`
+// as Shard has them.
+Tensor join_columns(const Tensor& x, Communicator& ranks, std::span<const int64_t> borders);
+// What a product with `weight` takes, of x (N, own part of it), and what it gives, of its own rows' y (N, own): joined
+// where Shard::columns says so, else x and y.
+Tensor whole_input(const Tensor& x, const Parameter& weight);
+Tensor whole_output(const Tensor& y, const Parameter& weight);
 
 // ---- normalisation ----
 
@@ -179,7 +190,7 @@ struct Head {
   double scale = 1.0;
   double softcap = 0.0;
 };
-// (R, C) -> (R, V).
+// (R, C) -> (R, V). All V of them where ranks share the head's rows out.
 Tensor apply_head(const Tensor& hidden, const Head& head);
 // cross_entropy(apply_head(hidden)), never holding more than `chunk` columns of the logits: two passes over the
 // vocabulary, the second one recomputing what the backward needs. A chunk of 0 is 8192 columns, or all of them, kept

@@ -2,8 +2,10 @@
 #pragma once
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "kernels/packed_linear.h"
+#include "tensor/communicator.h"
 #include "tensor/tensor.h"
 
 namespace lathe {
@@ -13,6 +15,19 @@ struct PackedWeight {
   Tensor storage;  // bytes behind `matrix`
   PackedMatrix matrix;
   Arithmetic arithmetic = Arithmetic::f32;
+};
+
+// The rows of a weight that one of several ranks has, which compute with all of it together.
+struct Shard {
+  Communicator* ranks = nullptr;
+  std::vector<int64_t> rows;  // rank r has rows [rows[r], rows[r + 1])
+  // Where ranks have as much of the product's input: it is joined before the product, and the output behind it. Empty:
+  // all ranks have the input, and each keeps its part of the output.
+  std::vector<int64_t> columns = {};
+
+  int64_t first() const { return rows[static_cast<size_t>(ranks->rank())]; }
+  int64_t count() const { return rows[static_cast<size_t>(ranks->rank()) + 1] - first(); }
+  int64_t whole() const { return rows.back(); }
 };
 
 struct LowRank;  // autograd/low_rank.h
@@ -39,6 +54,8 @@ struct Parameter {
   const LowRank* low_rank = nullptr;
   const LowRank* row_low_rank = nullptr;
   double share = 1.0;  // fraction of tokens that use it: k / E for an expert's
+  // Of a weight that ranks share out: `shape` is that of the own rows, but for norms, which all ranks have whole.
+  std::optional<Shard> shard;
 
   Device device() const { return packed ? packed->storage.device() : value.device(); }
   bool is_vector() const { return kind == Kind::norm || kind == Kind::bias; }

@@ -137,6 +137,7 @@ void run_bench(const BenchOptions& o) {
   EngineOptions options = engine_options(o.model, loaded);
   options.prefix_cache = false;  // the rounds repeat their prompts, which are to be computed each time
   Engine engine(*loaded.model, nullptr, options);
+  if (engine.follow()) return;
   const int64_t vocab_size = loaded.model->sizes.vocab_size;
   ProfileReport profile(o.model);
   Json result = o.requests > 0 ? measure_workload(o, engine, vocab_size) : measure_speed(o, engine, vocab_size);

@@ -19,6 +19,7 @@ struct ChatOptions {
 // In a terminal an error is told and the chat goes on; from a pipe it ends the program, as everywhere else.
 void run_chat(const ChatOptions& o) {
   ChatSession session(o.model, o.request, o.system);
+  if (session.follow()) return;
   ProfileReport profile(o.model);
   LineReader reader(default_history_file());
   if (reader.is_terminal())

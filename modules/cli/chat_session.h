@@ -15,6 +15,8 @@ class ChatSession {
   // Loads the model. Throws Error where it has no chat template.
   ChatSession(const ModelOptions& model, const RequestOptions& request, const std::string& system);
 
+  // Engine::follow.
+  bool follow() { return model_.engine().follow(); }
   // A user's message: the answer appears on standard output as it comes and joins the conversation. Where nothing can
   // be answered (the context is full, the template refuses) the message is taken back and the Error passes through.
   void ask(const std::string& message);

@@ -13,6 +13,7 @@ std::shared_ptr<Drafter> make_drafter(const ModelOptions& options, const LoadedM
   ModelOptions draft_options = options;
   draft_options.adapter.clear();
   draft_options.model = who;
+  draft_options.ranks = &Communicator::one();  // the first rank guesses, and tells the others
   LoadedModel draft = draft_options.load();
   return make_model_drafter(std::move(draft.model), *target.model, options.cache_dtype(draft), engine.context,
                             engine.max_sequences);
@@ -25,7 +26,8 @@ EngineOptions engine_options(const ModelOptions& options, const LoadedModel& loa
   result.cache_dtype = options.cache_dtype(loaded);
   result.kv_memory = options.kv_memory_bytes();
   result.context = options.context_limit(loaded.model->sizes);
-  if (!speculate.empty()) result.drafter = make_drafter(options, loaded, result, speculate);
+  if (!speculate.empty() && loaded.model->ranks->is_first())
+    result.drafter = make_drafter(options, loaded, result, speculate);
   return result;
 }
 

@@ -104,6 +104,7 @@ void run_generate(const GenerateOptions& o, bool prompt_given) {
   ChatModel model = load_chat_model(o.model, o.speculate);
   const Tokenizer* tokenizer = tokenizer_for(sources, model);
   Engine& engine = model.engine();
+  if (engine.follow()) return;
   const std::chrono::duration<double> load_time = std::chrono::steady_clock::now() - start;
 
   if (tokenizer && tokenizer->chat_template() && sources[0].prompt.text && !o.chat)

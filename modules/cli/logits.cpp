@@ -29,7 +29,7 @@ void add_logits(CommandLine& app) {
     ProfileReport profile(o->model);
     const Tensor logits = all_logits(*loaded.model, tokens, o->model.cache_dtype(loaded));
     profile.finish();
-    write_npy(o->model.output, logits);
+    if (loaded.model->ranks->is_first()) write_npy(o->model.output, logits);
   });
 }
 

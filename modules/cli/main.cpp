@@ -32,8 +32,8 @@ void print_error(const std::string& message, const std::string& hint) {
   // What fails on all ranks is said by the first, which ends the others meanwhile: Open MPI takes a second.
   if (!place.empty() && !place.starts_with("rank 0 ")) std::this_thread::sleep_for(std::chrono::seconds(5));
   if (!place.empty()) place += ": ";
-  fmt::print(stderr, "lathe: error: {}{}\n", place, one_line(message));
-  if (!hint.empty()) fmt::print(stderr, "  hint: {}\n", one_line(hint));
+  fmt::print(lathe::error_stream(), "lathe: error: {}{}\n", place, one_line(message));
+  if (!hint.empty()) fmt::print(lathe::error_stream(), "  hint: {}\n", one_line(hint));
 }
 
 void declare(lathe::CommandLine& app) {

@@ -12,10 +12,12 @@
 
 #include "cli/command_line.h"
 #include "cli/progress.h"
+#include "cli/standard_streams.h"
 #include "cli/start_line.h"
 #include "formats/atomic_file.h"
 #include "formats/git_lfs.h"
 #include "generate/inference_plan.h"
+#include "tensor/communicator.h"
 #include "tensor/threads.h"
 
 namespace lathe {
@@ -90,6 +92,9 @@ LoadedModel ModelOptions::load(bool trainable) const {
   apply_machine_options();
   LoadOptions options = load_options();
   options.trainable = trainable;
+  options.ranks = ranks ? ranks : &world();
+  if (!options.ranks->is_first()) drop_all_but_errors();
+  if (!options.ranks->alone() && threads == 0) set_threads(default_threads(*options.ranks));
   const auto start = std::chrono::steady_clock::now();
   LoadedModel opened = open_model(model, options);
   for (const std::string& written : {output, profile_trace}) check_not_input(written, opened.checkpoint.files);
@@ -165,6 +170,7 @@ size_t parse_size(const std::string& text, const char* option) {
 
 std::string read_text(const std::string& path) {
   const bool standard = path == "-";
+  if (standard && !world().is_first()) return world().broadcast("");
   const std::string name = standard ? "standard input" : path;
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> opened(standard ? nullptr : std::fopen(path.c_str(), "rb"),
                                                                [](std::FILE* file) { return std::fclose(file); });
@@ -176,7 +182,7 @@ std::string read_text(const std::string& path) {
   }
   if (!file || std::ferror(file)) throw Error(fmt::format("{}: cannot be read: {}", name, std::strerror(errno)));
   refuse_git_lfs_pointer(text, name);
-  return text;
+  return standard ? world().broadcast(text) : text;
 }
 
 }  // namespace lathe

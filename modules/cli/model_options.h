@@ -22,12 +22,14 @@ struct ModelOptions {
   std::string profile_trace;  // --profile's file; empty: the table alone
   std::string output;         // a file that the command writes, where it does
   bool verbose = false;
-  bool deterministic = false;  // the CPU computes so in any case
+  bool deterministic = false;     // the CPU computes so in any case
+  Communicator* ranks = nullptr;  // that share the model out; null: all that were started together
 
   void declare(const Command& command);
   // Loads the model, refuses an output that is one of its files before it reads the weights, prints warnings and the
   // start line on standard error: threads, instruction set, dtype, weights, how fast this machine reads them just now,
-  // and the tokens per second that this allows.
+  // and the tokens per second that this allows. On a rank other than the first, all that the command says is dropped
+  // but errors.
   LoadedModel load(bool trainable = false) const;
   // --dtype, --quantize and --adapter.
   LoadOptions load_options() const;
@@ -50,7 +52,7 @@ void check_tokens(const std::vector<int32_t>& tokens, int64_t vocab_size);
 void check_context(int64_t tokens, int64_t limit);
 // "512MiB", "2GB", "1073741824"; throws UsageError.
 size_t parse_size(const std::string& text, const char* option);
-// The whole of a file, or of standard input for "-". Throws Error naming the file.
+// The whole of a file, or of standard input for "-", which is the first rank's. Throws Error naming the file.
 std::string read_text(const std::string& path);
 // A tokenizer from its file or folder, its warnings printed on standard error; `pattern` as Tokenizer::load takes it.
 std::shared_ptr<const Tokenizer> load_tokenizer_file(const std::string& path, const std::string& pattern = {});

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "formats/atomic_file.h"
+#include "tensor/communicator.h"
 #include "tensor/cpu_features.h"
 #include "tensor/memory_bandwidth.h"
 #include "tensor/threads.h"
@@ -86,7 +87,7 @@ void write_profile_trace(const Profiler& profiler, const std::string& path) {
 }
 
 ProfileReport::ProfileReport(const ModelOptions& options) : trace_(options.profile_trace) {
-  if (options.profile) profiler_.emplace(!trace_.empty());
+  if (options.profile && world().is_first()) profiler_.emplace(!trace_.empty());
 }
 
 void ProfileReport::finish() {

@@ -22,7 +22,7 @@ std::string profile_table(const Profiler& profiler, const ProfileCeilings& ceili
 // Written under a temporary name and renamed when whole. Throws Error naming the file.
 void write_profile_trace(const Profiler& profiler, const std::string& path);
 
-// Profiles from here to finish() where --profile asks for it, and does nothing where it does not.
+// Profiles from here to finish() where --profile asks for it, on the first rank, and does nothing elsewhere.
 class ProfileReport {
  public:
   explicit ProfileReport(const ModelOptions& options);

@@ -16,6 +16,7 @@
 namespace lathe {
 namespace {
 
+std::FILE* heard = nullptr;      // standard error that was, where messages are dropped
 bool pipes_end_quietly = false;  // SIGPIPE had its usual meaning when the program began
 
 // A descriptor that is closed would be the next file's that is opened, and messages would go into that file. What
@@ -56,6 +57,15 @@ void write_output(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
     throw Error(fmt::format("standard output: cannot be written: {}", std::strerror(errno)));
 }
+
+void drop_all_but_errors() {
+  if (heard) return;
+  heard = stderr;
+  for (std::FILE** stream : {&stdout, &stderr})
+    if (std::FILE* nothing = std::fopen("/dev/null", "w")) *stream = nothing;
+}
+
+std::FILE* error_stream() { return heard ? heard : stderr; }
 
 bool reader_has_gone() {
   pollfd output{STDOUT_FILENO, POLLOUT, 0};

@@ -14,8 +14,9 @@ void print_start_line(const LoadedModel& loaded, const std::string& dtype) {
   constexpr double kMeasuringSeconds = 0.008;
   CausalLM& model = *loaded.model;
   const int threads = thread_team().size();
-  fmt::print(stderr, "lathe: {} on {} thread{}, {}, --dtype {}, weights {} {:.1f} MB", model.sizes.architecture,
-             threads, threads == 1 ? "" : "s", name(cpu_isa()), dtype, name(loaded.weight_dtype),
+  const std::string ranks = model.ranks->alone() ? "" : fmt::format(" of each of {} processes", model.ranks->size());
+  fmt::print(stderr, "lathe: {} on {} thread{}{}, {}, --dtype {}, weights {} {:.1f} MB", model.sizes.architecture,
+             threads, threads == 1 ? "" : "s", ranks, name(cpu_isa()), dtype, name(loaded.weight_dtype),
              static_cast<double>(weight_bytes(model)) / 1e6);
   if (const double bandwidth = measure_weight_bandwidth(model, kMeasuringSeconds); bandwidth > 0)
     fmt::print(stderr, ", read at {:.1f} GB/s, which allows {:.0f} tokens/s", bandwidth / 1e9,

@@ -10,6 +10,7 @@
 #include "cli/model_options.h"
 #include "cli/profile_report.h"
 #include "formats/safetensors.h"
+#include "tensor/communicator.h"
 
 namespace lathe {
 
@@ -29,6 +30,8 @@ void add_trace(CommandLine& app) {
                "also loss (mean next-token cross-entropy) and grad.<checkpoint tensor name>");
   command.example("Example: lathe trace --model models/SmolLM2-135M --tokens 504,3575,282 --output trace.safetensors");
   command.run([o] {
+    if (!world().alone())
+      throw Error("trace: the parts that several processes have are not traced", "start one process");
     const std::vector<int32_t> tokens = parse_tokens(o->tokens);
     const LoadedModel loaded = o->model.load(o->gradients);
     const CausalLM& model = *loaded.model;

@@ -10,7 +10,7 @@ Activation parse_activation(const std::string& name) {
 }
 
 Tensor project_down(const Tensor& gate, const Tensor& up, Activation f, const Linear& down) {
-  if (Observer::current() == nullptr) return activated_linear(gate, up, f, down.parts());
+  if (Observer::current() == nullptr && !down.weight.shard) return activated_linear(gate, up, f, down.parts());
   const Tensor h = up.defined() ? gated_activation(gate, up, f) : activation(gate, f);  // (N, F)
   tap("hidden", h);
   return down(h);

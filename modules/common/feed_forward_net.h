@@ -13,7 +13,7 @@ namespace lathe {
 Activation parse_activation(const std::string& name);
 
 // down(f(gate) * up), or down(f(gate)) where `up` is undefined: (N, F) -> (N, C). What down multiplies is made for an
-// observer only.
+// observer only, and where ranks share it out.
 Tensor project_down(const Tensor& gate, const Tensor& up, Activation f, const Linear& down);
 
 // down(f(gate(x)) * up(x)): Shazeer 2020, eq. 6.

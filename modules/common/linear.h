@@ -20,7 +20,9 @@ struct Linear {
   int64_t out() const { return weight.shape[0]; }
   LinearWeight parts() const { return {&weight, bias ? &*bias : nullptr}; }
 
-  Tensor operator()(const Tensor& x) const { return linear(x, parts()); }  // (N, in) -> (N, out)
+  Tensor operator()(const Tensor& x) const {  // (N, in) -> (N, out)
+    return whole_output(linear(whole_input(x, weight), parts()), weight);
+  }
 
   void visit(Visitor& v) {
     v("weight", weight);

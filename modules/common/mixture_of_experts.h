@@ -33,11 +33,13 @@ struct MixtureOfExperts {
       for (const Linear& part : expert.gate_up.parts) gate_up.push_back(part.parts());
       down.push_back(expert.down_proj.parts());
     }
-    const int64_t width = experts[0].down_proj.weight.shape[1];
+    const int64_t width = experts[0].gate_up.parts[0].out();
     const Tensor packed = grouped_linear(select_rows(x, routes.rows), routes.starts, gate_up);  // (N k, 2 F)
     const Tensor h = gated_activation(slice_columns(packed, 0, width), slice_columns(packed, width, width),
-                                      experts[0].f);                                  // (N k, F)
-    return dropout(combine_experts(grouped_linear(h, routes.starts, down), routes));  // (N, C)
+                                      experts[0].f);  // (N k, F)
+    const Parameter& last = experts[0].down_proj.weight;
+    const Tensor y = combine_experts(grouped_linear(whole_input(h, last), routes.starts, down), routes);  // (N, C)
+    return dropout(whole_output(y, last));
   }
 
   void visit(Visitor& v) {

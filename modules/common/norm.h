@@ -20,7 +20,13 @@ struct RmsNorm {
   explicit RmsNorm(const ModelConfig& c);
   RmsNorm(const ModelConfig& c, int64_t width);  // C = width in place of the config's
 
-  Tensor operator()(const Tensor& x) const { return rms_norm(x, weight, eps, offset); }  // (..., C) -> (..., C)
+  Tensor operator()(const Tensor& x) const {  // (..., C) -> (..., C)
+    if (!weight.shard) return rms_norm(x, weight, eps, offset);
+    // Over columns of which this rank has a part: their mean square is that of all.
+    const Shard& own = *weight.shard;
+    return slice_columns(rms_norm(join_columns(x, *own.ranks, own.rows), weight, eps, offset), own.first(),
+                         own.count());
+  }
   // x + y, and the norm of that.
   AddNorm add_norm(const Tensor& x, const Tensor& y) const { return add_rms_norm(x, y, weight, eps, offset); }
 

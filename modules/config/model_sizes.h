@@ -19,13 +19,16 @@ struct ModelSizes {
   std::string architecture;  // class name of the checkpoint, "LlamaForCausalLM"
   std::string model_type;    // family name, "llama"
 
-  int64_t vocab_size = 0;             // V: rows of the embedding table
-  int64_t hidden_size = 0;            // C: width of the residual stream
-  int64_t intermediate_size = 0;      // F: width inside the feed-forward net
-  int64_t num_hidden_layers = 0;      // L: blocks
-  int64_t num_attention_heads = 0;    // Hq: query heads
-  int64_t num_key_value_heads = 0;    // Hk: key and value heads, a divisor of Hq
-  int64_t head_dim = 0;               // D: width of a head; C / Hq where the file names none
+  int64_t vocab_size = 0;           // V: rows of the embedding table
+  int64_t hidden_size = 0;          // C: width of the residual stream
+  int64_t intermediate_size = 0;    // F: width inside the feed-forward net
+  int64_t num_hidden_layers = 0;    // L: blocks
+  int64_t num_attention_heads = 0;  // Hq: query heads
+  int64_t num_key_value_heads = 0;  // Hk: key and value heads, a divisor of Hq
+  int64_t head_dim = 0;             // D: width of a head; C / Hq where the file names none
+  // Of a model that ranks share out (llm/tensor_parallel.h), the query heads that ranks before and behind this one
+  // have.
+  int64_t heads_before = 0, heads_behind = 0;
   std::vector<int64_t> layer_window;  // keys a query sees in each layer, itself included; 0: all. Empty: all layers 0
   bool tie_word_embeddings = false;   // the output head is the embedding table
   double embedding_scale = 1.0;       // multiplies the token embeddings (Gemma: sqrt(C))

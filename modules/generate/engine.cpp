@@ -53,10 +53,11 @@ Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer
                                                     options.max_batch_tokens, options.max_sequences);
   std::vector<int64_t> pages;
   for (const PageGroup& g : groups) pages.push_back(g.pages);
-  cache_ = std::make_unique<KVCache>(model.sizes, options.cache_dtype, pages);
   blocks_ = std::make_unique<BlockManager>(groups);
   scheduler_ = std::make_unique<Scheduler>(
       *blocks_, SchedulerOptions{options.max_sequences, options.max_batch_tokens, options.prefix_cache});
+  // Last: what is refused above, on all ranks, leaves none of them waiting.
+  runner_ = std::make_unique<ModelRunner>(model, options.cache_dtype, pages, context_);
 }
 
 Engine::~Engine() = default;
@@ -189,10 +190,8 @@ StepReport Engine::step() {
 
 // Undefined where no sequence wants logits.
 Tensor Engine::run(const StepPlan& plan) {
-  copy_pages(plan.copies);
   std::vector<BatchSequence> sequences(plan.items.size());
   std::deque<std::vector<int32_t>> with_drafts;  // known tokens and draft tokens in a row
-  bool samples = false;
   for (size_t i = 0; i < sequences.size(); ++i) {
     const Sequence& s = *plan.items[i].sequence;
     const int64_t new_tokens = plan.items[i].new_tokens;
@@ -207,16 +206,8 @@ Tensor Engine::run(const StepPlan& plan) {
     b.pages.assign(s.pages.begin(), s.pages.end());
     b.rope = s.rope.get();
     b.logits_from = plan.items[i].samples() ? new_tokens - 1 : new_tokens;
-    samples |= plan.items[i].samples();
   }
-  const Batch batch = make_batch(sequences, cache_.get());
-  if (samples) return logits(model_, batch);
-  model_.hidden(batch);
-  return {};
-}
-
-void Engine::copy_pages(const std::vector<PageCopy>& copies) {
-  for (const PageCopy& copy : copies) cache_->copy_page(copy.group, copy.from, copy.to);
+  return runner_->run(plan.copies, sequences);
 }
 
 // A token for each row of logits, each row behind a draft token as if that one were accepted: (R) on the host.

@@ -10,12 +10,15 @@
 //
 // What a sequence generates depends on its request alone: not on the others in the batch, on chunks, pages, preemption
 // or threads. For one thread at a time; requests do not share state, so nothing else needs care.
+//
+// Where ranks share the model out, each has an engine: the first one's is used as above, the others' follow() it.
 #pragma once
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <vector>
 
+#include "generate/model_runner.h"
 #include "generate/request.h"
 #include "generate/scheduler.h"
 #include "generate/speculation.h"
@@ -68,6 +71,8 @@ class Engine {
   // events are delivered by the next step.
   StepReport step();
   bool idle() const;
+  // ModelRunner::follow.
+  bool follow() { return runner_->follow(); }
 
   // Ends what is left of a request, with FinishReason::cancelled; a request that is finished or unknown is left alone.
   // May be called from on_event.
@@ -75,7 +80,7 @@ class Engine {
 
   int64_t context() const { return context_; }
   const SpeculationControl& speculation() const { return speculation_; }
-  const KVCache& cache() const { return *cache_; }
+  const KVCache& cache() const { return runner_->cache(); }
 
  private:
   struct Generation;
@@ -85,7 +90,6 @@ class Engine {
   };
 
   void choose_rope(Sequence& sequence);
-  void copy_pages(const std::vector<PageCopy>& copies);
   Tensor run(const StepPlan& plan);
   void ask_for_drafts();
   Tensor sample_rows(const StepPlan& plan, const Tensor& logits) const;
@@ -98,7 +102,7 @@ class Engine {
   int64_t context_;
   RopeTables ropes_;
   int64_t rope_switch_;
-  std::unique_ptr<KVCache> cache_;
+  std::unique_ptr<ModelRunner> runner_;
   std::unique_ptr<BlockManager> blocks_;
   std::unique_ptr<Scheduler> scheduler_;
   std::shared_ptr<Drafter> drafter_;

@@ -101,6 +101,8 @@ std::unique_ptr<CausalLM> planned_model(const LoadedModel& opened, std::vector<P
   const std::vector<NamedParameter> parameters = named_parameters(*model);
   for (size_t i = 0; i < parameters.size(); ++i) {
     Parameter& p = *parameters[i].parameter;
+    p.shape = planned[i].parameter->shape;
+    p.shard = planned[i].parameter->shard;
     p.value = Tensor::empty(p.shape, planned[i].to.dtype, kPlan);
     if (planned[i].to.place != WeightPlacement::Place::file)
       p.prepare_for_inference(arithmetic_of(planned[i].to.dtype, dtype));

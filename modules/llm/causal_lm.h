@@ -25,8 +25,10 @@ class CausalLM {
   virtual void visit(Visitor& v) = 0;
 
   const std::unique_ptr<const ModelConfig> owned_config;
-  const ModelConfig& config;         // all of it, which few need: config/model_config.h
-  const ModelSizes& sizes;           // the part of it that most code needs
+  const ModelConfig& config;  // all of it, which few need: config/model_config.h
+  const ModelSizes& sizes;    // the part of it that most code needs
+  // That share the weights out, each with a part (llm/tensor_parallel.h); all of them run the same passes.
+  Communicator* ranks = &Communicator::one();
   std::unique_ptr<Adapter> adapter;  // changes of weights, which parameters point to; null: none
 };
 

@@ -26,7 +26,7 @@ namespace {
 struct FalconAttention : GroupedQueryAttention {
   FalconAttention(const ModelConfig& c, int64_t layer) : GroupedQueryAttention(c, layer) {
     if (!c.alibi) return;
-    std::vector<float> values = alibi_slopes(c.num_attention_heads);
+    std::vector<float> values = alibi_slopes(c);
     for (float& slope : values) slope = bf16_to_f32(f32_to_bf16(slope)) * options.scale;
     use_alibi(values);
   }

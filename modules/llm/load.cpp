@@ -9,6 +9,7 @@
 #include "formats/quote.h"
 #include "llm/adapter_file.h"
 #include "llm/family.h"
+#include "llm/tensor_parallel.h"
 #include "tensor/cpu_features.h"
 #include "tensor/storage.h"
 
@@ -97,18 +98,19 @@ void prepare(const NamedParameter& named, const LoadOptions& options, bool is_he
   p.prepare_for_inference(arithmetic_of(p.value.dtype(), options.dtype));
 }
 
-// The adapter that the options name, on a model that has no weights yet. One that was trained on others is only
+// The adapter that the options name, on `model`, which has no weights yet. One that was trained on others is only
 // warned of.
-void attach_stored_adapter(LoadedModel& loaded, const LoadOptions& options, const ParameterReader& reader) {
-  const std::vector<NamedParameter> parameters = named_parameters(*loaded.model);
+void attach_stored_adapter(LoadedModel& loaded, CausalLM& model, const LoadOptions& options) {
+  const std::vector<NamedParameter> parameters = named_parameters(model);
+  const ParameterReader reader(parameters, loaded.checkpoint.tensors, loaded.mapping, loaded.checkpoint.path);
   const std::string fingerprint = loaded.checkpoint.fingerprint();
-  const AdapterBase base = read_adapter(*loaded.model, options.adapter, [&](const std::string& name) {
+  const AdapterBase base = read_adapter(model, options.adapter, [&](const std::string& name) {
     const auto found = std::find_if(parameters.begin(), parameters.end(), [&](auto& p) { return p.name == name; });
     const auto tied = found == parameters.end() ? parameters.begin() : found;  // the head of the embedding table
     loaded.checkpoint.unpack();
     return convert(reader.read(static_cast<size_t>(tied - parameters.begin())), DType::f32, tied->name);
   });
-  for (const NamedParameter& named : adapter_parameters(*loaded.model)) named.parameter->trainable = false;
+  for (const NamedParameter& named : adapter_parameters(model)) named.parameter->trainable = false;
   if (!base.fingerprint.empty() && base.fingerprint != fingerprint)
     loaded.warnings.push_back(fmt::format("{} was trained on other weights than {}: on {}", options.adapter,
                                           loaded.checkpoint.path, quote(base.name)));
@@ -205,6 +207,8 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
                 "gradients need weights in float32");
   if (options.trainable && options.dtype != ComputeDtype::automatic && options.dtype != ComputeDtype::float32)
     throw Error("load: trainable weights are computed in float32, found another dtype", "leave the dtype out");
+  if (!options.ranks->alone() && options.trainable)
+    throw Error("load: weights that are trained are not shared out among processes", "start one process");
   loaded.checkpoint = open_checkpoint(model, family_configs());
   Checkpoint& checkpoint = loaded.checkpoint;
   const Family& family = family_of(*checkpoint.config);
@@ -222,10 +226,17 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
       }));
   loaded.cache_dtype = cache_dtype_of(loaded.weight_dtype, options.dtype);
 
-  loaded.model = family.make(*checkpoint.config);
+  loaded.model = make_rank_model(family, *checkpoint.config, *options.ranks);
   // For its report: what comes next may take long, or ask whether the weights fit.
   const ParameterReader report(named_parameters(*loaded.model), checkpoint.tensors, loaded.mapping, checkpoint.path);
-  if (!options.adapter.empty()) attach_stored_adapter(loaded, options, report);
+  if (options.adapter.empty()) return loaded;
+  if (options.ranks->alone()) {
+    attach_stored_adapter(loaded, *loaded.model, options);
+  } else {
+    const std::unique_ptr<CausalLM> whole = family.make(*checkpoint.config);
+    attach_stored_adapter(loaded, *whole, options);
+    share_adapter(*loaded.model, *whole);
+  }
   return loaded;
 }
 

@@ -33,6 +33,9 @@ struct LoadOptions {
   std::optional<DType> quantize = {};
   // The folder of an adapter (llm/adapter_file.h) that is attached, its A and B in f32; empty: none.
   std::string adapter = {};
+  // Share the weights out, each with a part (llm/tensor_parallel.h). With several, `trainable` or `adapter` is an
+  // Error.
+  Communicator* ranks = &Communicator::one();
 };
 
 struct LoadedModel {

@@ -82,6 +82,8 @@ struct Filling {
   BoundRule bound;
   size_t target = 0;
   std::vector<const StoredTensor*> stored;
+  Dims dims;              // of what is read: the target, or some of its rows
+  int64_t first_row = 0;  // of the target that is read
 };
 
 namespace {
@@ -113,15 +115,17 @@ BoundRule bind_rule(const WeightMapping& mapping, const std::string& target, con
 }
 
 // Copies rows: (begin of the row with this number among all sources' rows) -> (rows of one target, one after another).
-void gather_rows(const BoundRule& bound, size_t target, const std::vector<const uint8_t*>& sources, size_t row_bytes,
-                 uint8_t* out) {
-  const int64_t rows = RowForm(bound.target_dims[target]).rows, rows_per_source = RowForm(bound.row_dims()).rows;
-  for (int64_t r = 0; r < rows; ++r) {
+void gather_rows(const Filling& filling, const std::vector<const uint8_t*>& sources, size_t row_bytes, uint8_t* out) {
+  const BoundRule& bound = filling.bound;
+  const size_t target = filling.target;
+  const int64_t first = filling.first_row, end = first + RowForm(filling.dims).rows;
+  const int64_t rows_per_source = RowForm(bound.row_dims()).rows;
+  for (int64_t r = first; r < end; ++r) {
     const int64_t row = bound.source_row(target, r);
     check(row >= 0 && row < rows_per_source * static_cast<int64_t>(sources.size()), "weight_mapping",
           "{}: row {} comes from row {} of {}", bound.targets[target], r, row, rows_per_source);
     const uint8_t* source = sources[static_cast<size_t>(row / rows_per_source)];
-    std::memcpy(out + static_cast<size_t>(r) * row_bytes,
+    std::memcpy(out + static_cast<size_t>(r - first) * row_bytes,
                 source + static_cast<size_t>(row % rows_per_source) * row_bytes, row_bytes);
   }
 }
@@ -152,14 +156,15 @@ Tensor transposed_copy(const uint8_t* source, const Dims& dims, DType dtype) {
 }
 
 // The value of one target. The sources have been checked against the rule's shapes and are of one type.
-Tensor assemble(const BoundRule& bound, size_t target, const std::vector<const StoredTensor*>& stored) {
-  const Dims& dims = bound.target_dims[target];
+Tensor assemble(const Filling& filling) {
+  const auto& [bound, target, stored, dims, first] = filling;
   const DType dtype = *stored[0]->dtype;
   const Shape shape(dims.begin(), dims.end());
   const RowForm form(dims);
+  const bool whole = dims == bound.target_dims[target];
   const size_t row_bytes = bytes_of(dtype, form.width);
   if (bound.contiguous()) {
-    const uint8_t* data = stored[0]->data + static_cast<size_t>(bound.first_row(target)) * row_bytes;
+    const uint8_t* data = stored[0]->data + static_cast<size_t>(bound.first_row(target) + first) * row_bytes;
     const auto alignment = static_cast<uintptr_t>(is_quantised(dtype) ? 2 : info(dtype).block_bytes);
     if (reinterpret_cast<uintptr_t>(data) % alignment == 0) return Tensor::wrap(data, shape, dtype, stored[0]->file);
   }
@@ -169,10 +174,10 @@ Tensor assemble(const BoundRule& bound, size_t target, const std::vector<const S
     if (bound.transposed()) turned.push_back(transposed_copy(tensor->data, tensor->shape, dtype));
     sources.push_back(bound.transposed() ? static_cast<const uint8_t*>(turned.back().raw()) : tensor->data);
   }
-  if (bound.transposed() && bound.targets.size() == 1 && stored.size() == 1 && !bound.rule->source_row)
+  if (bound.transposed() && bound.targets.size() == 1 && stored.size() == 1 && !bound.rule->source_row && whole)
     return turned[0];
   Tensor value = Tensor::empty(shape, dtype);
-  gather_rows(bound, target, sources, row_bytes, static_cast<uint8_t*>(value.raw()));
+  gather_rows(filling, sources, row_bytes, static_cast<uint8_t*>(value.raw()));
   return value;
 }
 
@@ -233,7 +238,8 @@ class Loader {
       : parameters_(parameters), mapping_(mapping) {
     for (const NamedParameter& named : parameters) {
       const Shape& shape = named.parameter->shape;
-      dims_[named.name] = Dims(shape.begin(), shape.end());
+      Dims& dims = dims_[named.name] = Dims(shape.begin(), shape.end());
+      if (const auto& shard = named.parameter->shard) dims[0] = shard->whole();
     }
     for (const StoredTensor& tensor : tensors) by_name_.emplace(tensor.name, &tensor);
   }
@@ -254,6 +260,11 @@ class Loader {
           report.missing(name);
         else
           a.stored.push_back(found->second);
+      }
+      a.dims = dims(named.name);
+      if (a.dims[0] != named.parameter->shape[0]) {
+        a.first_row = named.parameter->shard->first();
+        a.dims[0] = named.parameter->shard->count();
       }
       for (const StoredTensor* tensor : a.stored) check_tensor(*tensor, a, *named.parameter, report);
       assignments.push_back(std::move(a));
@@ -328,7 +339,7 @@ DType ParameterReader::dtype(size_t i) const { return *assignments_[i].stored[0]
 
 Tensor ParameterReader::read(size_t i) const {
   const Assignment& a = assignments_[i];
-  return assemble(a.bound, a.target, a.stored);
+  return assemble(a);
 }
 
 void ParameterReader::release(size_t i, const Parameter& parameter) const {

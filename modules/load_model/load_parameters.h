@@ -30,7 +30,8 @@ class ParameterReader {
   ~ParameterReader();
   // As the checkpoint stores parameter number `i`.
   DType dtype(size_t i) const;
-  // Its value: a view of the mapped file where the rule is the identity, else a copy, rows moved.
+  // Its value: a view of the mapped file where the rule is the identity, else a copy, rows moved. Where ranks share it
+  // out: this rank's rows.
   Tensor read(size_t i) const;
   // Gives the mapped pages of its tensors back, unless `parameter` still reads them.
   void release(size_t i, const Parameter& parameter) const;

@@ -1,4 +1,5 @@
-// lathe train as several processes that mpirun starts: what they write, what ends them, what they say.
+// Several processes that mpirun starts, to train or to share a model out: what they write, what ends them, what they
+// say.
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -169,4 +170,38 @@ TEST_CASE("an error names its rank and ends the others") {
                                        folder.path("recipe.yaml") + " --output " + folder.path("lost"));
   CHECK(lost.exit_code == 1);
   CHECK_THAT(lost.standard_error, ContainsSubstring("srun started 2 processes that cannot find each other"));
+}
+
+TEST_CASE("two processes share a model out: one's greedy text and logits, and what cannot be shared out is refused") {
+  if (const std::string why = lacking(); !why.empty()) return skip(why);
+  const GoldenLlama golden;
+  // A character for each of its 61 tokens, none of which must be escaped.
+  golden.write_characters("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,?!0123");
+  const std::string model = " --dtype float32 --model " + golden.folder.path().string();
+  const auto generated = [&](int ranks, const std::string& more) {
+    return run_shell("printf 'a cat sat' | " + RankFolder::launch(ranks) + "\"$LATHE\" generate --max-new-tokens 20 " +
+                     more + model);
+  };
+  for (const std::string more : {"--greedy", "--temperature 1 --seed 3", "--greedy --speculate ngram --no-stream"}) {
+    const CommandResult one = generated(1, more), two = generated(2, more);
+    INFO(two.standard_error);
+    REQUIRE(one.exit_code == 0);
+    CHECK(two.exit_code == 0);
+    CHECK(two.standard_output == one.standard_output);
+    CHECK_THAT(two.standard_error, ContainsSubstring("of each of 2 processes"));
+    CHECK(two.standard_error.find("lathe: prompt") == two.standard_error.rfind("lathe: prompt"));
+  }
+  for (const int ranks : {1, 2}) {
+    const CommandResult written =
+        run_shell("cd " + golden.folder.path().string() + "; printf 3,1,4,1,5 | " + RankFolder::launch(ranks) +
+                  "\"$LATHE\" logits --tokens - --output " + std::to_string(ranks) + ".npy" + model);
+    INFO(written.standard_error);
+    REQUIRE(written.exit_code == 0);
+  }
+  CHECK(read_file(golden.file("1.npy")) == read_file(golden.file("2.npy")));
+  const CommandResult refused = run_shell(RankFolder::launch(2) + "\"$LATHE\" generate --tokens 1,2 --model " +
+                                          (source_dir() / "tests/goldens/gemma").string());
+  CHECK(refused.exit_code != 0);
+  CHECK_THAT(refused.standard_error, ContainsSubstring("rank 0 of 2 on") && ContainsSubstring("1 key-value head of") &&
+                                         ContainsSubstring("hint: start one process"));
 }

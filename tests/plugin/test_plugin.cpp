@@ -5,10 +5,12 @@
 #include <nlohmann/json.hpp>
 
 #include "formats/safetensors.h"
+#include "generate/sequence_cache.h"
 #include "llm/load.h"
 #include "llm/plugin.h"
 #include "tests/catch.h"
 #include "tests/support.h"
+#include "tests/thread_ranks.h"
 
 namespace {
 
@@ -109,6 +111,24 @@ TEST_CASE("plugin: its models are exported to a folder and to GGUF, and read bac
   CHECK(written["architectures"] == nlohmann::json{"ToyForCausalLM"});
   CHECK(written["sliding_window"] == 3);
   CHECK(written["embedding_scale"] == 0.5);
+}
+
+TEST_CASE("plugin: ranks share its models out, of which it need not know") {
+  load_plugin(plugin("toy_family"));
+  const TemporaryDirectory root;
+  const std::string toy = write_checkpoint(root.path() / "toy", "ToyForCausalLM", "toy", true);
+  const std::vector<int32_t> tokens = {3, 4, 5, 6};
+  const auto logits_on = [&](Communicator& ranks) {
+    LoadOptions options;
+    options.ranks = &ranks;
+    const LoadedModel loaded = load_model(toy, options);
+    const Tensor all = all_logits(*loaded.model, tokens, DType::f32);
+    return std::vector<float>(all.host<float>(), all.host<float>() + all.elements());
+  };
+  std::vector<std::vector<float>> of_ranks(2);
+  ThreadRanks(2).run([&](Communicator& ranks) { of_ranks[static_cast<size_t>(ranks.rank())] = logits_on(ranks); });
+  CHECK(of_ranks[0] == logits_on(Communicator::one()));
+  CHECK(of_ranks[1] == of_ranks[0]);
 }
 
 TEST_CASE("plugin: named twice it is registered once") {

@@ -7,8 +7,8 @@
 
 #include "tests/catch.h"
 #include "tests/support.h"
+#include "tests/thread_ranks.h"
 #include "tests/train/goldens.h"
-#include "tests/train/thread_ranks.h"
 #include "train/run.h"
 
 using namespace lathe;

@@ -5,8 +5,8 @@
 #include "llm/load.h"
 #include "tests/catch.h"
 #include "tests/support.h"
+#include "tests/thread_ranks.h"
 #include "tests/train/goldens.h"
-#include "tests/train/thread_ranks.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
 

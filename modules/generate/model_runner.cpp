@@ -1,0 +1,131 @@
+#include "generate/model_runner.h"
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+
+namespace lathe {
+namespace {
+
+// What the first rank tells the others of a pass: numbers, read in the order in which they were written.
+class PassWriter {
+ public:
+  void put(int64_t number) { text_.append(reinterpret_cast<const char*>(&number), sizeof number); }
+  void put(std::span<const int32_t> list) {
+    put(std::ssize(list));
+    text_.append(reinterpret_cast<const char*>(list.data()), list.size_bytes());
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+class PassReader {
+ public:
+  explicit PassReader(const std::string& text) : text_(text) {}
+  int64_t number() {
+    int64_t value;
+    take(&value, sizeof value);
+    return value;
+  }
+  std::vector<int32_t> list() {
+    std::vector<int32_t> values(static_cast<size_t>(number()));
+    take(values.data(), values.size() * sizeof(int32_t));
+    return values;
+  }
+
+ private:
+  void take(void* to, size_t bytes) {
+    check(bytes <= text_.size() - at_, "ranks", "a pass of {} bytes ends within a number", text_.size());
+    if (bytes > 0) std::memcpy(to, text_.data() + at_, bytes);
+    at_ += bytes;
+  }
+
+  const std::string& text_;
+  size_t at_ = 0;
+};
+
+std::string told(std::span<const PageCopy> copies, std::span<const BatchSequence> sequences) {
+  PassWriter out;
+  out.put(std::ssize(copies));
+  for (const PageCopy& copy : copies)
+    for (const int64_t number : {static_cast<int64_t>(copy.group), int64_t{copy.from}, int64_t{copy.to}})
+      out.put(number);
+  out.put(std::ssize(sequences));
+  for (const BatchSequence& s : sequences) {
+    out.put(s.tokens);
+    out.put(s.cached);
+    out.put(s.logits_from);
+    out.put(s.rope ? s.rope->frequencies.text_length : 0);
+    for (const std::span<const int32_t> pages : s.pages) out.put(pages);
+  }
+  return out.text();
+}
+
+// As many pages as the first rank has.
+std::vector<int64_t> first_ranks(const std::vector<int64_t>& pages, Communicator& ranks) {
+  std::vector<double> counts(pages.begin(), pages.end());
+  if (!ranks.is_first()) std::fill(counts.begin(), counts.end(), 0.0);
+  ranks.sum(counts);
+  return {counts.begin(), counts.end()};
+}
+
+}  // namespace
+
+ModelRunner::ModelRunner(const CausalLM& model, DType cache_dtype, const std::vector<int64_t>& pages, int64_t longest)
+    : model_(model),
+      cache_(model.sizes, cache_dtype, first_ranks(pages, *model.ranks)),
+      ropes_(model.config, longest) {}
+
+ModelRunner::~ModelRunner() {
+  if (!model_.ranks->alone() && model_.ranks->is_first() && !in_pass_) model_.ranks->broadcast("");
+}
+
+Tensor ModelRunner::run(std::span<const PageCopy> copies, std::span<const BatchSequence> sequences) {
+  if (model_.ranks->alone()) return run_own(copies, sequences);
+  check(!in_pass_, "ranks", "the pass before this one has failed, and the other ranks wait in it");
+  in_pass_ = true;
+  model_.ranks->broadcast(told(copies, sequences));
+  Tensor logits = run_own(copies, sequences);
+  in_pass_ = false;
+  return logits;
+}
+
+Tensor ModelRunner::run_own(std::span<const PageCopy> copies, std::span<const BatchSequence> sequences) {
+  for (const PageCopy& copy : copies) cache_.copy_page(copy.group, copy.from, copy.to);
+  const Batch batch = make_batch(sequences, &cache_);
+  if (batch.sizes.rows > 0) return logits(model_, batch);
+  model_.hidden(batch);
+  return {};
+}
+
+void ModelRunner::run_told(const std::string& message) {
+  PassReader in(message);
+  std::vector<PageCopy> copies(static_cast<size_t>(in.number()));
+  for (PageCopy& copy : copies) {
+    copy.group = static_cast<size_t>(in.number());
+    copy.from = static_cast<int32_t>(in.number());
+    copy.to = static_cast<int32_t>(in.number());
+  }
+  std::vector<BatchSequence> sequences(static_cast<size_t>(in.number()));
+  std::deque<std::vector<int32_t>> lists;  // that the sequences show
+  std::vector<std::shared_ptr<RopeTable>> tables;
+  for (BatchSequence& s : sequences) {
+    s.tokens = lists.emplace_back(in.list());
+    s.cached = in.number();
+    s.logits_from = in.number();
+    s.rope = tables.emplace_back(ropes_.of(in.number())).get();
+    for (size_t g = 0; g < cache_.groups(); ++g) s.pages.emplace_back(lists.emplace_back(in.list()));
+  }
+  tables_ = std::move(tables);
+  run_own(copies, sequences);
+}
+
+bool ModelRunner::follow() {
+  if (model_.ranks->is_first()) return false;
+  for (std::string pass; !(pass = model_.ranks->broadcast("")).empty();) run_told(pass);
+  return true;
+}
+
+}  // namespace lathe
