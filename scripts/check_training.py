@@ -16,12 +16,10 @@ import numpy as np
 import torch
 import transformers
 
+import torch_training
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STEPS, BATCH, CONTEXT, PEAK, FINAL = 10, 4, 24, 3e-3, 3e-4
-
-
-def write_recipe(path, sections):
-    pathlib.Path(path).write_text("".join(f"{name}: {json.dumps(values)}\n" for name, values in sections.items()))
 
 
 def metrics(folder):
@@ -39,42 +37,9 @@ def learning_rate(schedule, warmup, step):
     return FINAL + (PEAK - FINAL) * (1 + math.cos(math.pi * t)) / 2 if schedule == "cosine" else PEAK + (FINAL - PEAK) * t
 
 
-def optimizers_of(model, name):
-    named = [(n, p) for n, p in model.named_parameters()]
-    matrix = lambda n, p: p.dim() == 2 and "embed" not in n and "lm_head" not in n
-    groups = lambda keep: [dict(params=[p for n, p in named if keep(n, p) and (p.dim() >= 2) == decays], weight_decay=0.1 * decays)
-                           for decays in (True, False)]
-    adamw = lambda keep: torch.optim.AdamW(groups(keep), lr=PEAK, betas=(0.9, 0.95), eps=1e-8)
-    if name == "adamw":
-        return [adamw(lambda n, p: True)]
-    if name == "sgd":
-        return [torch.optim.SGD(groups(lambda n, p: True), lr=PEAK, momentum=0.95)]
-    muon = torch.optim.Muon([p for n, p in named if matrix(n, p)], lr=PEAK, weight_decay=0.1, momentum=0.95, nesterov=True)
-    return [muon, adamw(lambda n, p: not matrix(n, p))]
-
-
 def torch_losses(checkpoint, ids, optimizer, rate, steps=STEPS, batch=BATCH, context=CONTEXT):
-    """`rate`: the learning rate of a step from 1."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).train()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    all_optimizers, losses = optimizers_of(model, optimizer), []
-    count = (len(ids) - 1) // context
-    for step in range(steps):
-        starts = [((step * batch + r) % count) * context for r in range(batch)]
-        rows = torch.from_numpy(np.stack([ids[s:s + context + 1] for s in starts]).astype(np.int64))
-        logits = model(rows[:, :-1], use_cache=False).logits.float()
-        loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), rows[:, 1:].reshape(-1))
-        loss.backward()
-        losses.append(loss.item())
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for o in all_optimizers:
-            for group in o.param_groups:
-                group["lr"] = rate(step + 1)
-            o.step()
-            o.zero_grad()
-    return losses
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    return torch_training.train(model, ids, rate, optimizer=optimizer, steps=steps, batch=batch, context=context)
 
 
 class Check:
@@ -91,7 +56,7 @@ class Check:
 
     def recipe(self, name, checkpoint, training, optimizer, schedule, **more):
         path = os.path.join(self.work, name + ".yaml")
-        write_recipe(path, dict(model=dict(checkpoint=str(checkpoint)), data=dict(train=os.path.join(self.work, "ids.npy"), **more),
+        torch_training.write_recipe(path, dict(model=dict(checkpoint=str(checkpoint)), data=dict(train=os.path.join(self.work, "ids.npy"), **more),
                                 training=dict(batch_size=BATCH, context=CONTEXT, router_balance=0.0, **training),
                                 optimizer=optimizer, schedule=schedule, checkpoint=dict(every=3), logging=dict(every=1)))
         return path
