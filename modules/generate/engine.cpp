@@ -114,8 +114,10 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
 // By the tokens that there are, never by those that may come.
 void Engine::choose_rope(Sequence& s) {
   s.rope = ropes_.of(s.length());
-  if (!s.rope) return;
-  s.prefix_kind = prefix_kinds_.try_emplace(s.rope->frequencies.inverse, std::ssize(prefix_kinds_)).first->second;
+  const std::vector<float> frequencies = s.rope ? s.rope->frequencies.inverse : std::vector<float>();
+  const auto [kind, added] = prefix_kinds_.try_emplace(frequencies, next_prefix_kind_);
+  if (added) ++next_prefix_kind_;
+  s.prefix_kind = kind->second;
 }
 
 bool Engine::idle() const { return generations_.empty() && events_.empty(); }

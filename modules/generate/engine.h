@@ -74,6 +74,10 @@ class Engine {
   // ModelRunner::follow.
   bool follow() { return runner_->follow(); }
 
+  // Of weights that are others from here on: no request that is submitted later uses what earlier ones have computed.
+  // Those under way go on with what they have.
+  void forget_prefixes() { prefix_kinds_.clear(); }
+
   // Ends what is left of a request, with FinishReason::cancelled; a request that is finished or unknown is left alone.
   // May be called from on_event.
   void cancel(RequestId request);
@@ -110,6 +114,7 @@ class Engine {
   SpeculationControl speculation_;
   std::map<uint64_t, std::unique_ptr<Generation>> generations_;  // by sequence id
   std::map<std::vector<float>, int32_t> prefix_kinds_;           // by rope frequencies, which may depend on the length
+  int32_t next_prefix_kind_ = 0;
   std::deque<PendingEvent> events_;
   bool delivering_ = false;
   uint64_t next_sequence_ = 0, next_request_ = 0;

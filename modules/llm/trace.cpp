@@ -2,6 +2,8 @@
 
 #include <fnmatch.h>
 
+#include <utility>
+
 #include "autograd/tape.h"
 #include "common/observer.h"
 
@@ -51,9 +53,30 @@ NamedTensors trace(const CausalLM& model, std::span<const int32_t> tokens, const
   return std::move(recorder.taps);
 }
 
+namespace {
+
+// Parameters without gradients while it lives, then with those that they had.
+class OwnGradients {
+ public:
+  explicit OwnGradients(const std::vector<NamedParameter>& parameters) : parameters_(parameters) {
+    for (const NamedParameter& p : parameters) held_.push_back(std::exchange(p.parameter->grad, {}));
+  }
+  ~OwnGradients() {
+    for (size_t i = 0; i < held_.size(); ++i) parameters_[i].parameter->grad = held_[i];
+  }
+  OwnGradients(const OwnGradients&) = delete;
+  OwnGradients& operator=(const OwnGradients&) = delete;
+
+ private:
+  const std::vector<NamedParameter>& parameters_;
+  std::vector<Tensor> held_;
+};
+
+}  // namespace
+
 NamedTensors loss_and_gradients(const LoadedModel& loaded, std::span<const int32_t> tokens) {
   const std::vector<NamedParameter> parameters = named_parameters(*loaded.model);
-  for (const NamedParameter& p : parameters) p.parameter->grad = Tensor();
+  const OwnGradients own(parameters);
   Tape tape;
   Tensor total;  // (1)
   {

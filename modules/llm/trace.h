@@ -17,7 +17,8 @@ Tensor hidden_states(const CausalLM& model, std::span<const int32_t> tokens);
 NamedTensors trace(const CausalLM& model, std::span<const int32_t> tokens, const std::string& filter = "*");
 
 // "loss", the mean cross-entropy of every token but the first (a scalar), then "grad.<name>" for each tensor of the
-// checkpoint, in its own name and shape. For models loaded as trainable; the parameters' gradients begin at zero.
+// checkpoint, in its own name and shape. For models loaded as trainable. What training
+// has summed in the parameters' gradients stays as it is.
 NamedTensors loss_and_gradients(const LoadedModel& loaded, std::span<const int32_t> tokens);
 
 }  // namespace lathe

@@ -43,6 +43,11 @@ std::vector<int64_t> even_borders(const ParameterArena& arena, bool whole_matric
 
 }  // namespace
 
+double clip_factor(double clip, double norm) {
+  constexpr double kRoom = 1e-6;
+  return clip > 0.0 ? std::min(1.0, clip / (norm + kRoom)) : 1.0;
+}
+
 Optimizer::Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena, Communicator& ranks)
     : recipe_(recipe),
       arena_(arena),
@@ -170,6 +175,18 @@ void Optimizer::step(int64_t number, double rate, double scale, UpdateRatios* ra
 
 double Optimizer::gradient_norm() const {
   return std::sqrt(ranks_.sum(std::pow(norm(arena_.gradients_of(begin_, end_)), 2)));
+}
+
+std::string Optimizer::first_not_finite() const {
+  const float* g = arena_.gradients().host<float>();
+  std::string found;
+  for (const ParameterArena::Slice& s : arena_.slices())
+    for (int64_t i = std::max(s.begin, begin_); i < std::min(s.begin + s.size, end_) && found.empty(); ++i)
+      if (!std::isfinite(g[i]))
+        found = fmt::format("the gradient of {} is {} at element {}", s.name, g[i], i - s.begin);
+  for (const std::string& text : ranks_.gather_texts(found))
+    if (!text.empty()) return text;
+  return {};
 }
 
 Tensor Optimizer::whole(const State& state) const {

@@ -22,6 +22,10 @@ struct UpdateRatios {
   double matrices = 0.0, tables = 0.0, others = 0.0;  // others: what does not decay
 };
 
+// What gradients of this norm are multiplied by, so that their norm is at most `clip`; 0: not clipped. As
+// torch.nn.utils.clip_grad_norm_ has it.
+double clip_factor(double clip, double norm);
+
 class Optimizer {
  public:
   // Arena and ranks must outlive it.
@@ -31,6 +35,8 @@ class Optimizer {
   const std::vector<int64_t>& borders() const { return borders_; }
   // The Euclidean norm of all gradients, of which each rank has those of its part.
   double gradient_norm() const;
+  // The first gradient, over all ranks, that is not finite, in words; empty where all are.
+  std::string first_not_finite() const;
 
   // Step `number`, from 1, of this rank's part, with the gradients times `gradient_scale`, which are zero afterwards.
   // With `ratios`, the same bits are made parameter by parameter, and measured over all ranks.

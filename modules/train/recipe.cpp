@@ -302,19 +302,24 @@ void read_file(Recipe& recipe, const std::string& path) {
 }
 
 // "section.key=value", the value as YAML.
-void read_setting(Recipe& recipe, const std::string& setting) {
+void read_setting(Recipe& recipe, const std::string& setting, const std::string& where = "--set") {
   const size_t equals = setting.find('=');
   if (equals == std::string::npos || equals == 0)
-    throw UsageError(fmt::format("--set: expected section.key=value, found {}", quote(setting)));
+    throw UsageError(fmt::format("{}: expected section.key=value, found {}", where, quote(setting)));
   const std::string name = setting.substr(0, equals), text = setting.substr(equals + 1);
   YAML::Node node;
   try {
     node = YAML::Load(text);
   } catch (const YAML::Exception& e) {
-    throw UsageError(fmt::format("--set {}: {}", name, e.msg));
+    throw UsageError(fmt::format("{} {}: {}", where, name, e.msg));
   }
-  const Key& key = find_key(name, "--set");
-  key.read(recipe, YamlValue(node.IsScalar() ? YAML::Node(node.Scalar()) : node, "--set " + name, key.name));
+  const Key& key = find_key(name, where);
+  key.read(recipe, YamlValue(node.IsScalar() ? YAML::Node(node.Scalar()) : node, where + " " + name, key.name));
+}
+
+void check_optimizer(const Recipe& r, const std::string& path) {
+  check(r.optimizer.coefficients.size() == 3, "recipe", "{}: optimizer.coefficients has {} numbers, expected 3", path,
+        r.optimizer.coefficients.size());
 }
 
 // What several keys decide together.
@@ -324,8 +329,7 @@ void check_recipe(const Recipe& r, const std::string& path) {
         path, models);
   check(r.training.steps > 0 || r.training.epochs > 0 || r.training.tokens > 0, "recipe",
         "{}: expected one of training.steps, training.epochs and training.tokens", path);
-  check(r.optimizer.coefficients.size() == 3, "recipe", "{}: optimizer.coefficients has {} numbers, expected 3", path,
-        r.optimizer.coefficients.size());
+  check_optimizer(r, path);
   check(!r.adapter || !r.adapter->targets.empty() || !r.adapter->target_pattern.empty() ||
             !r.adapter->target_parameters.empty(),
         "recipe", "{}: adapter.targets is missing", path);
@@ -340,6 +344,13 @@ Recipe read_recipe(const std::string& path, const std::vector<std::string>& sett
   read_file(recipe, path);
   for (const std::string& setting : settings) read_setting(recipe, setting);
   check_recipe(recipe, path);
+  return recipe;
+}
+
+Recipe recipe_of(const std::vector<std::string>& settings, const std::string& where) {
+  Recipe recipe;
+  for (const std::string& setting : settings) read_setting(recipe, setting, where);
+  check_optimizer(recipe, where);
   return recipe;
 }
 

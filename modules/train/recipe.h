@@ -111,6 +111,8 @@ struct Recipe {
 // `settings` are "section.key=value" and come after what the file says. Throws Error naming file and line (or the
 // setting), the key, what was found and what is expected; for a key that is not known, the nearest one.
 Recipe read_recipe(const std::string& path, const std::vector<std::string>& settings = {});
+// What a caller without a file says: only `settings`, everything else by default. `where` is named by errors.
+Recipe recipe_of(const std::vector<std::string>& settings, const std::string& where);
 // Whether a file is a recipe, by its section `training`: false for one that is no YAML.
 bool is_recipe(const std::string& path);
 // As a file of every key that is set, read_recipe gives the same from it.

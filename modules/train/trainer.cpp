@@ -47,14 +47,12 @@ TrainingStep Trainer::step(bool measure_updates) {
   step.gradient_norm = optimizer_.gradient_norm();
   step.skipped = why_to_skip(micro_batches, step);
   if (step.skipped.empty()) {
-    const double clip = recipe_.training.clip, norm = step.gradient_norm;
-    constexpr double kRoom = 1e-6;  // as torch.nn.utils.clip_grad_norm_ has it
     if (measure_updates) step.update_ratios.emplace();
-    optimizer_.step(++updates_done, step.learning_rate, clip > 0.0 ? std::min(1.0, clip / (norm + kRoom)) : 1.0,
+    optimizer_.step(++updates_done, step.learning_rate, clip_factor(recipe_.training.clip, step.gradient_norm),
                     step.update_ratios ? &*step.update_ratios : nullptr);
     optimizer_.average(updates_done);
     gather_values();
-    norms.push_back(norm);
+    norms.push_back(step.gradient_norm);
     if (std::ssize(norms) > kNormsKept) norms.erase(norms.begin());
   }
   if (!step.skipped.empty() || !ranks_.alone()) fill(arena_.gradients(), 0.0);
@@ -175,17 +173,10 @@ std::string Trainer::why_to_skip(const std::vector<TrainingRows>& micro_batches,
   for (const TrainingRows& rows : micro_batches)
     if (found.empty() && rows.target_count > 0 && !std::isfinite(step.loss))
       found = first_not_finite_activation(model_, make_training_batch(model_, rows));
-  const auto rank = static_cast<size_t>(ranks_.rank());
-  const int64_t begin = optimizer_.borders()[rank], end = optimizer_.borders()[rank + 1];
-  for (const ParameterArena::Slice& s : arena_.slices()) {
-    const int64_t from = std::max(s.begin, begin), to = std::min(s.begin + s.size, end);
-    if (from >= to || !found.empty()) continue;
-    const std::string element = first_not_finite(arena_.gradients_of(from, to), from - s.begin);
-    if (!element.empty()) found = fmt::format("the gradient of {} is {}", s.name, element);
-  }
   for (const std::string& text : ranks_.gather_texts(found))
     if (!text.empty()) return text;
-  return "the loss is not finite";
+  const std::string gradient = optimizer_.first_not_finite();
+  return gradient.empty() ? "the loss is not finite" : gradient;
 }
 
 void Trainer::gather_values() {

@@ -17,6 +17,7 @@ from ._lathe import Config, Error, Tokenizer, __version__, instruction_set, load
 from .model import Model, load
 from .options import Options
 from .results import Completion, GenerationEvent, Stream, TokenLogprobs
+from .trainer import Trainer
 
 for _file in filter(None, _os.environ.get("LATHE_PLUGINS", "").split(":")):
     load_plugin(_file)
@@ -31,6 +32,7 @@ __all__ = [
     "Stream",
     "TokenLogprobs",
     "Tokenizer",
+    "Trainer",
     "__version__",
     "instruction_set",
     "load",

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import collections.abc
+import itertools
 import operator
 import os
 import pathlib
@@ -30,7 +31,7 @@ def _is_id(item: typing.Any) -> bool:
         return False
 
 
-def _is_batch(prompt: typing.Any) -> bool:
+def is_batch(prompt: typing.Any) -> bool:
     """Whether it is a list of prompts: texts, lists, arrays."""
     return isinstance(prompt, (list, tuple)) and len(prompt) > 0 and all(
         isinstance(item, collections.abc.Sequence) or getattr(item, "ndim", 0) > 0 for item in prompt)
@@ -111,16 +112,28 @@ class Model(_lathe.Model):
         A list of such prompts is a batch: all are computed together, and the answers come as a list. `help(lathe.Options)` says
         what the keywords mean; what is not given is the model's own default (generation_config.json).
         """
-        if _is_batch(prompt):
+        if is_batch(prompt):
             return [stream.result() for stream in self._begin_each(prompt, options)]
         return self._begin("generate", prompt, options).result()
 
     @with_signature
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Stream:
         """The same as an iterator over its events, as they come, for one prompt. Takes what `generate` takes."""
-        if _is_batch(prompt):
+        if is_batch(prompt):
             raise TypeError("stream: expected one prompt, found a list of them; generate takes a batch")
         return self._begin("stream", prompt, options)
+
+    def log_probabilities(self, tokens):
+        """The natural log-probability of each token but the first, given those before it: (tokens - 1) float32.
+
+        The forward is that of training, whose values generation's `logprobs` are. A list of sequences is computed together, and its
+        arrays come as a list.
+        """
+        if not is_batch(tokens):
+            return self._log_probabilities([tokens])
+        flat = self._log_probabilities(list(tokens))
+        ends = list(itertools.accumulate(len(sequence) - 1 for sequence in tokens))
+        return [flat[begin:end] for begin, end in zip([0, *ends], ends)]
 
     def save(self, path: str | os.PathLike, dtype: str | None = "auto", *, quantize: str | None = None, **unknown: typing.Any) -> None:
         """Writes the model as a Hugging Face folder (new or empty), a .safetensors or a .gguf file.

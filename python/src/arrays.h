@@ -33,6 +33,21 @@ class Ids {
   std::span<const int32_t> view_;
 };
 
+// Sequences of ids, and what keeps them.
+class IdLists {
+ public:
+  explicit IdLists(const nb::list& list) {
+    held_.reserve(list.size());
+    for (const nb::handle tokens : list) held_.emplace_back(nb::borrow(tokens));
+    for (const Ids& ids : held_) views_.push_back(ids.view());
+  }
+  const std::vector<std::span<const int32_t>>& views() const { return views_; }
+
+ private:
+  std::vector<Ids> held_;
+  std::vector<std::span<const int32_t>> views_;
+};
+
 // How signatures show what Ids takes.
 #define LATHE_IDS "numpy.typing.NDArray[numpy.integer] | typing.Sequence[int]"
 

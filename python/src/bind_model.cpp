@@ -94,6 +94,11 @@ auto over_ids(Tensor (Model::*compute)(std::span<const int32_t>, const Poll&)) {
   };
 }
 
+nb::object log_probabilities(Model& model, const nb::list& sequences) {
+  const IdLists ids(sequences);
+  return to_numpy(without_interpreter([&] { return model.log_probabilities(ids.views(), check_signals); }));
+}
+
 nb::dict trace(Model& model, const nb::object& tokens, const nb::str& filter, const nb::kwargs& unknown) {
   refuse_unknown("trace", unknown, {"tokens", "filter"});
   const Ids ids(tokens);
@@ -191,6 +196,8 @@ void bind_model(nb::module_& m) {
         nb::sig("def trace(self, tokens: " LATHE_IDS ", filter: str = '*') -> " LATHE_ARRAYS), kTraceDoc);
   c.def("gradients", &gradients, nb::arg("tokens"),
         nb::sig("def gradients(self, tokens: " LATHE_IDS ") -> tuple[float, " LATHE_ARRAYS "]"), kGradientsDoc);
+  c.def("_log_probabilities", &log_probabilities, nb::arg("sequences"),
+        nb::sig("def _log_probabilities(self, sequences: list[" LATHE_IDS "]) -> " LATHE_ARRAY));
   c.def("_save", &save, nb::arg("path"), nb::arg("dtype"), nb::arg("quantize"),
         nb::sig("def _save(self, path: str | os.PathLike, dtype: str, quantize: str | None) -> list[str]"));
 }

@@ -13,6 +13,7 @@ void bind_config(nb::module_& m);
 void bind_tokenizer(nb::module_& m);
 void bind_generation(nb::module_& m);  // Stream
 void bind_model(nb::module_& m);
+void bind_trainer(nb::module_& m);
 void bind_process(nb::module_& m);  // threads, fork, exit
 
 // The interpreter is free while this lives. When the process ends, a thread that is not the ending one stays in the

@@ -6,6 +6,7 @@
 #include "generate/sequence_cache.h"
 #include "llm/trace.h"
 #include "tensor/interruption.h"
+#include "train/trainer.h"
 
 namespace lathe::python {
 namespace {
@@ -53,15 +54,7 @@ Model::Model(const std::string& path, const ModelSettings& settings, LoadProgres
     : chat_(make_chat_model(path, settings, progress)),
       context_(loaded().model->sizes.context_limit(settings.context)) {}
 
-template <class F>
-auto Model::exclusively(const Poll& poll, F&& f) {
-  const Computing computing(poll);
-  const Turn turn(turns_, poll);
-  return f();
-}
-
-template <class F>
-auto Model::over(std::span<const int32_t> tokens, const Poll& poll, F&& f) {
+void Model::check_tokens(std::span<const int32_t> tokens) const {
   const auto count = std::ssize(tokens);
   const int64_t vocabulary = loaded().model->sizes.vocab_size;
   check(count > 0, "tokens", "expected at least one, found none");
@@ -71,6 +64,11 @@ auto Model::over(std::span<const int32_t> tokens, const Poll& poll, F&& f) {
   if (count > context_)
     throw Error(fmt::format("tokens: found {}, the context holds {}", count, context_),
                 "give fewer, or load a rotary model with a larger context");
+}
+
+template <class F>
+auto Model::over(std::span<const int32_t> tokens, const Poll& poll, F&& f) {
+  check_tokens(tokens);
   return exclusively(poll, [&] {
     const Interruption asking(poll);
     return f();
@@ -95,6 +93,41 @@ NamedTensors Model::gradients(std::span<const int32_t> tokens, const Poll& poll)
     check(tokens.size() > 1, "tokens", "expected at least two, found one, which has no next token to score");
     return loss_and_gradients(loaded(), tokens);
   });
+}
+
+TrainingRows Model::rows_of(const Sequences& sequences) const {
+  check(!sequences.empty(), "tokens", "expected at least one sequence, found none");
+  TrainingRows rows;
+  rows.seq_start.push_back(0);
+  for (const std::span<const int32_t> tokens : sequences) {
+    check_tokens(tokens);
+    check(tokens.size() > 1, "tokens", "expected at least two, found one, which has no next token to score");
+    rows.tokens.insert(rows.tokens.end(), tokens.begin(), tokens.end() - 1);
+    rows.targets.insert(rows.targets.end(), tokens.begin() + 1, tokens.end());
+    rows.seq_start.push_back(static_cast<int32_t>(rows.tokens.size()));
+  }
+  rows.target_count = std::ssize(rows.targets);
+  return rows;
+}
+
+Tensor Model::log_probabilities(const Sequences& sequences, const Poll& poll) {
+  const TrainingRows rows = rows_of(sequences);
+  return exclusively(poll, [&] {
+    const Interruption asking(poll);
+    const CausalLM& model = *loaded().model;
+    return score_answers(model, make_training_batch(model, rows), rows).log_probabilities;
+  });
+}
+
+const ParameterArena& Model::arena() {
+  if (arena_) return *arena_;
+  for (const NamedParameter& p : named_parameters(*loaded().model))
+    if (p.parameter->value.storage().use_count() > 1)
+      throw Error(fmt::format("Trainer: an array of {} from model.parameters is still there, and the weights will move",
+                              p.name),
+                  "make the trainer first, or let go of the arrays");
+  arena_ = std::make_unique<ParameterArena>(*loaded().model);
+  return *arena_;
 }
 
 void Model::require_trainable(const char* what) const {

@@ -16,6 +16,8 @@
 #include "llm/export.h"
 #include "llm/load.h"
 #include "python/src/computing.h"
+#include "train/dataset.h"
+#include "train/parameter_arena.h"
 
 namespace lathe::python {
 
@@ -26,6 +28,8 @@ struct ModelSettings {
   int64_t context = 0;               // longest sequence; 0: the model's limit
   std::string speculate;             // who guesses ahead: "ngram", or a smaller model with the same vocabulary
 };
+
+using Sequences = std::vector<std::span<const int32_t>>;
 
 class Model {
  public:
@@ -47,6 +51,9 @@ class Model {
   Tensor logits(std::span<const int32_t> tokens, const Poll& poll);
   NamedTensors trace(std::span<const int32_t> tokens, const std::string& filter, const Poll& poll);
   NamedTensors gradients(std::span<const int32_t> tokens, const Poll& poll);
+  // The natural log-probability of every token but the first of each sequence, which are computed together by the
+  // forward of training: one sequence's after another's, (their lengths less one each, in all) f32.
+  Tensor log_probabilities(const Sequences& sequences, const Poll& poll);
   // The weights themselves, which the caller may write to: from here on no request uses what another has computed.
   NamedTensors parameters();
   // As export_model, with the weights in memory where they are trainable.
@@ -54,11 +61,21 @@ class Model {
 
  private:
   friend class Stream;
+  friend class Trainer;
   template <class F>
-  auto exclusively(const Poll& poll, F&& f);
+  auto exclusively(const Poll& poll, F&& f) {
+    const Computing computing(poll);
+    const Turn turn(turns_, poll);
+    return f();
+  }
   template <class F>
   auto over(std::span<const int32_t> tokens, const Poll& poll, F&& f);
+  void check_tokens(std::span<const int32_t> tokens) const;
+  TrainingRows rows_of(const Sequences& sequences) const;
   void require_trainable(const char* what) const;
+  // The weights in one stretch of memory, where they stay from the first call on. Throws Error where arrays of
+  // `parameters` would be left behind.
+  const ParameterArena& arena();
   // For who has the turn. What was abandoned is cancelled first.
   Engine& engine();
   void abandon(RequestId request);  // never waits
@@ -66,6 +83,8 @@ class Model {
   ChatModel chat_;
   int64_t context_;
   std::atomic<bool> editable_ = false;
+  std::unique_ptr<ParameterArena> arena_;  // null: nobody has trained the model
+  std::atomic<bool> has_trainer_ = false;
   Turns turns_;
   std::mutex abandoned_mutex_;
   std::vector<RequestId> abandoned_;

@@ -93,6 +93,7 @@ NB_MODULE(_lathe, m) {
   bind_tokenizer(m);
   bind_model(m);
   bind_generation(m);
+  bind_trainer(m);
 }
 
 }  // namespace lathe::python

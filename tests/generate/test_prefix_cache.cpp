@@ -272,3 +272,20 @@ TEST_CASE("prefix-cached = computed, for every family and cache, whatever came b
     CHECK(cached > 3 * 40);
   }
 }
+
+TEST_CASE("what is forgotten is never found again, nor what an answer leaves that was under way then") {
+  const auto model = make_tiny(tiny_llama());
+  const std::vector<int32_t> prompt = random_tokens(48, 3);
+  Engine engine(*model, nullptr);
+  answers(engine, prompt, 5);
+  Request r;
+  r.prompt = prompt;
+  r.max_new_tokens = 30;
+  r.ignore_eos = true;
+  engine.submit(r, [](const GenerationEvent&) {});
+  engine.step();
+  engine.forget_prefixes();
+  while (!engine.idle()) engine.step();
+  CHECK(answers(engine, prompt, 5)[0].cached_tokens == 0);
+  CHECK(answers(engine, prompt, 5)[0].cached_tokens == 32);
+}

@@ -77,6 +77,7 @@ def test_the_stub_tells_the_truth(talking_model, tmp_path):
     model = lathe.load(talking_model, trainable=True)
     stream = model.stream([1, 2], max_tokens=2, ignore_eos=True)
     messages = [{"role": "user", "content": "a"}]
+    trainer = lathe.Trainer(model)
     calls = {
         ("Model", "hidden"): lambda: model.hidden([1]), ("Model", "logits"): lambda: model.logits([1]), ("Model", "trace"): lambda: model.trace([1]),
         ("Model", "gradients"): lambda: model.gradients([1, 2]), ("Model", "_save"): lambda: model._save(tmp_path / "s", "auto", None),
@@ -85,8 +86,10 @@ def test_the_stub_tells_the_truth(talking_model, tmp_path):
         ("Tokenizer", "render_chat"): lambda: model.tokenizer.render_chat(messages), ("Tokenizer", "token_text"): lambda: model.tokenizer.token_text(7),
         ("Tokenizer", "encode_chat"): lambda: model.tokenizer.encode_chat(messages), ("Tokenizer", "token_id"): lambda: model.tokenizer.token_id("a"),
         ("Stream", "_next"): stream._next, ("Stream", "_result"): stream._result, ("Stream", "close"): stream.close,
+        ("Model", "_log_probabilities"): lambda: model._log_probabilities([[1, 2]]), ("Trainer", "_step"): lambda: trainer._step(None),
+        ("Trainer", "_backward"): lambda: trainer._backward([[1, 2]], None),
     }
-    objects, checked = {"Model": model, "Tokenizer": model.tokenizer, "Config": model.config, "Stream": stream}, set()
+    objects, checked = {"Model": model, "Tokenizer": model.tokenizer, "Config": model.config, "Stream": stream, "Trainer": trainer}, set()
     for name, node in CLASSES.items():
         for member in node.body:
             if not isinstance(member, ast.FunctionDef) or member.returns is None:
