@@ -4,7 +4,7 @@
 #   usage: acceptance.sh [compare] [real] [demo] [text] [scores] [plan] [field] [train]      (all by default)
 # compare: logits and gradients under every LATHE_CPU there is; real: published weights; demo: what a user sees first, and when something is wrong;
 # text: ids and prompts against tokenizers, sentencepiece, mistral-common, Jinja; scores: perplexity and evaluation; plan: planned memory against measured;
-# field: situations that users of such programs reported; train: steps, resumption and export of `lathe train` against PyTorch.
+# field: situations that users of such programs reported; train: steps, resumption and export of `lathe train` against PyTorch, the tutorial.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 shared=${LATHE_SHARED:-../shared}
@@ -89,6 +89,7 @@ field() { check python "$shared/acceptance/field_check.py" --lathe "$program"; }
 train() {
   check python "$shared/acceptance/training_check.py" "$shared/acceptance/cases.py" --lathe "$program"
   check python scripts/check_training.py --lathe "$program"
+  check python scripts/check_tutorial.py --lathe "$program"
 }
 
 for part in "${@:-compare real demo text scores plan field train}"; do

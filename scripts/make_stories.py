@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Writes short stories by a small grammar: the text that the repository's own model is trained on.
 
-    make_stories.py OUTPUT.txt [--stories 6000] [--seed 1]
+    make_stories.py OUTPUT [--stories 6000] [--seed 1] [--form text|documents|chat|tasks]
 
 Every sentence is put together from the lists below, so the text is free of anybody's rights, and small enough a world for
 a model of half a million weights to learn: who is who, what was wanted, where it was found. The same seed writes the same
-text."""
+text. Documents and chat are lines of JSON: a story each, or a request for a story and the story. Tasks, in HellaSwag's form,
+are beginnings of stories with four endings, of which one has the hero's name and the thing that was looked for."""
 import argparse
+import json
 import random
 
 ANIMALS = ["fox", "hare", "mouse", "owl", "bear", "frog", "hedgehog", "duck", "cat", "squirrel"]
@@ -48,16 +50,40 @@ def story(r):
     return " ".join(lines)
 
 
+def conversation(r):
+    text = story(r)
+    _, _, _, _, _, animal, _, hero = text.split(".")[0].split()
+    return json.dumps({"messages": [{"role": "user", "content": f"Tell me about a {animal} named {hero}."}, {"role": "assistant", "content": text}]})
+
+
+def task(r):
+    """Six lines: a beginning, the number of the right ending, the endings."""
+    while True:
+        beginning, _, ending = story(r).rpartition(". ")
+        hero, thing = ending.split()[0], next(t for t in THINGS if t in beginning)
+        if "kept" in ending:
+            break
+    names, things = r.sample([n for n in NAMES if n not in beginning], 2), r.sample([t for t in THINGS if t != thing], 2)
+    endings = [f"{who} kept the {what} for ever." for who, what in ((hero, thing), (names[0], thing), (hero, things[0]), (names[1], things[1]))]
+    order = r.sample(range(4), 4)
+    return "\n".join([beginning + ".", str(order.index(0)), *(endings[i] for i in order)])
+
+
+FORMS = {"text": (story, "\n\n"), "documents": (lambda r: json.dumps({"text": story(r)}), "\n"), "chat": (conversation, "\n"), "tasks": (task, "\n")}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("output")
     parser.add_argument("--stories", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--form", choices=FORMS, default="text")
     a = parser.parse_args()
     r = random.Random(a.seed)
+    write, end = FORMS[a.form]
     with open(a.output, "w") as file:
         for _ in range(a.stories):
-            file.write(story(r) + "\n\n")
+            file.write(write(r) + end)
 
 
 if __name__ == "__main__":

@@ -151,6 +151,9 @@ def test_which_models_have_a_trainer(model, tmp_path):
     with pytest.raises(lathe.Error, match="packed for inference") as error:
         lathe.Trainer(lathe.load(FOLDER, "float32"))
     assert "trainable=True" in error.value.hint
+    with pytest.raises(lathe.Error, match="has an adapter") as error:
+        lathe.Trainer(lathe.load(GOLDENS / "gpt2", "float32", trainable=True, adapter=GOLDENS / "adapters" / "gpt2"))
+    assert "lathe train" in error.value.hint
     with pytest.raises(TypeError, match="expected a lathe.Model, found a str"):
         lathe.Trainer("model")
     held = model.parameters["model.norm.weight"]
