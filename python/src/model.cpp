@@ -115,7 +115,7 @@ Tensor Model::log_probabilities(const Sequences& sequences, const Poll& poll) {
   return exclusively(poll, [&] {
     const Interruption asking(poll);
     const CausalLM& model = *loaded().model;
-    return score_answers(model, make_training_batch(model, rows), rows).log_probabilities;
+    return answer_log_probabilities(model, make_training_batch(model, rows), rows);
   });
 }
 

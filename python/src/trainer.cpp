@@ -42,7 +42,7 @@ double Trainer::backward(const Sequences& sequences, std::optional<std::span<con
       Tensor log_probabilities;  // (R)
       {
         const Tape::Scope recording(tape);
-        log_probabilities = score_answers(model, make_training_batch(model, rows), rows).log_probabilities;
+        log_probabilities = answer_log_probabilities(model, make_training_batch(model, rows), rows);
       }
       const Tensor gradient = Tensor::empty(log_probabilities.shape(), DType::f32);  // (R)
       double loss = 0.0;
