@@ -9,9 +9,28 @@ struct Portable {
   typedef float Quarter __attribute__((vector_size(16)));
   typedef int32_t IntQuarter __attribute__((vector_size(16)));
   typedef uint32_t WordQuarter __attribute__((vector_size(16)));
-  // The same in memory, at any address. (memcpy is a call where a sanitizer watches it.)
-  typedef float StoredQuarter __attribute__((vector_size(16), aligned(1), may_alias));
-  typedef int32_t StoredIntQuarter __attribute__((vector_size(16), aligned(1), may_alias));
+  // A vector number i in memory, at any address. memcpy is a call where clang's sanitizers watch it; GCC 12 forgets
+  // that a type is aligned(1) where it folds a load into an operation.
+  template <class V>
+  static LATHE_INLINE V read(const void* p, int i) {
+#if defined(__clang__)
+    typedef V Stored __attribute__((aligned(1), may_alias));
+    return static_cast<const Stored*>(p)[i];
+#else
+    V x;
+    std::memcpy(&x, static_cast<const V*>(p) + i, sizeof x);
+    return x;
+#endif
+  }
+  template <class V>
+  static LATHE_INLINE void write(void* p, int i, V x) {
+#if defined(__clang__)
+    typedef V Stored __attribute__((aligned(1), may_alias));
+    static_cast<Stored*>(p)[i] = x;
+#else
+    std::memcpy(static_cast<V*>(p) + i, &x, sizeof x);
+#endif
+  }
   struct Floats {
     Quarter v[4];
     friend LATHE_INLINE Floats operator+(Floats x, const Floats& y) {
@@ -44,11 +63,10 @@ struct Portable {
     return {{q, q, q, q}};
   }
   static LATHE_INLINE Floats load(const void* p) {
-    const auto* from = static_cast<const StoredQuarter*>(p);
-    return {{from[0], from[1], from[2], from[3]}};
+    return {{read<Quarter>(p, 0), read<Quarter>(p, 1), read<Quarter>(p, 2), read<Quarter>(p, 3)}};
   }
   static LATHE_INLINE void store(void* p, const Floats& x) {
-    for (int q = 0; q < 4; ++q) static_cast<StoredQuarter*>(p)[q] = x.v[q];
+    for (int q = 0; q < 4; ++q) write(p, q, x.v[q]);
   }
   static LATHE_INLINE Floats load_partial(const float* p, int n) {
     if (n == 16) return load(p);
@@ -157,16 +175,15 @@ struct Portable {
   }
 
   static LATHE_INLINE Ints load_ints(const void* p) {
-    const auto* from = static_cast<const StoredIntQuarter*>(p);
-    return {{from[0], from[1], from[2], from[3]}};
+    return {{read<IntQuarter>(p, 0), read<IntQuarter>(p, 1), read<IntQuarter>(p, 2), read<IntQuarter>(p, 3)}};
   }
   static LATHE_INLINE void store_ints(void* p, const Ints& x) {
-    for (int q = 0; q < 4; ++q) static_cast<StoredIntQuarter*>(p)[q] = x.v[q];
+    for (int q = 0; q < 4; ++q) write(p, q, x.v[q]);
   }
   static LATHE_INLINE Ints load_signed_bytes(const void* p) {
-    typedef int8_t ByteQuarter __attribute__((vector_size(4), aligned(1), may_alias));
+    typedef int8_t ByteQuarter __attribute__((vector_size(4)));
     Ints x;
-    for (int q = 0; q < 4; ++q) x.v[q] = __builtin_convertvector(static_cast<const ByteQuarter*>(p)[q], IntQuarter);
+    for (int q = 0; q < 4; ++q) x.v[q] = __builtin_convertvector(read<ByteQuarter>(p, q), IntQuarter);
     return x;
   }
   static LATHE_INLINE Floats to_floats(const Ints& x) {
@@ -218,9 +235,9 @@ struct Portable {
 
   // Helpers of the above.
   static LATHE_INLINE IntHalves load_halves(const void* p) {
-    typedef uint16_t HalfQuarter __attribute__((vector_size(8), aligned(1), may_alias));
+    typedef uint16_t HalfQuarter __attribute__((vector_size(8)));
     IntHalves x;
-    for (int q = 0; q < 4; ++q) x.v[q] = __builtin_convertvector(static_cast<const HalfQuarter*>(p)[q], IntQuarter);
+    for (int q = 0; q < 4; ++q) x.v[q] = __builtin_convertvector(read<HalfQuarter>(p, q), IntQuarter);
     return x;
   }
   template <class F>
