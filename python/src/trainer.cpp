@@ -11,6 +11,9 @@ namespace lathe::python {
 
 Trainer::Trainer(std::shared_ptr<Model> model, const Recipe& recipe, const Poll& poll)
     : model_(std::move(model)), recipe_(recipe) {
+  check(recipe_.optimizer.decayed.empty(), "Trainer", "optimizer.decayed is not asked for: a tensor's kind decides");
+  check(recipe_.optimizer.ema == 0.0, "Trainer",
+        "optimizer.ema is for `lathe train`; the weights here are the last step's");
   model_->exclusively(poll, [&] {
     model_->require_trainable("Trainer");
     if (model_->loaded().model->adapter)

@@ -140,6 +140,7 @@ def test_a_step_over_gradients_that_are_not_finite_is_refused(model):
     (dict(optimizer="adam"), "one of adamw, sgd, muon"), (dict(learning_rate=-1.0), "at least 0"), (dict(learning_rate=math.nan), "number"),
     (dict(beta2=1.5), "at most 0.9999999"), (dict(wight_decay=0.1), "optimizer.wight_decay"), (dict(clip=-1), "at least 0"),
     (dict(coefficients=[1.0]), "has 1 numbers, expected 3"),
+    (dict(ema=0.9), "optimizer.ema is for `lathe train`"), (dict(decayed=["lm_head.weight"]), "optimizer.decayed is not asked for"),
 ])
 def test_settings_are_those_of_a_recipe(model, settings, words):
     with pytest.raises(lathe.Error, match=words):
