@@ -40,8 +40,8 @@ Tensor embedding(const Parameter& table, const Tensor& ids);
 
 // ---- ranks that share weights out (not recorded) ----
 
-// The columns of all ranks side by side, the same on all of them: x (N, own), rows may be strided -> (N, all). `borders`
-// as Shard has them.
+// The columns of all ranks side by side, the same on all of them: x (N, own), rows may be strided -> (N, all).
+// `borders` as Shard has them.
 Tensor join_columns(const Tensor& x, Communicator& ranks, std::span<const int64_t> borders);
 // What a product with `weight` takes, of x (N, own part of it), and what it gives, of its own rows' y (N, own): joined
 // where Shard::columns says so, else x and y.

@@ -75,7 +75,8 @@ TEST_CASE("config.json: rope_scaling decides beside rope_parameters, and the two
   CHECK(gemma.rope_scaling == RopeScaling::linear);
   CHECK(gemma.rope_theta == 3e6);
   CHECK(gemma.rope_local_theta == 2e4);
-  CHECK_THAT(refusal(kGemmaKeys, {{"rope_parameters", linear}}), ContainsSubstring("full_attention and sliding_attention"));
+  CHECK_THAT(refusal(kGemmaKeys, {{"rope_parameters", linear}}),
+             ContainsSubstring("full_attention and sliding_attention"));
 }
 
 TEST_CASE("config.json: the rotated share, the original context and the base under several names") {
@@ -137,10 +138,10 @@ TEST_CASE("config.json: two names of one setting, and what null means") {
 
 TEST_CASE("config.json: a key that looks misspelt is told with the known one, a missing one with what the file has") {
   const ModelConfig c = parse(kGemmaKeys, {{"final_logit_softcaping", 30.0},
-                                       {"query_preattn_scalar", 9},
-                                       {"sep_token_id", 3},
-                                       {"attention_dropout", 0.0},
-                                       {"use_cache", true}});
+                                           {"query_preattn_scalar", 9},
+                                           {"sep_token_id", 3},
+                                           {"attention_dropout", 0.0},
+                                           {"use_cache", true}});
   CHECK(c.misspelt == std::map<std::string, std::string>{{"final_logit_softcaping", "final_logit_softcapping"},
                                                          {"query_preattn_scalar", "query_pre_attn_scalar"}});
   const json unknown = unknown_keys(c, family_of(c));
@@ -202,7 +203,8 @@ TEST_CASE("YAML: config.json's name of a field is told, and values that no confi
 }
 
 TEST_CASE("config values: every field that differs from its default is shown") {
-  const json shown = config_values(parse(kGemmaKeys, {{"final_logit_softcapping", 20.0}, {"query_pre_attn_scalar", 25}}));
+  const json shown =
+      config_values(parse(kGemmaKeys, {{"final_logit_softcapping", 20.0}, {"query_pre_attn_scalar", 25}}));
   CHECK(shown["attention_scale"] == 0.2);
   CHECK(shown["final_logit_softcap"] == 20.0);
   CHECK(shown["embedding_scale"] == 8.0);

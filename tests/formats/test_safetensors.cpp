@@ -143,7 +143,8 @@ TEST_CASE("safetensors: a damaged file is refused with its reason") {
     CHECK_THAT(message, ContainsSubstring(c.message));
     CHECK(message.find('\n') == message.npos);
   }
-  CHECK_THAT(safetensors_refusal(std::string(8, '\xff') + "{}"), ContainsSubstring("the header claims 18446744073709551615 bytes"));
+  CHECK_THAT(safetensors_refusal(std::string(8, '\xff') + "{}"),
+             ContainsSubstring("the header claims 18446744073709551615 bytes"));
   CHECK_THAT(safetensors_refusal("abc"), ContainsSubstring("has 3 bytes, expected at least 8"));
 }
 
