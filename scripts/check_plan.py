@@ -189,7 +189,7 @@ def compare(program, name, model, prompt, answer, batch=1, options=(), size=None
 RECIPE = """model: {{architecture: {{architecture: {family}, vocab_size: 128, hidden_size: {width}, intermediate_size: {inner},
   num_hidden_layers: {layers}, num_attention_heads: 8, max_position_embeddings: 256, {more}}}}}
 data: {{train: {text}, tokenizer: character, validation: 0.1}}
-training: {{context: 256, batch_size: 8, steps: 2}}
+training: {{context: 256, batch_size: 8, steps: 5}}
 """
 ADAPTER = """model: {{checkpoint: {model}}}
 data: {{train: {text}, validation: 0.1}}

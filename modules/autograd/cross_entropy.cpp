@@ -48,7 +48,7 @@ RunningLoss::Result RunningLoss::finish(double total) const {
 }
 
 Tensor RunningLoss::log_probabilities() const {
-  const Tensor y = like(maximum);
+  Tensor y = like(maximum);
   dispatch("log_probabilities", maximum, [&](auto on, auto element) {
     using T = decltype(element);
     kernel::log_probabilities(on, y.data<T>(), state<T>(), targets_.data<int32_t>(), targets_.dim(0));

@@ -56,7 +56,7 @@ void Gradients::add(const Tensor& x, Tensor dx) {
   check(dx.elements() == x.elements() && dx.dtype() == x.dtype() && dx.contiguous(), "gradient",
         "of {} cannot be {}, stride {}", x, dx, dx.stride());
   if (is_slice(x)) {
-    const Place place = columns(x);
+    Place place = columns(x);
     return put_into(place.to, dx, place.accumulate);
   }
   dx.tape_id = 0;
@@ -72,7 +72,7 @@ void Gradients::add(const Tensor& x, Tensor dx) {
 
 Gradients::Place Gradients::place(const Tensor& x, Layout layout, bool adds) {
   if (is_slice(x) && (layout == Layout::tokens || (layout == Layout::rows && x.rank() == 2))) {
-    const Place place = columns(x);
+    Place place = columns(x);
     if (adds || !place.accumulate) return place;
   }
   if (wanted(x) && !is_slice(x)) {

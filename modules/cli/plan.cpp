@@ -38,7 +38,8 @@ std::shared_ptr<const Tokenizer> tokenizer_if_any(const PlanOptions& o, const Lo
 
 void print_training_plan(const PlanOptions& o) {
   const Recipe recipe = read_recipe(o.config, o.settings);
-  const TrainingPlanReport report(recipe, o.memory.empty() ? 0 : parse_size(o.memory, "--memory"), resident_memory());
+  const TrainingPlanReport report(recipe, o.memory.empty() ? 0 : parse_size(o.memory, "--memory"),
+                                  measure_training_runtime(recipe));
   fmt::print("{}", o.json ? dump_line(report.json()) + "\n" : report.text());
 }
 

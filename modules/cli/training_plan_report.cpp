@@ -43,6 +43,8 @@ std::string TrainingPlanReport::text() const {
   const double states = static_cast<double>(plan_.states) / static_cast<double>(plan_.weights);
   return fmt::format("{} parameters, {} of them trained; a step of {} x {} rows of {} tokens\n\nmemory\n",
                      plan_.parameters, plan_.trainable, t.accumulation, t.batch_size, t.context) +
+         (plan_.data > 0 ? line("data", plan_.data, "ids of the files' tokens, mapped: an estimate for text")
+                         : std::string()) +
          (plan_.frozen > 0 ? line("frozen", plan_.frozen, "the weights beside the adapter, as their file has them")
                            : std::string()) +
          line("weights", plan_.weights, "4 bytes a parameter that is trained") +
@@ -50,8 +52,8 @@ std::string TrainingPlanReport::text() const {
          line("optimizer", plan_.states, fmt::format("{:.1f} bytes a parameter that is trained", 4.0 * states)) +
          line("step", plan_.step, "what a micro-batch allocates: counted by running it without elements") +
          line("evaluation", plan_.evaluation, "the same without a backward pass; only one of the two is there") +
-         line("runtime", runtime_, "the program and its libraries: measured in this process") +
-         line("total", total(), "without the data, which are mapped from their file") +
+         line("runtime", runtime_, "the program, its libraries and scratch: measured in this process") +
+         line("total", total(), "") +
          fmt::format("\nwork\n  {:12} {:10.4g} GFLOP  6 for each weight that multiplies, and 6 L T Hq D of attention\n",
                      "a token", static_cast<double>(plan_.operations_a_token) / 1e9) +
          fmt::format("  {:12} {:10.4g} GFLOP  {} tokens\n", "a step",
@@ -63,7 +65,8 @@ Json TrainingPlanReport::json() const {
   Json json = {{"parameters", plan_.parameters},
                {"trainable_parameters", plan_.trainable},
                {"memory_bytes",
-                {{"frozen", plan_.frozen},
+                {{"data", plan_.data},
+                 {"frozen", plan_.frozen},
                  {"weights", plan_.weights},
                  {"gradients", plan_.gradients},
                  {"optimizer", plan_.states},

@@ -191,7 +191,7 @@ std::string Optimizer::first_not_finite() const {
 
 Tensor Optimizer::whole(const State& state) const {
   if (ranks_.alone()) return state.values;
-  const Tensor all = Tensor::zeros({ranks_.is_first() ? arena_.size() - state.first : 0});
+  Tensor all = Tensor::zeros({ranks_.is_first() ? arena_.size() - state.first : 0});
   std::vector<int64_t> borders;
   for (const int64_t border : borders_) borders.push_back(std::max<int64_t>(border - state.first, 0));
   ranks_.gather(state.values.host<float>(), all.host<float>(), borders);

@@ -70,7 +70,7 @@ class StepsMemory {
  public:
   explicit StepsMemory(const Recipe& recipe) {
     StoragePool::set_limit(StoragePool::kNoLimit);
-    StoragePool::set_budget(plan_training(recipe).peak());
+    StoragePool::set_budget(plan_training(recipe).tensors());
   }
   ~StepsMemory() {
     StoragePool::set_budget(StoragePool::kNoLimit);

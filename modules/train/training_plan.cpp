@@ -1,12 +1,15 @@
 #include "train/training_plan.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "autograd/tape.h"
 #include "generate/inference_plan.h"
 #include "llm/adapter.h"
 #include "llm/family.h"
+#include "tensor/process_memory.h"
 #include "tensor/storage_forecast.h"
+#include "train/data_files.h"
 #include "train/preference.h"
 #include "train/run.h"
 #include "train/training_speed.h"
@@ -35,6 +38,21 @@ WeightPlan planned_model(const Recipe& recipe) {
   WeightPlan fresh{family_of(config).make(config)};
   give_shapes(named_parameters(*fresh.model));
   return fresh;
+}
+
+size_t data_bytes(const DataRecipe& data) {
+  constexpr uintmax_t kId = sizeof(int32_t), kTextOfToken = 4;
+  uintmax_t bytes = 0;
+  for (const std::vector<std::string>& paths : {data.train, data.validation})
+    for (const std::string& path : paths) {
+      if (!std::filesystem::exists(path)) continue;
+      for (const DataFile& file : list_data_files({path})) {
+        const uintmax_t size = std::filesystem::file_size(file.path);
+        bytes +=
+            file.kind == DataFile::Kind::ids ? size : size * kId / (data.tokenizer == "character" ? 1 : kTextOfToken);
+      }
+    }
+  return bytes;
 }
 
 // Rows as long as the context; of preferences two answers a row.
@@ -78,6 +96,7 @@ TrainingPlan plan_training(const Recipe& recipe) {
   CausalLM& model = *placed.model;
   plan.parameters = count_parameters(model);
   plan.trainable = arena->trainable_parameters();
+  plan.data = data_bytes(recipe.data);
   plan.frozen = placed.weights + placed.tables;
   plan.weights = arena->values().bytes();
   plan.gradients = arena->gradients().bytes();
@@ -94,14 +113,16 @@ TrainingPlan plan_training(const Recipe& recipe) {
     size_t peak = 0;
     for (int i = 0; i < kMostSteps && (i < 2 || pool->peak() > peak); ++i) {
       peak = pool->peak();
-      Tape tape;
-      Tape::Seed seed;
       {
-        const Active<Tape> recording(records ? &tape : nullptr);
-        seed = forward(model, recipe, rows);
+        Tape tape;
+        Tape::Seed seed;
+        {
+          const Active<Tape> recording(records ? &tape : nullptr);
+          seed = forward(model, recipe, rows);
+        }
+        if (!records) continue;
+        tape.backward({seed});
       }
-      if (!records) continue;
-      tape.backward({seed});
       optimizer->step(1, recipe.optimizer.learning_rate, 1.0);
     }
     return pool->peak();
@@ -110,6 +131,24 @@ TrainingPlan plan_training(const Recipe& recipe) {
   plan.evaluation = run(false);
   plan.loading = std::max(placed.loading, plan.frozen + 2 * plan.weights + plan.gradients);
   return plan;
+}
+
+size_t measure_training_runtime(const Recipe& recipe) {
+  Recipe small;
+  // Products as deep and as wide as the blocks that kernels cut them into.
+  small.model.architecture =
+      "{architecture: GPT2LMHeadModel, vocab_size: 64, hidden_size: 128, intermediate_size: 1024, num_hidden_layers: "
+      "1, "
+      "num_attention_heads: 2, max_position_embeddings: 256}";
+  small.training = recipe.training;
+  small.training.context = std::min<int64_t>(recipe.training.context, 256);
+  small.training.batch_size = 1024 / small.training.context + 1;
+  small.training.accumulation = 1;
+  small.optimizer = recipe.optimizer;
+  small.optimizer.decayed.clear();
+  measure_training_speed(small, 1);
+  StoragePool::trim();
+  return resident_memory();
 }
 
 std::optional<Recipe> fitting_recipe(const Recipe& recipe, size_t bytes) {

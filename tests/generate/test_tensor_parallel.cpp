@@ -31,13 +31,13 @@ std::vector<std::string> golden_folders() {
   return folders;
 }
 
-const std::vector<int32_t> kTokens = {3, 14, 15, 9, 26, 5, 35, 8, 9, 7, 60, 0};
+const std::vector<int32_t> kPrompt = {3, 14, 15, 9, 26, 5, 35, 8, 9, 7, 60, 0};
 
 // What one rank says of a model.
 struct Answer {
   std::string error = {}, hint = {};
   std::vector<std::string> warnings = {};
-  std::vector<float> logits = {};                         // of kTokens
+  std::vector<float> logits = {};                         // of kPrompt
   std::vector<int32_t> greedy = {};                       // behind them, by the engine of the first rank
   std::vector<std::pair<int64_t, bool>> parameters = {};  // elements; whether shared out
   size_t weight_bytes = 0, page_bytes = 0;                // of one page of the cache
@@ -55,7 +55,7 @@ Answer ask(const std::string& model, Communicator& ranks, LoadOptions options) n
     return a;
   }
   a.warnings = loaded.warnings;
-  const Tensor all = all_logits(*loaded.model, kTokens, DType::f32);
+  const Tensor all = all_logits(*loaded.model, kPrompt, DType::f32);
   a.logits.assign(all.host<float>(), all.host<float>() + all.elements());
   a.weight_bytes = weight_bytes(*loaded.model);
   for (const LayerGroup& group : layer_groups(loaded.model->sizes))
@@ -65,7 +65,7 @@ Answer ask(const std::string& model, Communicator& ranks, LoadOptions options) n
   Engine engine(*loaded.model, nullptr, {.max_sequences = 4, .max_batch_tokens = 5});
   if (engine.follow()) return a;
   Request r;
-  r.prompt = kTokens;
+  r.prompt = kPrompt;
   r.max_new_tokens = 12;
   r.ignore_eos = true;
   a.greedy = generate(engine, {r}).completions[0][0].tokens;
