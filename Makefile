@@ -112,6 +112,7 @@ check-long: test lint asan tsan fuzz reference test-model test-python  ## everyt
 	@. scripts/reference.sh && scripts/check_tokenizers.py $(BUILD)/lathe --long && scripts/check_evaluation.py $(BUILD)/lathe --long
 	@. scripts/reference.sh && scripts/check_long_context.py $(BUILD)/lathe
 	@. scripts/reference.sh && scripts/check_export.py $(BUILD)/lathe && scripts/check_plan.py $(BUILD)/lathe --all
+	@. scripts/reference.sh && scripts/check_training.py --lathe $(BUILD)/lathe --only shakespeare
 	@scripts/check_model.py --all && . scripts/reference.sh && scripts/check_guide.py
 	@scripts/lint.py --build $(BUILD) alone
 	$(need) python

@@ -280,7 +280,16 @@ class Run {
     else if (model_.fresh)
       export_model(*model_.fresh, data_.tokenizer_folder, target.string());
     else
-      export_model(model_.loaded, target.string());
+      export_loaded(target);
+  }
+
+  // A GGUF file's vocabulary has no other form, so it goes on in one beside the folder.
+  void export_loaded(const fs::path& target) {
+    for (const std::string& line : export_model(model_.loaded, target.string())) note(line);
+    if (!model_.loaded.checkpoint.gguf) return;
+    const std::string file = target.string() + ".gguf";
+    for (const std::string& line : export_model(model_.loaded, file)) note(line);
+    note(fmt::format("{} has the same weights with the vocabulary", file));
   }
 
   const Recipe& recipe_;

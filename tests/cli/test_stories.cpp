@@ -32,6 +32,24 @@ TEST_CASE("the model of stories stays with its hero and with what was wanted") {
   CHECK(count(result.standard_output, "silver bell") == 0);
 }
 
+TEST_CASE("trained on from a GGUF file, it keeps the vocabulary that only such a file holds") {
+  const TemporaryDirectory folder;
+  const auto path = [&](const char* name) { return (folder.path() / name).string(); };
+  REQUIRE(run_lathe({"convert", "--model", stories(), "--output", path("stories.gguf")}).exit_code == 0);
+  write_file(path("text.txt"),
+             std::string(20, '\n') + "Ada wanted to find a golden key. Ada wanted to find a golden key.");
+  write_file(path("recipe.yaml"), "model: {checkpoint: " + path("stories.gguf") + "}\ndata: {train: " +
+                                      path("text.txt") + "}\ntraining: {context: 8, batch_size: 1, steps: 1}\n");
+  const CommandResult result = run_lathe({"train", "--config", path("recipe.yaml"), "--output", path("run")});
+  INFO(result.standard_error);
+  REQUIRE(result.exit_code == 0);
+  const CommandResult text = run_lathe({"generate", "--model", path("run/model.gguf"), "--prompt",
+                                        "Once there was a brave fox named Ada.", "--max-new-tokens", "4"});
+  INFO(text.standard_error);
+  CHECK(text.exit_code == 0);
+  CHECK(count(text.standard_output, "Ada") == 1);
+}
+
 TEST_CASE("the model of stories knows its grammar: half a nat a token, where a fresh one has 6.2") {
   const TemporaryDirectory folder;
   const std::string text = (folder.path() / "story.txt").string();
