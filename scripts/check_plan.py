@@ -224,7 +224,7 @@ def train_all(program, folder):
     pathlib.Path(text).write_text("".join("the %d cats sat on %d mats.\n" % (i * 7919 % 1009, i * 104729 % 997) for i in range(20000)))
     gpt2 = RECIPE.format(family="GPT2LMHeadModel", width=512, inner=2048, layers=6, more="", text=text)
     train(program, folder, "GPT-2 of 19 million", gpt2)
-    train(program, folder, "the same with recomputation, Muon", gpt2, "training.recompute=block", "optimizer.name=muon")
+    train(program, folder, "the same with recomputation", gpt2, "training.recompute=block")
     experts = "num_experts: 4, num_experts_per_tok: 2, num_key_value_heads: 4"
     train(program, folder, "Mixtral of 25 million, SGD", RECIPE.format(family="MixtralForCausalLM", width=384, inner=768, layers=6, more=experts, text=text),
           "optimizer.name=sgd")

@@ -1,5 +1,9 @@
 #include "train/training_plan.h"
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include <algorithm>
 #include <filesystem>
 
@@ -148,6 +152,9 @@ size_t measure_training_runtime(const Recipe& recipe) {
   small.optimizer.decayed.clear();
   measure_training_speed(small, 1);
   StoragePool::trim();
+#if defined(__GLIBC__)
+  malloc_trim(0);  // small blocks of the pool are malloc's
+#endif
   return resident_memory();
 }
 
