@@ -52,6 +52,8 @@ std::string content(int descriptor) {
 
 std::filesystem::path source_dir() { return LATHE_SOURCE_DIR; }
 
+std::string golden_path(const std::string& name) { return (source_dir() / "tests" / "goldens" / name).string(); }
+
 std::vector<std::string> goldens() {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(source_dir() / "tests" / "goldens"))

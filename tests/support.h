@@ -46,6 +46,8 @@ std::filesystem::path source_dir();
 
 // The name of every folder of tests/goldens with a model in it, in their order.
 std::vector<std::string> goldens();
+// The folder of one of them.
+std::string golden_path(const std::string& name);
 
 // The data that is shared with the project but is no part of it: $LATHE_SHARED, else ../shared beside the source tree.
 // Nothing where there is none: the test then says skip() and returns.

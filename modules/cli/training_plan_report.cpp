@@ -53,7 +53,7 @@ std::string TrainingPlanReport::text() const {
          line("step", plan_.step, "what a micro-batch allocates: counted by running it without elements") +
          line("evaluation", plan_.evaluation, "the same without a backward pass; only one of the two is there") +
          line("runtime", runtime_, "the program, its libraries and scratch: measured in this process") +
-         line("total", total(), "") +
+         line("total", total(), "data, weights, gradients, states, runtime, and the larger of step and evaluation") +
          fmt::format("\nwork\n  {:12} {:10.4g} GFLOP  6 for each weight that multiplies, and 6 L T Hq D of attention\n",
                      "a token", static_cast<double>(plan_.operations_a_token) / 1e9) +
          fmt::format("  {:12} {:10.4g} GFLOP  {} tokens\n", "a step",

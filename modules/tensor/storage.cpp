@@ -74,10 +74,11 @@ void* map_block(size_t bytes) {
   madvise(block, bytes, MADV_HUGEPAGE);
   return block;
 }
+void unmap_block(void* block, size_t bytes) { munmap(block, bytes); }
 #else
 bool is_mapped(size_t) { return false; }
 void* map_block(size_t) { return nullptr; }
-void munmap(void*, size_t) {}
+void unmap_block(void*, size_t) {}
 #endif
 
 void* system_allocate(size_t bytes) {
@@ -88,7 +89,7 @@ void* system_allocate(size_t bytes) {
 
 void system_free(void* block, size_t bytes) {
   if (is_mapped(bytes))
-    munmap(block, bytes);
+    unmap_block(block, bytes);
   else
     std::free(block);
 }
@@ -99,15 +100,18 @@ class Pool {
     const SizeClass size = size_class(bytes);
     {
       std::lock_guard lock(mutex_);
-      used_ += size.bytes;
       if (Node* node = free_[size.index]) {
         free_[size.index] = node->next;
         kept_ -= size.bytes;
+        used_ += size.bytes;
         return node;
       }
-      make_room();
+      give_back_until([&] { return used_ + size.bytes + kept_ <= budget_; });
     }
-    return system_allocate(size.bytes);
+    void* block = system_allocate(size.bytes);
+    std::lock_guard lock(mutex_);
+    used_ += size.bytes;
+    return block;
   }
 
   void give(void* block, size_t bytes) noexcept {
@@ -154,9 +158,6 @@ class Pool {
     size_t bytes;
   };
 
-  void make_room() {
-    give_back_until([this] { return used_ + kept_ <= budget_; });
-  }
   // The largest first.
   template <class Done>
   void give_back_until(Done done) {

@@ -82,7 +82,6 @@ void Optimizer::average(int64_t number) {
 }
 
 void Optimizer::swap_average() {
-  if (recipe_.ema == 0.0) return;
   const Tensor weights = arena_.values_of(begin_, end_), kept = weights.clone();
   copy(weights, states_.back().values);
   copy(states_.back().values, kept);

@@ -44,7 +44,7 @@ class Optimizer {
 
   // Behind step `number`: moves the average of weights, where the recipe keeps one. It begins as the weights of step 1.
   void average(int64_t number);
-  // Exchanges this rank's part of the weights for that of their average.
+  // Exchanges this rank's part of the weights for that of their average, which the recipe must keep.
   void swap_average();
 
   // What a checkpoint keeps beside the weights: the elements of the arena from `first` on have it, and this rank keeps

@@ -64,7 +64,6 @@ auto first_rank_first(Communicator& ranks, const Make& make) {
   return made;
 }
 
-// One run, from where it stands to its end.
 // While a run lives, the pool keeps what steps of full rows need, and no more when rows are shorter.
 class StepsMemory {
  public:
@@ -80,6 +79,7 @@ class StepsMemory {
   StepsMemory& operator=(const StepsMemory&) = delete;
 };
 
+// One run, from where it stands to its end.
 class Run {
  public:
   Run(const Recipe& recipe, const std::string& folder, const RunOptions& options, const RunCallbacks& callbacks)
@@ -136,9 +136,7 @@ class Run {
       if (stops) break;
     }
     const bool whole = trainer_.steps_done == trainer_.length().steps;
-    if (ranks_.is_first()) {
-      write_report(folder_.string(), count_parameters(model_.model()));
-    }
+    if (ranks_.is_first()) write_report(folder_.string(), count_parameters(model_.model()));
     if (whole) {
       const AveragedWeights averaged(trainer_);
       if (ranks_.is_first()) export_result();

@@ -23,14 +23,6 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-std::vector<std::string> golden_folders() {
-  std::vector<std::string> folders;
-  for (const auto& entry : std::filesystem::directory_iterator(source_dir() / "tests" / "goldens"))
-    if (std::filesystem::exists(entry.path() / "config.json")) folders.push_back(entry.path().string());
-  std::sort(folders.begin(), folders.end());
-  return folders;
-}
-
 const std::vector<int32_t> kPrompt = {3, 14, 15, 9, 26, 5, 35, 8, 9, 7, 60, 0};
 
 // What one rank says of a model.
@@ -112,11 +104,12 @@ std::string write_gguf_llama(const TemporaryDirectory& folder, int64_t head_dim,
 }  // namespace
 
 TEST_CASE("ranks give one process's logits and greedy text, for every golden") {
-  for (const std::string& folder : golden_folders()) {
+  for (const std::string& name : goldens()) {
+    const std::string folder = golden_path(name);
     const Answer one = ask(folder, Communicator::one(), in_float32());
     REQUIRE(one.error.empty());
     for (const int count : {2, 4}) {
-      INFO(folder << " on " << count << " ranks");
+      INFO(name << " on " << count << " ranks");
       const std::vector<Answer> ranks = ask(folder, count);
       if (ranks[0].error.find("key-value head") != std::string::npos) continue;  // fewer of them: below
       check_alike(ranks, one);

@@ -25,8 +25,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string golden(const std::string& name) { return (source_dir() / "tests" / "goldens" / name).string(); }
-
 const std::vector<int32_t> kTokens = {1, 7, 60, 3, 22, 22, 41, 9};
 
 Tensor random_matrix(int64_t rows, int64_t columns, uint64_t seed) {
@@ -66,7 +64,7 @@ struct WrittenAdapter {
     write();
     LoadOptions options = more;
     options.adapter = folder;
-    return load_model(golden("llama_untied_gqa"), options);
+    return load_model(golden_path("llama_untied_gqa"), options);
   }
   void refused(const std::string& message) const { CHECK_THROWS_WITH(load(), ContainsSubstring(message)); }
 };
@@ -90,7 +88,7 @@ double relative_error(const std::vector<float>& got, const std::vector<float>& w
 
 // Every parameter of the golden, s B A added to those that the adapter changes.
 std::vector<float> logits_of_edited_weights(const WrittenAdapter& adapter, double scale) {
-  const LoadedModel loaded = load_model(golden("llama_untied_gqa"), {.trainable = true});
+  const LoadedModel loaded = load_model(golden_path("llama_untied_gqa"), {.trainable = true});
   for (const NamedParameter& named : named_parameters(*loaded.model)) {
     const std::string module = named.name.substr(0, named.name.rfind('.'));
     const auto a = adapter.tensors.find(module + ".lora_A.weight");
@@ -131,7 +129,7 @@ constexpr double kTolerance = 1e-4;
 TEST_CASE("an adapter adds alpha / r B A to the weights that it names, under each of PEFT's prefixes") {
   WrittenAdapter adapter;
   const std::vector<float> want = logits_of_edited_weights(adapter, 3.0 / 2.0);
-  CHECK(relative_error(want, logits_of(load_model(golden("llama_untied_gqa")))) > 0.1);
+  CHECK(relative_error(want, logits_of(load_model(golden_path("llama_untied_gqa")))) > 0.1);
   CHECK(relative_error(logits_of(adapter.load()), want) < kTolerance);
   CHECK(relative_error(logits_of(adapter.load({.trainable = true})), want) < kTolerance);
   adapter.prefix = "";
@@ -244,7 +242,7 @@ TEST_CASE("a table that PEFT writes beside its change must be the model's") {
   adapter.tensors = {{"model.embed_tokens.lora_embedding_A", random_matrix(2, 61, 1)},
                      {"model.embed_tokens.lora_embedding_B", random_matrix(32, 2, 2)}};
   const std::vector<float> without = logits_of(adapter.load());
-  const LoadedModel base = load_model(golden("llama_untied_gqa"), {.trainable = true});
+  const LoadedModel base = load_model(golden_path("llama_untied_gqa"), {.trainable = true});
   Tensor table = named_parameters(*base.model)[0].parameter->value.clone();
   adapter.tensors["model.embed_tokens.base_layer.weight"] = table;
   CHECK(logits_of(adapter.load()) == without);
@@ -253,27 +251,27 @@ TEST_CASE("a table that PEFT writes beside its change must be the model's") {
 }
 
 TEST_CASE("PEFT's own files give PEFT's logits, beside the weights and merged into them") {
-  for (const auto& entry : fs::directory_iterator(golden("adapters"))) {
+  for (const auto& entry : fs::directory_iterator(golden_path("adapters"))) {
     const std::string name = entry.path().filename().string(), adapter = entry.path().string();
     INFO(name);
     const auto expected = read_safetensors(adapter + "/expected.safetensors");
     std::vector<float> want(expected[0].bytes / sizeof(float));
     std::memcpy(want.data(), expected[0].data, expected[0].bytes);
     std::vector<int32_t> tokens;
-    for (const StoredTensor& t : read_safetensors(golden(name) + "/expected.safetensors"))
+    for (const StoredTensor& t : read_safetensors(golden_path(name) + "/expected.safetensors"))
       if (t.name == "tokens") {
         tokens.resize(t.bytes / sizeof(int32_t));
         std::memcpy(tokens.data(), t.data, t.bytes);
       }
     const LoadOptions options{.dtype = ComputeDtype::float32, .adapter = adapter};
-    const LoadedModel loaded = load_model(golden(name), options);
+    const LoadedModel loaded = load_model(golden_path(name), options);
     CHECK(relative_error(logits_of(loaded, tokens), want) < kTolerance);
 
     const TemporaryDirectory place;
     const auto merged = [&](const std::string& output, const ExportOptions& more) {
       ExportOptions to = more;
       to.adapter = adapter;
-      export_model(golden(name), (place.path() / output).string(), to);
+      export_model(golden_path(name), (place.path() / output).string(), to);
       return logits_of(load_model((place.path() / output).string(), {.dtype = ComputeDtype::float32}), tokens);
     };
     CHECK(relative_error(merged("float32", {.dtype = DType::f32}), want) < kTolerance);
@@ -284,10 +282,10 @@ TEST_CASE("PEFT's own files give PEFT's logits, beside the weights and merged in
 }
 
 TEST_CASE("an adapter is written as it was read") {
-  for (const auto& entry : fs::directory_iterator(golden("adapters"))) {
+  for (const auto& entry : fs::directory_iterator(golden_path("adapters"))) {
     const std::string name = entry.path().filename().string();
     INFO(name);
-    const LoadedModel loaded = load_model(golden(name), {.trainable = true, .adapter = entry.path().string()});
+    const LoadedModel loaded = load_model(golden_path(name), {.trainable = true, .adapter = entry.path().string()});
     const TemporaryDirectory place;
     const std::string again = (place.path() / "again").string();
     write_adapter(*loaded.model, {"base", "0123"}, again);
@@ -311,22 +309,22 @@ TEST_CASE("an adapter is written as it was read") {
 }
 
 TEST_CASE("merged into a tied model, a change of the table or of the head parts the two") {
-  const std::string adapter = golden("adapters/llama_tied_llama3_rope");
+  const std::string adapter = golden_path("adapters/llama_tied_llama3_rope");
   const TemporaryDirectory place;
   const std::string output = (place.path() / "merged").string();
   const std::vector<std::string> remarks =
-      export_model(golden("llama_tied_llama3_rope"), output, {.dtype = DType::f32, .adapter = adapter});
+      export_model(golden_path("llama_tied_llama3_rope"), output, {.dtype = DType::f32, .adapter = adapter});
   CHECK(std::any_of(remarks.begin(), remarks.end(), [](auto& r) { return r.find("tied no longer") != r.npos; }));
   const LoadedModel merged = load_model(output);
   CHECK_FALSE(merged.model->config.tie_word_embeddings);
   // A change of other weights leaves them tied.
-  const LoadedModel loaded = load_model(golden("llama_tied_llama3_rope"), {.trainable = true});
+  const LoadedModel loaded = load_model(golden_path("llama_tied_llama3_rope"), {.trainable = true});
   AdapterConfig config;
   config.targets = {"v_proj"};
   attach_adapter(*loaded.model, config, "test");
   initialise_adapter(*loaded.model, 1);
   write_adapter(*loaded.model, {}, (place.path() / "v").string());
-  export_model(golden("llama_tied_llama3_rope"), (place.path() / "tied").string(),
+  export_model(golden_path("llama_tied_llama3_rope"), (place.path() / "tied").string(),
                {.adapter = (place.path() / "v").string()});
   CHECK(load_model((place.path() / "tied").string()).model->config.tie_word_embeddings);
 }
@@ -336,7 +334,7 @@ TEST_CASE("merging says how much of a change a block format keeps") {
   const TemporaryDirectory place;
   // Weights that lie on the format's own steps: what is far below one is rounded away, what is far above one is kept.
   const std::string base = (place.path() / "base.gguf").string();
-  export_model(golden("llama_untied_gqa"), base, {.quantize = DType::q4_0});
+  export_model(golden_path("llama_untied_gqa"), base, {.quantize = DType::q4_0});
   const auto kept = [&](float size, const std::string& output) {
     for (auto& [name, tensor] : adapter.tensors)
       if (name.ends_with("lora_B.weight"))
@@ -354,9 +352,9 @@ TEST_CASE("merging says how much of a change a block format keeps") {
 }
 
 TEST_CASE("a fresh adapter changes nothing, and its values are functions of seed and name") {
-  const std::vector<float> base = logits_of(load_model(golden("gpt2"), {.trainable = true}));
+  const std::vector<float> base = logits_of(load_model(golden_path("gpt2"), {.trainable = true}));
   const auto fresh = [](uint64_t seed, const std::vector<std::string>& targets) {
-    LoadedModel loaded = load_model(golden("gpt2"), {.trainable = true});
+    LoadedModel loaded = load_model(golden_path("gpt2"), {.trainable = true});
     AdapterConfig config;
     config.rank = 4;
     config.targets = targets;
@@ -390,7 +388,7 @@ TEST_CASE("a fresh adapter changes nothing, and its values are functions of seed
 
 TEST_CASE("targets on a mixture of experts are named as transformers has them") {
   const auto refused = [](AdapterConfig config, const std::string& message) {
-    const LoadedModel loaded = load_model(golden("mixtral"));
+    const LoadedModel loaded = load_model(golden_path("mixtral"));
     CHECK_THROWS_WITH(attach_adapter(*loaded.model, config, "targets"), ContainsSubstring(message));
   };
   refused({.targets = {"w1"}}, "'w1' stands for experts or their router");

@@ -24,8 +24,6 @@ namespace fs = std::filesystem;
 // the last one, what lies beyond the trained context, with a warning.
 const char* const kNoGguf[] = {"llama_dynamic", "llama_longrope", "falcon_rw", "gemma3", "qwen_beyond_context"};
 
-std::string golden_path(const std::string& name) { return (source_dir() / "tests/goldens" / name).string(); }
-
 std::vector<float> exported_logits(const std::string& model) {
   LoadOptions options;
   options.dtype = ComputeDtype::float32;

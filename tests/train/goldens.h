@@ -11,8 +11,6 @@
 
 namespace lathe::test {
 
-inline std::string golden_path(const std::string& name) { return (source_dir() / "tests" / "goldens" / name).string(); }
-
 inline LoadedModel trainable_golden(const std::string& name) {
   LoadOptions options;
   options.dtype = ComputeDtype::float32;

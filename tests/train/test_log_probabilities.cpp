@@ -15,14 +15,6 @@ using namespace lathe::test;
 
 namespace {
 
-std::vector<std::string> golden_folders() {
-  std::vector<std::string> folders;
-  for (const auto& entry : std::filesystem::directory_iterator(source_dir() / "tests" / "goldens"))
-    if (std::filesystem::exists(entry.path() / "config.json")) folders.push_back(entry.path().string());
-  std::sort(folders.begin(), folders.end());
-  return folders;
-}
-
 // The engine's greedy answer and the log-probability of each of its tokens. Its steps take 16 tokens at most: a longer
 // prompt is computed in chunks, through the cache.
 Completion answer(const std::string& model, const std::vector<int32_t>& prompt, int64_t tokens) {
@@ -100,10 +92,11 @@ TEST_CASE("log-probabilities of the training forward are the engine's, for every
   for (int32_t i = 0; i < 37; ++i) long_prompt.push_back((i * 23 + 5) % 61);
   const std::vector<int32_t> short_prompt(long_prompt.begin(), long_prompt.begin() + 8);
   constexpr size_t kAnswer = 8;
-  for (const std::string& folder : golden_folders()) {
-    INFO(folder);
-    const bool is_dynamic = folder.ends_with("dynamic");
-    const bool grows = is_dynamic || folder.ends_with("beyond_context") || folder.ends_with("longrope");
+  for (const std::string& name : goldens()) {
+    INFO(name);
+    const std::string folder = golden_path(name);
+    const bool is_dynamic = name.ends_with("dynamic");
+    const bool grows = is_dynamic || name.ends_with("beyond_context") || name.ends_with("longrope");
     for (const std::vector<int32_t>& prompt : {short_prompt, long_prompt}) {
       const Completion completion = answer(folder, prompt, kAnswer);
       REQUIRE(completion.logprobs.size() == kAnswer);

@@ -323,7 +323,6 @@ TEST_CASE("a moving average of the weights is kept beside them, shown on request
 }
 
 TEST_CASE("a step with an outlying gradient is skipped, also by a run that goes on") {
-  // Rows without a target but for one give gradients several times as large as full ones.
   Recipe recipe = recipe_of(3, 1, 30);
   recipe.training.skip_above = 1.5;
   const auto skipped_steps = [&](int64_t pause) {
