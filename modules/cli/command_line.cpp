@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "config/nearest_name.h"
 #include "formats/atomic_file.h"
 #include "tensor/errors.h"
 
@@ -171,6 +172,28 @@ void CommandLine::check_outputs() const {
   }
 }
 
+// Throws UsageError for the first option or command that is not known: CLI11 says of a misspelt one that the right one
+// is missing, or that it and all that follows were not expected.
+void CommandLine::check_names() const {
+  const CLI::App* command = app_.get();
+  while (const CLI::App* inner = command_of(*command)) command = inner;
+  const auto refuse = [](const char* what, const std::string& name, const std::vector<std::string>& known) {
+    const auto nearest = nearest_name(name, known);
+    throw UsageError(fmt::format("the {} {} is not known", what, name),
+                     nearest ? fmt::format("did you mean {}?", *nearest)
+                             : "lathe help lists the commands, lathe help COMMAND its options");
+  };
+  std::vector<std::string> commands, options;
+  for (const CLI::App* inner : command->get_subcommands(nullptr)) commands.push_back(inner->get_name());
+  for (const CLI::Option* option : command->get_options())
+    for (const std::string& name : option->get_lnames()) options.push_back("--" + name);
+  for (const std::string& word : command->remaining()) {
+    const std::string name = word.substr(0, word.find('='));
+    if (name.starts_with("--") && name != "--") refuse("option", name, options);
+    if (!word.starts_with("-") && !commands.empty()) refuse("command", word, commands);
+  }
+}
+
 void CommandLine::run(std::vector<std::string> arguments) {
   if (!arguments.empty() && arguments[0] == "help") {
     arguments.erase(arguments.begin());
@@ -182,6 +205,7 @@ void CommandLine::run(std::vector<std::string> arguments) {
   } catch (const CLI::Success& e) {  // --help, --version
     app_->exit(e);
   } catch (const CLI::ParseError& e) {
+    check_names();
     throw UsageError(e.what(), "lathe help lists the commands, lathe help COMMAND its options");
   }
 }

@@ -83,6 +83,7 @@ class CommandLine {
 
  private:
   void check_outputs() const;
+  void check_names() const;
 
   std::unique_ptr<CLI::App> app_;
   std::vector<CLI::Option*> outputs_;  // of all commands

@@ -230,6 +230,21 @@ TEST_CASE("wrong usage ends with exit code 2") {
   CHECK(run_lathe({"--help"}).exit_code == 0);
 }
 
+TEST_CASE("a misspelt option or command is named, with the nearest one, whatever else is missing") {
+  const auto said = [](std::vector<std::string> arguments) {
+    const CommandResult result = run_lathe(arguments);
+    CHECK(result.exit_code == 2);
+    return result.standard_error;
+  };
+  CHECK_THAT(said({"generate", "--modell", "x", "--prompt", "hi"}),
+             ContainsSubstring("the option --modell is not known") && ContainsSubstring("did you mean --model?"));
+  CHECK_THAT(said({"generate", "--model", "x", "--promt=hi"}), ContainsSubstring("did you mean --prompt?"));
+  CHECK_THAT(said({"tokenizer", "train", "--vocab-sise", "300"}), ContainsSubstring("did you mean --vocab-size?"));
+  CHECK_THAT(said({"generte", "--model", "x"}),
+             ContainsSubstring("the command generte is not known") && ContainsSubstring("did you mean generate?"));
+  CHECK_THAT(said({"generate"}), ContainsSubstring("--model is required"));
+}
+
 TEST_CASE("an output that cannot be written leaves nothing behind") {
   const Checkpoint c;
   const fs::path nowhere = c.folder.path() / "no-such-folder" / "out.npy";
