@@ -1,5 +1,5 @@
 // See low_rank.h. Where A and B are packed for inference, both products run in the inference kernels, so that a token's
-// bits stay the same alone or among others; else in a library product that adds to y.
+// bits stay the same alone or among others; else in a product that adds to y.
 #include "autograd/low_rank.h"
 
 #include "autograd/dispatch.h"
