@@ -6,6 +6,9 @@
 namespace lathe {
 
 struct Cpu {};  // on the thread team
+struct Cuda {
+  struct CUstream_st* stream;  // a cudaStream_t of the device that holds the operands
+};
 
 // What statistics, parameters of norms and gradients of parameters are kept in beside elements of type T.
 template <class T>

@@ -2,7 +2,6 @@
 #include "attention/batch.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 
 namespace lathe {
@@ -23,10 +22,8 @@ RopeAngles gather_angles(std::span<const BatchSequence> sequences, size_t kind, 
   for (const BatchSequence& s : sequences) {
     const int64_t count = std::ssize(s.tokens), end = s.cached + count;
     const RopeAngles& own = s.rope->reach(end)[kind];
-    for (const auto& [to, from] : {std::pair(all.cos, own.cos), std::pair(all.sin, own.sin)}) {
-      const Tensor rows = from.row_range(s.cached, end).to(kHost);
-      std::memcpy(to.row_range(row, row + count).raw(), rows.raw(), rows.bytes());
-    }
+    all.cos.row_range(row, row + count).copy_from(own.cos.row_range(s.cached, end));
+    all.sin.row_range(row, row + count).copy_from(own.sin.row_range(s.cached, end));
     row += count;
   }
   return all;

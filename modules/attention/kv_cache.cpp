@@ -1,7 +1,5 @@
 #include "attention/kv_cache.h"
 
-#include <algorithm>
-
 namespace lathe {
 
 std::vector<LayerGroup> layer_groups(const ModelSizes& config) {
@@ -52,8 +50,7 @@ CacheLayer KVCache::layer(int64_t layer) const {
 }
 
 void KVCache::copy_page(size_t group, int64_t from, int64_t to) {
-  const Tensor& pages = pages_[group];
-  std::copy_n(pages.host<int32_t>() + from * pages.stride(), pages.dim(1), pages.host<int32_t>() + to * pages.stride());
+  pages_[group].row_range(to, to + 1).copy_from(pages_[group].row_range(from, from + 1));
 }
 
 size_t KVCache::bytes() const {

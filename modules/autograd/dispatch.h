@@ -11,34 +11,56 @@
 #include "autograd/ops.h"
 #include "autograd/parameter.h"
 #include "kernels/device.h"
+#include "tensor/stream.h"
 #include "tensor/tensor.h"
 
 namespace lathe {
 
+// Calls f with the stream that work on the device of x is queued on.
+template <class F>
+void on_cuda(const char* operation, const Tensor& x, [[maybe_unused]] F&& f) {
+#if LATHE_CUDA
+  static_cast<void>(operation);
+  f(Cuda{Stream::current(x.device())});
+#else
+  check(false, operation, "built without CUDA, x {}", x);
+#endif
+}
+
 // Calls f with the device of x, for kernels that know the elements by their dtype. On the plan device nothing runs.
 template <class F>
 void dispatch_device(const char* operation, const Tensor& x, F&& f) {
+  if (x.device().kind == Device::Kind::cpu) return f(Cpu{});
   if (x.device().kind == Device::Kind::plan) return;
-  check(x.device().kind == Device::Kind::cpu, operation, "built without CUDA, x {}", x);
-  f(Cpu{});
+  on_cuda(operation, x, [&](auto on) {
+    f(on);
+    Stream::check_launch(operation);
+  });
 }
 
 // What f gives for the device of x, f being a layout's or a scratch's size. The plan device has those of the CPU.
 template <class F>
 int64_t dispatch_size(const char* operation, const Tensor& x, F&& f) {
-  check(x.device().kind != Device::Kind::cuda, operation, "built without CUDA, x {}", x);
-  return static_cast<int64_t>(f(Cpu{}));
+  int64_t size = 0;
+  if (x.device().kind != Device::Kind::cuda)
+    size = static_cast<int64_t>(f(Cpu{}));
+  else
+    on_cuda(operation, x, [&](auto on) { size = static_cast<int64_t>(f(on)); });
+  return size;
 }
 
-// Calls f with the device of x and a zero of its element type, float or double; throws Error for any other.
+// Calls f with the device of x and a zero of its element type, float or, on the CPU, double; throws Error for any
+// other.
 template <class F>
 void dispatch(const char* operation, const Tensor& x, F&& f) {
   check(x.dtype() == DType::f32 || x.dtype() == DType::f64, operation, "computes in f32 or f64, x {}", x);
   dispatch_device(operation, x, [&](auto on) {
     if (x.dtype() == DType::f32)
       f(on, float{});
-    else
+    else if constexpr (std::is_same_v<decltype(on), Cpu>)
       f(on, double{});
+    else
+      check(false, operation, "computes in f32 on {}, x {}", to_string(x.device()), x);
   });
 }
 

@@ -102,14 +102,14 @@ class ChoiceScorer {
     Ids targets;
     for (const Ids& choice : task.choices) targets.insert(targets.end(), choice.begin(), choice.end());
     // Row by row: what precedes the first token of a choice is the context, alike for all of them.
-    Tensor rows = Tensor::empty({std::ssize(targets), last.dim(1)});  // (R, C)
-    const int64_t width = last.dim(1);
-    float* row = rows.host<float>();
-    const float* fed = choices.defined() ? choices.host<float>() : nullptr;
+    const Tensor rows = Tensor::empty({std::ssize(targets), last.dim(1)}, last.dtype(), last.device());  // (R, C)
+    int64_t row = 0, fed = 0;
     for (const Ids& choice : task.choices) {
-      row = std::copy_n(last.host<float>(), width, row);
-      const int64_t elements = (std::ssize(choice) - 1) * width;
-      if (elements > 0) row = std::copy_n(fed, elements, row), fed += elements;
+      const int64_t more = std::ssize(choice) - 1;
+      rows.row_range(row, row + 1).copy_from(last);
+      if (more > 0) rows.row_range(row + 1, row + 1 + more).copy_from(choices.row_range(fed, fed + more));
+      row += 1 + more;
+      fed += more;
     }
     const std::vector<double> by_token = target_log_probabilities(model_, rows, targets);
     std::vector<double> sums;

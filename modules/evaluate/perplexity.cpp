@@ -88,7 +88,7 @@ class WindowFeed {
     for (size_t i = 0; i < windows.size(); ++i) extensions.push_back({&sequences[i], windows[i]});
     const Tensor all = cache_.extend(extensions);
     for (CachedSequence& s : sequences) cache_.release(s);
-    return select_rows(all, rows);
+    return select_rows(all, rows.to(all.device()));
   }
   const CausalLM& model;
 

@@ -20,11 +20,13 @@ struct ScoredRows {
   ScoredRows(const CausalLM& model, const Tensor& hidden, std::span<const int32_t> targets)
       : logits(apply_head(hidden, model.head())), logsumexp(targets.size()), target_logit(targets.size()) {
     const Tensor ids = Tensor::of<int32_t>({std::ssize(targets)}, targets.data());
-    const RowLogsumexp of = row_logsumexp(logits, ids);
+    const RowLogsumexp of = row_logsumexp(logits, ids.to(logits.device()));
+    const Tensor maximum = of.maximum.to(Device{}), sum = of.sum.to(Device{}), target = of.target_logit.to(Device{});
     for (size_t i = 0; i < targets.size(); ++i) {
-      logsumexp[i] = of.maximum.host<float>()[i] + std::log(of.sum.host<double>()[i]);
-      target_logit[i] = of.target_logit.host<float>()[i];
+      logsumexp[i] = maximum.host<float>()[i] + std::log(sum.host<double>()[i]);
+      target_logit[i] = target.host<float>()[i];
     }
+    logits = logits.to(Device{});
   }
   double log_probability(size_t row) const { return target_logit[row] - logsumexp[row]; }
   std::span<const float> row(int64_t i) const {

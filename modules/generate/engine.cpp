@@ -44,7 +44,7 @@ Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer
     : model_(model),
       tokenizer_(std::move(tokenizer)),
       context_(context_of(model.sizes, options.context)),
-      ropes_(model.config, context_),
+      ropes_(model.config, context_, DType::f32, model.device()),
       rope_switch_(rope_switch(model.config)),
       drafter_(options.drafter),
       draft_tokens_(options.draft_tokens),

@@ -75,8 +75,8 @@ std::vector<int64_t> first_ranks(const std::vector<int64_t>& pages, Communicator
 
 ModelRunner::ModelRunner(const CausalLM& model, DType cache_dtype, const std::vector<int64_t>& pages, int64_t longest)
     : model_(model),
-      cache_(model.sizes, cache_dtype, first_ranks(pages, *model.ranks)),
-      ropes_(model.config, longest) {}
+      cache_(model.sizes, cache_dtype, first_ranks(pages, *model.ranks), model.device()),
+      ropes_(model.config, longest, DType::f32, model.device()) {}
 
 ModelRunner::~ModelRunner() {
   if (!model_.ranks->alone() && model_.ranks->is_first() && !in_pass_) model_.ranks->broadcast("");

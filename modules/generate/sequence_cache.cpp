@@ -16,9 +16,9 @@ std::vector<PageGroup> equal_groups(size_t groups, int64_t pages) {
 
 SequenceCache::SequenceCache(const CausalLM& model, DType dtype, int64_t longest, int64_t pages)
     : model_(model),
-      cache_(model.sizes, dtype, std::vector<int64_t>(layer_groups(model.sizes).size(), pages)),
+      cache_(model.sizes, dtype, std::vector<int64_t>(layer_groups(model.sizes).size(), pages), model.device()),
       blocks_(equal_groups(cache_.groups(), pages)),
-      ropes_(model.config, longest) {}
+      ropes_(model.config, longest, DType::f32, model.device()) {}
 
 CachedSequence SequenceCache::begin(int64_t text_length) {
   CachedSequence s;
@@ -43,8 +43,8 @@ Tensor SequenceCache::extend(std::span<const Extension> extensions) {
     }
     Tensor hidden = model_.hidden(make_batch(pieces, &cache_));  // (tokens, C)
     if (tokens == rows) return hidden;
-    if (!all.defined()) all = Tensor::empty({rows, hidden.dim(1)}, hidden.dtype());
-    std::copy_n(hidden.host<float>(), hidden.elements(), all.host<float>() + row * hidden.dim(1));
+    if (!all.defined()) all = Tensor::empty({rows, hidden.dim(1)}, hidden.dtype(), hidden.device());
+    all.row_range(row, row + tokens).copy_from(hidden);
     row += tokens;
   }
   return all;
@@ -94,8 +94,7 @@ Tensor all_logits(const CausalLM& model, std::span<const int32_t> tokens, DType 
   while (text.length < n) {
     const int64_t begin = text.length, count = std::min(kPassTokens, n - begin);
     const SequenceCache::Extension next{&text, tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count))};
-    const Tensor part = apply_head(cache.extend({&next, 1}), model.head());  // (count, V)
-    std::copy_n(part.host<float>(), part.elements(), all.host<float>() + begin * width);
+    all.row_range(begin, begin + count).copy_from(apply_head(cache.extend({&next, 1}), model.head()));
   }
   return all;
 }

@@ -15,7 +15,7 @@ Tensor logits(const CausalLM& model, const Batch& batch) {
 }
 
 Tensor loss(const CausalLM& model, const Batch& batch, const Tensor& targets, double total) {
-  return linear_cross_entropy(model.hidden(batch), model.head(), targets, total);
+  return linear_cross_entropy(model.hidden(batch), model.head(), targets.to(batch.tokens.device()), total);
 }
 
 std::vector<NamedParameter> named_parameters(CausalLM& model) {
@@ -61,6 +61,15 @@ void initialise(CausalLM& model, uint64_t seed, DType dtype) {
       else
         p.value.host<float>()[i] = static_cast<float>(x);
     }
+  }
+}
+
+void move_weights(CausalLM& model, Device device) {
+  for (const NamedParameter& named : all_parameters(model)) {
+    Parameter& p = *named.parameter;
+    check(!p.packed, "move_weights", "{} is packed for {}", named.name, to_string(p.device()));
+    p.value = p.value.to(device);
+    p.grad = {};
   }
 }
 

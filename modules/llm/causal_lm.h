@@ -24,6 +24,9 @@ class CausalLM {
   // Names every parameter once; a tied head is not named again.
   virtual void visit(Visitor& v) = 0;
 
+  // Where the weights lie, once there are any, and so the activations and the cache.
+  Device device() const { return head().weight->device(); }
+
   const std::unique_ptr<const ModelConfig> owned_config;
   const ModelConfig& config;  // all of it, which few need: config/model_config.h
   const ModelSizes& sizes;    // the part of it that most code needs
@@ -48,6 +51,8 @@ size_t weight_bytes(CausalLM& model);
 // Fresh weights: matrices and embeddings normal with the config's initializer_range (by seed and name),
 // norms 1 (less the config's norm_offset), biases 0, in `dtype` (f32 or f64).
 void initialise(CausalLM& model, uint64_t seed, DType dtype = DType::f32);
+// Moves the weights that are not packed, and those of its adapter, to a device.
+void move_weights(CausalLM& model, Device device);
 // Packs every matrix for inference with the same arithmetic.
 void prepare_for_inference(CausalLM& model, Arithmetic arithmetic);
 

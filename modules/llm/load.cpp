@@ -88,13 +88,18 @@ void prepare(const NamedParameter& named, const LoadOptions& options, bool is_he
   Parameter& p = *named.parameter;
   if (options.trainable) {
     p.value = p.value.dtype() == DType::f32 ? p.value.clone() : convert(p.value, DType::f32, named.name);
+    p.value = p.value.to(options.device);
     return;
   }
   const bool wide = p.value.dtype() == DType::f64;
   const auto [place, dtype] = placement_of(p, p.value.dtype(), options, is_head);
-  if (place == WeightPlacement::Place::file) return;
+  if (place == WeightPlacement::Place::file) {
+    p.value = p.value.to(options.device);
+    return;
+  }
   if (wide || (place == WeightPlacement::Place::packed && dtype != p.value.dtype()))
     p.value = convert(p.value, dtype, named.name);
+  p.value = p.value.to(options.device);
   p.prepare_for_inference(arithmetic_of(p.value.dtype(), options.dtype));
 }
 

@@ -31,6 +31,7 @@ struct LoadOptions {
   // of 32 columns in place of a K format (q4_k: q5_0, q5_k: q5_1, q6_k: q8_0, as llama.cpp does); rows that are no
   // multiple of 32 stay as they are.
   std::optional<DType> quantize = {};
+  Device device = {};  // where the weights go, and with them all that is computed
   // The folder of an adapter (llm/adapter_file.h) that is attached, its A and B in f32; empty: none.
   std::string adapter = {};
   // Share the weights out, each with a part (llm/tensor_parallel.h). With several, `trainable` or `adapter` is an

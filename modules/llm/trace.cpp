@@ -25,11 +25,11 @@ class Recorder final : public Observer {
 };
 
 Batch whole_sequence(const CausalLM& model, std::span<const int32_t> tokens) {
-  const auto rope = RopeTables(model.config, std::ssize(tokens)).of(std::ssize(tokens));
+  const auto rope = RopeTables(model.config, std::ssize(tokens), DType::f32, model.device()).of(std::ssize(tokens));
   BatchSequence s;
   s.tokens = tokens;
   s.rope = rope.get();
-  return make_batch({&s, 1}, nullptr);
+  return make_batch({&s, 1}, nullptr, model.device());
 }
 
 // Next-token targets: the token that follows, none after the last.

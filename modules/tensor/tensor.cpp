@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "tensor/storage_forecast.h"
+#include "tensor/device_memory.h"
 
 namespace lathe {
 
@@ -52,22 +52,11 @@ void check_layout(const Shape& shape, DType dtype) {
   check(shape.elements() < (int64_t{1} << 59), "tensor", "{} elements are more than memory can hold", shape.elements());
 }
 
-Storage allocate_on(Device device, size_t bytes) {
-  if (device.kind == Device::Kind::cpu) return allocate_storage(bytes);
-  check(device.kind == Device::Kind::plan, "tensor", "cannot be on {}: built without CUDA", to_string(device));
-  StorageForecast* forecast = Active<StorageForecast>::current();
-  check(forecast != nullptr, "tensor", "the plan device needs an active StorageForecast");
-  return forecast->allocate(bytes);
-}
-
-// Elements are copied and set where there are any.
-bool has_elements(Device device) { return device.kind != Device::Kind::plan; }
-
 }  // namespace
 
 Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
   check_layout(shape, dtype);
-  Storage storage = allocate_on(device, bytes_of(dtype, shape.elements()));
+  Storage storage = allocate_storage(device, bytes_of(dtype, shape.elements()));
   Tensor t;
   t.storage_ = std::move(storage.owner);
   t.data_ = storage.data;
@@ -80,7 +69,7 @@ Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
 
 Tensor Tensor::zeros(Shape shape, DType dtype, Device device) {
   Tensor t = empty(shape, dtype, device);
-  if (has_elements(device)) std::memset(t.raw(), 0, t.bytes());
+  zero_bytes(device, t.raw(), t.bytes());
   return t;
 }
 
@@ -147,23 +136,26 @@ Tensor Tensor::column_range(int64_t begin, int64_t end) const {
   return t;
 }
 
+void Tensor::copy_from(const Tensor& source) const {
+  check(source.shape_ == shape_ && source.dtype_ == dtype_, "tensor", "cannot be set to {}, {}", source, *this);
+  const bool whole = contiguous() && source.contiguous();
+  const size_t row_bytes = whole ? bytes() : bytes_of(dtype_, row_elements(shape_));
+  const auto rows_of = [&](const Tensor& t) {
+    return ByteRows{t.device_, t.data_, whole || t.contiguous() ? row_bytes : bytes_of(dtype_, t.stride_)};
+  };
+  copy_rows(rows_of(*this), rows_of(source), row_bytes, whole ? 1 : static_cast<size_t>(dim(0)));
+}
+
 Tensor Tensor::to(Device device) const {
   if (device == device_) return *this;
-  check(!has_elements(device), "tensor", "cannot go to {}, {}", to_string(device), *this);
-  return empty(shape_, dtype_, device);
+  Tensor t = empty(shape_, dtype_, device);
+  t.copy_from(*this);
+  return t;
 }
 
 Tensor Tensor::clone() const {
   Tensor t = empty(shape_, dtype_, device_);
-  if (!has_elements(device_)) return t;
-  if (contiguous()) {
-    std::memcpy(t.raw(), data_, bytes());
-    return t;
-  }
-  const size_t row_bytes = bytes_of(dtype_, row_elements(shape_)), stride_bytes = bytes_of(dtype_, stride_);
-  for (int64_t i = 0; i < dim(0); ++i)
-    std::memcpy(static_cast<char*>(t.raw()) + static_cast<size_t>(i) * row_bytes,
-                static_cast<const char*>(data_) + static_cast<size_t>(i) * stride_bytes, row_bytes);
+  t.copy_from(*this);
   return t;
 }
 

@@ -98,6 +98,8 @@ class Tensor {
   Tensor column_range(int64_t begin, int64_t end) const;
   // The tensor itself where it lies on `device` already, else a contiguous copy there; the plan device copies nothing.
   Tensor to(Device device) const;
+  // Sets the elements to those of `source`, of the same shape and dtype, wherever either lies.
+  void copy_from(const Tensor& source) const;
   // A contiguous copy without tape id. (autograd/convert.h changes the dtype.)
   Tensor clone() const;
   // Shape, dtype, device and tape id alone: what a backward keeps of an input whose values it does not need.

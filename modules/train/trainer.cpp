@@ -105,8 +105,9 @@ void Trainer::accumulate(const TrainingRows& rows, int64_t index, TrainingStep& 
     const Tape::Scope recording(tape);
     loss = micro_batch_loss(model_, recipe_, rows, step.targets);
   }
-  step.loss += static_cast<double>(loss.cross_entropy.host<float>()[0]);
-  if (loss.router_balance.defined()) step.router_balance += static_cast<double>(loss.router_balance.host<float>()[0]);
+  step.loss += static_cast<double>(loss.cross_entropy.to(Device{}).host<float>()[0]);
+  if (loss.router_balance.defined())
+    step.router_balance += static_cast<double>(loss.router_balance.to(Device{}).host<float>()[0]);
   tape.backward(loss.total);
 }
 
@@ -236,7 +237,7 @@ Batch make_training_batch(const CausalLM& model, const TrainingRows& rows, Train
     longest = std::max(longest, sequence.logits_from);
     sequences.push_back(sequence);
   }
-  const Device device = model.head().weight->device();
+  const Device device = model.device();
   RopeTables tables(model.config, longest, DType::f32, device);
   std::vector<std::shared_ptr<RopeTable>> held;
   for (BatchSequence& sequence : sequences) {
@@ -262,7 +263,7 @@ Evaluation evaluate_loss(const CausalLM& model, const Dataset& data, int64_t bat
     if (part.target_count == 0) continue;
     const Tensor targets = Tensor::of<int32_t>({std::ssize(part.targets)}, part.targets.data());
     const Tensor mean = loss(model, make_training_batch(model, part), targets);
-    sums[0] += static_cast<double>(mean.host<float>()[0]) * static_cast<double>(part.target_count);
+    sums[0] += static_cast<double>(mean.to(Device{}).host<float>()[0]) * static_cast<double>(part.target_count);
     sums[1] += static_cast<double>(part.target_count);
   }
   ranks.sum(sums);

@@ -1,0 +1,205 @@
+// Streams, memory and copies of CUDA devices. Empty in a build without CUDA but for the error that says so.
+#include "tensor/cuda.h"
+
+#include "tensor/stream.h"
+
+#if LATHE_CUDA
+#include <cuda_runtime_api.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+#endif
+
+namespace lathe {
+
+template <>
+Stream*& Active<Stream>::slot() {
+  thread_local Stream* current = nullptr;
+  return current;
+}
+
+#if !LATHE_CUDA
+
+Stream::Stream(Device device) : device_(device), active_(this) { stream_ = current(device); }
+Stream::~Stream() = default;
+CUstream_st* Stream::current(Device device) {
+  throw Error(fmt::format("cuda: no stream on {}: built without CUDA", to_string(device)),
+              "make CUDA=1 builds with it");
+}
+void Stream::synchronise(Device) {}
+void Stream::check_launch(const char*) {}
+
+#else
+
+namespace {
+
+void check_call(cudaError_t result, const char* call) {
+  if (result == cudaSuccess) return;
+  cudaGetLastError();  // so that the next call does not report this one again
+  throw Error(fmt::format("cuda: {} failed: {}", call, cudaGetErrorString(result)));
+}
+
+// The free blocks of one device, and its first stream. Never destroyed: tensors in static variables may outlive every
+// other object, and the driver may be gone by then.
+struct DeviceState {
+  std::mutex mutex;
+  std::map<std::pair<cudaStream_t, size_t>, std::vector<void*>> free;  // by the stream that uses them, and bytes
+  cuda::Memory memory;
+  cudaStream_t stream = nullptr;
+};
+
+DeviceState& state_of(Device device) {
+  static std::mutex mutex;
+  static auto* states = new std::vector<std::unique_ptr<DeviceState>>;
+  const std::lock_guard lock(mutex);
+  if (states->empty()) {
+    int count = 0;
+    const cudaError_t result = cudaGetDeviceCount(&count);
+    if (result != cudaSuccess || count == 0)
+      throw Error(fmt::format("cuda: no device: {}", result != cudaSuccess ? cudaGetErrorString(result) : "none found"),
+                  "--device cpu runs without one");
+    states->resize(static_cast<size_t>(count));
+  }
+  check(device.index >= 0 && device.index < std::ssize(*states), "cuda", "no device {}: the machine has {}",
+        to_string(device), states->size());
+  auto& state = (*states)[static_cast<size_t>(device.index)];
+  if (!state) {
+    state = std::make_unique<DeviceState>();
+    check_call(cudaSetDevice(device.index), "cudaSetDevice");
+    check_call(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  }
+  return *state;
+}
+
+// With the device made the thread's current one.
+DeviceState& use(Device device) {
+  DeviceState& state = state_of(device);
+  thread_local int current = -1;
+  if (current != device.index) check_call(cudaSetDevice(device.index), "cudaSetDevice");
+  current = device.index;
+  return state;
+}
+
+size_t block_bytes(size_t bytes) { return std::max<size_t>(256, StoragePool::block_bytes(bytes)); }
+
+void give_back_kept(DeviceState& state) {
+  for (const auto& [key, blocks] : state.free)
+    for (void* block : blocks) cudaFree(block);
+  state.free.clear();
+  state.memory.kept = 0;
+}
+
+void* take(Device device, cudaStream_t stream, size_t bytes) {
+  DeviceState& state = use(device);
+  const std::lock_guard lock(state.mutex);
+  void* block = nullptr;
+  if (std::vector<void*>& free = state.free[{stream, bytes}]; !free.empty()) {
+    block = free.back();
+    free.pop_back();
+    state.memory.kept -= bytes;
+  } else {
+    ++state.memory.allocations;
+    if (cudaMalloc(&block, bytes) != cudaSuccess) {
+      give_back_kept(state);
+      cudaGetLastError();
+      if (cudaMalloc(&block, bytes) != cudaSuccess) {
+        cudaGetLastError();
+        size_t unused = 0, total = 0;
+        cudaMemGetInfo(&unused, &total);
+        throw Error(fmt::format("cuda: {} has no {} bytes more: {} of its {} are free, tensors hold {}",
+                                to_string(device), bytes, unused, total, state.memory.used),
+                    "a smaller cache, batch or context needs less; `lathe plan` says how much");
+      }
+    }
+  }
+  state.memory.used += bytes;
+  return block;
+}
+
+void give(Device device, cudaStream_t stream, void* block, size_t bytes) {
+  DeviceState& state = state_of(device);
+  const std::lock_guard lock(state.mutex);
+  state.memory.used -= bytes;
+  state.memory.kept += bytes;
+  state.free[{stream, bytes}].push_back(block);
+}
+
+cudaMemcpyKind direction(Device to, Device from) {
+  const bool to_device = to.kind == Device::Kind::cuda, from_device = from.kind == Device::Kind::cuda;
+  if (to_device && from_device) return cudaMemcpyDeviceToDevice;
+  return to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
+}
+
+}  // namespace
+
+namespace cuda {
+
+Storage allocate(Device device, size_t bytes) {
+  const size_t block = block_bytes(bytes);
+  const cudaStream_t stream = Stream::current(device);
+  void* data = take(device, stream, block);
+  const auto give_back = [=](const void* p) { give(device, stream, const_cast<void*>(p), block); };
+  return {std::shared_ptr<const void>(data, give_back), data};
+}
+
+void zero(Device device, void* data, size_t bytes) {
+  check_call(cudaMemsetAsync(data, 0, bytes, Stream::current(device)), "cudaMemset");
+}
+
+void copy(const ByteRows& to, const ByteRows& from, size_t row_bytes, size_t rows) {
+  const cudaMemcpyKind kind = direction(to.device, from.device);
+  const Device device = to.device.kind == Device::Kind::cuda ? to.device : from.device;
+  if (kind == cudaMemcpyDeviceToDevice && to.device != from.device) Stream::synchronise(from.device);
+  const cudaStream_t stream = Stream::current(device);
+  if (to.stride == row_bytes && from.stride == row_bytes)
+    check_call(cudaMemcpyAsync(to.data, from.data, row_bytes * rows, kind, stream), "cudaMemcpy");
+  else
+    check_call(cudaMemcpy2DAsync(to.data, to.stride, from.data, from.stride, row_bytes, rows, kind, stream),
+               "cudaMemcpy2D");
+  if (kind == cudaMemcpyDeviceToHost) Stream::synchronise(device);
+}
+
+Memory memory(Device device) {
+  DeviceState& state = use(device);
+  const std::lock_guard lock(state.mutex);
+  Memory memory = state.memory;
+  check_call(cudaMemGetInfo(&memory.free, &memory.total), "cudaMemGetInfo");
+  return memory;
+}
+
+void trim(Device device) {
+  DeviceState& state = use(device);
+  const std::lock_guard lock(state.mutex);
+  give_back_kept(state);
+}
+
+}  // namespace cuda
+
+Stream::Stream(Device device) : device_(device), active_(this) {
+  use(device);
+  check_call(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+}
+Stream::~Stream() {
+  cudaStreamSynchronize(stream_);
+  cuda::trim(device_);  // among what is kept are blocks of this stream, whose handle may be used again
+  cudaStreamDestroy(stream_);
+}
+CUstream_st* Stream::current(Device device) {
+  DeviceState& state = use(device);
+  const Stream* active = Active<Stream>::current();
+  return active != nullptr && active->device_ == device ? active->stream_ : state.stream;
+}
+void Stream::synchronise(Device device) {
+  if (device.kind == Device::Kind::cuda) check_call(cudaStreamSynchronize(current(device)), "cudaStreamSynchronize");
+}
+void Stream::check_launch(const char* operation) {
+  const cudaError_t result = cudaGetLastError();
+  if (result != cudaSuccess)
+    throw Error(fmt::format("{}: a kernel was not launched: {}", operation, cudaGetErrorString(result)));
+}
+
+#endif
+
+}  // namespace lathe

@@ -1,0 +1,24 @@
+// The bytes of each device: allocation, and movement within a device and between two. What Tensor is made of; nothing
+// else of the house asks where elements lie.
+#pragma once
+#include "tensor/storage.h"
+#include "tensor/tensor.h"
+
+namespace lathe {
+
+// Throws Error when the device has no more memory, or is none that this build and machine have.
+Storage allocate_storage(Device device, size_t bytes);
+
+void zero_bytes(Device device, void* data, size_t bytes);
+
+// Where `rows` stretches of bytes begin, and how far apart they lie.
+struct ByteRows {
+  Device device;
+  void* data;
+  size_t stride;
+};
+// Copies rows of `row_bytes` each. A copy to the host has arrived when this returns; one to or within a device is done
+// before what is queued on the thread's stream afterwards. Nothing is copied to or from the plan device.
+void copy_rows(const ByteRows& to, const ByteRows& from, size_t row_bytes, size_t rows);
+
+}  // namespace lathe
