@@ -3,11 +3,13 @@
 #include <cstdint>
 #include <type_traits>
 
+struct CUstream_st;  // CUDA's, outside of every namespace: a cudaStream_t is a pointer to it
+
 namespace lathe {
 
 struct Cpu {};  // on the thread team
 struct Cuda {
-  struct CUstream_st* stream;  // a cudaStream_t of the device that holds the operands
+  CUstream_st* stream;  // of the device that holds the operands
 };
 
 // What statistics, parameters of norms and gradients of parameters are kept in beside elements of type T.

@@ -31,6 +31,14 @@ constexpr size_t bytes_of(DType t, int64_t elements) {
   return static_cast<size_t>(elements / info(t).block_size) * static_cast<size_t>(info(t).block_bytes);
 }
 
+// Elements of 16 bits, which only kernels compute with.
+struct bf16 {
+  uint16_t bits;
+};
+struct f16 {
+  uint16_t bits;
+};
+
 template <class T>
 struct DTypeOf;
 template <>
@@ -40,6 +48,14 @@ struct DTypeOf<float> {
 template <>
 struct DTypeOf<double> {
   static constexpr DType value = DType::f64;
+};
+template <>
+struct DTypeOf<bf16> {
+  static constexpr DType value = DType::bf16;
+};
+template <>
+struct DTypeOf<f16> {
+  static constexpr DType value = DType::f16;
 };
 template <>
 struct DTypeOf<int32_t> {

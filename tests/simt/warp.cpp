@@ -1,0 +1,155 @@
+// What the operations of a warp compute, over what its 32 lanes brought.
+#include <algorithm>
+
+#include "engine.h"
+
+namespace simt {
+namespace {
+
+struct Vote {
+  unsigned value, result;
+};
+template <Reduction kind>
+SIMT_RAW void act_reduce(void* const* lanes) {
+  unsigned all = kind == Reduction::min || kind == Reduction::bit_and ? ~0u : 0u;
+  for (unsigned i = 0; i < 32; ++i) {
+    if (lanes[i] == nullptr) continue;
+    const unsigned v = static_cast<Vote*>(lanes[i])->value;
+    if constexpr (kind == Reduction::ballot) all |= (v != 0 ? 1u : 0u) << i;
+    if constexpr (kind == Reduction::add) all += v;
+    if constexpr (kind == Reduction::min) all = v < all ? v : all;
+    if constexpr (kind == Reduction::max) all = v > all ? v : all;
+    if constexpr (kind == Reduction::bit_or) all |= v;
+    if constexpr (kind == Reduction::bit_and) all &= v;
+  }
+  for (int i = 0; i < 32; ++i)
+    if (lanes[i] != nullptr) static_cast<Vote*>(lanes[i])->result = all;
+}
+
+// ---- mma ----
+template <class C>
+struct Fragments {
+  C* c;
+  const uint32_t *a, *b;
+};
+struct Bfloat16 {
+  using Sum = float;
+  static constexpr int size = 2;
+  SIMT_RAW static float element(uint32_t word, int i) { return std::bit_cast<float>(word >> 16 * i << 16); }
+};
+struct Float16 {
+  using Sum = float;
+  static constexpr int size = 2;
+  SIMT_RAW static float element(uint32_t word, int i) {
+    const uint32_t h = word >> 16 * i & 0xffff, exponent = h >> 10 & 31, mantissa = h & 1023;
+    const float magnitude = exponent == 0
+                                ? static_cast<float>(mantissa) * 0x1p-24f
+                                : std::bit_cast<float>((exponent == 31 ? 255 : exponent + 112) << 23 | mantissa << 13);
+    return h & 0x8000 ? -magnitude : magnitude;
+  }
+};
+struct Int8 {
+  using Sum = int;
+  static constexpr int size = 1;
+  SIMT_RAW static int element(uint32_t word, int i) { return static_cast<int8_t>(word >> 8 * i); }
+};
+// m16 n8 k(32 / size of an element): lane 4 g + t holds the words of a's rows g and g + 8 and of b's column g that
+// begin at element t * 4 / size, and those half of k further on; columns 2 t and 2 t + 1 of c's rows g and g + 8.
+template <class Element>
+SIMT_RAW void act_mma(void* const* lanes) {
+  using Sum = typename Element::Sum;
+  constexpr int per_word = 4 / Element::size, depth = 8 * per_word;
+  Sum a[16][depth], b[8][depth], product[16][8];
+  for (int lane = 0; lane < 32; ++lane) {
+    const auto* f = static_cast<const Fragments<Sum>*>(lanes[lane]);
+    const int g = lane / 4, first = lane % 4 * per_word;
+    for (int half = 0; half < 2; ++half)
+      for (int i = 0; i < per_word; ++i) {
+        const int k = first + half * depth / 2 + i;
+        a[g][k] = Element::element(f->a[2 * half], i);
+        a[g + 8][k] = Element::element(f->a[2 * half + 1], i);
+        b[g][k] = Element::element(f->b[half], i);
+      }
+  }
+  for (int row = 0; row < 16; ++row)
+    for (int column = 0; column < 8; ++column) {
+      Sum sum = 0;
+      for (int k = 0; k < depth; ++k) sum += a[row][k] * b[column][k];
+      product[row][column] = sum;
+    }
+  for (int lane = 0; lane < 32; ++lane)
+    for (int i = 0; i < 4; ++i)
+      static_cast<const Fragments<Sum>*>(lanes[lane])->c[i] += product[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+}
+template <class Element>
+SIMT_RAW void mma(const char* name, typename Element::Sum* c, const uint32_t* a, const uint32_t* b, Location at) {
+  Fragments<typename Element::Sum> fragments{c, a, b};
+  if (lane_index() == 0) ++statistics.matrix_products;
+  collective(name, ~0u, &fragments, act_mma<Element>, false, at);
+}
+
+// ---- ldmatrix ----
+struct MatrixRow {
+  uint32_t* matrices;
+  const uint16_t* row;
+};
+// 8 rows of 16 bytes are read at once if they lie in different ones of the 8 groups of 4 banks.
+SIMT_RAW uint64_t extra_wavefronts(void* const* rows) {
+  int in_group[8] = {};
+  int most = 0;
+  for (int i = 0; i < 8; ++i)
+    most = std::max(most, ++in_group[reinterpret_cast<uintptr_t>(static_cast<MatrixRow*>(rows[i])->row) / 16 % 8]);
+  return static_cast<uint64_t>(most - 1);
+}
+template <bool transpose>
+SIMT_RAW void act_load_matrices(void* const* lanes) {
+  ++statistics.matrix_loads;
+  for (int q = 0; q < 4; ++q) {
+    void* const* rows = lanes + 8 * q;
+    statistics.bank_conflicts += extra_wavefronts(rows);
+    const auto at = [&](int row, int column) SIMT_RAW { return static_cast<MatrixRow*>(rows[row])->row[column]; };
+    for (int lane = 0; lane < 32; ++lane) {
+      const int g = lane / 4, first = lane % 4 * 2;
+      const uint32_t low = transpose ? at(first, g) : at(g, first);
+      const uint32_t high = transpose ? at(first + 1, g) : at(g, first + 1);
+      static_cast<MatrixRow*>(lanes[lane])->matrices[q] = low | high << 16;
+    }
+  }
+}
+// So that the sanitizers see each lane read its row.
+__attribute__((noinline)) void touch(const void* row) {
+  const auto* words = static_cast<const volatile uint64_t*>(row);
+  const uint64_t first = words[0], second = words[1];
+  static_cast<void>(first + second);
+}
+
+}  // namespace
+
+SIMT_RAW unsigned reduce(const char* name, Reduction kind, unsigned mask, unsigned value, Location at) {
+  constexpr WarpAction actions[] = {act_reduce<Reduction::ballot>, act_reduce<Reduction::add>,
+                                    act_reduce<Reduction::min>,    act_reduce<Reduction::max>,
+                                    act_reduce<Reduction::bit_or>, act_reduce<Reduction::bit_and>};
+  Vote vote{value, 0};
+  collective(name, mask, &vote, actions[static_cast<int>(kind)], false, at);
+  return vote.result;
+}
+
+SIMT_RAW void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Location at) {
+  mma<Bfloat16>("mma.sync bf16", c, a, b, at);
+}
+SIMT_RAW void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Location at) {
+  mma<Float16>("mma.sync f16", c, a, b, at);
+}
+SIMT_RAW void mma_s8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Location at) {
+  mma<Int8>("mma.sync s8", c, a, b, at);
+}
+
+SIMT_RAW void load_matrices(uint32_t (&matrices)[4], const void* row, bool transpose, Location at) {
+  if (reinterpret_cast<uintptr_t>(row) % 16) fail(at, "ldmatrix: the address of a row is not a multiple of 16");
+  touch(row);
+  MatrixRow lane{matrices, static_cast<const uint16_t*>(row)};
+  collective(transpose ? "ldmatrix.trans" : "ldmatrix", ~0u, &lane,
+             transpose ? act_load_matrices<true> : act_load_matrices<false>, false, at);
+}
+
+}  // namespace simt
