@@ -51,8 +51,12 @@ namespace kernel {
 template <class T>
 void gemm(Cpu, Rows<T> c, ConstRows<T> a, bool transpose_a, ConstRows<T> b, bool transpose_b, int64_t m, int64_t n,
           int64_t k, bool accumulate, const GemmOptions<std::type_identity_t<T>>& options = {});
+template <class T>
+void gemm(Cuda, Rows<T> c, ConstRows<T> a, bool transpose_a, ConstRows<T> b, bool transpose_b, int64_t m, int64_t n,
+          int64_t k, bool accumulate, const GemmOptions<std::type_identity_t<T>>& options = {});
 // Whether products in bf16 run in the machine's own instructions; elsewhere the rounded values are multiplied in f32.
 bool gemm_multiplies_bf16(Cpu);
+bool gemm_multiplies_bf16(Cuda);
 
 }  // namespace kernel
 }  // namespace lathe

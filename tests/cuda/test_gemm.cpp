@@ -1,0 +1,156 @@
+// Products of training on CUDA against those of the CPU and against double; the laws of bits.
+#include <cmath>
+
+#include "kernels/gemm.h"
+#include "tests/catch.h"
+#include "tests/kernels/kernel_data.h"
+
+using namespace lathe;
+using namespace lathe::test;
+
+namespace {
+
+const Cuda kCuda{nullptr};
+
+// Operands between which every row has a few elements that are no part of it.
+struct CudaProduct {
+  int64_t m, n, k;
+  bool transpose_a, transpose_b;
+  int64_t gap = 3;
+  int64_t lda = (transpose_a ? m : k) + gap, ldb = (transpose_b ? k : n) + gap;
+  std::vector<float> a = random_floats((transpose_a ? k : m) * lda, 1),
+                     b = random_floats((transpose_b ? n : k) * ldb, 2);
+
+  double a_at(int64_t i, int64_t l) const { return a[static_cast<size_t>(transpose_a ? l * lda + i : i * lda + l)]; }
+  double b_at(int64_t l, int64_t j) const { return b[static_cast<size_t>(transpose_b ? j * ldb + l : l * ldb + j)]; }
+  void run(float* c, int64_t ldc, bool accumulate, const GemmOptions<float>& options = {}) const {
+    kernel::gemm<float>(kCuda, {c, ldc}, {a.data(), lda}, transpose_a, {b.data(), ldb}, transpose_b, m, n, k,
+                        accumulate, options);
+  }
+};
+
+double as_bf16(double v) { return static_cast<double>(bf16_to_f32(f32_to_bf16(static_cast<float>(v)))); }
+
+// Single elements, tiles that are whole, short by one and long by one, several stages, no terms at all.
+const CudaProduct kProducts[] = {
+    {1, 1, 1, false, true},   {64, 64, 32, false, true, 0}, {65, 63, 33, true, false},     {13, 70, 17, false, false},
+    {66, 12, 50, true, true}, {3, 7, 0, false, false},      {17, 20, 100, false, true, 4},
+};
+
+}  // namespace
+
+// A sum of K products in any order is off by (K - 1) halves of an ulp of the sum of magnitudes at most, and each
+// product and the last addition by one more.
+TEST_CASE("gemm on CUDA is the product, in f32 and in bf16, with every transpose") {
+  for (const CudaProduct& p : kProducts)
+    for (const Arithmetic arithmetic : {Arithmetic::f32, Arithmetic::bf16})
+      for (const bool accumulate : {false, true}) {
+        INFO(p.m << " x " << p.n << " x " << p.k << " " << p.transpose_a << p.transpose_b);
+        const int64_t ldc = p.n + 2;
+        Guarded c(p.m * ldc);
+        const std::vector<float> before = random_floats(p.m * ldc, 3), bias = random_floats(p.n, 4);
+        std::copy(before.begin(), before.end(), c.data());
+        p.run(c.data(), ldc, accumulate, {.arithmetic = arithmetic, .bias = accumulate ? nullptr : bias.data()});
+        double worst = 0;
+        for (int64_t i = 0; i < p.m; ++i)
+          for (int64_t j = 0; j < ldc; ++j) {
+            if (j >= p.n) {
+              CHECK(c[i * ldc + j] == before[static_cast<size_t>(i * ldc + j)]);
+              continue;
+            }
+            double sum = accumulate ? before[static_cast<size_t>(i * ldc + j)] : bias[static_cast<size_t>(j)];
+            double magnitude = std::abs(sum);
+            for (int64_t l = 0; l < p.k; ++l) {
+              double x = p.a_at(i, l), y = p.b_at(l, j);
+              if (arithmetic == Arithmetic::bf16) x = as_bf16(x), y = as_bf16(y);
+              sum += x * y;
+              magnitude += std::abs(x * y);
+            }
+            worst = std::max(worst, std::abs(c[i * ldc + j] - sum) / (kEpsilon * magnitude));
+          }
+        CHECK(worst <= static_cast<double>(p.k + 2));
+        CHECK(c.intact());
+      }
+}
+
+TEST_CASE("an element of gemm on CUDA has the same bits in tiles of either size and beside any others") {
+  for (const Arithmetic arithmetic : {Arithmetic::f32, Arithmetic::bf16}) {
+    // 12 x 11 tiles of 128 are as many as an H100 has multiprocessors.
+    const int64_t m = 11 * 128 + 1, n = 11 * 128 + 1, k = 5;
+    const CudaProduct large{m, n, k, false, true};
+    Guarded all(m * n), some(3 * 2);
+    large.run(all.data(), n, false, {.arithmetic = arithmetic});
+    kernel::gemm<float>(kCuda, {some.data(), 2}, {large.a.data() + 200 * large.lda, large.lda}, false,
+                        {large.b.data() + 100 * large.ldb, large.ldb}, true, 3, 2, k, false,
+                        {.arithmetic = arithmetic});
+    for (int64_t i = 0; i < 3; ++i)
+      for (int64_t j = 0; j < 2; ++j) CHECK(some[i * 2 + j] == all[(200 + i) * n + 100 + j]);
+    CHECK((all.intact() && some.intact()));
+  }
+}
+
+// The sums of K elements: off by K halves of an ulp of the sum of magnitudes at most, here below 4 K.
+TEST_CASE("gemm on CUDA sums the rows of a transposed operand on its way") {
+  for (const CudaProduct& p : kProducts) {
+    if (!p.transpose_a) continue;
+    for (const Arithmetic arithmetic : {Arithmetic::f32, Arithmetic::bf16}) {
+      Guarded c(p.m * p.n), sums(p.m);
+      for (int64_t i = 0; i < p.m; ++i) sums.data()[i] = 1.0f;
+      p.run(c.data(), p.n, false, {.arithmetic = arithmetic, .row_sums = sums.data()});
+      for (int64_t i = 0; i < p.m; ++i) {
+        double sum = 1;
+        for (int64_t l = 0; l < p.k; ++l) sum += p.a_at(i, l);
+        CHECK(std::abs(sums[i] - sum) <= kEpsilon * 4 * static_cast<double>(p.k * p.k));
+      }
+      CHECK((c.intact() && sums.intact()));
+    }
+  }
+}
+
+// The CPU's exp, tanh and erf differ from CUDA's by some 4 ulp, which the products carry on, and roundings to bf16 can
+// fall to the other side: one part in 2^8 of a term then.
+TEST_CASE("gemm on CUDA activates an operand and applies a slope as the CPU does") {
+  const int64_t m = 37, n = 33, k = 41, ld = 44;
+  const std::vector<float> x = random_floats(n * ld, 1), up = random_floats(n * ld, 2), w = random_floats(n * ld, 3),
+                           tall = random_floats(k * ld, 4), z = random_floats(m * ld, 5),
+                           z_up = random_floats(m * ld, 6), rows = random_floats(k * ld, 7),
+                           rows_up = random_floats(k * ld, 8);
+  const std::vector<float> a = random_floats(m * ld, 9), a_up = random_floats(m * ld, 10);
+  for (const Activation f : {Activation::silu, Activation::gelu_exact, Activation::gelu_tanh})
+    for (const bool gated : {false, true})
+      for (const Arithmetic arithmetic : {Arithmetic::f32, Arithmetic::bf16}) {
+        INFO(static_cast<int>(f) << gated << static_cast<int>(arithmetic));
+        const double tolerance = arithmetic == Arithmetic::f32 ? 2e-5 : 2e-2;
+        const auto with = [&](const std::vector<float>& v) {
+          return gated ? ConstRows<float>{v.data(), ld} : ConstRows<float>{};
+        };
+        const auto both = [&](auto run) {
+          Guarded on_cpu(m * n), on_cuda(m * n), dup(m * n), dup_cuda(m * n);
+          run(Cpu{}, on_cpu, dup);
+          run(kCuda, on_cuda, dup_cuda);
+          double worst = 0, magnitude = 0;
+          for (int64_t i = 0; i < m * n; ++i) {
+            worst = std::max(worst, static_cast<double>(std::abs(on_cpu[i] - on_cuda[i])));
+            magnitude = std::max(magnitude, static_cast<double>(std::abs(on_cpu[i])));
+            if (gated && !std::isnan(dup[i])) worst = std::max<double>(worst, std::abs(dup[i] - dup_cuda[i]));
+            CHECK(std::isnan(dup[i]) == std::isnan(dup_cuda[i]));
+          }
+          CHECK(worst <= tolerance * magnitude);
+          CHECK((on_cuda.intact() && dup_cuda.intact()));
+        };
+        both([&](auto on, Guarded& c, Guarded&) {  // f(A) B^T
+          kernel::gemm<float>(on, {c.data(), n}, {a.data(), ld}, false, {w.data(), ld}, true, m, n, k, false,
+                              {.arithmetic = arithmetic, .activated_a = GemmActivated<float>{f, with(a_up)}});
+        });
+        both([&](auto on, Guarded& c, Guarded&) {  // A^T f(B)
+          kernel::gemm<float>(on, {c.data(), n}, {tall.data(), ld}, true, {rows.data(), ld}, false, m, n, k, false,
+                              {.arithmetic = arithmetic, .activated_b = GemmActivated<float>{f, with(rows_up)}});
+        });
+        both([&](auto on, Guarded& c, Guarded& dup) {  // the slope over A B^T
+          GemmSlope<float> slope{f, {z.data(), ld}, with(z_up)};
+          if (gated) slope.dup = {dup.data(), n};
+          kernel::gemm<float>(on, {c.data(), n}, {a.data(), ld}, false, {w.data(), ld}, true, m, n, k, false,
+                              {.arithmetic = arithmetic, .slope = slope});
+        });
+      }
+}
