@@ -28,6 +28,7 @@ CUstream_st* Stream::current(Device device) {
   throw Error(fmt::format("cuda: no stream on {}: built without CUDA", to_string(device)),
               "make CUDA=1 builds with it");
 }
+int Stream::devices() { return 0; }
 void Stream::synchronise(Device) {}
 void Stream::check_launch(const char*) {}
 
@@ -190,6 +191,12 @@ CUstream_st* Stream::current(Device device) {
   DeviceState& state = use(device);
   const Stream* active = Active<Stream>::current();
   return active != nullptr && active->device_ == device ? active->stream_ : state.stream;
+}
+int Stream::devices() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;
+  cudaGetLastError();
+  return count;
 }
 void Stream::synchronise(Device device) {
   if (device.kind == Device::Kind::cuda) check_call(cudaStreamSynchronize(current(device)), "cudaStreamSynchronize");

@@ -17,6 +17,8 @@ class Stream {
   // The stream that work of this thread on `device`, a CUDA device, is queued on; makes the device the thread's current
   // one. Throws Error in a build without CUDA, and where the machine has no such device.
   static CUstream_st* current(Device device);
+  // The CUDA devices of this machine that this build can use: 0 without CUDA.
+  static int devices();
   // Waits until all of this thread's work on `device` is done; nothing on devices that do not queue.
   static void synchronise(Device device);
   // Throws Error when the call or the kernel launch before it failed.

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "tensor/random.h"
+#include "tensor/stream.h"
 #include "tests/catch.h"
 
 namespace lathe::test {
@@ -16,13 +17,15 @@ struct Arguments {
   std::vector<Parameter> parameters;
 };
 
+Device device_here;  // where a case is evaluated
+
 Arguments arguments_of(const Case& c, DType dtype) {
   Arguments a;
   uint64_t seed = 1;
-  for (const Shape& shape : c.inputs) a.inputs.push_back(random_tensor(shape, seed++, dtype));
+  for (const Shape& shape : c.inputs) a.inputs.push_back(here(random_tensor(shape, seed++, dtype)));
   for (const Shape& shape : c.parameters) {
     a.parameters.push_back(random_parameter(shape, seed++));
-    a.parameters.back().value = convert(a.parameters.back().value, dtype);
+    a.parameters.back().value = here(convert(a.parameters.back().value, dtype));
   }
   return a;
 }
@@ -30,7 +33,7 @@ Arguments arguments_of(const Case& c, DType dtype) {
 // sum of y times fixed random weights, as a product with a frozen row: (1, 1).
 Tensor weighted_sum(const Tensor& y) {
   Parameter weights = random_parameter({1, y.elements()}, 999);
-  weights.value = convert(weights.value, y.dtype());
+  weights.value = here(convert(weights.value, y.dtype()));
   weights.trainable = false;
   static thread_local std::vector<Parameter> alive;  // recorded by address until backward has run
   alive.clear();
@@ -79,15 +82,18 @@ Parameter random_parameter(Shape shape, uint64_t seed, Parameter::Kind kind) {
 }
 
 Tensor ids_of(const std::vector<int32_t>& values) {
-  return Tensor::of<int32_t>({static_cast<int64_t>(values.size())}, values.data());
+  return here(Tensor::of<int32_t>({static_cast<int64_t>(values.size())}, values.data()));
 }
 
+Tensor here(const Tensor& x) { return x.to(device_here); }
+
 std::vector<double> values_in_double(const Tensor& t) {
-  const Tensor d = convert(t, DType::f64);
+  const Tensor d = convert(t.to(Device{}), DType::f64);
   return {d.data<double>(), d.data<double>() + d.elements()};
 }
 
-Evaluation evaluate(const Case& c, DType dtype) {
+Evaluation evaluate(const Case& c, DType dtype, Device device) {
+  device_here = device;
   Arguments a = arguments_of(c, dtype);
   Tape tape;
   Evaluation e;
@@ -103,6 +109,7 @@ Evaluation evaluate(const Case& c, DType dtype) {
   tape.backward(loss);
   for (const Tensor& x : a.inputs) e.gradients.push_back(values_in_double(tape.gradient_of(x)));
   for (const Parameter& p : a.parameters) e.gradients.push_back(values_in_double(p.gradient()));
+  device_here = Device{};
   return e;
 }
 
@@ -137,12 +144,17 @@ void check_central_differences(const Case& c) {
 // component, and twice that where a result passes through exp and its argument's own rounding: 4e-6, with a margin of
 // five.
 void check_single_against_double(const Case& c) {
-  INFO(c.name << ", f32 against f64");
-  const Evaluation wide = evaluate(c, DType::f64), narrow = evaluate(c, DType::f32);
-  check_close(c.name + ", result", narrow.result, wide.result, 2e-5 * std::max(1.0, largest(wide.result)));
-  for (size_t v = 0; v < wide.gradients.size(); ++v)
-    check_close(c.name + ", gradient of variable " + std::to_string(v), narrow.gradients[v], wide.gradients[v],
-                2e-5 * std::max(1.0, largest(wide.gradients[v])));
+  const Evaluation wide = evaluate(c, DType::f64);
+  std::vector<Device> devices{Device{}};
+  if (Stream::devices() > 0) devices.push_back({Device::Kind::cuda});
+  for (const Device device : devices) {
+    INFO(c.name << ", f32 on " << to_string(device) << " against f64");
+    const Evaluation narrow = evaluate(c, DType::f32, device);
+    check_close(c.name + ", result", narrow.result, wide.result, 2e-5 * std::max(1.0, largest(wide.result)));
+    for (size_t v = 0; v < wide.gradients.size(); ++v)
+      check_close(c.name + ", gradient of variable " + std::to_string(v), narrow.gradients[v], wide.gradients[v],
+                  2e-5 * std::max(1.0, largest(wide.gradients[v])));
+  }
 }
 
 void check_case(const Case& c) {

@@ -24,8 +24,9 @@ RopeAngles angles_for(const Tensor& x, int64_t pairs, RopeStyle style) {
     angles.cos.data<double>()[i] = std::cos(0.7 * static_cast<double>(i));
     angles.sin.data<double>()[i] = std::sin(0.7 * static_cast<double>(i));
   }
-  angles.cos = convert(angles.cos, x.dtype());
-  angles.sin = convert(angles.sin, x.dtype());
+  angles.cos = here(convert(angles.cos, x.dtype()));
+  angles.sin = here(convert(angles.sin, x.dtype()));
+  angles.rows = here(angles.rows);
   return angles;
 }
 
@@ -39,8 +40,10 @@ struct AttentionCase {
 void check_attention_case(const AttentionCase& a) {
   const int64_t n = a.seq_start.back(), q = a.heads * a.dim, kv = a.kv_heads * a.dim;
   check_case({"attention " + a.name, {{n, q + 2 * kv}}, {}, [=](const Inputs& in, const Parameters&) {
+                AttentionOptions options = a.options;
+                if (options.alibi_slopes.defined()) options.alibi_slopes = here(options.alibi_slopes);
                 return attention(heads_of(in[0], 0, a.heads, a.dim), heads_of(in[0], q, a.kv_heads, a.dim),
-                                 heads_of(in[0], q + kv, a.kv_heads, a.dim), ids_of(a.seq_start), a.options);
+                                 heads_of(in[0], q + kv, a.kv_heads, a.dim), ids_of(a.seq_start), options);
               }});
 }
 
@@ -202,7 +205,7 @@ TEST_CASE("gradients of what lies between projections and attention") {
               }});
   const auto factors_for = [](const Tensor& x) {
     const double values[] = {1.0, 1.25, 0.5, 3.0};
-    return convert(Tensor::of<double>({4}, values), x.dtype());
+    return here(convert(Tensor::of<double>({4}, values), x.dtype()));
   };
   check_case({"scale_rows", {{4, 6}}, {}, [=](const Inputs& in, const Parameters&) {
                 return scale_rows(in[0], factors_for(in[0]));
