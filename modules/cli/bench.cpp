@@ -151,7 +151,7 @@ void run_bench(const BenchOptions& o) {
                                        static_cast<double>(decode_weight_bytes(*loaded.model)) /
                                        static_cast<double>(o.batch) / bandwidth;
   result["threads"] = thread_team().size();
-  result["device"] = "cpu";
+  result["device"] = to_string(loaded.model->device());
   result["cpu_isa"] = name(cpu_isa());
   print(result, o.json);
 }

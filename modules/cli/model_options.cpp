@@ -18,6 +18,7 @@
 #include "formats/git_lfs.h"
 #include "generate/inference_plan.h"
 #include "tensor/communicator.h"
+#include "tensor/stream.h"
 #include "tensor/threads.h"
 
 namespace lathe {
@@ -30,7 +31,7 @@ void ModelOptions::declare(const Command& command) {
   command.option("--kv-cache-dtype", kv_cache_dtype,
                  "float32, float16, bfloat16 or q8_0; default: as --dtype suggests");
   command.option("--kv-memory", kv_memory, "memory for the key-value cache, such as 512MiB");
-  command.option("--device", device, "cpu").shows_default();
+  declare_device(command, device);
   command.option("--threads", threads, "default: the physical cores that the process may use").between(1, 1024);
   command.option("--context", context, "longest sequence; default: the model's limit")
       .between(int64_t{1}, int64_t{1} << 31);
@@ -46,13 +47,6 @@ void ModelOptions::declare(const Command& command) {
 }
 
 namespace {
-
-void check_device(const std::string& device) {
-  if (device == "cpu") return;
-  if (device.starts_with("cuda"))
-    throw Error(fmt::format("--device {}: this program is built without CUDA", device), "use --device cpu");
-  throw UsageError(fmt::format("--device: expected cpu, found \"{}\"", device));
-}
 
 // Reads the weights on a thread of their own. This one shows how far they are where that takes more than a second, and
 // after Ctrl-C ends the load at the next weight.
@@ -75,16 +69,30 @@ LoadedModel load_in_background(LoadedModel opened, const LoadOptions& options) {
 
 }  // namespace
 
+void declare_device(const Command& command, std::string& device) {
+  command.option("--device", device, "cpu, cuda or cuda:N; default: cuda where the build and the machine have it");
+}
+
+Device chosen_device(const std::string& text) {
+  const int devices = Stream::devices();
+  if (text.empty()) return {devices > 0 ? Device::Kind::cuda : Device::Kind::cpu};
+  const Device device = parse_device(text);
+  if (device.kind == Device::Kind::cuda && device.index >= devices)
+    throw Error(fmt::format("--device {}: {}", text, Stream::why_not(device)), "use --device cpu");
+  return device;
+}
+
 LoadOptions ModelOptions::load_options() const {
   LoadOptions options;
   options.dtype = parse_compute_dtype(dtype);
   options.quantize = parse_quantize(quantize);
   options.adapter = adapter;
+  options.device = chosen_device(device);
   return options;
 }
 
 void ModelOptions::apply_machine_options() const {
-  check_device(device);
+  chosen_device(device);
   if (threads > 0) set_threads(threads);
 }
 

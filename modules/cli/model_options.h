@@ -15,7 +15,7 @@ namespace lathe {
 class Command;
 
 struct ModelOptions {
-  std::string model, adapter, dtype = "auto", kv_cache_dtype, kv_memory, quantize, device = "cpu";
+  std::string model, adapter, dtype = "auto", kv_cache_dtype, kv_memory, quantize, device;
   int threads = 0;
   int64_t context = 0;
   bool profile = false;
@@ -31,7 +31,7 @@ struct ModelOptions {
   // and the tokens per second that this allows. On a rank other than the first, all that the command says is dropped
   // but errors.
   LoadedModel load(bool trainable = false) const;
-  // --dtype, --quantize and --adapter.
+  // --dtype, --quantize, --adapter and --device.
   LoadOptions load_options() const;
   // Checks --device and takes --threads over.
   void apply_machine_options() const;
@@ -43,6 +43,12 @@ struct ModelOptions {
   // --kv-memory in bytes; 0: the engine's choice.
   size_t kv_memory_bytes() const;
 };
+
+// --device, of commands with a model and of train.
+void declare_device(const Command& command, std::string& device);
+// What it says; empty: the first CUDA device where the build and the machine have one, else the CPU. Throws UsageError,
+// and Error where the device is not there, which says why.
+Device chosen_device(const std::string& text);
 
 // "1,2,3" as ids; throws UsageError naming the option and the part that is no number.
 std::vector<int32_t> parse_tokens(const std::string& text, const char* option = "--tokens");

@@ -5,6 +5,7 @@
 
 #include "cli/command_line.h"
 #include "cli/commands.h"
+#include "cli/model_options.h"
 #include "cli/train_progress.h"
 #include "tensor/communicator.h"
 #include "tensor/threads.h"
@@ -26,6 +27,7 @@ struct TrainOptions {
   std::vector<std::string> settings;
   bool resume = false, skip_bad_lines = false;
   int threads = 0;
+  std::string device;
 };
 
 void run_train(const TrainOptions& o) {
@@ -47,7 +49,8 @@ void run_train(const TrainOptions& o) {
     progress->update({step.number, step.loss, step.gradient_norm, step.learning_rate, tokens_per_second});
   };
   callbacks.stop = [] { return stop_asked != 0; };
-  const bool whole = run_training(recipe, o.output, {o.resume, o.skip_bad_lines, &ranks}, callbacks);
+  const bool whole =
+      run_training(recipe, o.output, {o.resume, o.skip_bad_lines, &ranks, chosen_device(o.device)}, callbacks);
   progress.reset();
   if (!whole) throw Error("interrupted; the checkpoint is written", "--resume goes on from it");
   if (ranks.is_first()) fmt::print("model  {0}/model\nreport {0}/report.html\n", o.output);
@@ -67,6 +70,7 @@ void add_train(CommandLine& app) {
       .option("--threads", o->threads,
               "threads of a process; default: the physical cores, shared by the processes on them")
       .between(1, 1024);
+  declare_device(command, o->device);
   command.example("Example: lathe train --config configs/gpt2/shakespeare-char-small.yaml --output runs/shakespeare");
   command.run([o] { run_train(*o); });
 }

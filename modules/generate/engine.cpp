@@ -50,7 +50,7 @@ Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer
       draft_tokens_(options.draft_tokens),
       max_batch_tokens_(options.max_batch_tokens) {
   const std::vector<PageGroup> groups = cache_pages(model.sizes, options.cache_dtype, options.kv_memory, context_,
-                                                    options.max_batch_tokens, options.max_sequences);
+                                                    options.max_batch_tokens, options.max_sequences, model.device());
   std::vector<int64_t> pages;
   for (const PageGroup& g : groups) pages.push_back(g.pages);
   blocks_ = std::make_unique<BlockManager>(groups);

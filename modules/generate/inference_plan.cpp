@@ -258,7 +258,7 @@ void check_memory(const LoadedModel& opened, const PlanRequest& request, size_t 
 
 void check_memory(const LoadedModel& opened, DType cache_dtype, const LoadOptions& options) {
   const int64_t step = PlanRequest().step_tokens, tokens = std::min(step, opened.model->sizes.context_limit());
-  check_memory(opened, {tokens, 1, step, cache_dtype, options}, available_memory());
+  check_memory(opened, {tokens, 1, step, cache_dtype, options}, available_memory(options.device));
 }
 
 LoadedModel describe_config(const std::shared_ptr<const ModelConfig>& config, const LoadOptions& options) {

@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "tensor/errors.h"
+#include "tensor/device_memory.h"
 
 namespace lathe {
 namespace {
@@ -59,10 +59,13 @@ size_t cgroup_available() {
 
 }  // namespace
 
-size_t available_memory() { return std::min(system_available(), cgroup_available()); }
+size_t available_memory(Device device) {
+  if (device.kind == Device::Kind::cuda) return free_device_memory(device);
+  return std::min(system_available(), cgroup_available());
+}
 
 std::vector<PageGroup> cache_pages(const ModelSizes& config, DType dtype, size_t kv_memory, int64_t context,
-                                   int64_t chunk, int64_t max_sequences) {
+                                   int64_t chunk, int64_t max_sequences, Device device) {
   double sequence_bytes = 0.0, smallest_bytes = 0.0;  // of a sequence of the whole context; of one page of each group
   const std::vector<LayerGroup> groups = layer_groups(config);
   for (const LayerGroup& g : groups) {
@@ -73,7 +76,7 @@ std::vector<PageGroup> cache_pages(const ModelSizes& config, DType dtype, size_t
   auto memory = static_cast<double>(kv_memory);
   if (kv_memory == 0) {
     memory = kDefaultSequences * sequence_bytes;
-    if (const size_t available = available_memory(); available > 0)
+    if (const size_t available = available_memory(device); available > 0)
       memory = std::max(smallest_bytes, std::min(memory, kDefaultShare * static_cast<double>(available)));
   }
   check(memory >= smallest_bytes, "kv cache", "{} bytes are too few for one page of {} tokens, which takes {}",

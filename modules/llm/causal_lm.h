@@ -51,7 +51,7 @@ size_t weight_bytes(CausalLM& model);
 // Fresh weights: matrices and embeddings normal with the config's initializer_range (by seed and name),
 // norms 1 (less the config's norm_offset), biases 0, in `dtype` (f32 or f64).
 void initialise(CausalLM& model, uint64_t seed, DType dtype = DType::f32);
-// Moves the weights that are not packed, and those of its adapter, to a device.
+// Moves the weights that are not packed, an adapter's among them, to a device; those that are packed stay.
 void move_weights(CausalLM& model, Device device);
 // Packs every matrix for inference with the same arithmetic.
 void prepare_for_inference(CausalLM& model, Arithmetic arithmetic);

@@ -81,7 +81,7 @@ WeightSource memory_weights(CausalLM& model) {
     return named.parameter->value;
   };
   source.dtype = [value](size_t i) { return value(i).dtype(); };
-  source.read = value;
+  source.read = [value](size_t i) { return value(i).to(Device{}); };
   return source;
 }
 

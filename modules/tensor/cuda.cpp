@@ -29,6 +29,7 @@ CUstream_st* Stream::current(Device device) {
               "make CUDA=1 builds with it");
 }
 int Stream::devices() { return 0; }
+std::string Stream::why_not(Device) { return "this program is built without CUDA"; }
 void Stream::synchronise(Device) {}
 void Stream::check_launch(const char*) {}
 
@@ -197,6 +198,22 @@ int Stream::devices() {
   if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;
   cudaGetLastError();
   return count;
+}
+std::string Stream::why_not(Device device) {
+  int count = 0;
+  const cudaError_t result = cudaGetDeviceCount(&count);
+  cudaGetLastError();
+  if (result == cudaErrorInsufficientDriver) {
+    int driver = 0, runtime = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    const auto version = [](int v) { return fmt::format("{}.{}", v / 1000, v % 1000 / 10); };
+    return driver == 0
+               ? "the machine has no CUDA driver"
+               : fmt::format("the driver is for CUDA {}, this program needs {}", version(driver), version(runtime));
+  }
+  if (result != cudaSuccess) return cudaGetErrorString(result);
+  return fmt::format("no device {}: the machine has {}", device.index, count);
 }
 void Stream::synchronise(Device device) {
   if (device.kind == Device::Kind::cuda) check_call(cudaStreamSynchronize(current(device)), "cudaStreamSynchronize");

@@ -46,6 +46,15 @@ Storage allocate_storage(Device device, size_t bytes) {
   without_cuda(device);
 }
 
+size_t free_device_memory(Device device) {
+#if LATHE_CUDA
+  const cuda::Memory memory = cuda::memory(device);
+  return memory.free + memory.kept;
+#else
+  without_cuda(device);
+#endif
+}
+
 void zero_bytes(Device device, void* data, size_t bytes) {
   if (device.kind == Device::Kind::plan || bytes == 0) return;
   if (device.kind == Device::Kind::cpu) {

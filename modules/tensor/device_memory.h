@@ -9,6 +9,9 @@ namespace lathe {
 // Throws Error when the device has no more memory, or is none that this build and machine have.
 Storage allocate_storage(Device device, size_t bytes);
 
+// Bytes that the driver of a CUDA device would still give, and those that the pool has of it to give again.
+size_t free_device_memory(Device device);
+
 void zero_bytes(Device device, void* data, size_t bytes);
 
 // Where `rows` stretches of bytes begin, and how far apart they lie.

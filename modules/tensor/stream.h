@@ -19,6 +19,8 @@ class Stream {
   static CUstream_st* current(Device device);
   // The CUDA devices of this machine that this build can use: 0 without CUDA.
   static int devices();
+  // Why a CUDA device beyond those cannot be used, for a message.
+  static std::string why_not(Device device);
   // Waits until all of this thread's work on `device` is done; nothing on devices that do not queue.
   static void synchronise(Device device);
   // Throws Error when the call or the kernel launch before it failed.

@@ -2,6 +2,7 @@
 #include "tensor/tensor.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "tensor/device_memory.h"
 
@@ -10,6 +11,18 @@ namespace lathe {
 std::string to_string(Device device) {
   if (device.kind == Device::Kind::cuda) return fmt::format("cuda:{}", device.index);
   return device.kind == Device::Kind::cpu ? "cpu" : "plan";
+}
+
+Device parse_device(const std::string& text) {
+  if (text == "cpu") return {};
+  if (text == "cuda") return {Device::Kind::cuda};
+  Device device{Device::Kind::cuda};
+  const char *begin = text.data() + 5, *end = text.data() + text.size();
+  if (text.starts_with("cuda:") && text.size() > 5)
+    if (const auto [rest, error] = std::from_chars(begin, end, device.index);
+        rest == end && error == std::errc() && device.index >= 0)
+      return device;
+  throw UsageError(fmt::format("device: expected cpu, cuda or cuda:N, found \"{}\"", text));
 }
 
 Shape::Shape(std::initializer_list<int64_t> dims) : Shape(dims.begin(), dims.end()) {}

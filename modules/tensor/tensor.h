@@ -24,6 +24,8 @@ struct Device {
   bool operator==(const Device&) const = default;
 };
 std::string to_string(Device device);  // "cpu", "cuda:0", "plan"
+// The other way: "cpu", "cuda", "cuda:1". Throws UsageError.
+Device parse_device(const std::string& text);
 
 class Shape {
  public:

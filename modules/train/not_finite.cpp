@@ -14,7 +14,7 @@ class FirstNotFinite : public Observer {
  public:
   void observe(const std::string& name, const Tensor& x) override {
     if (!found.empty() || x.dtype() != DType::f32) return;
-    const Tensor whole = x.contiguous() ? x : x.clone();
+    const Tensor whole = (x.contiguous() ? x : x.clone()).to(Device{});
     const float* elements = whole.host<float>();
     for (int64_t i = 0; i < whole.elements() && found.empty(); ++i)
       if (!std::isfinite(elements[i]))

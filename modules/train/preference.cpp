@@ -41,7 +41,8 @@ ScoredAnswers score_answers(const CausalLM& model, const Batch& batch, const Tra
   ScoredAnswers answers;
   answers.log_probabilities = answer_log_probabilities(model, batch, rows);
   answers.sums.resize(rows.seq_start.size() - 1);
-  const float* next = answers.log_probabilities.host<float>();
+  const Tensor on_host = answers.log_probabilities.to(Device{});  // (R)
+  const float* next = on_host.host<float>();
   for (size_t s = 0; s < answers.sums.size(); ++s)
     for (auto i = static_cast<size_t>(rows.seq_start[s]); i < static_cast<size_t>(rows.seq_start[s + 1]); ++i) {
       if (rows.targets[i] == kIgnoredTarget) continue;
@@ -109,10 +110,10 @@ PreferenceLoss preference_loss(const ScoredAnswers& answers, const TrainingRows&
     weights[chosen] = static_cast<float>(-slope);
     weights[rejected] = static_cast<float>(slope);
   }
-  Tensor gradient = like(answers.log_probabilities);  // (R)
+  const Tensor gradient = Tensor::empty(answers.log_probabilities.shape());  // (R)
   for (size_t i = 0; i < answers.sequence_of.size(); ++i)
     gradient.host<float>()[i] = weights[static_cast<size_t>(answers.sequence_of[i])];
-  result.seed = {answers.log_probabilities, gradient};
+  result.seed = {answers.log_probabilities, gradient.to(answers.log_probabilities.device())};
   return result;
 }
 

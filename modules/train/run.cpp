@@ -89,7 +89,7 @@ class Run {
         ranks_(*options.ranks),
         memory_(recipe),
         data_(first_rank_first(ranks_, [&] { return open_data(recipe.data, data_options(options)); })),
-        model_(make_training_model(recipe, data_.tokenizer.get())),
+        model_(make_training_model(recipe, data_.tokenizer.get(), options.device)),
         trainer_(model_.model(), recipe, *data_.train, training_length(recipe.training, *data_.train), ranks_,
                  learns_preferences() ? &reference_ : nullptr),
         metrics_(folder) {
@@ -309,22 +309,23 @@ class Run {
 };
 
 // A frozen base, its matrices packed as for inference, with an adapter that changes nothing yet.
-TrainingModel make_adapted_model(const Recipe& recipe) {
+TrainingModel make_adapted_model(const Recipe& recipe, Device device) {
   TrainingModel made;
-  const LoadOptions options = frozen_options(recipe.training);
+  const LoadOptions options = frozen_options(recipe.training, device);
   made.loaded = open_model(recipe.model.checkpoint, options);
   made.base = {recipe.model.checkpoint, made.loaded.checkpoint.fingerprint()};
   attach_adapter(made.model(), recipe);
   initialise_adapter(made.model(), recipe.training.seed);
   made.loaded = load_weights(std::move(made.loaded), options);
+  move_weights(made.model(), device);
   return made;
 }
 
 }  // namespace
 
-LoadOptions frozen_options(const TrainingRecipe& training) {
+LoadOptions frozen_options(const TrainingRecipe& training, Device device) {
   const bool is_bfloat16 = training.dtype == TrainingRecipe::Dtype::bfloat16;
-  return {.dtype = is_bfloat16 ? ComputeDtype::bfloat16 : ComputeDtype::float32};
+  return {.dtype = is_bfloat16 ? ComputeDtype::bfloat16 : ComputeDtype::float32, .device = device};
 }
 
 void attach_adapter(CausalLM& model, const Recipe& recipe) {
@@ -343,11 +344,12 @@ ModelConfig training_config(const Recipe& recipe) {
   return read_config_yaml(YAML::Load(recipe.model.architecture), "model.architecture", family_configs());
 }
 
-TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokenizer) {
+TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokenizer, Device device) {
   TrainingModel made;
-  if (recipe.adapter) return make_adapted_model(recipe);
+  if (recipe.adapter) return make_adapted_model(recipe, device);
   if (!recipe.model.checkpoint.empty()) {
-    made.loaded = load_model(recipe.model.checkpoint, {.dtype = ComputeDtype::float32, .trainable = true});
+    made.loaded =
+        load_model(recipe.model.checkpoint, {.dtype = ComputeDtype::float32, .trainable = true, .device = device});
     return made;
   }
   ModelConfig config = training_config(recipe);
@@ -358,6 +360,7 @@ TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokeniz
   }
   made.fresh = family_of(config).make(config);
   initialise(*made.fresh, recipe.training.seed);
+  move_weights(*made.fresh, device);
   return made;
 }
 

@@ -26,6 +26,7 @@ struct RunOptions {
   bool skip_bad_lines = false;
   // All of them run the same run, in a folder that they share; the first one writes it.
   Communicator* ranks = &Communicator::one();
+  Device device = {};
 };
 
 // On the first rank; `stop` on all of them.
@@ -47,7 +48,7 @@ bool run_training(const Recipe& recipe, const std::string& folder, const RunOpti
 
 // The base of an adapter: how it is loaded, and the change beside its frozen weights, without values yet. Throws what
 // attach_adapter of llm/adapter.h throws.
-LoadOptions frozen_options(const TrainingRecipe& training);
+LoadOptions frozen_options(const TrainingRecipe& training, Device device = {});
 void attach_adapter(CausalLM& model, const Recipe& recipe);
 
 // The configuration of the model that a recipe trains.
@@ -60,6 +61,6 @@ struct TrainingModel {
   AdapterBase base;                 // where an adapter is trained
   CausalLM& model() const { return fresh ? *fresh : *loaded.model; }
 };
-TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokenizer = nullptr);
+TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokenizer = nullptr, Device device = {});
 
 }  // namespace lathe
