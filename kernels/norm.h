@@ -11,24 +11,40 @@ namespace lathe::kernel {
 template <class T>
 void rms_norm(Cpu, T* y, Sum<T>* rstd, ConstRows<T> x, const Sum<T>* w, int64_t rows, int64_t n, double eps,
               double offset);
+template <class T>
+void rms_norm(Cuda, T* y, Sum<T>* rstd, ConstRows<T> x, const Sum<T>* w, int64_t rows, int64_t n, double eps,
+              double offset);
 // sum = a + b, y = its norm, all (rows, n) contiguous: the bits of the two operations one after the other. rstd (rows),
 // and mean, may be null.
 void add_rms_norm(Cpu, float* sum, float* y, float* rstd, const float* a, const float* b, const float* w, int64_t rows,
                   int64_t n, double eps, double offset);
+void add_rms_norm(Cuda, float* sum, float* y, float* rstd, const float* a, const float* b, const float* w, int64_t rows,
+                  int64_t n, double eps, double offset);
 // dx (contiguous) is set, or added to where `accumulate`; dw (n) is added to; either may be null.
 template <class T>
 void rms_norm_backward(Cpu, T* dx, bool accumulate, Sum<T>* dw, const T* dy, ConstRows<T> x, const Sum<T>* w,
+                       const Sum<T>* rstd, int64_t rows, int64_t n, double offset);
+template <class T>
+void rms_norm_backward(Cuda, T* dx, bool accumulate, Sum<T>* dw, const T* dy, ConstRows<T> x, const Sum<T>* w,
                        const Sum<T>* rstd, int64_t rows, int64_t n, double offset);
 
 // y = (x - mean) / sqrt(var + eps) * w + b.  Ba et al. 2016, eq. 3. b may be null. mean, rstd (rows) as above.
 template <class T>
 void layer_norm(Cpu, T* y, Sum<T>* mean, Sum<T>* rstd, ConstRows<T> x, const Sum<T>* w, const Sum<T>* b, int64_t rows,
                 int64_t n, double eps);
+template <class T>
+void layer_norm(Cuda, T* y, Sum<T>* mean, Sum<T>* rstd, ConstRows<T> x, const Sum<T>* w, const Sum<T>* b, int64_t rows,
+                int64_t n, double eps);
 void add_layer_norm(Cpu, float* sum, float* y, float* mean, float* rstd, const float* a, const float* b, const float* w,
                     const float* bias, int64_t rows, int64_t n, double eps);
+void add_layer_norm(Cuda, float* sum, float* y, float* mean, float* rstd, const float* a, const float* b,
+                    const float* w, const float* bias, int64_t rows, int64_t n, double eps);
 // As above; dw, db are added to; any of them may be null.
 template <class T>
 void layer_norm_backward(Cpu, T* dx, bool accumulate, Sum<T>* dw, Sum<T>* db, const T* dy, ConstRows<T> x,
+                         const Sum<T>* w, const Sum<T>* mean, const Sum<T>* rstd, int64_t rows, int64_t n);
+template <class T>
+void layer_norm_backward(Cuda, T* dx, bool accumulate, Sum<T>* dw, Sum<T>* db, const T* dy, ConstRows<T> x,
                          const Sum<T>* w, const Sum<T>* mean, const Sum<T>* rstd, int64_t rows, int64_t n);
 
 }  // namespace lathe::kernel

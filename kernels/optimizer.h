@@ -31,11 +31,17 @@ namespace kernel {
 
 // The sum of x[i]^2 over n elements, squared exactly and summed in double.
 double sum_of_squares(Cpu, const float* x, int64_t n);
+// sums[0] is set to it; the others are scratch.
+inline constexpr int64_t kSumsOfSquares = 1025;
+void sum_of_squares(Cuda, double* sums, const float* x, int64_t n);
 
-// w, m, v, g (n)
+// w, m, v, g (n). On Cuda the step is an argument of the launch: a captured one repeats it, so it must be set anew in
+// the graph, or stay outside it.
 void adamw_step(Cpu, float* w, float* m, float* v, float* g, int64_t n, const AdamwStep& step);
+void adamw_step(Cuda, float* w, float* m, float* v, float* g, int64_t n, const AdamwStep& step);
 // w, m, g (n); m may be null where momentum is 0.
 void sgd_step(Cpu, float* w, float* m, float* g, int64_t n, const SgdStep& step);
+void sgd_step(Cuda, float* w, float* m, float* g, int64_t n, const SgdStep& step);
 
 }  // namespace kernel
 }  // namespace lathe

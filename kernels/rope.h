@@ -27,11 +27,16 @@ namespace kernel {
 template <class T>
 void rope(Cpu, Rows<T> y, ConstRows<T> x, const Rotation<T>& rotation, int64_t n, int64_t heads, int64_t head_dim,
           int direction);
+template <class T>
+void rope(Cuda, Rows<T> y, ConstRows<T> x, const Rotation<T>& rotation, int64_t n, int64_t heads, int64_t head_dim,
+          int direction);
 
 // Rows [first, end) of cos and sin (P, half): of the angles position * inverse[i], position being the row, times
 // `factor`. `inverse` (half) lies on the host. T: float, double.
 template <class T>
 void rope_rows(Cpu, T* cos, T* sin, const float* inverse, float factor, int64_t first, int64_t end, int64_t half);
+template <class T>
+void rope_rows(Cuda, T* cos, T* sin, const float* inverse, float factor, int64_t first, int64_t end, int64_t half);
 
 }  // namespace kernel
 }  // namespace lathe
