@@ -1,0 +1,134 @@
+// Steps of optimizers on a CUDA device: four elements a thread, each array read and written once.
+//
+// Limits derived at 3.0 TB/s, bytes an element: adamw 28 (32 where the gradient is cleared), sgd 20 with momentum,
+// sum_of_squares 4. 124 M weights: 1.16 ms and 0.17 ms. Not measured yet: no GPU has run it.
+#include <cmath>
+
+#include "kernels/cuda/over_grid.h"
+#include "kernels/optimizer.h"
+
+namespace lathe::kernel {
+namespace {
+
+constexpr int kThreads = 256, kBlocks = static_cast<int>(kSumsOfSquares) - 1;
+
+// Block b takes every kBlocks-th piece of 1,024 elements; its sum goes to sums[1 + b].
+template <bool kVector>
+__global__ void __launch_bounds__(kThreads) squares_kernel(double* sums, const float* x, int64_t n) {
+  double sum = 0.0;
+#pragma unroll 4
+  for (int64_t i = 4 * (int64_t{blockIdx.x} * kThreads + threadIdx.x); i < n; i += int64_t{4} * kThreads * kBlocks) {
+    const Four v = load_four<kVector>(x + i, n - i);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) sum += static_cast<double>(v.v[j]) * static_cast<double>(v.v[j]);
+  }
+  sum = block_sum<kThreads>(sum);
+  if (threadIdx.x == 0) sums[1 + blockIdx.x] = sum;
+}
+__global__ void __launch_bounds__(kThreads) sum_kernel(double* sums) {
+  double sum = 0.0;
+  for (int i = static_cast<int>(threadIdx.x); i < kBlocks; i += kThreads) sum += sums[1 + i];
+  sum = block_sum<kThreads>(sum);
+  if (threadIdx.x == 0) sums[0] = sum;
+}
+
+template <bool kVector>
+struct AdamwFours {
+  float *w, *m, *v, *g;
+  int64_t n;
+  float keep, one_minus_beta1, beta2, one_minus_beta2, root_correction2, epsilon, step_size, gradient_scale;
+  bool clear_gradient;
+
+  __device__ void operator()(int64_t, int64_t item) const {
+    const int64_t i = 4 * item, left = n - i;
+    const Four g4 = load_four<kVector>(g + i, left);
+    Four w4 = load_four<kVector>(w + i, left), m4 = load_four<kVector>(m + i, left);
+    Four v4 = load_four<kVector>(v + i, left);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float d = g4.v[j] * gradient_scale;
+      m4.v[j] += one_minus_beta1 * (d - m4.v[j]);
+      v4.v[j] = v4.v[j] * beta2 + one_minus_beta2 * d * d;
+      w4.v[j] = w4.v[j] * keep - step_size * m4.v[j] / (sqrtf(v4.v[j]) / root_correction2 + epsilon);
+    }
+    store_four<kVector>(w + i, w4, left);
+    store_four<kVector>(m + i, m4, left);
+    store_four<kVector>(v + i, v4, left);
+    if (clear_gradient) store_four<kVector>(g + i, Four{}, left);
+  }
+};
+
+template <bool kVector>
+struct SgdFours {
+  float *w, *m, *g;
+  int64_t n;
+  float learning_rate, momentum, weight_decay, gradient_scale;
+  bool clear_gradient;
+
+  __device__ void operator()(int64_t, int64_t item) const {
+    const int64_t i = 4 * item, left = n - i;
+    Four d = load_four<kVector>(g + i, left), w4 = load_four<kVector>(w + i, left), m4 = {};
+    if (m != nullptr) m4 = load_four<kVector>(m + i, left);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      d.v[j] = d.v[j] * gradient_scale + weight_decay * w4.v[j];
+      if (m != nullptr) d.v[j] = m4.v[j] * momentum + d.v[j];
+      w4.v[j] -= learning_rate * d.v[j];
+    }
+    if (m != nullptr) store_four<kVector>(m + i, d, left);
+    store_four<kVector>(w + i, w4, left);
+    if (clear_gradient) store_four<kVector>(g + i, Four{}, left);
+  }
+};
+
+float f32(double x) { return static_cast<float>(x); }
+
+}  // namespace
+
+void sum_of_squares(Cuda on, double* sums, const float* x, int64_t n) {
+  if (fours_aligned(x))
+    LAUNCH((squares_kernel<true>), dim3(kBlocks), dim3(kThreads), 0, on.stream, sums, x, n);
+  else
+    LAUNCH((squares_kernel<false>), dim3(kBlocks), dim3(kThreads), 0, on.stream, sums, x, n);
+  LAUNCH(sum_kernel, dim3(1), dim3(kThreads), 0, on.stream, sums);
+}
+
+void adamw_step(Cuda on, float* w, float* m, float* v, float* g, int64_t n, const AdamwStep& step) {
+  const auto launch = [&](auto vector) {
+    const AdamwFours<decltype(vector)::value> f{.w = w,
+                                                .m = m,
+                                                .v = v,
+                                                .g = g,
+                                                .n = n,
+                                                .keep = f32(1 - step.learning_rate * step.weight_decay),
+                                                .one_minus_beta1 = f32(1 - step.beta1),
+                                                .beta2 = f32(step.beta2),
+                                                .one_minus_beta2 = f32(1 - step.beta2),
+                                                .root_correction2 = f32(std::sqrt(step.bias_correction2)),
+                                                .epsilon = f32(step.epsilon),
+                                                .step_size = f32(step.learning_rate / step.bias_correction1),
+                                                .gradient_scale = f32(step.gradient_scale),
+                                                .clear_gradient = step.clear_gradient};
+    over_grid(on, 1, ceil_divide(n, 4), f);
+  };
+  fours_aligned(w) && fours_aligned(m) && fours_aligned(v) && fours_aligned(g) ? launch(std::true_type())
+                                                                               : launch(std::false_type());
+}
+
+void sgd_step(Cuda on, float* w, float* m, float* g, int64_t n, const SgdStep& step) {
+  const auto launch = [&](auto vector) {
+    const SgdFours<decltype(vector)::value> f{.w = w,
+                                              .m = m,
+                                              .g = g,
+                                              .n = n,
+                                              .learning_rate = f32(step.learning_rate),
+                                              .momentum = f32(step.momentum),
+                                              .weight_decay = f32(step.weight_decay),
+                                              .gradient_scale = f32(step.gradient_scale),
+                                              .clear_gradient = step.clear_gradient};
+    over_grid(on, 1, ceil_divide(n, 4), f);
+  };
+  fours_aligned(w) && fours_aligned(m) && fours_aligned(g) ? launch(std::true_type()) : launch(std::false_type());
+}
+
+}  // namespace lathe::kernel
