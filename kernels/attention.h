@@ -19,15 +19,25 @@ namespace kernel {
 template <class T>
 void attention(Cpu, T* out, Sum<T>* logsumexp, ConstRows<T> q, ConstRows<T> k, ConstRows<T> v,
                const PackedSequences& sequences, const ScoreOptions& options);
+template <class T>  // float; head_dim up to 256, here and in the backward
+void attention(Cuda, T* out, Sum<T>* logsumexp, ConstRows<T> q, ConstRows<T> k, ConstRows<T> v,
+               const PackedSequences& sequences, const ScoreOptions& options);
 // dq, dk, dv (N, H, D) by token are overwritten. One thread owns a key-value head, so the sums have one order.
 template <class T>
 void attention_backward(Cpu, Rows<T> dq, Rows<T> dk, Rows<T> dv, const T* dout, const T* out, const Sum<T>* logsumexp,
+                        ConstRows<T> q, ConstRows<T> k, ConstRows<T> v, const PackedSequences& sequences,
+                        const ScoreOptions& options);
+template <class T>  // float; one block owns the rows that it writes
+void attention_backward(Cuda, Rows<T> dq, Rows<T> dk, Rows<T> dv, const T* dout, const T* out, const Sum<T>* logsumexp,
                         ConstRows<T> q, ConstRows<T> k, ConstRows<T> v, const PackedSequences& sequences,
                         const ScoreOptions& options);
 // probabilities (N, Hq, L) for the observer: row i of a sequence holds its weights over the sequence's tokens from the
 // first; L is the longest sequence, zeros behind.
 template <class T>
 void attention_probabilities(Cpu, T* probabilities, int64_t longest, ConstRows<T> q, ConstRows<T> k,
+                             const PackedSequences& sequences, const ScoreOptions& options);
+template <class T>  // float
+void attention_probabilities(Cuda, T* probabilities, int64_t longest, ConstRows<T> q, ConstRows<T> k,
                              const PackedSequences& sequences, const ScoreOptions& options);
 
 }  // namespace kernel

@@ -1,0 +1,153 @@
+// Attention of training on an emulated GPU against the CPU's in double; the laws of bits.
+#include "kernels/attention.h"
+
+#include <cmath>
+#include <numeric>
+
+#include "tests/catch.h"
+#include "tests/kernels/kernel_data.h"
+
+using namespace lathe;
+using namespace lathe::test;
+
+namespace {
+
+struct SequenceCase {
+  std::vector<int32_t> starts;
+  int64_t heads, kv_heads, dim;
+  int64_t window = 0;
+  float softcap = 0;
+  bool alibi = false;
+  int64_t padding = 5;  // of a token's row
+};
+
+// Sequences shorter and longer than a tile, and empty ones; heads that share keys, so that a tile ends inside of a
+// token; dims of a part of a quad, of a piece, of several; rows that do and do not begin at 16 bytes.
+const SequenceCase kSequenceCases[] = {
+    {.starts = {0, 1, 6, 39, 39, 110}, .heads = 4, .kv_heads = 2, .dim = 12, .padding = 4},
+    {.starts = {0, 64, 130}, .heads = 2, .kv_heads = 2, .dim = 64, .padding = 0},
+    {.starts = {0, 70, 75}, .heads = 3, .kv_heads = 1, .dim = 7, .window = 9},
+    {.starts = {0, 140}, .heads = 1, .kv_heads = 1, .dim = 8, .window = 67, .padding = 0},
+    {.starts = {0, 35}, .heads = 2, .kv_heads = 2, .dim = 100, .softcap = 2},
+    {.starts = {0, 33, 50}, .heads = 4, .kv_heads = 4, .dim = 20, .alibi = true},
+    {.starts = {0, 60}, .heads = 2, .kv_heads = 1, .dim = 24, .window = 13, .softcap = 1, .alibi = true},
+    {.starts = {0, 20}, .heads = 3, .kv_heads = 1, .dim = 256, .padding = 0},
+    {.starts = {0, 17}, .heads = 1, .kv_heads = 1, .dim = 1},
+};
+
+struct Gradients {
+  std::vector<double> out, logsumexp, dq, dk, dv;
+};
+
+struct PackedData {
+  SequenceCase c;
+  int64_t tokens = c.starts.back(), q_width = c.heads * c.dim, kv_width = c.kv_heads * c.dim;
+  int64_t ld = q_width + 2 * kv_width + c.padding;  // queries, keys and values of a token lie side by side
+  std::vector<float> packed = random_floats(tokens * ld, 1), dout = random_floats(tokens * q_width, 2);
+  std::vector<float> slopes = {0.5f, 0.25f, 0.125f, 0.0625f};
+  ScoreOptions options{1 / std::sqrt(static_cast<float>(c.dim)), c.window, c.softcap,
+                       c.alibi ? slopes.data() : nullptr};
+  PackedSequences sequences{c.starts.data(), std::ssize(c.starts) - 1, tokens, c.heads, c.kv_heads, c.dim};
+
+  explicit PackedData(const SequenceCase& of) : c(of) {}
+  PackedData(const PackedData&) = delete;
+  PackedData& operator=(const PackedData&) = delete;
+
+  template <class T, class On>
+  Gradients run(On on) const {
+    const std::vector<T> x(packed.begin(), packed.end()), d(dout.begin(), dout.end());
+    const Rows<const T> rows[3] = {{x.data(), ld}, {x.data() + q_width, ld}, {x.data() + q_width + kv_width, ld}};
+    std::vector<T> out(static_cast<size_t>(tokens * q_width + 2 * kBand), kMark),
+        logsumexp(static_cast<size_t>(tokens * c.heads + 2 * kBand), kMark),
+        dx(static_cast<size_t>(tokens * ld + 2 * kBand), kMark);
+    T *y = out.data() + kBand, *lse = logsumexp.data() + kBand, *to = dx.data() + kBand;
+    kernel::attention<T>(on, y, lse, rows[0], rows[1], rows[2], sequences, options);
+    kernel::attention_backward<T>(on, {to, ld}, {to + q_width, ld}, {to + q_width + kv_width, ld}, d.data(), y, lse,
+                                  rows[0], rows[1], rows[2], sequences, options);
+    for (const auto* guarded : {&out, &logsumexp, &dx})
+      for (int64_t i = 0; i < kBand; ++i) REQUIRE(((*guarded)[i] == kMark && (*guarded)[guarded->size() - 1 - i] == kMark));
+    Gradients g{{y, y + tokens * q_width}, {lse, lse + tokens * c.heads}, {}, {}, {}};
+    for (int64_t t = 0; t < tokens; ++t) {
+      const T* row = to + t * ld;
+      g.dq.insert(g.dq.end(), row, row + q_width);
+      g.dk.insert(g.dk.end(), row + q_width, row + q_width + kv_width);
+      g.dv.insert(g.dv.end(), row + q_width + kv_width, row + q_width + 2 * kv_width);
+      for (int64_t i = ld - c.padding; i < ld; ++i) REQUIRE(row[i] == kMark);
+    }
+    return g;
+  }
+
+ private:
+  static constexpr int64_t kBand = 32;
+  static constexpr float kMark = 12345.0f;
+};
+
+double largest(const std::vector<double>& v) {
+  return std::accumulate(v.begin(), v.end(), 0.0, [](double a, double b) { return std::max(a, std::abs(b)); });
+}
+double difference(const std::vector<double>& a, const std::vector<double>& b) {
+  double most = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double off = std::abs(a[i] - b[i]);
+    most = off > most || std::isnan(off) ? off : most;
+  }
+  return most;
+}
+
+}  // namespace
+
+TEST_CASE("attention and its gradients on CUDA agree with double") {
+  for (const SequenceCase& c : kSequenceCases) {
+    INFO("head_dim " << c.dim << ", last token " << c.starts.back());
+    const PackedData data{c};
+    const Gradients exact = data.run<double>(Cpu{}), g = data.run<float>(Cuda{});
+    // A score is off by the rounding of dim terms, and an exponential by that of its argument besides: relative to
+    // the largest of each result, some dim + 16 roundings of scores of up to a few tens.
+    const double bound = kEpsilon * 4 * static_cast<double>(c.dim + 16);
+    CHECK(difference(g.out, exact.out) <= bound * largest(exact.out));
+    CHECK(difference(g.logsumexp, exact.logsumexp) <= bound * std::max(1.0, largest(exact.logsumexp)));
+    CHECK(difference(g.dq, exact.dq) <= bound * largest(exact.dq));
+    CHECK(difference(g.dk, exact.dk) <= bound * largest(exact.dk));
+    CHECK(difference(g.dv, exact.dv) <= bound * largest(exact.dv));
+  }
+}
+
+TEST_CASE("attention on CUDA gives a sequence the same bits whatever other sequences there are") {
+  for (const SequenceCase& c : kSequenceCases) {
+    if (c.starts.size() < 3) continue;
+    const PackedData data{c};
+    const Gradients all = data.run<float>(Cuda{});
+    // The last one alone.
+    const int32_t first = c.starts[c.starts.size() - 2];
+    SequenceCase alone = c;
+    alone.starts = {0, c.starts.back() - first};
+    PackedData other{alone};
+    other.packed.assign(data.packed.begin() + first * data.ld, data.packed.end());
+    other.dout.assign(data.dout.begin() + first * data.q_width, data.dout.end());
+    const Gradients last = other.run<float>(Cuda{});
+    CHECK(std::equal(last.out.begin(), last.out.end(), all.out.begin() + first * data.q_width));
+    CHECK(std::equal(last.dq.begin(), last.dq.end(), all.dq.begin() + first * data.q_width));
+    CHECK(std::equal(last.dk.begin(), last.dk.end(), all.dk.begin() + first * data.kv_width));
+    CHECK(std::equal(last.dv.begin(), last.dv.end(), all.dv.begin() + first * data.kv_width));
+  }
+}
+
+TEST_CASE("what an observer sees of attention on CUDA is what it sees on the CPU") {
+  for (const SequenceCase& c : kSequenceCases) {
+    const PackedData data{c};
+    int64_t longest = 1;
+    for (size_t s = 1; s < c.starts.size(); ++s) longest = std::max<int64_t>(longest, c.starts[s] - c.starts[s - 1]);
+    const int64_t elements = data.tokens * c.heads * longest;
+    Guarded expected(elements), found(elements);
+    const Rows<const float> q{data.packed.data(), data.ld}, k{data.packed.data() + data.q_width, data.ld};
+    kernel::attention_probabilities<float>(Cpu{}, expected.data(), longest, q, k, data.sequences, data.options);
+    kernel::attention_probabilities<float>(Cuda{}, found.data(), longest, q, k, data.sequences, data.options);
+    CHECK(found.intact());
+    double worst = 0;
+    for (int64_t i = 0; i < elements; ++i) {
+      const double off = std::abs(static_cast<double>(expected[i]) - static_cast<double>(found[i]));
+      worst = off > worst || std::isnan(off) ? off : worst;
+    }
+    CHECK(worst <= kEpsilon * 4 * static_cast<double>(c.dim + 16));  // as above, of weights of at most 1
+  }
+}
