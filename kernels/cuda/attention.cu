@@ -17,7 +17,7 @@
 
 namespace lathe::kernel {
 namespace {
-using namespace lathe::cuda;
+using namespace lathe::kernel::tiles;
 
 using ConstFloats = Rows<const float>;
 
@@ -267,7 +267,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
     row[key] = x;
   }
   for (int distance = 16; distance > 0; distance /= 2)
-    highest = fmaxf(highest, __shfl_xor_sync(kFull, highest, distance));
+    highest = fmaxf(highest, __shfl_xor_sync(kAllLanes, highest, distance));
   float sum = 0.0f;
   for (int64_t key = lane; key < longest; key += 32)
     if (key >= first && key <= query) sum += row[key] = exp2f(row[key] - highest);

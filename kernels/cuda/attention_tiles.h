@@ -15,7 +15,7 @@
 #include "kernels/cuda/gpu.h"
 #include "kernels/paged_attention.h"
 
-namespace lathe::cuda {
+namespace lathe::kernel::tiles {
 
 constexpr int kTileThreads = 128, kGroups = 8, kColumns = 64, kPiece = 64;
 constexpr int kQuads = kPiece / 4 + 1;  // 16-byte words of a row in shared memory; one more, against bank conflicts
@@ -52,17 +52,17 @@ __device__ inline TileOfSequence find_tile(const int32_t* seq_start, int64_t seq
     const int tiles = (tokens * rows_a_token + height - 1) / height;
     int end = tiles;  // of this sequence and those before it
     for (int distance = 1; distance < 32; distance *= 2) {
-      const int before = __shfl_up_sync(kFull, end, distance);
+      const int before = __shfl_up_sync(kAllLanes, end, distance);
       if (lane >= distance) end += before;
     }
-    const unsigned beyond = __ballot_sync(kFull, end > unit);
+    const unsigned beyond = __ballot_sync(kAllLanes, end > unit);
     if (beyond != 0) {
       const int owner = __ffs(static_cast<int>(beyond)) - 1;
-      const int skipped = __shfl_sync(kFull, end - tiles, owner);
-      return {base + owner, __shfl_sync(kFull, start, owner), __shfl_sync(kFull, tokens, owner),
+      const int skipped = __shfl_sync(kAllLanes, end - tiles, owner);
+      return {base + owner, __shfl_sync(kAllLanes, start, owner), __shfl_sync(kAllLanes, tokens, owner),
               (unit - skipped) * height};
     }
-    unit -= __shfl_sync(kFull, end, 31);
+    unit -= __shfl_sync(kAllLanes, end, 31);
   }
   return {};
 }
@@ -247,11 +247,11 @@ struct QueryRows {
 
 // Over the 16 threads of a group.
 __device__ __forceinline__ float group_max(float x) {
-  for (int distance = 8; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(kFull, x, distance));
+  for (int distance = 8; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, distance));
   return x;
 }
 __device__ __forceinline__ float group_sum(float x) {
-  for (int distance = 8; distance > 0; distance /= 2) x += __shfl_xor_sync(kFull, x, distance);
+  for (int distance = 8; distance > 0; distance /= 2) x += __shfl_xor_sync(kAllLanes, x, distance);
   return x;
 }
 // What exponents are taken from: the maximum, where there is one.
@@ -341,4 +341,4 @@ void by_head_dim(int64_t head_dim, F f) {
     f(std::integral_constant<int, 2>(), std::integral_constant<int, 4>());
 }
 
-}  // namespace lathe::cuda
+}  // namespace lathe::kernel::tiles
