@@ -1,12 +1,13 @@
 // Inference attention over a paged key-value cache, and the write into it.
 //
-// A page holds kPageTokens tokens of one layer: keys [Hk][D][16] (transposed: a vector of 16 keys per component, so
-// scores need no horizontal sums), values [Hk][16][D]. A slot is page * 16 + offset.
+// A page holds kPageTokens tokens of one layer. Its layout belongs to the device, its size does not. On the CPU: keys
+// [Hk][D][16] (transposed: a vector of 16 keys per component, so scores need no horizontal sums), values [Hk][16][D];
+// on CUDA both are [Hk][16][D] (kernels/cuda/cache_page.h). A slot is page * 16 + offset.
 //
 // In q8_0, blocks of 32 components of one token's head (the last one short) are 8-bit integers that share an f16 scale,
-// 1/127 of the largest magnitude; a head's scales lie behind its elements, [blocks][16] for keys and for values. A
-// token is rounded once, when it is written, and every later pass reads the rounded one, the pass that wrote it
-// included.
+// 1/127 of the largest magnitude; a head's scales lie behind its elements, [blocks][16] for keys and for values (CUDA:
+// [16][blocks]). A token is rounded once, when it is written, and every later pass reads the rounded one, the pass that
+// wrote it included.
 //
 // Bits: a query walks its keys in fixed segments of kSegmentTokens from position 0 (from the first page that its window
 // touches, cut at segment borders) and merges the segments in ascending order, whatever the number of new tokens, the
@@ -58,6 +59,9 @@ struct PagedBatch {
   const int32_t* page_table;   // (S, pages_per_sequence): page of each 16 positions; -1 where freed
   int64_t sequences;
   int64_t pages_per_sequence;
+  // What a device that cannot read the above chooses grids by; the CPU does not look at them.
+  int64_t tokens = 0;           // N; those behind the last sequence are padding
+  int64_t longest_context = 0;  // at least the largest of context_len
 };
 
 namespace kernel {
@@ -65,14 +69,21 @@ namespace kernel {
 // k, v (N, Hk, D) f32 by token, into the pages of one layer; slot -1 is skipped.
 void write_kv(Cpu, const CacheLayer& pages, ConstRows<float> k, ConstRows<float> v, const int32_t* slots, int64_t n,
               int64_t kv_heads, int64_t head_dim);
+void write_kv(Cuda, const CacheLayer& pages, ConstRows<float> k, ConstRows<float> v, const int32_t* slots, int64_t n,
+              int64_t kv_heads, int64_t head_dim);
 
 // Bytes of 64-byte aligned scratch for the call below; `max_context` is the largest of context_len, n the new tokens.
 // It grows with the thread team, which must not be replaced in between.
 size_t paged_attention_scratch_bytes(Cpu, DType cache, int64_t n, int64_t heads, int64_t head_dim, int64_t max_context);
+size_t paged_attention_scratch_bytes(Cuda, DType cache, int64_t n, int64_t heads, int64_t head_dim,
+                                     int64_t max_context);
 // out (N, Hq, D) f32 contiguous; q (N, Hq, D) f32 by token. The new tokens' keys are already in the cache;
 // token i of a sequence with t new ones stands at position context_len - t + i and sees the keys up to itself.
 // Arithmetic in f32; with AMX and a cache of bf16, queries and softmax weights are rounded to bf16 as well.
 void paged_attention(Cpu, float* out, ConstRows<float> q, const CacheLayer& pages, const PagedBatch& batch,
+                     int64_t heads, int64_t kv_heads, int64_t head_dim, const ScoreOptions& options, void* scratch);
+// head_dim up to 256, all arithmetic in f32; a query without keys (context 0) gets zeros, padding is not written.
+void paged_attention(Cuda, float* out, ConstRows<float> q, const CacheLayer& pages, const PagedBatch& batch,
                      int64_t heads, int64_t kv_heads, int64_t head_dim, const ScoreOptions& options, void* scratch);
 
 }  // namespace kernel

@@ -12,7 +12,6 @@
 //                      Limit at 60 TFLOP/s of f32 multiply-adds: 1.7 ms forward, 4.3 ms backward; at 790 TFLOP/s in
 //                      bf16 0.13 and 0.33 ms, at 3.0 TB/s 0.27 and 0.54 ms. Not measured yet: no GPU has run it.
 #include "kernels/attention.h"
-
 #include "kernels/cuda/attention_tiles.h"
 
 namespace lathe::kernel {
@@ -195,8 +194,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
     for (int c = thread_group(); c < kColumns; c += kGroups) {
       float sum = 0.0f;
       if (row0 + c < end_row)
-        for (int d = thread_column(); d < dim; d += 16)
-          sum = fmaf(douts.at(row0 + c)[d], outs.at(row0 + c)[d], sum);
+        for (int d = thread_column(); d < dim; d += 16) sum = fmaf(douts.at(row0 + c)[d], outs.at(row0 + c)[d], sum);
       sum = group_sum(sum);
       if (thread_column() == 0) deltas[c] = sum;
     }

@@ -309,10 +309,11 @@ struct Softmax {
 // Attention of a tile's rows to the keys [begin, end), a multiple of 64 from `begin` on, of which the tile's first row
 // sees those below `all_below`, and its last those from `all_from` on.
 template <int kRows, int kPieces, class Keys>
-__device__ __forceinline__ void attend(Softmax<kRows, kPieces>& state, float4 (*rows)[kQuads], float4 (*columns)[kQuads],
-                                       float4 (*weights)[kQuads], const HeadRows& q, int row0, int row_end,
-                                       const Keys& keys, const Keys& values, Range range, int all_from, int all_below,
-                                       const QueryRows<kRows>& bounds, const ScoreOptions& options) {
+__device__ __forceinline__ void attend(Softmax<kRows, kPieces>& state, float4 (*rows)[kQuads],
+                                       float4 (*columns)[kQuads], float4 (*weights)[kQuads], const HeadRows& q,
+                                       int row0, int row_end, const Keys& keys, const Keys& values, Range range,
+                                       int all_from, int all_below, const QueryRows<kRows>& bounds,
+                                       const ScoreOptions& options) {
   float products[kRows][4];
   multiply(products, rows, columns, q, row0, row_end, keys, range, q.dim);
   state.take(products, bounds, range, options);
@@ -326,11 +327,11 @@ __device__ __forceinline__ void attend(Softmax<kRows, kPieces>& state, float4 (*
 // Not by `check` (tensor/errors.h): nvcc does not take fmt.
 inline void check_head_dim(const char* where, int64_t head_dim) {
   if (head_dim > kMaxHeadDim)
-    throw std::runtime_error(std::string(where) + ": heads have " + std::to_string(head_dim) + " components, on CUDA at most " +
-                             std::to_string(kMaxHeadDim));
+    throw std::runtime_error(std::string(where) + ": heads have " + std::to_string(head_dim) +
+                             " components, on CUDA at most " + std::to_string(kMaxHeadDim));
 }
-// f(rows a group of threads, pieces of 64 components), as integral constants, by head_dim: as many rows as the registers
-// of a thread hold.
+// f(rows a group of threads, pieces of 64 components), as integral constants, by head_dim: as many rows as the
+// registers of a thread hold.
 template <class F>
 void by_head_dim(int64_t head_dim, F f) {
   if (head_dim <= 64)

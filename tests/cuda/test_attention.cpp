@@ -1,9 +1,8 @@
 // Attention of training on an emulated GPU against the CPU's in double; the laws of bits.
-#include "kernels/attention.h"
-
 #include <cmath>
 #include <numeric>
 
+#include "kernels/attention.h"
 #include "tests/catch.h"
 #include "tests/kernels/kernel_data.h"
 
@@ -65,7 +64,8 @@ struct PackedData {
     kernel::attention_backward<T>(on, {to, ld}, {to + q_width, ld}, {to + q_width + kv_width, ld}, d.data(), y, lse,
                                   rows[0], rows[1], rows[2], sequences, options);
     for (const auto* guarded : {&out, &logsumexp, &dx})
-      for (int64_t i = 0; i < kBand; ++i) REQUIRE(((*guarded)[i] == kMark && (*guarded)[guarded->size() - 1 - i] == kMark));
+      for (int64_t i = 0; i < kBand; ++i)
+        REQUIRE(((*guarded)[i] == kMark && (*guarded)[guarded->size() - 1 - i] == kMark));
     Gradients g{{y, y + tokens * q_width}, {lse, lse + tokens * c.heads}, {}, {}, {}};
     for (int64_t t = 0; t < tokens; ++t) {
       const T* row = to + t * ld;

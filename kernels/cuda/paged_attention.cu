@@ -1,0 +1,222 @@
+// Attention over the paged cache, and the write into it. A page's layout is in cache_page.h: keys and values
+// [Hk][16][D].
+//
+// A block has some rows, queries of the heads of one key-value head, and walks their keys in chunks of 64 on the tiles
+// of attention_tiles.h. Chunks make segments of 256 keys, counted from position 0. Decoding, a block has one segment
+// and keeps its result in scratch, and a second kernel merges the segments of a row in ascending order; with many new
+// tokens a block has all segments and merges each with those before it as it goes. Sums of a row run in the same order
+// by the same instructions in either way and any height of tile, and keys that a row does not see change nothing: so
+// the choice, by sizes alone, changes no bit.
+//
+// The ladder (Qwen3-0.6B, 16 query and 8 key-value heads of 128, bf16 cache, one layer):
+//   version 1 (this)   multiply-adds in f32. Decode of 256 sequences at context 843: 0.88 GB of keys and values, 1.8
+//                      GFLOP, limit 0.29 ms at 3.0 TB/s. Prefill of 2,048 tokens: 17 GFLOP, limit 0.29 ms at 60 TFLOP/s
+//                      of f32 (0.02 ms in bf16 at 790). Not measured yet: no GPU has run it.
+#include "kernels/cuda/cache_page.h"
+#include "kernels/paged_attention.h"
+
+namespace lathe::kernel {
+namespace {
+using namespace tiles;
+
+constexpr int64_t kSplitTokens = 256;  // up to so many new tokens, a block has one segment
+constexpr int kWriteWarps = 4, kMergeThreads = 128;
+
+int64_t segments_of(int64_t context) { return (context + kSegmentTokens - 1) / kSegmentTokens; }
+// Of the partial result of a segment: the weighted values, the maximum and the sum.
+__host__ __device__ constexpr int64_t partial_floats(int64_t head_dim) { return (head_dim + 2 + 3) / 4 * 4; }
+
+// What the results of two sets of keys are multiplied by, so that they can be added.
+struct Merge {
+  float maximum, keep, add;
+  __device__ __forceinline__ Merge(float before, float comes) : maximum(fmaxf(before, comes)) {
+    const float base = base_of(maximum);
+    keep = exp2f(before - base);
+    add = exp2f(comes - base);
+  }
+  __device__ __forceinline__ float of(float before, float comes) const {
+    return fmaf(comes, add, product(before, keep));
+  }
+};
+
+struct PagedCall {
+  float* out;
+  float* partials;  // [token][head][segment][partial_floats]; null: a block has all segments
+  Rows<const float> q;
+  CacheLayer pages;
+  PagedBatch batch;
+  int64_t heads, kv_heads, head_dim, head_bytes, segments;
+  ScoreOptions options;
+};
+
+template <int kRows, int kPieces>
+__global__ void __launch_bounds__(kTileThreads, 1) paged_attention_kernel(PagedCall call) {
+  SHARED_ARRAY(float4, rows, [kGroups * kRows][kQuads]);
+  SHARED_ARRAY(float4, columns, [kColumns][kQuads]);
+  SHARED_ARRAY(float4, weights, [kGroups * kRows][kQuads]);
+  const PagedBatch& batch = call.batch;
+  const ScoreOptions& options = call.options;
+  const int group = static_cast<int>(call.heads / call.kv_heads), dim = static_cast<int>(call.head_dim);
+  const int kv_head = static_cast<int>(blockIdx.y), head0 = kv_head * group;
+  const TileOfSequence place =
+      find_tile(batch.seq_start, batch.sequences, group, kGroups * kRows, static_cast<int>(gridDim.x - 1 - blockIdx.x));
+  if (place.sequence < 0) return;
+  const int context = batch.context_len[place.sequence], shift = context - place.tokens;
+  const int row0 = place.first_row, row_end = place.tokens * group;
+  const int last_row = row0 + kGroups * kRows < row_end ? row0 + kGroups * kRows - 1 : row_end - 1;
+  const int all_below = shift + row0 / group + 1, end_key = shift + last_row / group + 1;
+  const int begin_key = QueryRows<kRows>::first_key(all_below, options);
+  const int all_from = QueryRows<kRows>::first_key(end_key, options);
+  const bool split = call.partials != nullptr;
+  const int first_segment = split ? static_cast<int>(blockIdx.z) : begin_key / kSegmentTokens;
+  const int end_segment = split ? first_segment + 1 : (end_key + kSegmentTokens - 1) / kSegmentTokens;
+  // The segment is before or behind what the rows see; that a sequence without keys has none.
+  if (split && (first_segment * kSegmentTokens >= end_key || (first_segment + 1) * kSegmentTokens <= begin_key)) return;
+
+  const HeadRows queries(call.q.data, call.q.stride, place.start, head0, group, dim);
+  const int32_t* const table = batch.page_table + place.sequence * batch.pages_per_sequence;
+  const PagedRows keys(call.pages.keys, call.pages, table, kv_head, call.head_bytes, dim);
+  const PagedRows values(call.pages.values, call.pages, table, kv_head, call.head_bytes, dim);
+  const QueryRows<kRows> bounds(row0, row_end, group, shift, head0, options);
+
+  Softmax<kRows, kPieces> segment, total;
+  segment.clear();
+  total.clear();
+  for (int s = first_segment; s < end_segment; ++s) {
+    segment.clear();
+    const int end = (s + 1) * kSegmentTokens < end_key ? (s + 1) * kSegmentTokens : end_key;
+    int chunk = s * kSegmentTokens;
+    if (chunk < begin_key) chunk = begin_key / kColumns * kColumns;
+    for (; chunk < end; chunk += kColumns)
+      attend(segment, rows, columns, weights, queries, row0, row_end, keys, values, Range{chunk, begin_key, end},
+             all_from, all_below, bounds, options);
+    if (split) break;
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const Merge merge(total.maximum[i], segment.maximum[i]);
+      total.maximum[i] = merge.maximum;
+      total.sum[i] = merge.of(total.sum[i], segment.sum[i]);
+#pragma unroll
+      for (int p = 0; p < kPieces; ++p)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) total.values[i][p][e] = merge.of(total.values[i][p][e], segment.values[i][p][e]);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kRows; ++i) {
+    const int row = row0 + thread_group() * kRows + i;
+    if (row >= row_end) continue;
+    const int64_t at = (place.start + row / group) * call.heads + head0 + row % group;
+    const int d = thread_column() * 4;
+    if (split) {
+      float* const partial = call.partials + (at * call.segments + first_segment) * partial_floats(dim);
+#pragma unroll
+      for (int p = 0; p < kPieces; ++p) store_quad(partial, p * kPiece + d, dim, segment.values[i][p], 1.0f);
+      if (d == 0) partial[dim] = segment.maximum[i], partial[dim + 1] = segment.sum[i];
+    } else {
+      const float factor = bounds.last[i] > 0 ? 1.0f / total.sum[i] : 0.0f;
+#pragma unroll
+      for (int p = 0; p < kPieces; ++p)
+        store_quad(call.out + at * dim, p * kPiece + d, dim, total.values[i][p], factor);
+    }
+  }
+}
+
+// A block a new token and head.
+__global__ void __launch_bounds__(kMergeThreads) merge_segments_kernel(PagedCall call) {
+  const PagedBatch& batch = call.batch;
+  const int token = static_cast<int>(blockIdx.x), dim = static_cast<int>(call.head_dim);
+  if (token >= batch.seq_start[batch.sequences]) return;
+  int64_t low = 0, high = batch.sequences;  // the sequence that the token is of
+  while (high - low > 1) {
+    const int64_t middle = (low + high) / 2;
+    (batch.seq_start[middle] <= token ? low : high) = middle;
+  }
+  int last = batch.context_len[low] - (batch.seq_start[low + 1] - token) + 1;
+  if (last < 0) last = 0;
+  const int first = QueryRows<1>::first_key(last, call.options);
+  const int64_t at = token * call.heads + blockIdx.y;
+  const float* const partials = call.partials + at * call.segments * partial_floats(dim);
+  for (int d = static_cast<int>(threadIdx.x); d < dim; d += kMergeThreads) {
+    float maximum = -INFINITY, sum = 0.0f, value = 0.0f;
+    for (int s = first / kSegmentTokens; s * kSegmentTokens < last; ++s) {
+      const float* const partial = partials + s * partial_floats(dim);
+      const Merge merge(maximum, partial[dim]);
+      maximum = merge.maximum;
+      sum = merge.of(sum, partial[dim + 1]);
+      value = merge.of(value, partial[d]);
+    }
+    call.out[at * dim + d] = value * (last > 0 ? 1.0f / sum : 0.0f);
+  }
+}
+
+// A warp a token and key-value head: keys, and as many warps again: values.
+__global__ void __launch_bounds__(kWriteWarps * 32)
+    write_kv_kernel(CacheLayer pages, Rows<const float> k, Rows<const float> v, const int32_t* __restrict__ slots,
+                    int64_t n, int64_t kv_heads, int head_dim, int64_t head_bytes) {
+  const int64_t unit = static_cast<int64_t>(blockIdx.x) * kWriteWarps + threadIdx.x / 32, half = n * kv_heads;
+  if (unit >= 2 * half) return;
+  const int64_t token = unit % half / kv_heads, head = unit % half % kv_heads, slot = slots[token];
+  if (slot < 0) return;
+  const Rows<const float>& from = unit < half ? k : v;
+  uint8_t* const to = static_cast<uint8_t*>(unit < half ? pages.keys : pages.values);
+  write_head(to + slot / kPageTokens * pages.page_stride + head * head_bytes, pages.dtype,
+             static_cast<int>(slot % kPageTokens), from.data + token * from.stride + head * head_dim, head_dim);
+}
+
+bool splits(int64_t n) { return n <= kSplitTokens; }
+
+template <int kRows, int kPieces>
+void launch_paged(Cuda on, const PagedCall& call) {
+  const int64_t tiles =
+      most_tiles(call.batch.tokens, call.batch.sequences, call.heads / call.kv_heads, kGroups * kRows);
+  const int64_t segments = call.partials != nullptr ? call.segments : 1;
+  LAUNCH((paged_attention_kernel<kRows, kPieces>),
+         dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(call.kv_heads), static_cast<unsigned>(segments)),
+         dim3(kTileThreads), 0, on.stream, call);
+}
+
+}  // namespace
+
+void write_kv(Cuda on, const CacheLayer& pages, ConstRows<float> k, ConstRows<float> v, const int32_t* slots, int64_t n,
+              int64_t kv_heads, int64_t head_dim) {
+  check_cache("write_kv", pages.dtype);
+  if (n == 0) return;
+  const int64_t blocks = (2 * n * kv_heads + kWriteWarps - 1) / kWriteWarps;
+  LAUNCH(write_kv_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kWriteWarps * 32), 0, on.stream, pages, k, v, slots,
+         n, kv_heads, static_cast<int>(head_dim), page_head_bytes(pages.dtype, head_dim));
+}
+
+size_t paged_attention_scratch_bytes(Cuda, DType, int64_t n, int64_t heads, int64_t head_dim, int64_t max_context) {
+  if (!splits(n)) return 0;
+  return static_cast<size_t>(n * heads * segments_of(max_context) * partial_floats(head_dim)) * sizeof(float);
+}
+
+void paged_attention(Cuda on, float* out, ConstRows<float> q, const CacheLayer& pages, const PagedBatch& batch,
+                     int64_t heads, int64_t kv_heads, int64_t head_dim, const ScoreOptions& options, void* scratch) {
+  check_cache("paged_attention", pages.dtype);
+  check_head_dim("paged_attention", head_dim);
+  if (batch.tokens == 0) return;
+  const PagedCall call{out,
+                       splits(batch.tokens) ? static_cast<float*>(scratch) : nullptr,
+                       q,
+                       pages,
+                       batch,
+                       heads,
+                       kv_heads,
+                       head_dim,
+                       page_head_bytes(pages.dtype, head_dim),
+                       segments_of(batch.longest_context),
+                       options};
+  // Few rows a sequence: low tiles, most of whose rows would be empty otherwise.
+  const bool low = batch.tokens * (heads / kv_heads) <= kGroups * batch.sequences;
+  if (batch.longest_context > 0)
+    by_head_dim(head_dim, [&](auto rows, auto pieces) {
+      low ? launch_paged<1, pieces()>(on, call) : launch_paged<rows(), pieces()>(on, call);
+    });
+  if (call.partials != nullptr)
+    LAUNCH(merge_segments_kernel, dim3(static_cast<unsigned>(batch.tokens), static_cast<unsigned>(heads)),
+           dim3(kMergeThreads), 0, on.stream, call);
+}
+
+}  // namespace lathe::kernel
