@@ -22,6 +22,10 @@ namespace kernel {
 void qk_norm_rope_write(Cpu, float* out, const CacheLayer& pages, ConstRows<float> q, ConstRows<float> k,
                         ConstRows<float> v, const int32_t* slots, const QkNormRope& steps, int64_t n, int64_t heads,
                         int64_t kv_heads, int64_t head_dim);
+// head_dim up to 256; the sum of squares has an order of its own, not that of rms_norm.
+void qk_norm_rope_write(Cuda, float* out, const CacheLayer& pages, ConstRows<float> q, ConstRows<float> k,
+                        ConstRows<float> v, const int32_t* slots, const QkNormRope& steps, int64_t n, int64_t heads,
+                        int64_t kv_heads, int64_t head_dim);
 
 }  // namespace kernel
 }  // namespace lathe
