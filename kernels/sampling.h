@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "kernels/device.h"
 
@@ -52,16 +53,50 @@ struct SamplingRow {
 
 inline constexpr int32_t kNoToken = -1;
 
+// The same without pointers, for a device that cannot read the host's memory: a history is a range of one array of all.
+struct SeenToken {
+  int32_t token = 0;
+  float logit = 0.0f;  // the kernel's: what the logit was before the penalties
+  int64_t count = 0;
+};
+struct DeviceSamplingRow {
+  double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty, random;
+  int64_t top_k;
+  int64_t first_seen, end_seen;  // in SeenTokens; none where nothing is penalised
+};
+struct DeviceSamplingRows {
+  std::vector<DeviceSamplingRow> rows;
+  std::vector<SeenToken> seen;
+};
+inline DeviceSamplingRows for_device(std::span<const SamplingRow> rows) {
+  DeviceSamplingRows all;
+  for (const SamplingRow& row : rows) {
+    const SamplingParameters& p = row.parameters;
+    const auto first = std::ssize(all.seen);
+    if (p.penalises())
+      for (const TokenCount& seen : row.history) all.seen.push_back({seen.token, 0.0f, seen.count});
+    all.rows.push_back({p.temperature, p.top_p, p.min_p, p.repetition_penalty, p.presence_penalty, p.frequency_penalty,
+                        row.random, p.top_k, first, std::ssize(all.seen)});
+  }
+  return all;
+}
+
 namespace kernel {
 
 // tokens (R) by logits (R, V) and rows (R), which lie on the host; -inf marks a token that may not be chosen. kNoToken
 // where a logit is NaN or +inf, or all are -inf. Logits are written to, and are as before when it returns.
 void sample(Cpu, int32_t* tokens, Rows<float> logits, const SamplingRow* rows, int64_t n, int64_t vocabulary);
+// Rows (R) and their SeenTokens lie on the device. The CPU's choices, but where a sum of weights falls within some 1e-7
+// of a border of top_p, of min_p or of the draw (weights are rounded to 2^-44 of the highest there).
+void sample(Cuda, int32_t* tokens, Rows<float> logits, const DeviceSamplingRow* rows, SeenToken* seen, int64_t n,
+            int64_t vocabulary);
 
 // Natural log-probabilities by logits (R, V) as they are, before penalties, temperature and filters: chosen (R) of
 // tokens (R), and the k most probable of each row, descending, ties by id: top_tokens and top (R, k), k at most V. The
 // logits are numbers.
 void log_probabilities(Cpu, float* chosen, int32_t* top_tokens, float* top, ConstRows<float> logits,
+                       const int32_t* tokens, int64_t n, int64_t vocabulary, int64_t k);
+void log_probabilities(Cuda, float* chosen, int32_t* top_tokens, float* top, ConstRows<float> logits,
                        const int32_t* tokens, int64_t n, int64_t vocabulary, int64_t k);
 
 }  // namespace kernel
