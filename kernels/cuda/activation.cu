@@ -4,47 +4,20 @@
 // 12, scale and put_rows 8 (12 where added to), fill 4. (65,536, 3,072): gated 0.81 ms, its backward 1.34 ms. Some 40
 // instructions an element are far from the 110 that would bind. Not measured yet: no GPU has run it.
 #include "kernels/activation.h"
+#include "kernels/cuda/activation_values.h"
 #include "kernels/cuda/over_grid.h"
 
 namespace lathe::kernel {
 namespace {
 
-struct ValueAndSlope {
-  float value, slope;
-};
-
-__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-
-// kSlope: the derivative, too. gelu in forms that do not cancel for negative x: (1 + erf u) / 2 is erfc(-u) / 2, and
-// (1 + tanh u) / 2 is sigmoid(2 u).
-template <Activation kActivation, bool kSlope>
-__device__ __forceinline__ ValueAndSlope evaluate(float x) {
-  if constexpr (kActivation == Activation::silu) {
-    if constexpr (!kSlope) return {x / (1.0f + expf(-x)), 0.0f};
-    const float s = sigmoid(x), value = x * s;
-    return {value, s + value * (1.0f - s)};
-  } else if constexpr (kActivation == Activation::gelu_tanh) {
-    constexpr float k = 1.5957691216f, c = 0.044715f;  // 2 sqrt(2 / pi)
-    if constexpr (!kSlope) return {x / (1.0f + expf(-k * (x + c * x * x * x))), 0.0f};
-    // Beyond 30, where s is 0 or 1, the polynomials must not overflow beside s (1 - s).
-    const float within = fmaxf(-30.0f, fminf(30.0f, x)), square = within * within;
-    const float s = sigmoid(k * (within + c * within * square));
-    return {x * s, s + within * s * (1.0f - s) * (k + 3.0f * c * k * square)};
-  } else {
-    const float phi = 0.5f * erfcf(-0.70710678f * x);  // the normal distribution
-    if constexpr (!kSlope) return {x * phi, 0.0f};
-    return {x * phi, phi + x * (0.39894228f * expf(-0.5f * x * x))};
-  }
-}
-
 template <Activation kActivation>
 struct Activate {
-  __device__ float operator()(float x) const { return evaluate<kActivation, false>(x).value; }
-  __device__ float operator()(float gate, float up) const { return evaluate<kActivation, false>(gate).value * up; }
+  __device__ float operator()(float x) const { return activate(kActivation, x).value; }
+  __device__ float operator()(float gate, float up) const { return activate(kActivation, gate).value * up; }
 };
 template <Activation kActivation>
 struct ActivateBackward {
-  __device__ float operator()(float dy, float x) const { return dy * evaluate<kActivation, true>(x).slope; }
+  __device__ float operator()(float dy, float x) const { return dy * activate(kActivation, x).slope; }
 };
 template <Activation kActivation, bool kVector, class T>
 struct GatedBackward {
@@ -59,7 +32,7 @@ struct GatedBackward {
     Four dg, du;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const ValueAndSlope f = evaluate<kActivation, true>(g.v[j]);
+      const ActivationValue f = activate(kActivation, g.v[j]);
       dg.v[j] = d.v[j] * u.v[j] * f.slope;
       du.v[j] = d.v[j] * f.value;
     }

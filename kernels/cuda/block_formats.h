@@ -7,18 +7,7 @@
 
 namespace lathe::kernel {
 
-__device__ __forceinline__ float float_of_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
-
-// Exponents are put right by a product, which is exact and makes subnormals normal; infinity and NaN by hand.
-__device__ __forceinline__ float half_to_float(uint16_t h) {
-  const uint32_t magnitude = h & 0x7fffu, sign = (h & 0x8000u) << 16;
-  const float finite = float_of_bits(magnitude << 13) * 0x1p112f;
-  const uint32_t bits = magnitude >= 0x7c00u ? 0x7f800000u | magnitude << 13 : __builtin_bit_cast(uint32_t, finite);
-  return float_of_bits(bits | sign);
-}
-__device__ __forceinline__ float half_at(const uint8_t* p) {
-  return half_to_float(*reinterpret_cast<const uint16_t*>(p));
-}
+__device__ __forceinline__ float half_at(const uint8_t* p) { return to_float(*reinterpret_cast<const f16*>(p)); }
 
 template <DType kType>
 inline constexpr int kBlockSize = info(kType).block_size;
@@ -85,18 +74,7 @@ __device__ __forceinline__ Four load_stored(const void* row, int64_t i, int64_t 
   } else if constexpr (kType == DType::bf16) {
     return load_four<kVector>(static_cast<const bf16*>(row) + i, left);
   } else if constexpr (kType == DType::f16) {
-    const uint16_t* p = static_cast<const uint16_t*>(row) + i;
-    Four y;
-    StoredFour<uint16_t> x = {};
-    if (kVector && left >= 4)
-      x = *reinterpret_cast<const StoredFour<uint16_t>*>(p);
-    else
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
-        if (j < left) x.v[j] = p[j];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) y.v[j] = half_to_float(x.v[j]);
-    return y;
+    return load_four<kVector>(static_cast<const f16*>(row) + i, left);
   } else {
     constexpr int kSize = kBlockSize<kType>, kBytes = kBlockBytes<kType>;
     const uint8_t* block = static_cast<const uint8_t*>(row) + i / kSize * kBytes;

@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(512) column_sums_kernel(const ColumnSums to, c
     for (int j = 0; j < 4; ++j) {
       float sum = sums[s].v[j];
 #pragma unroll
-      for (int distance = 4; distance < 32; distance *= 2) sum += __shfl_xor_sync(kFull, sum, distance);
+      for (int distance = 4; distance < 32; distance *= 2) sum += __shfl_xor_sync(kAllLanes, sum, distance);
       if (lane < 4) parts[warp][s][4 * quad + j] = sum;
     }
   __syncthreads();

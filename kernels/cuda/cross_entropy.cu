@@ -60,8 +60,8 @@ __global__ void __launch_bounds__(kThreads)
     for (int k = 0; k < 4 * kFours; ++k) part += expf(v[k] - shift);
     sum += static_cast<double>(part);
   }
-  const float largest = block_max<kThreads>(maximum);
-  const double total = block_sum<kThreads>(rescaled(sum, maximum, largest));
+  const float largest = block_max(maximum);
+  const double total = block_sum(rescaled(sum, maximum, largest));
   if (threadIdx.x != 0) return;
   const int64_t target = targets[row] - first;
   if (targets[row] >= 0 && target >= 0 && target < width) state.target_logit[row] = x[target];
@@ -88,8 +88,8 @@ __global__ void __launch_bounds__(1024)
     sum += value - static_cast<double>(state.target_logit[row]);
     counted += 1.0;
   }
-  sum = block_sum<1024>(sum);
-  counted = block_sum<1024>(counted);
+  sum = block_sum(sum);
+  counted = block_sum(counted);
   if (threadIdx.x != 0) return;
   const double f = counted == 0.0 ? 0.0 : 1.0 / (total > 0.0 ? total : counted);
   *factor = f;

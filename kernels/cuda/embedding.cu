@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kThreads)
   if (left > 0) sum = load_four<kVector>(out, left);
   for (int64_t begin = own; begin < n; begin += kThreads) {
     const bool match = begin + tid < n && ids[begin + tid] == id;
-    const unsigned votes = __ballot_sync(kFull, match);
+    const unsigned votes = __ballot_sync(kAllLanes, match);
     if (lane == 0) counts[warp] = __popc(votes);
     __syncthreads();
     int before = 0, count = 0;

@@ -35,7 +35,7 @@ __device__ __forceinline__ float row_sum(float v) {
   if constexpr (kThreads == 32)
     return warp_sum(v);
   else
-    return block_sum<kThreads>(v);
+    return block_sum(v);
 }
 
 // Threads of a block: four warps, a row each, or one row.

@@ -22,13 +22,13 @@ __global__ void __launch_bounds__(kThreads) squares_kernel(double* sums, const f
 #pragma unroll
     for (int j = 0; j < 4; ++j) sum += static_cast<double>(v.v[j]) * static_cast<double>(v.v[j]);
   }
-  sum = block_sum<kThreads>(sum);
+  sum = block_sum(sum);
   if (threadIdx.x == 0) sums[1 + blockIdx.x] = sum;
 }
 __global__ void __launch_bounds__(kThreads) sum_kernel(double* sums) {
   double sum = 0.0;
   for (int i = static_cast<int>(threadIdx.x); i < kBlocks; i += kThreads) sum += sums[1 + i];
-  sum = block_sum<kThreads>(sum);
+  sum = block_sum(sum);
   if (threadIdx.x == 0) sums[0] = sum;
 }
 

@@ -21,11 +21,6 @@ struct alignas(4 * sizeof(T)) StoredFour {
   T v[4];
 };
 
-__device__ __forceinline__ float widen(float x) { return x; }
-__device__ __forceinline__ float widen(bf16 x) { return to_f32(x); }
-__device__ __forceinline__ void narrow_to(float& y, float x) { y = x; }
-__device__ __forceinline__ void narrow_to(bf16& y, float x) { y = to_bf16(x); }
-
 // The four elements from p on, of which `left` exist (1 or more); zeros for the others. kVector: p is aligned to four.
 template <bool kVector, class T>
 __device__ __forceinline__ Four load_four(const T* p, int64_t left) {
@@ -33,10 +28,10 @@ __device__ __forceinline__ Four load_four(const T* p, int64_t left) {
   if (kVector && left >= 4) {
     const StoredFour<T> x = *reinterpret_cast<const StoredFour<T>*>(p);
 #pragma unroll
-    for (int j = 0; j < 4; ++j) y.v[j] = widen(x.v[j]);
+    for (int j = 0; j < 4; ++j) y.v[j] = to_float(x.v[j]);
   } else {
 #pragma unroll
-    for (int j = 0; j < 4; ++j) y.v[j] = j < left ? widen(p[j]) : 0.0f;
+    for (int j = 0; j < 4; ++j) y.v[j] = j < left ? to_float(p[j]) : 0.0f;
   }
   return y;
 }
@@ -44,7 +39,7 @@ template <bool kVector, class T>
 __device__ __forceinline__ void store_four(T* p, const Four& y, int64_t left) {
   StoredFour<T> x;
 #pragma unroll
-  for (int j = 0; j < 4; ++j) narrow_to(x.v[j], y.v[j]);
+  for (int j = 0; j < 4; ++j) x.v[j] = from_float<T>(y.v[j]);
   if (kVector && left >= 4) {
     *reinterpret_cast<StoredFour<T>*>(p) = x;
   } else {

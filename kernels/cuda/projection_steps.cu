@@ -36,7 +36,7 @@ struct ScaleRows {
   int64_t n;
   __device__ void operator()(int64_t row, int64_t item) const {
     const int64_t i = 4 * item;
-    const float factor = widen(factors[row]);
+    const float factor = to_float(factors[row]);
     Four v = load_four<kVector>(row_of(x, row) + i, n - i);
 #pragma unroll
     for (int j = 0; j < 4; ++j) v.v[j] *= factor;

@@ -7,10 +7,22 @@
 #include "kernels/device.h"
 #include "tests/catch.h"
 #include "tests/kernels/kernel_data.h"
+#include "tests/simt/schedules.h"
 
 namespace lathe::test {
 
 inline const Cuda kOnDevice{nullptr};
+
+// Threads run in this order while it lives. Kernels whose threads meet are tried in each.
+class InOrder {
+ public:
+  explicit InOrder(simt::Order order) : before_(simt::config.order) { simt::config.order = order; }
+  ~InOrder() { simt::config.order = before_; }
+
+ private:
+  simt::Order before_;
+};
+inline simt::Order any_order() { return GENERATE(simt::Order::forward, simt::Order::reverse, simt::Order::random); }
 
 inline std::vector<double> widened(const std::vector<float>& v) { return {v.begin(), v.end()}; }
 

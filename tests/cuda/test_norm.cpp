@@ -46,6 +46,7 @@ struct Data {
 }  // namespace
 
 TEST_CASE("norms on a CUDA device are those in double") {
+  const InOrder order(any_order());
   const Shape s = GENERATE(from_range(std::begin(kShapes), std::end(kShapes)));
   CAPTURE(s.rows, s.n, s.stride, s.shift);
   Data d(s);
@@ -128,6 +129,7 @@ TEST_CASE("a row's norm on a CUDA device has the same bits in any batch and at a
 }
 
 TEST_CASE("gradients of norms on a CUDA device are those in double") {
+  const InOrder order(any_order());
   const Shape s = GENERATE(from_range(std::begin(kShapes), std::end(kShapes)), Shape{300, 20, 20, 0});
   const bool layer = GENERATE(false, true), accumulate = GENERATE(false, true);
   CAPTURE(s.rows, s.n, s.stride, s.shift, layer, accumulate);
