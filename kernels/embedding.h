@@ -13,6 +13,7 @@ void embedding(Cuda, float* y, const void* table, DType dtype, size_t row_bytes,
                int64_t columns);
 // The same for a table that was packed for inference.
 void embedding(Cpu, float* y, const PackedMatrix& table, const int32_t* ids, int64_t n);
+void embedding(Cuda, float* y, const PackedMatrix& table, const int32_t* ids, int64_t n);
 // Rows of activations, T: float, double.
 template <class T>
 void select_rows(Cpu, T* y, ConstRows<T> x, const int32_t* ids, int64_t n, int64_t columns);

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernels/cpu/block_formats.h"
+#include "kernels/cpu/pack_checks.h"
 #include "kernels/cpu/packed_layout.h"
 #include "kernels/packed_linear.h"
 #include "tensor/errors.h"
@@ -207,14 +208,6 @@ void unpack_quantised(float* y, const uint8_t* group, int64_t lane, int64_t colu
   }
 }
 
-void check_packable(DType dtype, int64_t rows, int64_t columns) {
-  check(dtype != DType::f64 && dtype != DType::i32, "pack", "{} weights have no packed form", name(dtype));
-  check(rows >= 1 && columns >= 1, "pack", "weight is ({}, {}), expected at least one row and one column", rows,
-        columns);
-  check(columns % info(dtype).block_size == 0, "pack", "{} weight has {} columns, expected a multiple of {}",
-        name(dtype), columns, info(dtype).block_size);
-}
-
 // y (K) = one row, widened.
 void unpack_row(float* y, const PackedMatrix& w, int64_t row) {
   const uint8_t* group = w.data + row / kGroupRows * group_bytes(w.dtype, w.columns);
@@ -243,6 +236,23 @@ void unpack_row(float* y, const PackedMatrix& w, int64_t row) {
 }  // namespace
 }  // namespace lathe::cpu
 
+namespace lathe {
+
+void check_packable(DType dtype, int64_t rows, int64_t columns) {
+  check(dtype != DType::f64 && dtype != DType::i32, "pack", "{} weights have no packed form", name(dtype));
+  check(rows >= 1 && columns >= 1, "pack", "weight is ({}, {}), expected at least one row and one column", rows,
+        columns);
+  check(columns % info(dtype).block_size == 0, "pack", "{} weight has {} columns, expected a multiple of {}",
+        name(dtype), columns, info(dtype).block_size);
+}
+
+void check_unpacked_rows(const PackedMatrix& w, int64_t first, int64_t count) {
+  check(first >= 0 && count >= 0 && first <= w.rows - count, "unpack_rows", "rows [{}, {}) wanted, weight has {}",
+        first, first + count, w.rows);
+}
+
+}  // namespace lathe
+
 namespace lathe::kernel {
 using namespace cpu;
 
@@ -269,8 +279,7 @@ void pack(Cpu, uint8_t* packed, const void* source, DType dtype, int64_t rows, i
 }
 
 void unpack_rows(Cpu, float* y, const PackedMatrix& w, int64_t first, int64_t count) {
-  check(first >= 0 && count >= 0 && first <= w.rows - count, "unpack_rows", "rows [{}, {}) wanted, weight has {}",
-        first, first + count, w.rows);
+  check_unpacked_rows(w, first, count);
   for (int64_t i = 0; i < count; ++i) unpack_row(y + i * w.columns, w, first + i);
 }
 

@@ -1,4 +1,4 @@
-// Reads of four elements of a row whose end and alignment are not known.
+// Four elements of a row whose end and alignment are not known.
 #pragma once
 #include "kernels/cuda/gpu.h"
 
@@ -17,6 +17,12 @@ __device__ __forceinline__ Pack<float> load_four(const float* row, int64_t colum
   for (int i = 0; i < 4; ++i)
     if (column + i < columns) v.v[i] = row[column + i];
   return v;
+}
+__device__ __forceinline__ void store_four(float* row, int64_t column, int64_t columns, bool aligned, Pack<float> v) {
+  if (aligned && column + 4 <= columns) return store_pack(row + column, v);
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    if (column + i < columns) row[column + i] = v.v[i];
 }
 
 }  // namespace lathe::kernel

@@ -31,6 +31,7 @@ template <DType kType>
 struct Format {
   using Bits = cpu::QuantisedLayout<kType>;
   static constexpr bool kQuantised = is_quantised(kType);
+  static constexpr int kBlock = info(kType).block_size, kBlockBytes = info(kType).block_bytes;  // of the file
   static constexpr int kLowBits = kType == DType::f32 ? 32 : !kQuantised ? 16 : Bits::kLowBits;
   static constexpr int kHighBits = kQuantised ? Bits::kHighBits : 0;
   static constexpr bool kHasHead = kQuantised && Bits::kIsK;
