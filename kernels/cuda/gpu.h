@@ -14,6 +14,7 @@
 #include "tensor/dtype.h"
 
 #if __has_include(<simt/simt.h>)
+#include <simt/cudart.h>
 #include <simt/simt.h>
 
 // SHARED_ARRAY(float, sums, [2][32]);  an array in shared memory, aligned to 16 bytes at least

@@ -238,6 +238,8 @@ SIMT_RAW void set_block(uint64_t b) {
               static_cast<unsigned>(b / (uint64_t{gridDim.x} * gridDim.y))};
 }
 
+}  // namespace
+
 void check_geometry(const Launch& launch) {
   const auto& [x, y, z] = launch.grid;
   const uint64_t threads = uint64_t{launch.block.x} * launch.block.y * launch.block.z;
@@ -250,8 +252,6 @@ void check_geometry(const Launch& launch) {
     what = std::to_string(launch.dynamic_shared_memory) + " bytes of shared memory";
   if (!what.empty()) throw Error(std::string(launch.name) + ": " + what + " is more, or less, than a launch can have");
 }
-
-}  // namespace
 
 void fail(Location at, const char* format, ...) {
   char message[256], line[200] = "";

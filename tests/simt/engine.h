@@ -82,4 +82,7 @@ struct Block {
 };
 extern Block block;
 
+// Throws simt::Error for a launch that CUDA would refuse.
+void check_geometry(const Launch& launch);
+
 }  // namespace simt

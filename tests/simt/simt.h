@@ -66,6 +66,8 @@ struct Launch {
   const char* name;
   dim3 grid, block;
   size_t dynamic_shared_memory;
+  const void* const* pointers = nullptr;  // its parameters: pointers, and null for what is none
+  unsigned pointer_count = 0;
   virtual ~Launch() = default;
   virtual void run_thread() const = 0;
 
@@ -78,12 +80,27 @@ void run(const Launch& launch);
 // Gives it to a stream, which owns it from then on.
 void submit(cudaStream_t stream, Launch* launch);
 
-template <class Body>
-struct Closure final : Launch {
-  Body body;
-  Closure(const char* name, dim3 grid, dim3 block, size_t shared, Body body)
-      : Launch(name, grid, block, shared), body(body) {}
-  void run_thread() const override { body(); }
+template <class T>
+const void* as_pointer(T* pointer) {
+  return pointer;
+}
+template <class T>
+const void* as_pointer(const T& /*no pointer*/) {
+  return nullptr;
+}
+template <class... Parameters>
+struct KernelLaunch final : Launch {
+  void (*kernel)(Parameters...);
+  std::tuple<Parameters...> values;
+  const void* pointer_values[sizeof...(Parameters) + 1];
+
+  KernelLaunch(const char* name, dim3 grid, dim3 block, size_t shared, void (*kernel)(Parameters...),
+               Parameters... values)
+      : Launch(name, grid, block, shared), kernel(kernel), values(values...), pointer_values{as_pointer(values)...} {
+    pointers = pointer_values;
+    pointer_count = sizeof...(Parameters);
+  }
+  void run_thread() const override { std::apply(kernel, values); }
 };
 
 // What LAUNCH does: parameters are copied, and converted to the kernel's types, as the launch is made.
@@ -92,14 +109,18 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
             Arguments... arguments) {
   static_assert((std::is_trivially_copyable_v<Parameters> && ...), "parameters of kernels are copied as bytes");
   static_assert((sizeof(Parameters) + ... + 0) <= 4096, "a kernel takes 4 KiB of parameters at most");
-  const auto body = [kernel, values = std::tuple<Parameters...>(arguments...)]()
-                        SIMT_RAW { std::apply(kernel, values); };
-  submit(stream, new Closure(name, grid, block, shared, body));
+  submit(stream, new KernelLaunch<Parameters...>(name, grid, block, shared, kernel, arguments...));
 }
 // For tests: runs a lambda as a kernel, at once.
 template <class Body>
 void run(dim3 grid, dim3 block, size_t shared, Body body) {
-  run(Closure<Body>("a test's kernel", grid, block, shared, body));
+  struct Call final : Launch {
+    const Body& body;
+    Call(dim3 grid, dim3 block, size_t shared, const Body& body)
+        : Launch("a test's kernel", grid, block, shared), body(body) {}
+    void run_thread() const override { body(); }
+  };
+  run(static_cast<const Launch&>(Call(grid, block, shared, body)));
 }
 
 // ---- what kernels call ----
