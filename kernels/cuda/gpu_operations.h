@@ -104,23 +104,24 @@ __device__ __forceinline__ void cp_async_wait() {
 }
 #else
 inline void mma_bf16_16816(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                           simt::Location at = SIMT_HERE) {
+                           simt::Location at = simt::Location::here()) {
   simt::mma_bf16(c, a, b, at);
 }
 inline void mma_f16_16816(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                          simt::Location at = SIMT_HERE) {
+                          simt::Location at = simt::Location::here()) {
   simt::mma_f16(c, a, b, at);
 }
-inline void mma_s8_16832(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], simt::Location at = SIMT_HERE) {
+inline void mma_s8_16832(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                         simt::Location at = simt::Location::here()) {
   simt::mma_s8(c, a, b, at);
 }
-inline void ldmatrix_x4(uint32_t (&matrices)[4], const void* row, simt::Location at = SIMT_HERE) {
+inline void ldmatrix_x4(uint32_t (&matrices)[4], const void* row, simt::Location at = simt::Location::here()) {
   simt::load_matrices(matrices, row, false, at);
 }
-inline void ldmatrix_x4_trans(uint32_t (&matrices)[4], const void* row, simt::Location at = SIMT_HERE) {
+inline void ldmatrix_x4_trans(uint32_t (&matrices)[4], const void* row, simt::Location at = simt::Location::here()) {
   simt::load_matrices(matrices, row, true, at);
 }
-inline void cp_async16(void* shared, const void* global, bool read = true, simt::Location at = SIMT_HERE) {
+inline void cp_async16(void* shared, const void* global, bool read = true, simt::Location at = simt::Location::here()) {
   simt::copy_async(shared, global, 16, read ? 16 : 0, at);
 }
 inline void cp_async_commit() { simt::copy_async_commit(); }

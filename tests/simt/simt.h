@@ -32,9 +32,10 @@ namespace simt {
 struct Location {
   const char* file = nullptr;
   unsigned line = 0;
+  static constexpr Location here(const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
+    return {file, line};
+  }
 };
-#define SIMT_HERE \
-  ::simt::Location { __builtin_FILE(), __builtin_LINE() }
 
 enum class Order { forward, reverse, random };
 // When the bytes of a cp.async land: at the wait (finds a missing wait) or at once (finds a buffer filled too soon).
@@ -189,11 +190,11 @@ void copy_async_wait(unsigned groups_left);
 }  // namespace simt
 
 // ---- CUDA's names ----
-inline void __syncthreads(simt::Location at = SIMT_HERE) { simt::barrier(0, at); }
-inline int __syncthreads_or(int p, simt::Location at = SIMT_HERE) { return simt::barrier(p, at).any; }
-inline int __syncthreads_and(int p, simt::Location at = SIMT_HERE) { return simt::barrier(p, at).all; }
-inline int __syncthreads_count(int p, simt::Location at = SIMT_HERE) { return simt::barrier(p, at).count; }
-inline void __syncwarp(unsigned mask = ~0u, simt::Location at = SIMT_HERE) {
+inline void __syncthreads(simt::Location at = simt::Location::here()) { simt::barrier(0, at); }
+inline int __syncthreads_or(int p, simt::Location at = simt::Location::here()) { return simt::barrier(p, at).any; }
+inline int __syncthreads_and(int p, simt::Location at = simt::Location::here()) { return simt::barrier(p, at).all; }
+inline int __syncthreads_count(int p, simt::Location at = simt::Location::here()) { return simt::barrier(p, at).count; }
+inline void __syncwarp(unsigned mask = ~0u, simt::Location at = simt::Location::here()) {
   simt::collective("__syncwarp", mask, nullptr, nullptr, true, at);
 }
 inline void __threadfence() { simt::fence(); }
@@ -201,26 +202,26 @@ inline void __threadfence_block() { simt::fence(); }
 
 // `width` cuts the warp into groups; a source outside of the group is the lane itself (xor: in a later group only).
 template <class T>
-T __shfl_sync(unsigned mask, T value, int source, int width = 32, simt::Location at = SIMT_HERE) {
+T __shfl_sync(unsigned mask, T value, int source, int width = 32, simt::Location at = simt::Location::here()) {
   return simt::shuffle("__shfl_sync", mask, value, (simt::lane_index() & ~(width - 1)) | (source & (width - 1)), at);
 }
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, simt::Location at = SIMT_HERE) {
+T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, simt::Location at = simt::Location::here()) {
   const int lane = simt::lane_index(), source = lane ^ bits;
   return simt::shuffle("__shfl_xor_sync", mask, value, source / width > lane / width ? lane : source, at);
 }
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, int delta, int width = 32, simt::Location at = SIMT_HERE) {
+T __shfl_down_sync(unsigned mask, T value, int delta, int width = 32, simt::Location at = simt::Location::here()) {
   const int lane = simt::lane_index(), source = lane + delta;
   return simt::shuffle("__shfl_down_sync", mask, value, source / width > lane / width ? lane : source, at);
 }
 template <class T>
-T __shfl_up_sync(unsigned mask, T value, int delta, int width = 32, simt::Location at = SIMT_HERE) {
+T __shfl_up_sync(unsigned mask, T value, int delta, int width = 32, simt::Location at = simt::Location::here()) {
   const int lane = simt::lane_index(), source = lane - delta;
   return simt::shuffle("__shfl_up_sync", mask, value, source < (lane & ~(width - 1)) ? lane : source, at);
 }
 #define SIMT_REDUCTION(Result, name, kind, Value, value)                                                            \
-  inline Result name(unsigned mask, Value v, simt::Location at = SIMT_HERE) {                                       \
+  inline Result name(unsigned mask, Value v, simt::Location at = simt::Location::here()) {                          \
     return static_cast<Result>(simt::reduce(#name, simt::Reduction::kind, mask, static_cast<unsigned>(value), at)); \
   }
 SIMT_REDUCTION(unsigned, __ballot_sync, ballot, int, v != 0)
