@@ -14,7 +14,8 @@ template <class F>
 void for_each_group(const Tensor& starts, int64_t rows, std::span<const LinearWeight> weights, F&& f) {
   const auto groups = static_cast<size_t>(starts.dim(0) - 1), parts = weights.size() / groups;
   if (starts.device().kind == Device::Kind::plan) return f(0, rows, weights.first(parts));
-  const int32_t* start = starts.host<int32_t>();
+  const Tensor on_host = starts.to(Device{});
+  const int32_t* start = on_host.host<int32_t>();
   for (size_t group = 0; group < groups; ++group)
     if (start[group] < start[group + 1]) f(start[group], start[group + 1], weights.subspan(group * parts, parts));
 }

@@ -55,9 +55,13 @@ Tensor paged_attention(const Tensor& q, const CacheLayer& cache, int64_t kv_head
                        const AttentionOptions& options) {
   check(q.rank() == 3 && q.dtype() == DType::f32, "paged_attention", "needs q (N, Hq, D) in f32, found {}", q);
   const int64_t n = q.dim(0), heads = q.dim(1), head_dim = q.dim(2);
-  const PagedBatch batch{sequences.seq_start.data<int32_t>(), sequences.context_len.data<int32_t>(),
-                         sequences.pages.data<int32_t>(), sequences.context_len.dim(0), sequences.pages.dim(1),
-                         n, sequences.longest_context};
+  const PagedBatch batch{sequences.seq_start.data<int32_t>(),
+                         sequences.context_len.data<int32_t>(),
+                         sequences.pages.data<int32_t>(),
+                         sequences.context_len.dim(0),
+                         sequences.pages.dim(1),
+                         n,
+                         sequences.longest_context};
   Tensor y = Tensor::empty({n, heads, head_dim}, DType::f32, q.device());  // (N, Hq, D)
   const int64_t bytes = dispatch_size("paged_attention", q, [&](auto on) {
     return kernel::paged_attention_scratch_bytes(on, cache.dtype, n, heads, head_dim, sequences.longest_context);

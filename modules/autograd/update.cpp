@@ -64,7 +64,15 @@ Tensor matrix_product(const Tensor& a, bool transpose_a, const Tensor& b, bool t
 
 double norm(const Tensor& x) {
   double sum = 0.0;
-  dispatch_device("norm", x, [&](auto on) { sum = kernel::sum_of_squares(on, x.data<float>(), x.elements()); });
+  dispatch_device("norm", x, [&](auto on) {
+    if constexpr (std::is_same_v<decltype(on), Cpu>) {
+      sum = kernel::sum_of_squares(on, x.data<float>(), x.elements());
+    } else {
+      const Tensor sums = Tensor::empty({kernel::kSumsOfSquares}, DType::f64, x.device());
+      kernel::sum_of_squares(on, sums.data<double>(), x.data<float>(), x.elements());
+      sum = *sums.row_range(0, 1).to(Device{}).host<double>();
+    }
+  });
   return std::sqrt(sum);
 }
 
