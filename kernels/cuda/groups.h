@@ -4,7 +4,7 @@
 
 namespace lathe::kernel {
 
-inline constexpr int kGroupsAtOnce = 256;  // whose pointers one launch takes
+inline constexpr int kGroupsAtOnce = 128;  // whose pointers one launch takes: it has 4 KiB for them
 
 // Slots for tiles of `tile` rows: group e has slots starts[e] / tile + e up to starts[e + 1] / tile + e, which is as
 // many as it needs or one more. So the grid depends on the number of rows alone, and a block finds its group by

@@ -1,7 +1,8 @@
-// Which weight and which tokens a block of packed_linear.cu has: of one or several weights over the same tokens, or of
-// the weights of groups of tokens.
+// Which weight and which tokens a block of packed_tiles.h has: of several weights over the same tokens, or of the
+// weights of groups of tokens.
 #pragma once
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda/groups.h"
 
 namespace lathe::kernel::packed {
 
@@ -9,24 +10,50 @@ struct Job {
   const uint8_t* weight;
   const float* bias;
   float* y;
-  int64_t rows, row_block;   // outputs, and the block of them that is to be computed
-  int64_t token, token_end;  // tokens from `token` on, but none from `token_end` on
+  int rows, row_block;   // outputs, and the block of them that is to be computed
+  int token, token_end;  // tokens from `token` on, but none from `token_end` on
 };
-
-inline constexpr int kMaximumParts = 8;
 
 // Parts side by side: blocks of outputs are counted through all of them.
 struct PartJobs {
-  const uint8_t* weight[kMaximumParts];
-  const float* bias[kMaximumParts];
-  float* y[kMaximumParts];
-  int64_t rows[kMaximumParts], end[kMaximumParts];  // `end`: the blocks of parts 0 ... p
-  int64_t tokens;
+  static constexpr int kMost = 8;
+  struct Part {
+    const uint8_t* weight;
+    const float* bias;
+    float* y;
+    int rows, end;  // `end`: the blocks of all parts up to this one
+  };
+  Part parts[kMost];
+  int count, tokens;
 
-  __device__ __forceinline__ bool find(Job& job, int64_t row_block, int64_t slot, int tokens_at_once) const {
+  void add(const Part& part) { parts[count++] = part; }
+  unsigned count_blocks(int outputs) {
+    int blocks = 0;
+    for (int p = 0; p < count; ++p) parts[p].end = blocks += (parts[p].rows + outputs - 1) / outputs;
+    return static_cast<unsigned>(blocks);
+  }
+  __device__ __forceinline__ bool find(Job& job, int row_block, int slot, int tokens_at_once) const {
     int p = 0;
-    while (row_block >= end[p]) ++p;
-    job = {weight[p], bias[p], y[p], rows[p], row_block - (p > 0 ? end[p - 1] : 0), slot * tokens_at_once, tokens};
+    while (row_block >= parts[p].end) ++p;
+    if (p > 0) row_block -= parts[p - 1].end;
+    job = {parts[p].weight, parts[p].bias, parts[p].y, parts[p].rows, row_block, slot * tokens_at_once, tokens};
+    return true;
+  }
+};
+
+// Groups of tokens, each with a weight of its own (groups.h); those with a null weight are left out.
+struct GroupJobs {
+  const uint8_t* weight[kGroupsAtOnce];
+  const float* bias[kGroupsAtOnce];
+  float* y;
+  const int32_t* starts;
+  int groups, rows;
+
+  __device__ __forceinline__ bool find(Job& job, int row_block, int slot, int tokens_at_once) const {
+    GroupTile tile;
+    if (!find_group(tile, starts, groups, slot, tokens_at_once) || weight[tile.group] == nullptr) return false;
+    job = {weight[tile.group],         bias[tile.group],          y, rows, row_block,
+           static_cast<int>(tile.row), static_cast<int>(tile.end)};
     return true;
   }
 };

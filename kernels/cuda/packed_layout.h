@@ -43,10 +43,8 @@ struct Format {
   static constexpr int kHeadBytes = kHasHead ? 4 * kGroupRows : 0;
 
   // Where a tile of a group of rows begins, and the head before it.
-  static __host__ __device__ constexpr int64_t head_at(int64_t tile) {
-    return tile / 4 * (kHeadBytes + 4 * int64_t{kTileBytes});
-  }
-  static __host__ __device__ constexpr int64_t tile_at(int64_t tile) {
+  static __host__ __device__ constexpr int head_at(int tile) { return tile / 4 * (kHeadBytes + 4 * kTileBytes); }
+  static __host__ __device__ constexpr int tile_at(int tile) {
     return kHasHead ? head_at(tile) + kHeadBytes + tile % 4 * kTileBytes : tile * kTileBytes;
   }
   // The byte of word `word` of `words` of a lane in a plane.
@@ -62,7 +60,7 @@ inline int64_t tiles_of(int64_t columns) { return (columns + kTileColumns - 1) /
 inline int64_t groups_of(int64_t rows) { return (rows + kGroupRows - 1) / kGroupRows; }
 template <DType kType>
 int64_t group_bytes(int64_t columns) {
-  return Format<kType>::tile_at(tiles_of(columns));
+  return Format<kType>::tile_at(static_cast<int>(tiles_of(columns)));
 }
 
 // f(DTypeConstant) for a dtype that has a packed form; other dtypes: nothing.
@@ -108,7 +106,7 @@ struct Tile {
   using Bits = typename F::Bits;
   uint32_t low[F::kLowWords], high[F::kHighWords + 1], scales[2][F::kScaleWords + 1], head[2];
 
-  __device__ __forceinline__ void load(const uint8_t* group, int64_t tile, int lane) {
+  __device__ __forceinline__ void load(const uint8_t* group, int tile, int lane) {
     const uint8_t* at = group + F::tile_at(tile);
     load_plane(low, at, lane);
     if constexpr (F::kHighWords == 1) high[0] = reinterpret_cast<const uint32_t*>(at + F::kHighAt)[lane];
