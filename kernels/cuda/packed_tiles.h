@@ -3,8 +3,8 @@
 // added by halves at the end of a segment).
 //
 // K is cut into segments of 64 ceil(K / 1024) columns. Up to 8 tokens (GEMV) a block has 16 outputs and a warp a
-// segment; above, a block has 128 outputs and its warps walk all of K, adding a segment's sum to the total at its end.
-// Either way the same instructions meet the same numbers, so that an output has the same bits.
+// segment; above, a block has some 100 outputs and its warps walk all of K, adding a segment's sum to the total at its
+// end. Either way the same instructions meet the same numbers, so that an output has the same bits.
 //
 // Jobs: which weight and which tokens a block has (packed_jobs.h).
 #pragma once
@@ -16,9 +16,11 @@
 
 namespace lathe::kernel::packed {
 
-inline constexpr int kSegments = 16;       // at most
-inline constexpr int kGemvTokens = 8;      // at most
-inline constexpr int kBlockOutputs = 128;  // of a block above
+inline constexpr int kSegments = 16;   // at most
+inline constexpr int kGemvTokens = 8;  // at most
+// Of a block above: 6 warps of 16 in bf16, which leaves a thread 170 registers for two blocks a multiprocessor (8 warps
+// had 128, and spilled); 4 warps of 32 in f32.
+inline constexpr int kRowWarps = 6, kBf16Outputs = 16 * kRowWarps, kFloatOutputs = 128;
 
 // What all blocks of a call share.
 struct Walk {
@@ -201,38 +203,36 @@ static __global__ void __launch_bounds__(256)
               pack_bf16(b.v[2], b.v[3])};
 }
 
-// A group of 16 rows of a block; beyond the matrix its last one, whose outputs are not stored.
+// A group of 16 rows; beyond the matrix its last one, whose outputs are not stored.
 template <DType kType>
 __device__ __forceinline__ const uint8_t* group_of(const Job& job, int group, int tiles) {
-  const int last = (job.rows - 1) / kGroupRows;
-  return job.weight +
-         int64_t{min(job.row_block * (kBlockOutputs / kGroupRows) + group, last)} * Format<kType>::tile_at(tiles);
+  return job.weight + int64_t{min(group, (job.rows - 1) / kGroupRows)} * Format<kType>::tile_at(tiles);
 }
 
-// 128 outputs and 64 kAcross tokens by 8 kAcross warps, each of 16 outputs and 64 tokens. Tokens come through shared
+// 96 outputs and 64 kAcross tokens by 6 kAcross warps, each of 16 outputs and 64 tokens. Tokens come through shared
 // memory in two stages by cp.async, weights straight into registers, a tile ahead where they have few bits.
 template <DType kType, int kAcross, class Jobs>
-__global__ void __launch_bounds__(256 * kAcross, 2 / kAcross) tile_kernel(const Jobs jobs, const Walk walk) {
-  constexpr int kThreads = 256 * kAcross, kTokens = 64 * kAcross;
+__global__ void __launch_bounds__(32 * kRowWarps * kAcross, 2 / kAcross) tile_kernel(const Jobs jobs, const Walk walk) {
+  constexpr int kThreads = 32 * kRowWarps * kAcross, kTokens = 64 * kAcross;
   constexpr bool kAhead = kType != DType::f32;
   SHARED_ARRAY(uint4, tokens, [2][kTokens * 8]);  // rows of 64 columns; the halves of odd tokens change places
   Job job;
   if (!jobs.find(job, blockIdx.y, blockIdx.x, kTokens)) return;
-  const int warp = threadIdx.x / 32 % 8, across = threadIdx.x / 256, lane = threadIdx.x % 32, g = lane / 4,
-            t = lane % 4;
+  const int warp = threadIdx.x / 32 % kRowWarps, across = threadIdx.x / 32 / kRowWarps, lane = threadIdx.x % 32,
+            g = lane / 4, t = lane % 4;
   const auto place = [](int token, int chunk) { return token * 8 + (chunk ^ (token % 2 * 4)); };
   const uint4* const from = walk.rounded + static_cast<int64_t>(job.token) * walk.tiles * 8;
   const auto fetch = [&](int tile) {
 #pragma unroll
-    for (int i = 0; i < kTokens * 8 / kThreads; ++i) {
-      const int unit = threadIdx.x + i * kThreads, token = unit / 8, chunk = unit % 8;
+    for (int unit = threadIdx.x; unit < kTokens * 8; unit += kThreads) {
+      const int token = unit / 8, chunk = unit % 8;
       const bool read = job.token + token < job.token_end;
       cp_async16(&tokens[tile % 2][place(token, chunk)], from + ((read ? token : 0) * walk.tiles + tile) * 8 + chunk,
                  read);
     }
     cp_async_commit();
   };
-  const uint8_t* group = group_of<kType>(job, warp, walk.tiles);
+  const uint8_t* group = group_of<kType>(job, job.row_block * kRowWarps + warp, walk.tiles);
   Tile<kType> held, next;
   Bf16Sums<1, 8> running;
   Totals<1, 8> total;
@@ -262,7 +262,7 @@ __global__ void __launch_bounds__(256 * kAcross, 2 / kAcross) tile_kernel(const 
     }
   }
   job.token += 64 * across;
-  total.store(job, job.row_block * kBlockOutputs + kGroupRows * warp, walk.y_stride);
+  total.store(job, job.row_block * kBf16Outputs + kGroupRows * warp, walk.y_stride);
 }
 
 // The same in f32: 128 outputs and 16 tokens.
@@ -274,8 +274,9 @@ __global__ void __launch_bounds__(128) float_tile_kernel(const Jobs jobs, const 
   if (!jobs.find(job, blockIdx.y, blockIdx.x, kFloatTokens)) return;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, t = lane % 4;
   const bool aligned = rows_aligned(walk.x, walk.x_stride);
-  const uint8_t* group[2] = {group_of<kType>(job, 2 * warp, walk.tiles),
-                             group_of<kType>(job, 2 * warp + 1, walk.tiles)};
+  const int first_group = job.row_block * (kFloatOutputs / kGroupRows) + 2 * warp;
+  const uint8_t* group[2] = {group_of<kType>(job, first_group, walk.tiles),
+                             group_of<kType>(job, first_group + 1, walk.tiles)};
   FloatSums<2, 2> running;
   Totals<2, 2> total;
   for (int tile = 0, left = walk.segment_tiles; tile < walk.tiles; ++tile) {
@@ -310,7 +311,7 @@ __global__ void __launch_bounds__(128) float_tile_kernel(const Jobs jobs, const 
       left = walk.segment_tiles;
     }
   }
-  total.store(job, job.row_block * kBlockOutputs + 32 * warp, walk.y_stride);
+  total.store(job, job.row_block * kFloatOutputs + 32 * warp, walk.y_stride);
 }
 
 // ---- which of them ----
@@ -354,13 +355,13 @@ void multiply(Cuda on, Jobs& jobs, const Walk& walk, int64_t tokens, bool wide, 
       LAUNCH((gemv_kernel<kType, false, Jobs>), grid, block, 0, on.stream, jobs, walk);
     return;
   }
-  const unsigned blocks = row_blocks(kBlockOutputs);
+  const unsigned blocks = row_blocks(arithmetic == Arithmetic::f32 ? kFloatOutputs : kBf16Outputs);
   if (arithmetic == Arithmetic::f32)
     LAUNCH((float_tile_kernel<kType, Jobs>), dim3(slots(kFloatTokens), blocks), dim3(128), 0, on.stream, jobs, walk);
   else if (wide)
-    LAUNCH((tile_kernel<kType, 2, Jobs>), dim3(slots(128), blocks), dim3(512), 0, on.stream, jobs, walk);
+    LAUNCH((tile_kernel<kType, 2, Jobs>), dim3(slots(128), blocks), dim3(64 * kRowWarps), 0, on.stream, jobs, walk);
   else
-    LAUNCH((tile_kernel<kType, 1, Jobs>), dim3(slots(64), blocks), dim3(256), 0, on.stream, jobs, walk);
+    LAUNCH((tile_kernel<kType, 1, Jobs>), dim3(slots(64), blocks), dim3(32 * kRowWarps), 0, on.stream, jobs, walk);
 }
 
 }  // namespace lathe::kernel::packed

@@ -4,6 +4,8 @@
 #include "kernels/gemm.h"
 #include "tests/catch.h"
 #include "tests/kernels/kernel_data.h"
+#include "tests/simt/schedules.h"
+#include "tests/simt/simt.h"
 
 using namespace lathe;
 using namespace lathe::test;
@@ -153,4 +155,24 @@ TEST_CASE("gemm on CUDA activates an operand and applies a slope as the CPU does
                               {.arithmetic = arithmetic, .slope = slope});
         });
       }
+}
+
+TEST_CASE("gemm on CUDA gives the same bits in every order of threads") {
+  for (const CudaProduct& p : kProducts)
+    for (const Arithmetic arithmetic : {Arithmetic::f32, Arithmetic::bf16}) {
+      const auto run = [&](Guarded& c, std::vector<float>& sums) {
+        GemmOptions<float> options{.arithmetic = arithmetic};
+        if (p.transpose_a) options.row_sums = sums.data();
+        p.run(c.data(), p.n, false, options);
+      };
+      Guarded first(p.m * p.n);
+      std::vector<float> first_sums(static_cast<size_t>(p.m));
+      run(first, first_sums);
+      simt::in_every_schedule([&] {
+        Guarded c(p.m * p.n);
+        std::vector<float> sums(static_cast<size_t>(p.m));
+        run(c, sums);
+        CHECK((c.same_bits(first) && sums == first_sums));
+      });
+    }
 }

@@ -5,6 +5,8 @@
 #include "kernels/packed_linear.h"
 #include "tests/catch.h"
 #include "tests/kernels/linear_cases.h"
+#include "tests/simt/schedules.h"
+#include "tests/simt/simt.h"
 
 using namespace lathe;
 using namespace lathe::test;
@@ -146,4 +148,15 @@ TEST_CASE("linears on CUDA take parts of several dtypes, and int8 as bf16 where 
       for (int64_t i = 0; i < m * n; ++i) CHECK(alone.y[i] == y[i / n * ldy + at[p] + i % n]);
     }
   }
+}
+
+TEST_CASE("linears on CUDA give the same bits in every order of threads and of copies") {
+  const int64_t n = 37, k = 320, most = 70;
+  BothPacked w(DType::q4_0, n, k, 7);
+  const std::vector<float> x = random_floats(most * k, 3);
+  for (const Arithmetic arithmetic : {Arithmetic::f32, Arithmetic::bf16})
+    for (const int64_t m : {int64_t{3}, int64_t{20}, most}) {
+      const Outputs first(w, x, k, m, n, arithmetic);
+      simt::in_every_schedule([&] { CHECK(Outputs(w, x, k, m, n, arithmetic).y.same_bits(first.y)); });
+    }
 }
