@@ -14,6 +14,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "tensor/stream.h"
 #include "tests/catch.h"
 
 #if __has_include(<catch2/interfaces/catch_interfaces_capture.hpp>)
@@ -60,6 +61,12 @@ std::vector<std::string> goldens() {
     if (std::filesystem::exists(entry.path() / "config.json")) names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
+}
+
+std::vector<Device> tested_devices() {
+  std::vector<Device> devices{Device{}};
+  if (Stream::devices() > 0) devices.push_back({Device::Kind::cuda});
+  return devices;
 }
 
 std::optional<std::filesystem::path> shared_dir() {

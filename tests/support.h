@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tensor/cpu_features.h"
+#include "tensor/tensor.h"
 
 namespace lathe::test {
 
@@ -46,6 +47,8 @@ std::filesystem::path source_dir();
 
 // The name of every folder of tests/goldens with a model in it, in their order.
 std::vector<std::string> goldens();
+// The CPU, and a CUDA device where the build and the machine have one: the emulator in programs that are called so.
+std::vector<Device> tested_devices();
 // The folder of one of them.
 std::string golden_path(const std::string& name);
 

@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "tensor/random.h"
-#include "tensor/stream.h"
 #include "tests/catch.h"
+#include "tests/support.h"
 
 namespace lathe::test {
 namespace {
@@ -145,9 +145,7 @@ void check_central_differences(const Case& c) {
 // five.
 void check_single_against_double(const Case& c) {
   const Evaluation wide = evaluate(c, DType::f64);
-  std::vector<Device> devices{Device{}};
-  if (Stream::devices() > 0) devices.push_back({Device::Kind::cuda});
-  for (const Device device : devices) {
+  for (const Device device : tested_devices()) {
     INFO(c.name << ", f32 on " << to_string(device) << " against f64");
     const Evaluation narrow = evaluate(c, DType::f32, device);
     check_close(c.name + ", result", narrow.result, wide.result, 2e-5 * std::max(1.0, largest(wide.result)));

@@ -45,8 +45,9 @@ struct Golden {
   }
 };
 
-LoadedModel load(const Golden& golden, bool trainable) {
+LoadedModel load(const Golden& golden, bool trainable, Device device = {}) {
   LoadOptions options;
+  options.device = device;
   options.dtype = ComputeDtype::float32;
   options.trainable = trainable;
   return load_model(golden.folder, options);
@@ -54,11 +55,11 @@ LoadedModel load(const Golden& golden, bool trainable) {
 
 // One sequence without a cache.
 Batch training_batch(const CausalLM& model, const std::vector<int32_t>& tokens) {
-  const auto rope = RopeTables(model.config, std::ssize(tokens)).of(std::ssize(tokens));
+  const auto rope = RopeTables(model.config, std::ssize(tokens), DType::f32, model.device()).of(std::ssize(tokens));
   BatchSequence s;
   s.tokens = tokens;
   s.rope = rope.get();
-  return make_batch({&s, 1}, nullptr);
+  return make_batch({&s, 1}, nullptr, model.device());
 }
 
 double spread(const std::vector<float>& v) {
@@ -68,80 +69,88 @@ double spread(const std::vector<float>& v) {
   return std::sqrt(squares / n - sum / n * sum / n);
 }
 
-int32_t argmax(const float* row, int64_t n) { return static_cast<int32_t>(std::max_element(row, row + n) - row); }
+// Logits of the packed inference path, and the greedy continuation.
+void check_inference(const Golden& golden, const std::string& where, Device device) {
+  const std::vector<float> want = golden.values<float>("logits");
+  const LoadedModel loaded = load(golden, false, device);
+  const int64_t vocab = loaded.model->sizes.vocab_size;
+  const Tensor got = all_logits(*loaded.model, golden.tokens, DType::f32);
+  REQUIRE(got.elements() == static_cast<int64_t>(want.size()));
+  double worst = 0;
+  for (size_t i = 0; i < want.size(); ++i) worst = std::max(worst, std::abs(double(got.data<float>()[i]) - want[i]));
+  INFO(golden.folder << " on " << where << ": max error / spread " << worst / spread(want));
+  CHECK(worst / spread(want) < 1e-4);
+
+  if (golden.expected.count("greedy") == 0) return;
+  std::vector<int32_t> text = golden.tokens;
+  for (const int32_t next : golden.values<int32_t>("greedy")) {
+    const Tensor l = all_logits(*loaded.model, text, DType::f32);
+    const float* row = l.data<float>() + (l.dim(0) - 1) * vocab;
+    REQUIRE(static_cast<int32_t>(std::max_element(row, row + vocab) - row) == next);
+    text.push_back(next);
+  }
+}
+
+// Loss and the gradient of every tensor.
+void check_training(const Golden& golden, const std::string& name, Device device) {
+  LoadedModel loaded = load(golden, true, device);
+  const auto n = static_cast<int64_t>(golden.tokens.size());
+  std::vector<int32_t> next(golden.tokens.begin() + 1, golden.tokens.end());
+  next.push_back(kIgnoredTarget);
+
+  Tape tape;
+  Tensor total;
+  {
+    const Tape::Scope recording(tape);
+    total = loss(*loaded.model, training_batch(*loaded.model, golden.tokens), Tensor::of<int32_t>({n}, next.data()));
+  }
+  // The 16 of a block are what docs/tape.svg draws; the embedding is before them, the last norm and the loss behind.
+  if (name == "llama_untied_gqa") CHECK(tape.entries() == 1 + 16 * 2 + 2);
+  tape.backward(total);
+  CHECK(std::abs(total.to(Device{}).data<float>()[0] - golden.values<float>("loss")[0]) < 1e-5);
+
+  NamedTensors gradients;
+  for (const NamedParameter& p : named_parameters(*loaded.model))
+    gradients.emplace_back(p.name, p.parameter->gradient().to(Device{}));
+  std::map<std::string, Tensor> got;
+  for (auto& [tensor, gradient] : as_stored(loaded, gradients)) got.emplace("grad." + tensor, gradient);
+  size_t compared = 0;
+  for (const auto& [tensor, stored] : golden.expected) {
+    if (!tensor.starts_with("grad.")) continue;
+    INFO(name << " on " << to_string(device) << ": " << tensor);
+    REQUIRE(got.count(tensor) == 1);
+    const std::vector<float> want = golden.values<float>(tensor);
+    const Tensor& g = got.at(tensor);
+    REQUIRE(std::vector<int64_t>(g.shape().begin(), g.shape().end()) == stored.shape);
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < want.size(); ++i) {
+      difference += std::pow(double(g.data<float>()[i]) - want[i], 2);
+      norm += double(want[i]) * want[i];
+    }
+    CHECK(std::sqrt(difference) <= 1e-4 * std::sqrt(norm) + 1e-7);
+    ++compared;
+  }
+  CHECK(compared == got.size());
+}
 
 }  // namespace
 
-TEST_CASE("logits and greedy text equal the reference on every instruction set") {
+TEST_CASE("logits and greedy text equal the reference on every instruction set and device") {
   for (const std::string& name : test::goldens()) {
     const Golden golden(name);
-    const std::vector<float> want = golden.values<float>("logits");
+    for (const Device device : test::tested_devices())
+      if (device.kind != Device::Kind::cpu) check_inference(golden, to_string(device), device);
     for (const CpuIsa isa : test::tested_isas()) {
       set_cpu_isa(isa);
-      const LoadedModel loaded = load(golden, false);
-      const int64_t vocab = loaded.model->sizes.vocab_size;
-      const Tensor got = all_logits(*loaded.model, golden.tokens, DType::f32);
-      REQUIRE(got.elements() == static_cast<int64_t>(want.size()));
-      double worst = 0;
-      for (size_t i = 0; i < want.size(); ++i)
-        worst = std::max(worst, std::abs(double(got.data<float>()[i]) - want[i]));
-      INFO(name << " on " << lathe::name(isa) << ": max error / spread " << worst / spread(want));
-      CHECK(worst / spread(want) < 1e-4);
-
-      if (golden.expected.count("greedy") == 0) continue;
-      std::vector<int32_t> text = golden.tokens;
-      for (const int32_t next : golden.values<int32_t>("greedy")) {
-        const Tensor l = all_logits(*loaded.model, text, DType::f32);
-        REQUIRE(argmax(l.data<float>() + (l.dim(0) - 1) * vocab, vocab) == next);
-        text.push_back(next);
-      }
+      check_inference(golden, std::string(lathe::name(isa)), Device{});
     }
     set_cpu_isa(available_isas().back());
   }
 }
 
 TEST_CASE("loss and all gradients equal the reference under the checkpoint's names") {
-  for (const std::string& name : test::goldens()) {
-    const Golden golden(name);
-    LoadedModel loaded = load(golden, true);
-    const auto n = static_cast<int64_t>(golden.tokens.size());
-    std::vector<int32_t> next(golden.tokens.begin() + 1, golden.tokens.end());
-    next.push_back(kIgnoredTarget);
-
-    Tape tape;
-    Tensor total;
-    {
-      const Tape::Scope recording(tape);
-      total = loss(*loaded.model, training_batch(*loaded.model, golden.tokens), Tensor::of<int32_t>({n}, next.data()));
-    }
-    // The 16 of a block are what docs/tape.svg draws; the embedding is before them, the last norm and the loss behind.
-    if (name == "llama_untied_gqa") CHECK(tape.entries() == 1 + 16 * 2 + 2);
-    tape.backward(total);
-    CHECK(std::abs(total.data<float>()[0] - golden.values<float>("loss")[0]) < 1e-5);
-
-    NamedTensors gradients;
-    for (const NamedParameter& p : named_parameters(*loaded.model))
-      gradients.emplace_back(p.name, p.parameter->gradient());
-    std::map<std::string, Tensor> got;
-    for (auto& [tensor, gradient] : as_stored(loaded, gradients)) got.emplace("grad." + tensor, gradient);
-    size_t compared = 0;
-    for (const auto& [tensor, stored] : golden.expected) {
-      if (!tensor.starts_with("grad.")) continue;
-      INFO(name << " " << tensor);
-      REQUIRE(got.count(tensor) == 1);
-      const std::vector<float> want = golden.values<float>(tensor);
-      const Tensor& g = got.at(tensor);
-      REQUIRE(std::vector<int64_t>(g.shape().begin(), g.shape().end()) == stored.shape);
-      double difference = 0, norm = 0;
-      for (size_t i = 0; i < want.size(); ++i) {
-        difference += std::pow(double(g.data<float>()[i]) - want[i], 2);
-        norm += double(want[i]) * want[i];
-      }
-      CHECK(std::sqrt(difference) <= 1e-4 * std::sqrt(norm) + 1e-7);
-      ++compared;
-    }
-    CHECK(compared == got.size());
-  }
+  for (const std::string& name : test::goldens())
+    for (const Device device : test::tested_devices()) check_training(Golden(name), name, device);
 }
 
 TEST_CASE("the routers' balancing loss equals the reference") {
