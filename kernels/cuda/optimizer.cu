@@ -10,14 +10,14 @@
 namespace lathe::kernel {
 namespace {
 
-constexpr int kThreads = 256, kBlocks = static_cast<int>(kSumsOfSquares) - 1;
+constexpr int kThreads = 256, kMostBlocks = static_cast<int>(kSumsOfSquares) - 1;
 
-// Block b takes every kBlocks-th piece of 1,024 elements; its sum goes to sums[1 + b].
+// Block b takes every gridDim-th piece of 1,024 elements; its sum goes to sums[1 + b].
 template <bool kVector>
 __global__ void __launch_bounds__(kThreads) squares_kernel(double* sums, const float* x, int64_t n) {
   double sum = 0.0;
 #pragma unroll 4
-  for (int64_t i = 4 * (int64_t{blockIdx.x} * kThreads + threadIdx.x); i < n; i += int64_t{4} * kThreads * kBlocks) {
+  for (int64_t i = 4 * (int64_t{blockIdx.x} * kThreads + threadIdx.x); i < n; i += int64_t{4} * kThreads * gridDim.x) {
     const Four v = load_four<kVector>(x + i, n - i);
 #pragma unroll
     for (int j = 0; j < 4; ++j) sum += static_cast<double>(v.v[j]) * static_cast<double>(v.v[j]);
@@ -25,9 +25,9 @@ __global__ void __launch_bounds__(kThreads) squares_kernel(double* sums, const f
   sum = block_sum(sum);
   if (threadIdx.x == 0) sums[1 + blockIdx.x] = sum;
 }
-__global__ void __launch_bounds__(kThreads) sum_kernel(double* sums) {
+__global__ void __launch_bounds__(kThreads) sum_kernel(double* sums, int blocks) {
   double sum = 0.0;
-  for (int i = static_cast<int>(threadIdx.x); i < kBlocks; i += kThreads) sum += sums[1 + i];
+  for (int i = static_cast<int>(threadIdx.x); i < blocks; i += kThreads) sum += sums[1 + i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) sums[0] = sum;
 }
@@ -86,11 +86,13 @@ float f32(double x) { return static_cast<float>(x); }
 }  // namespace
 
 void sum_of_squares(Cuda on, double* sums, const float* x, int64_t n) {
+  const auto blocks = static_cast<int>(std::clamp<int64_t>(ceil_divide(n, 4 * kThreads), 1, kMostBlocks));
+  const dim3 grid(static_cast<unsigned>(blocks));
   if (fours_aligned(x))
-    LAUNCH((squares_kernel<true>), dim3(kBlocks), dim3(kThreads), 0, on.stream, sums, x, n);
+    LAUNCH((squares_kernel<true>), grid, dim3(kThreads), 0, on.stream, sums, x, n);
   else
-    LAUNCH((squares_kernel<false>), dim3(kBlocks), dim3(kThreads), 0, on.stream, sums, x, n);
-  LAUNCH(sum_kernel, dim3(1), dim3(kThreads), 0, on.stream, sums);
+    LAUNCH((squares_kernel<false>), grid, dim3(kThreads), 0, on.stream, sums, x, n);
+  LAUNCH(sum_kernel, dim3(1), dim3(kThreads), 0, on.stream, sums, blocks);
 }
 
 void adamw_step(Cuda on, float* w, float* m, float* v, float* g, int64_t n, const AdamwStep& step) {

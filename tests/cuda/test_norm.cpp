@@ -162,17 +162,17 @@ TEST_CASE("gradients of norms on a CUDA device are those in double") {
   const double z = largest(d.x64) * largest(rstd64), g = largest(d.dy64) * (largest(d.w64) + kOffset);
   const double dx_scale = 1 + largest(rstd64) * g * (1 + z * z),
                dw_scale = 1 + static_cast<double>(s.rows) * largest(d.dy64) * z;
-  Output dx(s.rows, s.n, s.n, s.shift, accumulate ? 1.0f : NAN), dw(s.n, 0, 1.0f), db(s.n, 0, 1.0f);
-  run(dx.data(), dw.data(), db.data());
+  Output dx(s.rows, s.n, s.n, s.shift, accumulate ? 1.0f : NAN);
+  run(dx.data(), nullptr, nullptr);
   CHECK(dx.error(dx64) <= tolerance(dx_scale));
-  CHECK(dw.error(dw64) <= tolerance(dw_scale));
-  if (layer) CHECK(db.error(db64) <= tolerance(dw_scale));
-  // Each alone.
-  Output dx2(s.rows, s.n, s.n, 0, accumulate ? 1.0f : NAN), dw2(s.n, 1, 1.0f), db2(s.n, 1, 1.0f);
-  run(dx2.data(), nullptr, nullptr);
-  run(nullptr, dw2.data(), nullptr);
-  if (layer) run(nullptr, nullptr, db2.data());
+  if (s.n > 2000) return;  // the columns of shorter rows are as many
+  Output dx2(s.rows, s.n, s.n, 0, accumulate ? 1.0f : NAN), dw(s.n, 0, 1.0f), db(s.n, 0, 1.0f);
+  run(dx2.data(), dw.data(), db.data());
   CHECK(dx2.error(dx64) <= tolerance(dx_scale));
-  CHECK(dw2.error(dw64) <= tolerance(dw_scale));
-  if (layer) CHECK(db2.error(db64) <= tolerance(dw_scale));
+  CHECK(dw.error(dw64) <= tolerance(dw_scale));
+  if (!layer) return;
+  CHECK(db.error(db64) <= tolerance(dw_scale));
+  Output db2(s.n, 1, 1.0f);
+  run(nullptr, nullptr, db2.data());
+  CHECK(db2.error(db64) <= tolerance(dw_scale));
 }

@@ -84,3 +84,13 @@ TEST_CASE("a sum of squares on a CUDA device is that of the CPU") {
   CHECK(std::abs(sums[0] - exact) <= 0x1p-53 * 64 * exact);  // sums in double, of 64 steps at most
   CHECK(std::isnan(sums.back()));
 }
+
+TEST_CASE("a sum of squares on a CUDA device of more than a piece a block") {
+  const int64_t n = 1024 * (kernel::kSumsOfSquares + 1) + 3;
+  const auto values = random_floats(n, 1);
+  Input x(values);
+  std::vector<double> sums(kernel::kSumsOfSquares);
+  kernel::sum_of_squares(kOnDevice, sums.data(), x.data(), n);
+  const double exact = kernel::sum_of_squares(Cpu{}, values.data(), n);
+  CHECK(std::abs(sums[0] - exact) <= 0x1p-53 * 1024 * exact);  // the CPU's pieces have 4,112 elements in 16 lanes
+}
