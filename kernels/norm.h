@@ -20,13 +20,17 @@ void add_rms_norm(Cpu, float* sum, float* y, float* rstd, const float* a, const 
                   int64_t n, double eps, double offset);
 void add_rms_norm(Cuda, float* sum, float* y, float* rstd, const float* a, const float* b, const float* w, int64_t rows,
                   int64_t n, double eps, double offset);
+// Elements of scratch for the backwards below. They do without where it is null; on Cuda dw and db then take a pass of
+// their own.
+inline int64_t norm_backward_scratch(Cpu, int64_t, int64_t) { return 0; }
+int64_t norm_backward_scratch(Cuda, int64_t rows, int64_t n);
 // dx (contiguous) is set, or added to where `accumulate`; dw (n) is added to; either may be null.
 template <class T>
 void rms_norm_backward(Cpu, T* dx, bool accumulate, Sum<T>* dw, const T* dy, ConstRows<T> x, const Sum<T>* w,
-                       const Sum<T>* rstd, int64_t rows, int64_t n, double offset);
+                       const Sum<T>* rstd, int64_t rows, int64_t n, double offset, Sum<T>* scratch = nullptr);
 template <class T>
 void rms_norm_backward(Cuda, T* dx, bool accumulate, Sum<T>* dw, const T* dy, ConstRows<T> x, const Sum<T>* w,
-                       const Sum<T>* rstd, int64_t rows, int64_t n, double offset);
+                       const Sum<T>* rstd, int64_t rows, int64_t n, double offset, Sum<T>* scratch = nullptr);
 
 // y = (x - mean) / sqrt(var + eps) * w + b.  Ba et al. 2016, eq. 3. b may be null. mean, rstd (rows) as above.
 template <class T>
@@ -42,9 +46,11 @@ void add_layer_norm(Cuda, float* sum, float* y, float* mean, float* rstd, const 
 // As above; dw, db are added to; any of them may be null.
 template <class T>
 void layer_norm_backward(Cpu, T* dx, bool accumulate, Sum<T>* dw, Sum<T>* db, const T* dy, ConstRows<T> x,
-                         const Sum<T>* w, const Sum<T>* mean, const Sum<T>* rstd, int64_t rows, int64_t n);
+                         const Sum<T>* w, const Sum<T>* mean, const Sum<T>* rstd, int64_t rows, int64_t n,
+                         Sum<T>* scratch = nullptr);
 template <class T>
 void layer_norm_backward(Cuda, T* dx, bool accumulate, Sum<T>* dw, Sum<T>* db, const T* dy, ConstRows<T> x,
-                         const Sum<T>* w, const Sum<T>* mean, const Sum<T>* rstd, int64_t rows, int64_t n);
+                         const Sum<T>* w, const Sum<T>* mean, const Sum<T>* rstd, int64_t rows, int64_t n,
+                         Sum<T>* scratch = nullptr);
 
 }  // namespace lathe::kernel

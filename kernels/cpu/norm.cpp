@@ -138,7 +138,7 @@ ProfiledCall norm_backward_call(const char* name, int64_t bytes, const void* dx,
 
 template <>
 void rms_norm_backward(Cpu, float* dx, bool accumulate, float* dw, const float* dy, ConstRows<float> x, const float* w,
-                       const float* rstd, int64_t rows, int64_t n, double offset) {
+                       const float* rstd, int64_t rows, int64_t n, double offset, float*) {
   const ProfileScope profile([&] { return norm_backward_call("rms_norm_backward", 4, dx, accumulate, rows * n); });
   const auto kernel = cpu::training_kernels().rows.rms_norm;
   by_pieces({dx, accumulate, dw, nullptr}, rows, n, [&](const cpu::NormGradients& to, int64_t begin, int64_t end) {
@@ -149,7 +149,7 @@ void rms_norm_backward(Cpu, float* dx, bool accumulate, float* dw, const float* 
 
 template <>
 void layer_norm_backward(Cpu, float* dx, bool accumulate, float* dw, float* db, const float* dy, ConstRows<float> x,
-                         const float* w, const float* mean, const float* rstd, int64_t rows, int64_t n) {
+                         const float* w, const float* mean, const float* rstd, int64_t rows, int64_t n, float*) {
   const ProfileScope profile([&] { return norm_backward_call("layer_norm_backward", 4, dx, accumulate, rows * n); });
   const auto kernel = cpu::training_kernels().rows.layer_norm;
   by_pieces({dx, accumulate, dw, db}, rows, n, [&](const cpu::NormGradients& to, int64_t begin, int64_t end) {
@@ -159,7 +159,7 @@ void layer_norm_backward(Cpu, float* dx, bool accumulate, float* dw, float* db, 
 
 template <>
 void rms_norm_backward(Cpu, double* dx, bool accumulate, double* dw, const double* dy, ConstRows<double> x,
-                       const double* w, const double* rstd, int64_t rows, int64_t n, double offset) {
+                       const double* w, const double* rstd, int64_t rows, int64_t n, double offset, double*) {
   const ProfileScope profile([&] { return norm_backward_call("rms_norm_backward", 8, dx, accumulate, rows * n); });
   for (int64_t row = 0; row < rows; ++row) {
     const double *in = x[row], *d = dy + row * n, r = rstd[row];
@@ -177,7 +177,7 @@ void rms_norm_backward(Cpu, double* dx, bool accumulate, double* dw, const doubl
 template <>
 void layer_norm_backward(Cpu, double* dx, bool accumulate, double* dw, double* db, const double* dy,
                          ConstRows<double> x, const double* w, const double* mean, const double* rstd, int64_t rows,
-                         int64_t n) {
+                         int64_t n, double*) {
   const ProfileScope profile([&] { return norm_backward_call("layer_norm_backward", 8, dx, accumulate, rows * n); });
   for (int64_t row = 0; row < rows; ++row) {
     const double *in = x[row], *d = dy + row * n, r = rstd[row], m = mean[row];

@@ -1,24 +1,25 @@
-// Norms on a CUDA device. A row of up to 1,024 elements belongs to a warp, a longer one to a block of 256 threads: the
+// Norms on a CUDA device. A row of up to 768 elements belongs to a warp, a longer one to a block of 256 threads: the
 // length alone decides, and so a row's sums are the same tree in any batch. A thread takes fours of elements in turn
-// and keeps its first 8 in registers; only rows beyond 8,192 are read again (from the second-level cache).
+// and keeps its first 6 in registers; only rows beyond 6,144 are read again (from the second-level cache).
 //
-// Gradients: see kernels/cpu/norm.cpp. dx is made row by row, dw and db by column_sums.h, which reads x and dy again.
+// Gradients: see kernels/cpu/norm.cpp. With scratch one pass makes dx and adds dw and db up in registers, by groups of
+// threads that take rows in turn; column_sums.h adds their shares. Without, or beyond 6,144 columns, it reads x and dy
+// again.
 //
 // Limits derived at 3.0 TB/s for (65,536, 768), a training step's rows; not measured yet: no GPU has run it.
-//                       bytes an element        limit
-//   rms_norm            8                       134 us
-//   add_rms_norm        16                      268 us
-//   backward, dx        12 (16 where added to)  201 us (268 us)
-//   backward, dw, db    8                       134 us
-// Both passes of a backward in one would move 12 bytes: it needs scratch for the partial sums of each block.
+//                                 bytes an element        limit
+//   rms_norm, layer_norm          8                       134 us
+//   add_rms_norm, add_layer_norm  16                      268 us
+//   backward                      12 (16 where added to)  201 us (268 us), shares: 19 MB more, 6 us
+//     without scratch             20 (24)                 335 us (402 us)
 #include "kernels/cuda/column_sums.h"
 #include "kernels/norm.h"
 
 namespace lathe::kernel {
 namespace {
 
-constexpr int kHeld = 8;              // fours that a thread keeps
-constexpr int kLongestOfWarp = 1024;  // elements
+constexpr int kHeld = 6;  // fours that a thread keeps
+constexpr int kLongestOfWarp = 4 * 32 * kHeld;
 
 // f(k, i) for each four of the row that this thread takes: from element i on; k below kHeld where it may be kept.
 template <int kThreads, class F>
@@ -146,96 +147,135 @@ void forward(Cuda on, const Forward<T>& p, int64_t rows, int64_t n) {
 template <class T>
 struct Backward {
   T* dx;
+  bool accumulate;
   const T* dy;
   Rows<const T> x;
   const float *w, *mean, *rstd;
   float offset;
-  int64_t n;
+  float* parts;  // (groups of threads, 2, n): their shares of dw and db
 };
 
-template <class T, bool kLayer, bool kAccumulate, int kThreads, bool kVector>
-__global__ void __launch_bounds__(kBlockThreads<kThreads>) norm_dx_kernel(const Backward<T> p, int64_t rows, int n) {
-  const int64_t row = own_row<kThreads>();
-  if (row >= rows) return;
-  const T *const x = row_of(p.x, row), *const dy = p.dy + row * n;
-  T* const dx = p.dx + row * n;
-  const float rstd = p.rstd[row], mean = kLayer ? p.mean[row] : 0.0f;
-  struct Pair {
-    Four g, z;  // dy * weight and the normalised x
-  };
-  const auto pair = [&](int i) {
-    const Four d = load_four<kVector>(dy + i, n - i), v = load_four<kVector>(x + i, n - i);
-    const Four w = load_four<kVector>(p.w + i, n - i);
-    Pair r;
+constexpr int64_t kLongestHeld = 4 * 256 * kHeld;
+
+// Groups of threads that share out the rows where each adds up shares of dw and db: three blocks of four warps, or two
+// of one group, for each of 132 multiprocessors.
+template <int kThreads>
+constexpr int64_t kGroups = kThreads == 32 ? 12 * 132 : 2 * 132;
+
+// kShares: rows are taken in turn, and their shares of dw and db added up, else there is a group for every row.
+template <class T, bool kLayer, bool kShares, int kThreads, bool kVector>
+__global__ void __launch_bounds__(kBlockThreads<kThreads>, kThreads == 32 ? 3 : 1)
+    norm_dx_kernel(const Backward<T> p, int64_t rows, int n) {
+  constexpr int kSums = kShares ? kHeld : 1;
+  Four dw[kSums] = {}, db[kSums] = {};
+  const int64_t group = own_row<kThreads>();
+  for (int64_t row = group; row < rows; row += kShares ? kGroups<kThreads> : rows) {
+    const T *const x = row_of(p.x, row), *const dy = p.dy + row * n;
+    T* const dx = p.dx + row * n;
+    const float rstd = p.rstd[row], mean = kLayer ? p.mean[row] : 0.0f;
+    struct Pair {
+      Four d, z;  // dy and the normalised x; zeros where elements are missing
+    };
+    const auto pair = [&](int i) {
+      Pair r{load_four<kVector>(dy + i, n - i), load_four<kVector>(x + i, n - i)};
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      r.g.v[j] = d.v[j] * (kLayer ? w.v[j] : w.v[j] + p.offset);
-      r.z.v[j] = (v.v[j] - mean) * rstd;
-    }
-    return r;
-  };
-  Pair held[kHeld];
-  float sum = 0.0f, dot = 0.0f;  // of g; of g and z. Where elements are missing g is zero: so is d
-  over_row<kThreads>(n, [&](int k, int i) {
-    const Pair r = pair(i);
-    if (k < kHeld) held[k] = r;
+      for (int j = 0; j < 4; ++j) r.z.v[j] = (r.z.v[j] - mean) * rstd;
+      return r;
+    };
+    const auto weight = [&](int i) {
+      Four w = load_four<kVector>(p.w + i, n - i);
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      sum += r.g.v[j];
-      dot += r.g.v[j] * r.z.v[j];
-    }
-  });
-  const float mean_g = kLayer ? row_sum<kThreads>(sum) / static_cast<float>(n) : 0.0f;
-  const float mean_gz = row_sum<kThreads>(dot) / static_cast<float>(n);
-  over_row<kThreads>(n, [&](int k, int i) {
-    const Pair r = k < kHeld ? held[k] : pair(i);
-    Four y = {};
-    if constexpr (kAccumulate) y = load_four<kVector>(dx + i, n - i);
+      for (int j = 0; j < 4; ++j) w.v[j] += kLayer ? 0.0f : p.offset;
+      return w;
+    };
+    Pair held[kHeld];
+    float sum = 0.0f, dot = 0.0f;  // of g = dy * weight; of g and z
+    over_row<kThreads>(n, [&](int k, int i) {
+      const Pair r = pair(i);
+      const Four w = weight(i);
+      if (k < kHeld) held[k] = r;
 #pragma unroll
-    for (int j = 0; j < 4; ++j) y.v[j] += rstd * (r.g.v[j] - mean_g - r.z.v[j] * mean_gz);
-    store_four<kVector>(dx + i, y, n - i);
-  });
+      for (int j = 0; j < 4; ++j) {
+        const float g = r.d.v[j] * w.v[j];
+        sum += g;
+        dot += g * r.z.v[j];
+        if (kShares && k < kHeld) {
+          dw[k < kSums ? k : 0].v[j] += r.d.v[j] * r.z.v[j];
+          if (kLayer) db[k < kSums ? k : 0].v[j] += r.d.v[j];
+        }
+      }
+    });
+    const float mean_g = kLayer ? row_sum<kThreads>(sum) / static_cast<float>(n) : 0.0f;
+    const float mean_gz = row_sum<kThreads>(dot) / static_cast<float>(n);
+    over_row<kThreads>(n, [&](int k, int i) {
+      const Pair r = k < kHeld ? held[k] : pair(i);
+      const Four w = weight(i);
+      Four y = {};
+      if (p.accumulate) y = load_four<kVector>(dx + i, n - i);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) y.v[j] += rstd * (r.d.v[j] * w.v[j] - mean_g - r.z.v[j] * mean_gz);
+      store_four<kVector>(dx + i, y, n - i);
+    });
+  }
+  if constexpr (kShares) {
+    if (group >= rows || group >= kGroups<kThreads>) return;
+    over_row<kThreads>(n, [&](int k, int i) {
+      float* const part = p.parts + 2 * group * n + i;
+      store_four<kVector>(part, dw[k % kHeld], n - i);
+      if (kLayer) store_four<kVector>(part + n, db[k % kHeld], n - i);
+    });
+  }
 }
 
 // What a row adds to dw and db.
 template <class T, bool kLayer, bool kVector>
-struct ParameterTerms {
+struct RowTerms {
   Backward<T> p;
+  int64_t n;
   template <int kSums>
   __device__ __forceinline__ void terms(Four (&terms)[kSums], int64_t row, int64_t i, int64_t left) const {
-    const Four d = load_four<kVector>(p.dy + row * p.n + i, left), v = load_four<kVector>(row_of(p.x, row) + i, left);
+    const Four d = load_four<kVector>(p.dy + row * n + i, left), v = load_four<kVector>(row_of(p.x, row) + i, left);
     const float rstd = p.rstd[row], mean = kLayer ? p.mean[row] : 0.0f;
 #pragma unroll
     for (int j = 0; j < 4; ++j) terms[0].v[j] = d.v[j] * ((v.v[j] - mean) * rstd);
     if constexpr (kSums == 2) terms[1] = d;
   }
 };
+// What a group's share adds.
+template <bool kVector>
+struct PartTerms {
+  const float* parts;
+  int64_t n;
+  template <int kSums>
+  __device__ __forceinline__ void terms(Four (&terms)[kSums], int64_t row, int64_t i, int64_t left) const {
+#pragma unroll
+    for (int s = 0; s < kSums; ++s) terms[s] = load_four<kVector>(parts + (2 * row + s) * n + i, left);
+  }
+};
 
 template <bool kLayer, class T>
-void backward(Cuda on, const Backward<T>& p, bool accumulate, float* dw, float* db, int64_t rows) {
+void backward(Cuda on, const Backward<T>& p, float* dw, float* db, int64_t rows, int64_t n) {
   if (rows == 0) return;
-  const bool aligned =
-      p.n % 4 == 0 && fours_aligned(p.x) && fours_aligned(p.dx) && fours_aligned(p.dy) && fours_aligned(p.w);
-  by_length(p.n, aligned, [&](auto threads, auto vector) {
+  constexpr int kSums = kLayer ? 2 : 1;
+  const bool aligned = n % 4 == 0 && fours_aligned(p.x) && fours_aligned(p.dx) && fours_aligned(p.dy) &&
+                       fours_aligned(p.w) && fours_aligned(p.parts);
+  const bool sums = dw != nullptr || db != nullptr, shares = sums && p.dx != nullptr && p.parts != nullptr;
+  by_length(n, aligned, [&](auto threads, auto vector) {
     constexpr int kThreads = threads.value;
     constexpr bool kVector = vector.value;
-    const dim3 grid = row_grid<kThreads>(rows), block(kBlockThreads<kThreads>);
-    if (p.dx != nullptr && accumulate)
-      LAUNCH((norm_dx_kernel<T, kLayer, true, kThreads, kVector>), grid, block, 0, on.stream, p, rows,
-             static_cast<int>(p.n));
-    else if (p.dx != nullptr)
-      LAUNCH((norm_dx_kernel<T, kLayer, false, kThreads, kVector>), grid, block, 0, on.stream, p, rows,
-             static_cast<int>(p.n));
+    const dim3 block(kBlockThreads<kThreads>);
+    if (shares && n <= kLongestHeld) {
+      const int64_t groups = std::min(rows, kGroups<kThreads>);
+      LAUNCH((norm_dx_kernel<T, kLayer, true, kThreads, kVector>), row_grid<kThreads>(groups), block, 0, on.stream, p,
+             rows, static_cast<int>(n));
+      add_column_terms<kSums>(on, {dw, db}, groups, n, PartTerms<kVector>{p.parts, n});
+      return;
+    }
+    if (p.dx != nullptr)
+      LAUNCH((norm_dx_kernel<T, kLayer, false, kThreads, kVector>), row_grid<kThreads>(rows), block, 0, on.stream, p,
+             rows, static_cast<int>(n));
+    if (sums) add_column_terms<kSums>(on, {dw, db}, rows, n, RowTerms<T, kLayer, kVector>{p, n});
   });
-  if (dw == nullptr && db == nullptr) return;
-  const auto sums = [&](auto vector) {
-    const ParameterTerms<T, kLayer, vector.value> terms{p};
-    if constexpr (kLayer)
-      add_column_terms<2>(on, {dw, db}, rows, p.n, terms);
-    else
-      add_column_terms<1>(on, {dw, nullptr}, rows, p.n, terms);
-  };
-  aligned ? sums(std::true_type()) : sums(std::false_type());
 }
 
 }  // namespace
@@ -306,24 +346,31 @@ void add_layer_norm(Cuda on, float* sum, float* y, float* mean, float* rstd, con
                              rows, n);
 }
 
+int64_t norm_backward_scratch(Cuda, int64_t rows, int64_t n) {
+  if (n > kLongestHeld) return 0;
+  return 2 * n * std::min(rows, n <= kLongestOfWarp ? kGroups<32> : kGroups<256>);
+}
+
 template <class T>
 void rms_norm_backward(Cuda on, T* dx, bool accumulate, Sum<T>* dw, const T* dy, ConstRows<T> x, const Sum<T>* w,
-                       const Sum<T>* rstd, int64_t rows, int64_t n, double offset) {
-  backward<false, T>(on, {dx, dy, x, w, nullptr, rstd, static_cast<float>(offset), n}, accumulate, dw, nullptr, rows);
+                       const Sum<T>* rstd, int64_t rows, int64_t n, double offset, Sum<T>* scratch) {
+  backward<false, T>(on, {dx, accumulate, dy, x, w, nullptr, rstd, static_cast<float>(offset), scratch}, dw, nullptr,
+                     rows, n);
 }
 
 template <class T>
 void layer_norm_backward(Cuda on, T* dx, bool accumulate, Sum<T>* dw, Sum<T>* db, const T* dy, ConstRows<T> x,
-                         const Sum<T>* w, const Sum<T>* mean, const Sum<T>* rstd, int64_t rows, int64_t n) {
-  backward<true, T>(on, {dx, dy, x, w, mean, rstd, 0.0f, n}, accumulate, dw, db, rows);
+                         const Sum<T>* w, const Sum<T>* mean, const Sum<T>* rstd, int64_t rows, int64_t n,
+                         Sum<T>* scratch) {
+  backward<true, T>(on, {dx, accumulate, dy, x, w, mean, rstd, 0.0f, scratch}, dw, db, rows, n);
 }
 
 template void rms_norm(Cuda, float*, float*, ConstRows<float>, const float*, int64_t, int64_t, double, double);
 template void layer_norm(Cuda, float*, float*, float*, ConstRows<float>, const float*, const float*, int64_t, int64_t,
                          double);
 template void rms_norm_backward(Cuda, float*, bool, float*, const float*, ConstRows<float>, const float*, const float*,
-                                int64_t, int64_t, double);
+                                int64_t, int64_t, double, float*);
 template void layer_norm_backward(Cuda, float*, bool, float*, float*, const float*, ConstRows<float>, const float*,
-                                  const float*, const float*, int64_t, int64_t);
+                                  const float*, const float*, int64_t, int64_t, float*);
 
 }  // namespace lathe::kernel

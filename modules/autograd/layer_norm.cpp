@@ -33,12 +33,14 @@ void record_layer_norm(Tensor& y, const Tensor& x, const Parameter& w, const Par
   if (b) check_gradient_dtype(*b, x.dtype(), "layer_norm");
   Tape::record("layer_norm", y, [x, &w, b, weight, statistics](const Tensor& dy, Gradients& g) {
     const auto dx = Gradients::wanted(x) ? g.place(x, Gradients::Layout::contiguous, true) : Gradients::Place{};
+    const Tensor scratch = norm_backward_scratch(x);
     dispatch("layer_norm", x, [&](auto on, auto element) {
       using T = decltype(element);
       const Sum<T>* mean = statistics.data<Sum<T>>();
       kernel::layer_norm_backward(on, data_or_null<T>(dx.to), dx.accumulate, gradient_or_null<Sum<T>>(w),
                                   b ? gradient_or_null<Sum<T>>(*b) : nullptr, dy.data<T>(), rows_of<T>(x),
-                                  weight.data<Sum<T>>(), mean, mean + x.rows(), x.rows(), x.dim(-1));
+                                  weight.data<Sum<T>>(), mean, mean + x.rows(), x.rows(), x.dim(-1),
+                                  data_or_null<Sum<T>>(scratch));
     });
     g.put(x, dx);
   });

@@ -11,5 +11,7 @@ void record_rms_norm(Tensor& y, const Tensor& x, const Parameter& w, const Tenso
                      double offset);
 void record_layer_norm(Tensor& y, const Tensor& x, const Parameter& w, const Parameter* b, const Tensor& weight,
                        const Tensor& statistics);
+// Scratch that the gradients of a norm of x need; nothing where none is.
+Tensor norm_backward_scratch(const Tensor& x);
 
 }  // namespace lathe

@@ -29,13 +29,21 @@ void record_rms_norm(Tensor& y, const Tensor& x, const Parameter& w, const Tenso
   check_gradient_dtype(w, x.dtype(), "rms_norm");
   Tape::record("rms_norm", y, [x, &w, weight, rstd, offset](const Tensor& dy, Gradients& g) {
     const auto dx = Gradients::wanted(x) ? g.place(x, Gradients::Layout::contiguous, true) : Gradients::Place{};
+    const Tensor scratch = norm_backward_scratch(x);
     dispatch("rms_norm", x, [&](auto on, auto element) {
       using T = decltype(element);
       kernel::rms_norm_backward(on, data_or_null<T>(dx.to), dx.accumulate, gradient_or_null<Sum<T>>(w), dy.data<T>(),
-                                rows_of<T>(x), weight.data<Sum<T>>(), rstd.data<Sum<T>>(), x.rows(), x.dim(-1), offset);
+                                rows_of<T>(x), weight.data<Sum<T>>(), rstd.data<Sum<T>>(), x.rows(), x.dim(-1), offset,
+                                data_or_null<Sum<T>>(scratch));
     });
     g.put(x, dx);
   });
+}
+
+Tensor norm_backward_scratch(const Tensor& x) {
+  const int64_t elements = dispatch_size(
+      "norm_backward", x, [&](auto on) { return kernel::norm_backward_scratch(on, x.rows(), x.dim(-1)); });
+  return elements > 0 ? Tensor::empty({elements}, DType::f32, x.device()) : Tensor();
 }
 
 }  // namespace lathe
