@@ -16,7 +16,7 @@
 
 namespace lathe::kernel {
 namespace {
-using namespace lathe::kernel::tiles;
+using namespace lathe::kernel::head_tiles;
 
 using ConstFloats = Rows<const float>;
 

@@ -13,9 +13,10 @@
 #include <type_traits>
 
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda/loads.h"
 #include "kernels/paged_attention.h"
 
-namespace lathe::kernel::tiles {
+namespace lathe::kernel::head_tiles {
 
 constexpr int kTileThreads = 128, kGroups = 8, kColumns = 64, kPiece = 64;
 constexpr int kQuads = kPiece / 4 + 1;  // 16-byte words of a row in shared memory; one more, against bank conflicts
@@ -78,14 +79,14 @@ struct HeadRows {
   const float* data;  // of the first token and head
   int64_t stride;     // from token to token
   int group, dim;
-  bool vectors;  // rows begin at 16 bytes
+  bool aligned;  // rows begin at 16 bytes
 
   __device__ HeadRows(const float* rows, int64_t row_stride, int64_t token, int64_t head, int heads_of_token, int width)
       : data(rows + token * row_stride + head * width),
         stride(row_stride),
         group(heads_of_token),
         dim(width),
-        vectors(row_stride % 4 == 0 && width % 4 == 0 && reinterpret_cast<uintptr_t>(rows) % 16 == 0) {}
+        aligned(rows_aligned(rows, row_stride) && width % 4 == 0) {}
   __device__ __forceinline__ const float* at(int row) const { return data + row / group * stride + row % group * dim; }
 
   // Components [piece, piece + 64) of rows [first, first + kCount); zeros outside of rows [begin, end) and behind dim.
@@ -96,15 +97,8 @@ struct HeadRows {
       const int row = first + i / 16, d = piece + i % 16 * 4;
       float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
       if (row >= begin && row < end && d < dim) {
-        const float* from = at(row) + d;
-        if (vectors) {
-          x = *reinterpret_cast<const float4*>(from);
-        } else {
-          x.x = from[0];
-          if (d + 1 < dim) x.y = from[1];
-          if (d + 2 < dim) x.z = from[2];
-          if (d + 3 < dim) x.w = from[3];
-        }
+        const Pack<float> read = load_four(at(row), d, dim, aligned);
+        x = make_float4(read.v[0], read.v[1], read.v[2], read.v[3]);
       }
       to[i / 16][i % 16] = x;
     }
@@ -342,4 +336,4 @@ void by_head_dim(int64_t head_dim, F f) {
     f(std::integral_constant<int, 2>(), std::integral_constant<int, 4>());
 }
 
-}  // namespace lathe::kernel::tiles
+}  // namespace lathe::kernel::head_tiles

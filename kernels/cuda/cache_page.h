@@ -7,7 +7,7 @@
 #pragma once
 #include "kernels/cuda/attention_tiles.h"
 
-namespace lathe::kernel::tiles {
+namespace lathe::kernel::head_tiles {
 
 __device__ __forceinline__ float to_float(int8_t x) { return static_cast<float>(x); }
 using kernel::to_float;
@@ -110,4 +110,4 @@ inline void check_cache(const char* where, DType dtype) {
                              ", expected f32, f16, bf16 or q8_0");
 }
 
-}  // namespace lathe::kernel::tiles
+}  // namespace lathe::kernel::head_tiles

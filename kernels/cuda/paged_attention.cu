@@ -17,7 +17,7 @@
 
 namespace lathe::kernel {
 namespace {
-using namespace tiles;
+using namespace head_tiles;
 
 constexpr int64_t kSplitTokens = 256;  // up to so many new tokens, a block has one segment
 constexpr int kWriteWarps = 4, kMergeThreads = 128;

@@ -9,7 +9,7 @@
 
 namespace lathe::kernel {
 namespace {
-using namespace tiles;
+using namespace head_tiles;
 
 constexpr int kHeadWarps = 4;
 

@@ -1,8 +1,7 @@
-// The paged key-value cache: pages of 16 tokens, and in a page, layer by layer, keys [Hk][D][16] and values
-// [Hk][16][D] in 32, 16 or 8 bits (kernels/paged_attention.h).
+// The paged key-value cache: pages of 16 tokens, and in a page, layer by layer, the keys and the values of each head in
+// 32, 16 or 8 bits, in a layout that belongs to the device (kernels/paged_attention.h).
 //
-// Keys are transposed so that a vector register holds one component of 16 keys and scores need no horizontal sums. A
-// page holds all layers, so that memory that no sequence has reached is never touched and a page is copied as one
+// A page holds all layers, so that memory that no sequence has reached is never touched and a page is copied as one
 // block. A contiguous cache is a page table that counts up.
 #pragma once
 #include <vector>

@@ -1,8 +1,6 @@
 // Choosing tokens from logits, and what the model thinks of them. Nothing is recorded.
 #include "kernels/sampling.h"
 
-#include <cstring>
-
 #include "autograd/check_ids.h"
 #include "autograd/dispatch.h"
 #include "autograd/ops.h"
@@ -10,13 +8,11 @@
 namespace lathe {
 namespace {
 
-// Values of any type as a tensor on the host, to be moved to a device.
 template <class T>
-Tensor bytes_of_host(std::span<const T> values) {
+Tensor copied_to(Device device, const std::vector<T>& values) {
   static_assert(sizeof(T) % sizeof(int32_t) == 0);
-  Tensor words = Tensor::empty({static_cast<int64_t>(values.size_bytes() / sizeof(int32_t))}, DType::i32, Device{});
-  if (!values.empty()) std::memcpy(words.host<int32_t>(), values.data(), values.size_bytes());
-  return words;
+  const auto words = static_cast<int64_t>(values.size() * sizeof(T) / sizeof(int32_t));
+  return Tensor::of<int32_t>({words}, reinterpret_cast<const int32_t*>(values.data())).to(device);
 }
 
 }  // namespace
@@ -25,19 +21,16 @@ Tensor sample(const Tensor& logits, std::span<const SamplingRow> rows) {
   check(logits.rank() == 2 && logits.dtype() == DType::f32 && logits.dim(0) == std::ssize(rows) && logits.dim(1) > 0,
         "sample", "needs logits (R, V) in f32 for {} rows, found {}", rows.size(), logits);
   Tensor tokens = Tensor::empty({logits.dim(0)}, DType::i32, logits.device());  // (R)
-  Tensor device_rows, seen;                                                     // bytes, where the device reads them
-  if (logits.device().kind == Device::Kind::cuda) {
-    const DeviceSamplingRows all = for_device(rows);
-    device_rows = bytes_of_host(std::span(all.rows)).to(logits.device());
-    seen = bytes_of_host(std::span(all.seen)).to(logits.device());
-  }
   dispatch_device("sample", logits, [&](auto on) {
-    if constexpr (std::is_same_v<decltype(on), Cpu>)
+    if constexpr (std::is_same_v<decltype(on), Cpu>) {
       kernel::sample(on, tokens.data<int32_t>(), tokens_of<float>(logits), rows.data(), logits.dim(0), logits.dim(1));
-    else
+    } else {
+      const DeviceSamplingRows on_host = for_device(rows);
+      const Tensor by = copied_to(logits.device(), on_host.rows), seen = copied_to(logits.device(), on_host.seen);
       kernel::sample(on, tokens.data<int32_t>(), tokens_of<float>(logits),
-                     static_cast<const DeviceSamplingRow*>(device_rows.raw()), static_cast<SeenToken*>(seen.raw()),
+                     static_cast<const DeviceSamplingRow*>(by.raw()), static_cast<SeenToken*>(seen.raw()),
                      logits.dim(0), logits.dim(1));
+    }
   });
   return tokens;
 }
