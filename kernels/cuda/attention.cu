@@ -12,37 +12,11 @@
 //                      Limit at 60 TFLOP/s of f32 multiply-adds: 1.7 ms forward, 4.3 ms backward; at 790 TFLOP/s in
 //                      bf16 0.13 and 0.33 ms, at 3.0 TB/s 0.27 and 0.54 ms. Not measured yet: no GPU has run it.
 #include "kernels/attention.h"
-#include "kernels/cuda/attention_tiles.h"
+#include "kernels/cuda/sequence_tiles.h"
 
 namespace lathe::kernel {
 namespace {
 using namespace lathe::kernel::head_tiles;
-
-using ConstFloats = Rows<const float>;
-
-// The block's rows: those of queries of one sequence and key-value head.
-template <int kRows>
-struct QueryTile {
-  TileOfSequence place;
-  int group, kv_head, row0, rows;  // rows: of the sequence
-  int first_key, end_key;          // that any of its rows sees
-  int all_from, all_below;         // the keys that all of them see
-
-  __device__ QueryTile(const PackedSequences& s, const ScoreOptions& options, int unit)
-      : group(static_cast<int>(s.heads / s.kv_heads)), kv_head(static_cast<int>(blockIdx.y)) {
-    place = find_tile(s.seq_start, s.sequences, group, kGroups * kRows, unit);
-    row0 = place.first_row;
-    rows = place.tokens * group;
-    const int last_row = row0 + kGroups * kRows < rows ? row0 + kGroups * kRows - 1 : rows - 1;
-    all_below = row0 / group + 1;
-    end_key = last_row / group + 1;
-    first_key = QueryRows<kRows>::first_key(all_below, options) / kColumns * kColumns;
-    all_from = QueryRows<kRows>::first_key(end_key, options);
-  }
-  __device__ int row(int i) const { return row0 + thread_group() * kRows + i; }
-  __device__ int64_t token(int row) const { return place.start + row / group; }
-  __device__ int64_t head(int row) const { return static_cast<int64_t>(kv_head) * group + row % group; }
-};
 
 template <int kRows, int kPieces>
 __global__ void __launch_bounds__(kTileThreads, 1)
@@ -51,7 +25,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   SHARED_ARRAY(float4, rows, [kGroups * kRows][kQuads]);
   SHARED_ARRAY(float4, columns, [kColumns][kQuads]);
   SHARED_ARRAY(float4, weights, [kGroups * kRows][kQuads]);
-  const QueryTile<kRows> tile(s, options, static_cast<int>(gridDim.x - 1 - blockIdx.x));  // the longest begin first
+  const QueryTile<kGroups * kRows> tile(s, options);
   if (tile.place.sequence < 0) return;
   const int dim = static_cast<int>(s.head_dim);
   const HeadRows queries(q.data, q.stride, tile.place.start, tile.kv_head * tile.group, tile.group, dim);
@@ -61,12 +35,12 @@ __global__ void __launch_bounds__(kTileThreads, 1)
 
   Softmax<kRows, kPieces> state;
   state.clear();
-  for (int key = tile.first_key; key < tile.end_key; key += kColumns)
+  for (int key = tile.begin_key; key < tile.end_key; key += kColumns)
     attend(state, rows, columns, weights, queries, tile.row0, tile.rows, keys, values,
-           Range{key, tile.first_key, tile.end_key}, tile.all_from, tile.all_below, bounds, options);
+           Range{key, tile.begin_key, tile.end_key}, tile.all_from, tile.all_below, bounds, options);
 #pragma unroll
   for (int i = 0; i < kRows; ++i) {
-    const int row = tile.row(i);
+    const int row = tile.row0 + thread_group() * kRows + i;
     if (row >= tile.rows) continue;
     const int64_t at = tile.token(row) * s.heads + tile.head(row);
 #pragma unroll
@@ -74,20 +48,6 @@ __global__ void __launch_bounds__(kTileThreads, 1)
       store_quad(out + at * dim, p * kPiece + thread_column() * 4, dim, state.values[i][p], 1.0f / state.sum[i]);
     if (thread_column() == 0) logsumexp[at] = (state.maximum[i] + log2f(state.sum[i])) * kLn2;
   }
-}
-
-// Weights and gradients of scores of products with keys, or of keys with queries: P = exp(s - logsumexp) and
-// dS = P (dP - delta) ds/dqk. What is unseen has neither.
-struct ScoreGradient {
-  float weight, gradient;
-};
-__device__ __forceinline__ ScoreGradient score_gradient(float qk, float dweight, bool seen, float slope, int distance,
-                                                        float logsumexp, float delta, const ScoreOptions& options) {
-  if (!seen) return {0.0f, 0.0f};
-  float derivative;
-  const float s = score(qk, options, slope, distance, &derivative);
-  const float weight = exp2f(s - logsumexp * kLog2E);
-  return {weight, weight * (dweight - delta) * derivative};
 }
 
 template <int kRows, int kPieces>
@@ -98,7 +58,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   SHARED_ARRAY(float4, rows, [kGroups * kRows][kQuads]);
   SHARED_ARRAY(float4, columns, [kColumns][kQuads]);
   SHARED_ARRAY(float4, weights, [kGroups * kRows][kQuads]);
-  const QueryTile<kRows> tile(s, options, static_cast<int>(gridDim.x - 1 - blockIdx.x));
+  const QueryTile<kGroups * kRows> tile(s, options);
   if (tile.place.sequence < 0) return;
   const int dim = static_cast<int>(s.head_dim), head0 = tile.kv_head * tile.group;
   const int64_t ldo = s.heads * s.head_dim;
@@ -111,7 +71,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   float delta[kRows], lse[kRows], sums[kRows][kPieces][4];
 #pragma unroll
   for (int i = 0; i < kRows; ++i) {
-    const int row = tile.row(i);
+    const int row = tile.row0 + thread_group() * kRows + i;
     const int64_t at = tile.token(row) * s.heads + tile.head(row);
     float sum = 0.0f;
     if (row < tile.rows)
@@ -123,8 +83,8 @@ __global__ void __launch_bounds__(kTileThreads, 1)
 #pragma unroll
       for (int e = 0; e < 4; ++e) sums[i][p][e] = 0.0f;
   }
-  for (int key0 = tile.first_key; key0 < tile.end_key; key0 += kColumns) {
-    const Range range{key0, tile.first_key, tile.end_key};
+  for (int key0 = tile.begin_key; key0 < tile.end_key; key0 += kColumns) {
+    const Range range{key0, tile.begin_key, tile.end_key};
     float qk[kRows][4], dweights[kRows][4];
     multiply(qk, rows, columns, queries, tile.row0, tile.rows, keys, range, dim);
     multiply(dweights, rows, columns, douts, tile.row0, tile.rows, values, range, dim);
@@ -142,7 +102,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   }
 #pragma unroll
   for (int i = 0; i < kRows; ++i) {
-    const int row = tile.row(i);
+    const int row = tile.row0 + thread_group() * kRows + i;
     if (row >= tile.rows) continue;
 #pragma unroll
     for (int p = 0; p < kPieces; ++p)
@@ -160,8 +120,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   SHARED_ARRAY(float4, columns, [kColumns][kQuads]);
   SHARED_ARRAY(float4, weights, [kGroups * kRows][kQuads]);
   SHARED_ARRAY(float, deltas, [kColumns]);
-  const TileOfSequence place =
-      find_tile(s.seq_start, s.sequences, 1, kGroups * kRows, static_cast<int>(gridDim.x - 1 - blockIdx.x));
+  const TileOfSequence place = find_tile(s.seq_start, s.sequences, 1, kGroups * kRows, static_cast<int>(blockIdx.x));
   if (place.sequence < 0) return;
   const int dim = static_cast<int>(s.head_dim), group = static_cast<int>(s.heads / s.kv_heads);
   const int kv_head = static_cast<int>(blockIdx.y), head0 = kv_head * group, key0 = place.first_row;
@@ -274,10 +233,6 @@ __global__ void __launch_bounds__(kTileThreads, 1)
     if (key >= first && key <= query) row[key] /= sum;
 }
 
-dim3 grid_of(const PackedSequences& s, int64_t rows_a_token, int rows) {
-  const int64_t tiles = most_tiles(s.tokens, s.sequences, rows_a_token, kGroups * rows);
-  return dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(s.kv_heads));
-}
 }  // namespace
 
 template <>
@@ -286,8 +241,8 @@ void attention(Cuda on, float* out, float* logsumexp, ConstRows<float> q, ConstR
   check_head_dim("attention", s.head_dim);
   if (s.tokens == 0) return;
   by_head_dim(s.head_dim, [&](auto rows, auto pieces) {
-    LAUNCH((attention_kernel<rows(), pieces()>), grid_of(s, s.heads / s.kv_heads, rows()), dim3(kTileThreads), 0,
-           on.stream, out, logsumexp, q, k, v, s, options);
+    LAUNCH((attention_kernel<rows(), pieces()>), grid_of(s, s.heads / s.kv_heads, kGroups * rows()), dim3(kTileThreads),
+           0, on.stream, out, logsumexp, q, k, v, s, options);
   });
 }
 
@@ -298,10 +253,10 @@ void attention_backward(Cuda on, Rows<float> dq, Rows<float> dk, Rows<float> dv,
   check_head_dim("attention_backward", s.head_dim);
   if (s.tokens == 0) return;
   by_head_dim(s.head_dim, [&](auto rows, auto pieces) {
-    LAUNCH((attention_dq_kernel<rows(), pieces()>), grid_of(s, s.heads / s.kv_heads, rows()), dim3(kTileThreads), 0,
-           on.stream, dq, dout, out, logsumexp, q, k, v, s, options);
-    LAUNCH((attention_dkv_kernel<rows(), pieces()>), grid_of(s, 1, rows()), dim3(kTileThreads), 0, on.stream, dk, dv,
-           dout, out, logsumexp, q, k, v, s, options);
+    LAUNCH((attention_dq_kernel<rows(), pieces()>), grid_of(s, s.heads / s.kv_heads, kGroups * rows()),
+           dim3(kTileThreads), 0, on.stream, dq, dout, out, logsumexp, q, k, v, s, options);
+    LAUNCH((attention_dkv_kernel<rows(), pieces()>), grid_of(s, 1, kGroups * rows()), dim3(kTileThreads), 0, on.stream,
+           dk, dv, dout, out, logsumexp, q, k, v, s, options);
   });
 }
 

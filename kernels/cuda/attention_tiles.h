@@ -217,6 +217,11 @@ __device__ __forceinline__ float score(float qk, const ScoreOptions& options, fl
   return product(s, kLog2E);
 }
 
+// The first key that the query before position `last` sees.
+__device__ __forceinline__ int first_key(int last, const ScoreOptions& options) {
+  return options.window > 0 && last > options.window ? last - static_cast<int>(options.window) : 0;
+}
+
 // The rows of a tile that a thread has, and the keys [first, last) that each sees.
 template <int kRows>
 struct QueryRows {
@@ -233,9 +238,6 @@ struct QueryRows {
       first[i] = first_key(last[i], options);
       slope[i] = options.alibi_slopes != nullptr && row < rows ? options.alibi_slopes[head0 + row % group] : 0.0f;
     }
-  }
-  static __device__ __forceinline__ int first_key(int last, const ScoreOptions& options) {
-    return options.window > 0 && last > options.window ? last - static_cast<int>(options.window) : 0;
   }
 };
 

@@ -65,8 +65,8 @@ __global__ void __launch_bounds__(kTileThreads, 1) paged_attention_kernel(PagedC
   const int row0 = place.first_row, row_end = place.tokens * group;
   const int last_row = row0 + kGroups * kRows < row_end ? row0 + kGroups * kRows - 1 : row_end - 1;
   const int all_below = shift + row0 / group + 1, end_key = shift + last_row / group + 1;
-  const int begin_key = QueryRows<kRows>::first_key(all_below, options);
-  const int all_from = QueryRows<kRows>::first_key(end_key, options);
+  const int begin_key = first_key(all_below, options);
+  const int all_from = first_key(end_key, options);
   const bool split = call.partials != nullptr;
   const int first_segment = split ? static_cast<int>(blockIdx.z) : begin_key / kSegmentTokens;
   const int end_segment = split ? first_segment + 1 : (end_key + kSegmentTokens - 1) / kSegmentTokens;
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kMergeThreads) merge_segments_kernel(PagedCall
   }
   int last = batch.context_len[low] - (batch.seq_start[low + 1] - token) + 1;
   if (last < 0) last = 0;
-  const int first = QueryRows<1>::first_key(last, call.options);
+  const int first = first_key(last, call.options);
   const int64_t at = token * call.heads + blockIdx.y;
   const float* const partials = call.partials + at * call.segments * partial_floats(dim);
   for (int d = static_cast<int>(threadIdx.x); d < dim; d += kMergeThreads) {

@@ -5,6 +5,7 @@
 #include "kernels/attention.h"
 #include "tests/catch.h"
 #include "tests/kernels/kernel_data.h"
+#include "tests/simt/schedules.h"
 
 using namespace lathe;
 using namespace lathe::test;
@@ -52,17 +53,24 @@ struct PackedData {
   PackedData(const PackedData&) = delete;
   PackedData& operator=(const PackedData&) = delete;
 
+  // With products in bf16 where `bf16`.
   template <class T, class On>
-  Gradients run(On on) const {
+  Gradients run(On on, bool bf16 = false) const {
     const std::vector<T> x(packed.begin(), packed.end()), d(dout.begin(), dout.end());
     const Rows<const T> rows[3] = {{x.data(), ld}, {x.data() + q_width, ld}, {x.data() + q_width + kv_width, ld}};
     std::vector<T> out(static_cast<size_t>(tokens * q_width + 2 * kBand), kMark),
         logsumexp(static_cast<size_t>(tokens * c.heads + 2 * kBand), kMark),
         dx(static_cast<size_t>(tokens * ld + 2 * kBand), kMark);
     T *y = out.data() + kBand, *lse = logsumexp.data() + kBand, *to = dx.data() + kBand;
-    kernel::attention<T>(on, y, lse, rows[0], rows[1], rows[2], sequences, options);
-    kernel::attention_backward<T>(on, {to, ld}, {to + q_width, ld}, {to + q_width + kv_width, ld}, d.data(), y, lse,
-                                  rows[0], rows[1], rows[2], sequences, options);
+    const Rows<T> dq{to, ld}, dk{to + q_width, ld}, dv{to + q_width + kv_width, ld};
+    const auto both = [&](auto forward, auto backward) {
+      forward(on, y, lse, rows[0], rows[1], rows[2], sequences, options);
+      backward(on, dq, dk, dv, d.data(), y, lse, rows[0], rows[1], rows[2], sequences, options);
+    };
+    if constexpr (std::is_same_v<On, Cuda>)
+      if (bf16) both(kernel::attention_bf16, kernel::attention_backward_bf16);
+    if (!bf16)
+      both([](auto... x) { kernel::attention<T>(x...); }, [](auto... x) { kernel::attention_backward<T>(x...); });
     for (const auto* guarded : {&out, &logsumexp, &dx})
       for (int64_t i = 0; i < kBand; ++i)
         REQUIRE(((*guarded)[i] == kMark && (*guarded)[guarded->size() - 1 - i] == kMark));
@@ -129,6 +137,37 @@ TEST_CASE("attention on CUDA gives a sequence the same bits whatever other seque
     CHECK(std::equal(last.dq.begin(), last.dq.end(), all.dq.begin() + first * data.q_width));
     CHECK(std::equal(last.dk.begin(), last.dk.end(), all.dk.begin() + first * data.kv_width));
     CHECK(std::equal(last.dv.begin(), last.dv.end(), all.dv.begin() + first * data.kv_width));
+  }
+}
+
+TEST_CASE("attention on CUDA with products in bf16 agrees with double over the same rounded operands") {
+  for (const SequenceCase& c : kSequenceCases) {
+    INFO("head_dim " << c.dim << ", last token " << c.starts.back());
+    PackedData data{c};
+    for (std::vector<float>* x : {&data.packed, &data.dout})
+      for (float& v : *x) v = bf16_to_f32(f32_to_bf16(v));
+    const Gradients exact = data.run<double>(Cpu{}), g = data.run<float>(Cuda{}, true);
+    // What is rounded besides: weights and gradients of scores, by 2^-9 of each at most. Relative to the largest result
+    // the sum of what they are multiplied with, whose signs differ, is some 4; delta is a sum of rounded outputs. f32
+    // alone where heads are wider than the tensor cores' form takes.
+    const double bound = c.dim > kernel::kBf16HeadDim ? kEpsilon * 4 * static_cast<double>(c.dim + 16) : 4 * 0x1p-9;
+    CHECK(difference(g.out, exact.out) <= bound * largest(exact.out));
+    CHECK(difference(g.logsumexp, exact.logsumexp) <=
+          kEpsilon * 4 * static_cast<double>(c.dim + 16) * std::max(1.0, largest(exact.logsumexp)));
+    CHECK(difference(g.dq, exact.dq) <= bound * largest(exact.dq));
+    CHECK(difference(g.dk, exact.dk) <= bound * largest(exact.dk));
+    CHECK(difference(g.dv, exact.dv) <= bound * largest(exact.dv));
+  }
+}
+
+TEST_CASE("attention on CUDA is the same in every schedule of its threads") {
+  const PackedData data{{.starts = {0, 3, 70}, .heads = 2, .kv_heads = 1, .dim = 20, .window = 40}};
+  for (const bool bf16 : {false, true}) {
+    const Gradients expected = data.run<float>(Cuda{}, bf16);
+    simt::in_every_schedule([&] {
+      const Gradients g = data.run<float>(Cuda{}, bf16);
+      REQUIRE((g.out == expected.out && g.dq == expected.dq && g.dk == expected.dk && g.dv == expected.dv));
+    });
   }
 }
 
