@@ -31,9 +31,8 @@ template <class T>  // float; one block owns the rows that it writes
 void attention_backward(Cuda, Rows<T> dq, Rows<T> dk, Rows<T> dv, const T* dout, const T* out, const Sum<T>* logsumexp,
                         ConstRows<T> q, ConstRows<T> k, ConstRows<T> v, const PackedSequences& sequences,
                         const ScoreOptions& options);
-// The same with the operands of products rounded to bf16, sums and elements in f32, for heads of up to kBf16HeadDim;
-// wider ones are computed in f32. For callers in Precision bf16.
-inline constexpr int64_t kBf16HeadDim = 128;
+// The same with the operands of products rounded to bf16, sums and elements in f32, for heads of up to kBf16HeadDim
+// (kernels/paged_attention.h); wider ones are computed in f32. For callers in Precision bf16.
 void attention_bf16(Cuda, float* out, float* logsumexp, ConstRows<float> q, ConstRows<float> k, ConstRows<float> v,
                     const PackedSequences& sequences, const ScoreOptions& options);
 void attention_backward_bf16(Cuda, Rows<float> dq, Rows<float> dk, Rows<float> dv, const float* dout, const float* out,

@@ -72,6 +72,8 @@ void write_kv(Cpu, const CacheLayer& pages, ConstRows<float> k, ConstRows<float>
 void write_kv(Cuda, const CacheLayer& pages, ConstRows<float> k, ConstRows<float> v, const int32_t* slots, int64_t n,
               int64_t kv_heads, int64_t head_dim);
 
+inline constexpr int64_t kBf16HeadDim = 128;  // the widest head that tensor cores multiply on CUDA
+
 // Bytes of 64-byte aligned scratch for the call below; `max_context` is the largest of context_len, n the new tokens.
 // It grows with the thread team, which must not be replaced in between.
 size_t paged_attention_scratch_bytes(Cpu, DType cache, int64_t n, int64_t heads, int64_t head_dim, int64_t max_context);
@@ -82,7 +84,9 @@ size_t paged_attention_scratch_bytes(Cuda, DType cache, int64_t n, int64_t heads
 // Arithmetic in f32; with AMX and a cache of bf16, queries and softmax weights are rounded to bf16 as well.
 void paged_attention(Cpu, float* out, ConstRows<float> q, const CacheLayer& pages, const PagedBatch& batch,
                      int64_t heads, int64_t kv_heads, int64_t head_dim, const ScoreOptions& options, void* scratch);
-// head_dim up to 256, all arithmetic in f32; a query without keys (context 0) gets zeros, padding is not written.
+// head_dim up to 256. Arithmetic in f32; with a cache of bf16 and heads of up to kBf16HeadDim, queries and softmax
+// weights are rounded to bf16 and tensor cores multiply. A query without keys (context 0) gets zeros, padding is not
+// written.
 void paged_attention(Cuda, float* out, ConstRows<float> q, const CacheLayer& pages, const PagedBatch& batch,
                      int64_t heads, int64_t kv_heads, int64_t head_dim, const ScoreOptions& options, void* scratch);
 

@@ -10,130 +10,21 @@
 //   version 1 (this)   forward 103 GFLOP, 0.8 GB: limits 0.13 ms at 790 TFLOP/s, 0.27 ms at 3.0 TB/s. Backward 258
 //   GFLOP
 //                      (361 as computed: scores twice), 1.6 GB: 0.33 and 0.54 ms. Not measured yet: no GPU has run it.
+#include "kernels/cuda/bf16_tiles.h"
 #include "kernels/cuda/sequence_tiles.h"
 
 namespace lathe::kernel {
 namespace {
 using namespace head_tiles;
 
-constexpr int kWarpRows = 16, kBlockRows = 64, kForwardKeys = 64, kBackwardColumns = 32;
-
-// ---- tiles in shared memory: rows of kDim bf16, whose 16-byte words are permuted by row against bank conflicts ----
-
-template <int kDim>
-__device__ __forceinline__ int word_of(int row, int word) {
-  return row * kDim + (word ^ (row & 7)) * 8;
-}
-template <int kCount, int kDim>
-__device__ __forceinline__ void load_tile(bf16* tile, const HeadRows& x, int first, int begin, int end) {
-  constexpr int kQuadsOfRow = kDim / 4;
-#pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x); i < kCount * kQuadsOfRow; i += kTileThreads) {
-    const int at = i / kQuadsOfRow, row = first + at, quad = i % kQuadsOfRow;
-    Pack<float> v = {};
-    if (row >= begin && row < end) v = load_four(x.at(row), quad * 4, x.dim, x.aligned);
-    *reinterpret_cast<uint2*>(tile + word_of<kDim>(at, quad / 2) + quad % 2 * 4) =
-        make_uint2(pack_bf16(v.v[0], v.v[1]), pack_bf16(v.v[2], v.v[3]));
-  }
-}
-
-// y (16, kCount) = 16 rows of a times kCount rows of b.
-template <int kCount, int kDim>
-__device__ __forceinline__ void multiply_rows(float (&y)[kCount / 8][4], const bf16* a, int row0, const bf16* b) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int n = 0; n < kCount / 8; ++n)
-#pragma unroll
-    for (int e = 0; e < 4; ++e) y[n][e] = 0.0f;
-#pragma unroll
-  for (int k = 0; k < kDim / 16; ++k) {
-    uint32_t left[4];
-    ldmatrix_x4(left, a + word_of<kDim>(row0 + lane % 16, 2 * k + lane / 16));
-#pragma unroll
-    for (int n = 0; n < kCount / 16; ++n) {
-      uint32_t right[4];
-      ldmatrix_x4(right, b + word_of<kDim>(n * 16 + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
-      const uint32_t first[2] = {right[0], right[1]}, second[2] = {right[2], right[3]};
-      mma_bf16_16816(y[2 * n], left, first);
-      mma_bf16_16816(y[2 * n + 1], left, second);
-    }
-  }
-}
-// sums (16, kDim) += w (16, kCount) times kCount rows of b.
-template <int kCount, int kDim>
-__device__ __forceinline__ void add_rows(float (&sums)[kDim / 8][4], const float (&w)[kCount / 8][4], const bf16* b) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int k = 0; k < kCount / 16; ++k) {
-    const uint32_t left[4] = {pack_bf16(w[2 * k][0], w[2 * k][1]), pack_bf16(w[2 * k][2], w[2 * k][3]),
-                              pack_bf16(w[2 * k + 1][0], w[2 * k + 1][1]), pack_bf16(w[2 * k + 1][2], w[2 * k + 1][3])};
-#pragma unroll
-    for (int n = 0; n < kDim / 16; ++n) {
-      uint32_t right[4];
-      ldmatrix_x4_trans(right, b + word_of<kDim>(k * 16 + lane % 16, 2 * n + lane / 16));
-      const uint32_t first[2] = {right[0], right[1]}, second[2] = {right[2], right[3]};
-      mma_bf16_16816(sums[2 * n], left, first);
-      mma_bf16_16816(sums[2 * n + 1], left, second);
-    }
-  }
-}
-
-// Element e of column group n of a thread: row row_of(e) of its warp, column n * 8 + column_of(e).
-__device__ __forceinline__ int row_of(int e) { return static_cast<int>(threadIdx.x) % 32 / 4 + e / 2 * 8; }
-__device__ __forceinline__ int column_of(int e) { return static_cast<int>(threadIdx.x) % 4 * 2 + e % 2; }
-__device__ __forceinline__ int warp_row0() { return static_cast<int>(threadIdx.x) / 32 * kWarpRows; }
-
-// Over the four threads that have a row.
-__device__ __forceinline__ float row_max(float x) {
-  x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, 1));
-  return fmaxf(x, __shfl_xor_sync(kAllLanes, x, 2));
-}
-__device__ __forceinline__ float row_sum(float x) {
-  x += __shfl_xor_sync(kAllLanes, x, 1);
-  return x + __shfl_xor_sync(kAllLanes, x, 2);
-}
-// rowsum(a * b) of row `row`, by the four threads that have it.
-__device__ __forceinline__ float row_product(const HeadRows& a, const HeadRows& b, int row, int end) {
-  float sum = 0.0f;
-  if (row < end)
-    for (int d = static_cast<int>(threadIdx.x) % 4; d < a.dim; d += 4) sum = fmaf(a.at(row)[d], b.at(row)[d], sum);
-  return row_sum(sum);
-}
-template <int kDim>
-__device__ __forceinline__ void store_row(float* to, int dim, const float (&sums)[kDim / 8][4], int half,
-                                          float factor) {
-#pragma unroll
-  for (int n = 0; n < kDim / 8; ++n)
-#pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      const int d = n * 8 + column_of(e);
-      if (d < dim) to[d] = sums[n][2 * half + e] * factor;
-    }
-}
-
-// The two rows of queries that a thread has.
-struct TwoRows {
-  int row[2], first[2], last[2];
-  float slope[2];
-  template <class Tile>
-  __device__ TwoRows(const Tile& tile, const ScoreOptions& options) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      row[h] = tile.row0 + warp_row0() + row_of(2 * h);
-      const bool exists = row[h] < tile.rows;
-      last[h] = exists ? row[h] / tile.group + 1 : 0;
-      first[h] = first_key(last[h], options);
-      slope[h] = exists && options.alibi_slopes != nullptr ? options.alibi_slopes[tile.head(row[h])] : 0.0f;
-    }
-  }
-};
+constexpr int kBackwardColumns = 32;
 
 template <int kDim>
 __global__ void __launch_bounds__(kTileThreads, 1)
     attention_bf16_kernel(float* __restrict__ out, float* __restrict__ logsumexp, ConstFloats q, ConstFloats k,
                           ConstFloats v, PackedSequences s, ScoreOptions options) {
   DYN_SHARED(bf16, queries);
-  bf16 *const keys = queries + kBlockRows * kDim, *const values = keys + kForwardKeys * kDim;
+  bf16 *const keys = queries + kBlockRows * kDim, *const values = keys + kColumns * kDim;
   const QueryTile<kBlockRows> tile(s, options);
   if (tile.place.sequence < 0) return;
   const int dim = static_cast<int>(s.head_dim);
@@ -142,54 +33,26 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   load_tile<kBlockRows, kDim>(queries,
                               HeadRows(q.data, q.stride, tile.place.start, tile.kv_head * tile.group, tile.group, dim),
                               tile.row0, 0, tile.rows);
-  const TwoRows rows(tile, options);
-  float sums[kDim / 8][4] = {}, maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {};
+  const TwoRows rows(tile.row0, tile.rows, tile.group, 0, tile.kv_head * tile.group, options);
+  RowSoftmax<kDim> state;
+  state.clear();
 
-  for (int key0 = tile.begin_key; key0 < tile.end_key; key0 += kForwardKeys) {
+  for (int key0 = tile.begin_key; key0 < tile.end_key; key0 += kColumns) {
     __syncthreads();  // the tiles before are read
-    load_tile<kForwardKeys, kDim>(keys, k_rows, key0, tile.begin_key, tile.end_key);
-    load_tile<kForwardKeys, kDim>(values, v_rows, key0, tile.begin_key, tile.end_key);
+    load_tile<kColumns, kDim>(keys, k_rows, key0, tile.begin_key, tile.end_key);
+    load_tile<kColumns, kDim>(values, v_rows, key0, tile.begin_key, tile.end_key);
     __syncthreads();
-    float weights[kForwardKeys / 8][4];
-    multiply_rows<kForwardKeys, kDim>(weights, queries, warp_row0(), keys);
-    const bool edges = key0 < tile.all_from || key0 + kForwardKeys > tile.all_below;
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      float most = maximum[h], added = 0.0f;
-#pragma unroll
-      for (int n = 0; n < kForwardKeys / 8; ++n)
-#pragma unroll
-        for (int e = 2 * h; e < 2 * h + 2; ++e) {
-          const int key = key0 + n * 8 + column_of(e);
-          float x = score(weights[n][e], options, rows.slope[h], key - (rows.last[h] - 1));
-          if (edges && (key < rows.first[h] || key >= rows.last[h])) x = -INFINITY;
-          weights[n][e] = x;
-          most = fmaxf(most, x);
-        }
-      most = row_max(most);
-      const float base = base_of(most), keep = exp2f(maximum[h] - base);
-#pragma unroll
-      for (int n = 0; n < kForwardKeys / 8; ++n)
-#pragma unroll
-        for (int e = 2 * h; e < 2 * h + 2; ++e) {
-          weights[n][e] = exp2f(weights[n][e] - base);
-          added += weights[n][e];
-        }
-      sum[h] = fmaf(sum[h], keep, row_sum(added));
-      maximum[h] = most;
-#pragma unroll
-      for (int n = 0; n < kDim / 8; ++n)
-#pragma unroll
-        for (int e = 2 * h; e < 2 * h + 2; ++e) sums[n][e] *= keep;
-    }
-    add_rows<kForwardKeys, kDim>(sums, weights, values);
+    float weights[kColumns / 8][4];
+    multiply_rows<kColumns, kDim>(weights, queries, warp_row0(), keys);
+    state.take(weights, rows, key0, key0 < tile.all_from || key0 + kColumns > tile.all_below, options);
+    add_rows<kColumns, kDim>(state.values, weights, values);
   }
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     if (rows.row[h] >= tile.rows) continue;
     const int64_t at = tile.token(rows.row[h]) * s.heads + tile.head(rows.row[h]);
-    store_row<kDim>(out + at * dim, dim, sums, h, 1.0f / sum[h]);
-    if (column_of(0) == 0) logsumexp[at] = (maximum[h] + log2f(sum[h])) * kLn2;
+    store_row<kDim>(out + at * dim, dim, state.values, h, 1.0f / state.sum[h]);
+    if (column_of(0) == 0) logsumexp[at] = (state.maximum[h] + log2f(state.sum[h])) * kLn2;
   }
 }
 
@@ -212,7 +75,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   load_tile<kBlockRows, kDim>(queries, HeadRows(q.data, q.stride, tile.place.start, head0, tile.group, dim), tile.row0,
                               0, tile.rows);
   load_tile<kBlockRows, kDim>(douts, dout_rows, tile.row0, 0, tile.rows);
-  const TwoRows rows(tile, options);
+  const TwoRows rows(tile.row0, tile.rows, tile.group, 0, tile.kv_head * tile.group, options);
   float sums[kDim / 8][4] = {}, delta[2], lse[2];
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -313,16 +176,6 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   }
 }
 
-// f(kDim) by head_dim: the components behind it are zeros.
-template <class F>
-void by_padded_dim(int64_t head_dim, F f) {
-  if (head_dim <= 64)
-    f(std::integral_constant<int, 64>());
-  else
-    f(std::integral_constant<int, 128>());
-}
-constexpr size_t tile_bytes(int dim, int rows) { return static_cast<size_t>(dim) * static_cast<size_t>(rows) * 2; }
-
 }  // namespace
 
 void attention_bf16(Cuda on, float* out, float* logsumexp, ConstRows<float> q, ConstRows<float> k, ConstRows<float> v,
@@ -331,7 +184,7 @@ void attention_bf16(Cuda on, float* out, float* logsumexp, ConstRows<float> q, C
   if (s.tokens == 0) return;
   by_padded_dim(s.head_dim, [&](auto dim) {
     LAUNCH((attention_bf16_kernel<dim()>), grid_of(s, s.heads / s.kv_heads, kBlockRows), dim3(kTileThreads),
-           tile_bytes(dim(), kBlockRows + 2 * kForwardKeys), on.stream, out, logsumexp, q, k, v, s, options);
+           tile_bytes(dim(), kBlockRows + 2 * kColumns), on.stream, out, logsumexp, q, k, v, s, options);
   });
 }
 

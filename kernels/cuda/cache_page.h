@@ -30,6 +30,14 @@ struct PagedRows {
         dim(head_dim),
         aligned(reinterpret_cast<uintptr_t>(pages) % 16 == 0 && layer.page_stride % 16 == 0) {}
 
+  __device__ __forceinline__ const uint8_t* page_of(int key) const {
+    return head + table[key / kPageTokens] * page_stride;
+  }
+  template <class E>
+  __device__ __forceinline__ const E* at(int key) const {
+    return reinterpret_cast<const E*>(page_of(key)) + key % kPageTokens * dim;
+  }
+
   // As HeadRows::load; pages that no key of [begin, end) lies in are not looked at.
   template <int kCount>
   __device__ __forceinline__ void load(float4 (*to)[kQuads], int first, int begin, int end, int piece) const {
@@ -51,9 +59,7 @@ struct PagedRows {
       const int key = first + i / kPacks, d = piece + i % kPacks * kSize;
       float x[kSize] = {};
       if (key >= begin && key < end && d < dim) {
-        const uint8_t* page = head + table[key / kPageTokens] * page_stride;
-        const int token = key % kPageTokens;
-        const E* from = reinterpret_cast<const E*>(page) + token * dim + d;
+        const E* from = at<E>(key) + d;
         if (vectors) {
           const Pack<E> pack = load_pack(from);
 #pragma unroll
@@ -65,7 +71,8 @@ struct PagedRows {
         }
         if constexpr (std::is_same_v<E, int8_t>) {
           const int blocks = (dim + kCacheBlock - 1) / kCacheBlock;
-          const f16* scales = reinterpret_cast<const f16*>(page + kPageTokens * dim);
+          const int token = key % kPageTokens;
+          const f16* scales = reinterpret_cast<const f16*>(page_of(key) + kPageTokens * dim);
           const float scale = to_float(scales[token * blocks + d / kCacheBlock]);
 #pragma unroll
           for (int e = 0; e < kSize; ++e) x[e] = product(x[e], scale);

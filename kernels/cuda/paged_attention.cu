@@ -12,7 +12,7 @@
 //   version 1 (this)   multiply-adds in f32. Decode of 256 sequences at context 843: 0.88 GB of keys and values, 1.8
 //                      GFLOP, limit 0.29 ms at 3.0 TB/s. Prefill of 2,048 tokens: 17 GFLOP, limit 0.29 ms at 60 TFLOP/s
 //                      of f32 (0.02 ms in bf16 at 790). Not measured yet: no GPU has run it.
-#include "kernels/cuda/cache_page.h"
+#include "kernels/cuda/paged_tiles.h"
 #include "kernels/paged_attention.h"
 
 namespace lathe::kernel {
@@ -22,74 +22,31 @@ using namespace head_tiles;
 constexpr int64_t kSplitTokens = 256;  // up to so many new tokens, a block has one segment
 constexpr int kWriteWarps = 4, kMergeThreads = 128;
 
-int64_t segments_of(int64_t context) { return (context + kSegmentTokens - 1) / kSegmentTokens; }
-// Of the partial result of a segment: the weighted values, the maximum and the sum.
-__host__ __device__ constexpr int64_t partial_floats(int64_t head_dim) { return (head_dim + 2 + 3) / 4 * 4; }
-
-// What the results of two sets of keys are multiplied by, so that they can be added.
-struct Merge {
-  float maximum, keep, add;
-  __device__ __forceinline__ Merge(float before, float comes) : maximum(fmaxf(before, comes)) {
-    const float base = base_of(maximum);
-    keep = exp2f(before - base);
-    add = exp2f(comes - base);
-  }
-  __device__ __forceinline__ float of(float before, float comes) const {
-    return fmaf(comes, add, product(before, keep));
-  }
-};
-
-struct PagedCall {
-  float* out;
-  float* partials;  // [token][head][segment][partial_floats]; null: a block has all segments
-  Rows<const float> q;
-  CacheLayer pages;
-  PagedBatch batch;
-  int64_t heads, kv_heads, head_dim, head_bytes, segments;
-  ScoreOptions options;
-};
-
 template <int kRows, int kPieces>
 __global__ void __launch_bounds__(kTileThreads, 1) paged_attention_kernel(PagedCall call) {
   SHARED_ARRAY(float4, rows, [kGroups * kRows][kQuads]);
   SHARED_ARRAY(float4, columns, [kColumns][kQuads]);
   SHARED_ARRAY(float4, weights, [kGroups * kRows][kQuads]);
-  const PagedBatch& batch = call.batch;
+  const PagedTile tile(call, kGroups * kRows);
+  if (!tile.exists()) return;
   const ScoreOptions& options = call.options;
-  const int group = static_cast<int>(call.heads / call.kv_heads), dim = static_cast<int>(call.head_dim);
-  const int kv_head = static_cast<int>(blockIdx.y), head0 = kv_head * group;
-  const TileOfSequence place =
-      find_tile(batch.seq_start, batch.sequences, group, kGroups * kRows, static_cast<int>(gridDim.x - 1 - blockIdx.x));
-  if (place.sequence < 0) return;
-  const int context = batch.context_len[place.sequence], shift = context - place.tokens;
-  const int row0 = place.first_row, row_end = place.tokens * group;
-  const int last_row = row0 + kGroups * kRows < row_end ? row0 + kGroups * kRows - 1 : row_end - 1;
-  const int all_below = shift + row0 / group + 1, end_key = shift + last_row / group + 1;
-  const int begin_key = first_key(all_below, options);
-  const int all_from = first_key(end_key, options);
+  const int group = tile.group, dim = static_cast<int>(call.head_dim), row0 = tile.row0, row_end = tile.row_end;
   const bool split = call.partials != nullptr;
-  const int first_segment = split ? static_cast<int>(blockIdx.z) : begin_key / kSegmentTokens;
-  const int end_segment = split ? first_segment + 1 : (end_key + kSegmentTokens - 1) / kSegmentTokens;
-  // The segment is before or behind what the rows see; that a sequence without keys has none.
-  if (split && (first_segment * kSegmentTokens >= end_key || (first_segment + 1) * kSegmentTokens <= begin_key)) return;
-
-  const HeadRows queries(call.q.data, call.q.stride, place.start, head0, group, dim);
-  const int32_t* const table = batch.page_table + place.sequence * batch.pages_per_sequence;
-  const PagedRows keys(call.pages.keys, call.pages, table, kv_head, call.head_bytes, dim);
-  const PagedRows values(call.pages.values, call.pages, table, kv_head, call.head_bytes, dim);
-  const QueryRows<kRows> bounds(row0, row_end, group, shift, head0, options);
+  const HeadRows queries = tile.queries(call);
+  const PagedRows keys = tile.rows(call, call.pages.keys), values = tile.rows(call, call.pages.values);
+  const QueryRows<kRows> bounds(row0, row_end, group, tile.shift, tile.head0, options);
 
   Softmax<kRows, kPieces> segment, total;
   segment.clear();
   total.clear();
-  for (int s = first_segment; s < end_segment; ++s) {
+  for (int s = tile.first_segment; s < tile.end_segment; ++s) {
     segment.clear();
-    const int end = (s + 1) * kSegmentTokens < end_key ? (s + 1) * kSegmentTokens : end_key;
+    const int end = (s + 1) * kSegmentTokens < tile.end_key ? (s + 1) * kSegmentTokens : tile.end_key;
     int chunk = s * kSegmentTokens;
-    if (chunk < begin_key) chunk = begin_key / kColumns * kColumns;
+    if (chunk < tile.begin_key) chunk = tile.begin_key / kColumns * kColumns;
     for (; chunk < end; chunk += kColumns)
-      attend(segment, rows, columns, weights, queries, row0, row_end, keys, values, Range{chunk, begin_key, end},
-             all_from, all_below, bounds, options);
+      attend(segment, rows, columns, weights, queries, row0, row_end, keys, values, Range{chunk, tile.begin_key, end},
+             tile.all_from, tile.all_below, bounds, options);
     if (split) break;
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
@@ -106,10 +63,10 @@ __global__ void __launch_bounds__(kTileThreads, 1) paged_attention_kernel(PagedC
   for (int i = 0; i < kRows; ++i) {
     const int row = row0 + thread_group() * kRows + i;
     if (row >= row_end) continue;
-    const int64_t at = (place.start + row / group) * call.heads + head0 + row % group;
+    const int64_t at = tile.output(call, row);
     const int d = thread_column() * 4;
     if (split) {
-      float* const partial = call.partials + (at * call.segments + first_segment) * partial_floats(dim);
+      float* const partial = tile.partial(call, at);
 #pragma unroll
       for (int p = 0; p < kPieces; ++p) store_quad(partial, p * kPiece + d, dim, segment.values[i][p], 1.0f);
       if (d == 0) partial[dim] = segment.maximum[i], partial[dim + 1] = segment.sum[i];
@@ -210,7 +167,9 @@ void paged_attention(Cuda on, float* out, ConstRows<float> q, const CacheLayer& 
                        options};
   // Few rows a sequence: low tiles, most of whose rows would be empty otherwise.
   const bool low = batch.tokens * (heads / kv_heads) <= kGroups * batch.sequences;
-  if (batch.longest_context > 0)
+  if (batch.longest_context > 0 && pages.dtype == DType::bf16 && head_dim <= kBf16HeadDim)
+    launch_paged_bf16(on, call);
+  else if (batch.longest_context > 0)
     by_head_dim(head_dim, [&](auto rows, auto pieces) {
       low ? launch_paged<1, pieces()>(on, call) : launch_paged<rows(), pieces()>(on, call);
     });
