@@ -24,7 +24,7 @@ template <int kDim>
 __device__ __forceinline__ void fetch(bf16* tile, const PagedRows& rows, int first, int begin, int end) {
   constexpr int kWords = kDim / 8;
   const bool words = rows.aligned && rows.dim % 8 == 0;
-#pragma unroll 4
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < kColumns * kWords; i += kTileThreads) {
     const int key = first + i / kWords, d = i % kWords * 8;
     bf16* const to = tile + word_of<kDim>(i / kWords, i % kWords);

@@ -71,14 +71,14 @@ TEST_CASE("paged attention on CUDA gives a token the same bits decoded or prefil
     INFO(case_name(c));
     const CudaWorld world(c, 7);
     const Guarded whole = world.whole();
-    CHECK(CudaWorld(c, 99).whole().same_bits(whole));  // pages in another order
+    if (c.contexts.size() > 1) CHECK(CudaWorld(c, 99).whole().same_bits(whole));  // pages in another order
     const int64_t row = c.heads * c.head_dim;
-    for (const int64_t chunk : {1, 37}) {
+    for (const int64_t chunk : {1, 99}) {
       INFO("in chunks of " << chunk << ", sequences alone");
       for (int64_t s : world.all_sequences()) {
         const int64_t context = c.contexts[static_cast<size_t>(s)];
         Guarded out(world.tokens * row);
-        for (int64_t i = context - 1 - (context - 1) % chunk; i >= 0; i -= chunk * (1 + 60 / chunk)) {
+        for (int64_t i = context - 1 - (context - 1) % chunk; i >= 0; i -= chunk * (1 + 100 / chunk)) {
           const int64_t to = std::min(i + chunk, context), at = (world.start[static_cast<size_t>(s)] + i) * row;
           world.attend(out, {s}, {i}, {to});
           CHECK(std::memcmp(out.data() + at, whole.data() + at, static_cast<size_t>((to - i) * row) * sizeof(float)) ==

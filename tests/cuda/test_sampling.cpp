@@ -60,19 +60,14 @@ TEST_CASE("CUDA draws the CPU's tokens under every filter") {
       parameters(1.0, 1 << 20, 0.8, 0.0), parameters(1.0, 0, 0.0, 0.0),   parameters(1e-300, 0, 0.9, 0.0),
       parameters(1e300, 0, 1.0, 0.0)};
   std::mt19937_64 random(7);
-  for (const int64_t vocabulary : {1, 31, 700, 2500, 5001}) {
+  for (const int64_t vocabulary : {1, 31, 700, 2101}) {
     std::vector<SamplingRow> rows;
-    for (const SamplingParameters& kind : kinds)
-      for (int i = 0; i < 3; ++i) rows.push_back({kind, std::uniform_real_distribution<>()(random), {}});
-    rows.push_back({kinds[3], 0.0, {}});
-    rows.push_back({kinds[3], std::nextafter(1.0, 0.0), {}});
-    rows.push_back({kinds[0], 0.0, {}});
-    rows.push_back({kinds[0], std::nextafter(1.0, 0.0), {}});
-    for (const int64_t padding : {0, 3}) {
-      const LogitRows logits(std::ssize(rows), vocabulary, 3.0f, padding);
-      INFO("vocabulary " << vocabulary);
-      CHECK(sampled_on_cuda(logits, rows) == sampled_on_cpu(logits, rows));
-    }
+    for (const SamplingParameters& kind : kinds) rows.push_back({kind, std::uniform_real_distribution<>()(random), {}});
+    for (const size_t kind : {0, 3})
+      for (const double border : {0.0, std::nextafter(1.0, 0.0)}) rows.push_back({kinds[kind], border, {}});
+    const LogitRows logits(std::ssize(rows), vocabulary, 3.0f, vocabulary % 2 == 0 ? 4 : 0);
+    INFO("vocabulary " << vocabulary);
+    CHECK(sampled_on_cuda(logits, rows) == sampled_on_cpu(logits, rows));
   }
 }
 
