@@ -1,12 +1,12 @@
 // Inference linears: y = x W^T (+ bias) over weights repacked for the vector units, and the packing itself.
 //
-// On the CPU a packed matrix holds groups of 16 output rows, one vector lane a row, so that an output has one accumulator, K runs
-// in one order and no horizontal sum exists. GEMV is the tile of height one: a token's outputs are the same bits alone
-// or among many, with one thread or several (threads split rows and tokens, never K).
+// On the CPU a packed matrix holds groups of 16 output rows, one vector lane a row, so that an output has one
+// accumulator, K runs in one order and no horizontal sum exists. GEMV is the tile of height one: a token's outputs are
+// the same bits alone or among many, with one thread or several (threads split rows and tokens, never K).
 //
 // On CUDA it holds what the lanes of a warp give to mma.sync (kernels/cuda/packed_layout.h). K is cut into at most 16
-// segments whose borders depend on K alone; a segment's terms have one order, and segments are added in theirs. GEMV and
-// tiles are the same instructions on the same fragments, so again a token's outputs are the same bits in any batch.
+// segments whose borders depend on K alone; a segment's terms have one order, and segments are added in theirs. GEMV
+// and tiles are the same instructions on the same fragments, so again a token's outputs are the same bits in any batch.
 //
 // Shapes: M tokens, N output rows, K input columns. Pointers are not null unless said; kernels never allocate.
 #pragma once

@@ -17,8 +17,8 @@ constexpr int64_t kMultiprocessors = 132;  // of an H100: fewer tiles than these
 
 template <int kTile, bool kBf16, bool kAlongA, bool kAlongB, bool kActivated>
 __global__ void __launch_bounds__(2 * kTile) gemm_kernel(tiles::Product p) {
-  tiles::multiply_tile<kTile, kBf16, kAlongA, kAlongB, kActivated>(p, static_cast<int64_t>(blockIdx.y) * kTile,
-                                                                   static_cast<int64_t>(blockIdx.x) * kTile);
+  tiles::multiply_tile<kTile, kBf16, kAlongA, kAlongB, kActivated>(p, static_cast<int>(blockIdx.y) * kTile,
+                                                                   static_cast<int>(blockIdx.x) * kTile);
 }
 
 tiles::Operand operand(ConstRows<float> x, const std::optional<GemmActivated<float>>& activated) {
@@ -38,9 +38,9 @@ void gemm(Cuda on, Rows<float> c, ConstRows<float> a, bool transpose_a, ConstRow
                    c.stride,
                    operand(a, options.activated_a),
                    operand(b, options.activated_b),
-                   m,
-                   n,
-                   k,
+                   static_cast<int>(m),
+                   static_cast<int>(n),
+                   static_cast<int>(k),
                    accumulate,
                    options.bias,
                    options.row_sums};

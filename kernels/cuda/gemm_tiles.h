@@ -37,19 +37,12 @@ struct Product {
   float* c;
   int64_t c_stride;
   Operand a, b;
-  int64_t m, n, k;
+  int m, n, k;
   bool accumulate;
   const float* bias = nullptr;  // (N) or null
   float* row_sums = nullptr;    // (M) or null
   Slope slope = {};             // x null: none
 };
-
-// Elements column ... column + 3 of a stored row, zeros beyond the matrix.
-__device__ __forceinline__ Pack<float> four(const float* x, int64_t stride, int64_t row, int64_t column, int64_t rows,
-                                            int64_t columns, bool aligned) {
-  if (row >= rows) return {};
-  return load_four(x + row * stride, column, columns, aligned);
-}
 
 // How a block of kTile * 2 threads makes a tile of kTile rows and columns.
 template <int kTile, bool kBf16>
@@ -69,26 +62,33 @@ struct Loader {
   static constexpr int kRowsAtOnce = S::kThreads / kChunks;
 
   const Operand& from;
-  const int64_t first, count, k0, k1;  // rows of the tile, and k in [k0, k1)
-  const bool aligned;
+  // Where the thread's elements of the first pass at k = 0 are stored, and how many rows and columns there are from
+  // there on.
+  int64_t offset;
+  int first_row, rows, columns;
+  bool aligned;
   Pack<float> held[S::kPasses];
 
-  __device__ Loader(const Operand& from, int64_t first, int64_t count, int64_t k0, int64_t k1)
-      : from(from), first(first), count(count), k0(k0), k1(k1), aligned(rows_aligned(from.x, from.stride)) {}
+  __device__ Loader(const Operand& from, int first, int count, int k)
+      : from(from), aligned(rows_aligned(from.x, from.stride)) {
+    rows = kAlongK ? count - first - row(0) : k - row(0);
+    columns = kAlongK ? k - 4 * chunk() : count - first - 4 * chunk();
+    offset = kAlongK ? 4 * chunk() : first + 4 * chunk();
+    first_row = kAlongK ? first + row(0) : row(0);
+  }
 
   static __device__ __forceinline__ int chunk() { return static_cast<int>(threadIdx.x) % kChunks; }
   static __device__ __forceinline__ int row(int pass) {
     return static_cast<int>(threadIdx.x) / kChunks + pass * kRowsAtOnce;
   }
 
-  __device__ __forceinline__ Pack<float> read(const float* x, int64_t stride, bool aligned, int64_t k, int pass) const {
-    if constexpr (kAlongK)
-      return four(x, stride, first + row(pass), k + 4 * chunk(), count, k1, aligned);
-    else
-      return four(x, stride, k + row(pass), first + 4 * chunk(), k1, count, aligned);
+  __device__ __forceinline__ Pack<float> read(const float* x, int64_t stride, bool aligned, int k, int pass) const {
+    const int down = (kAlongK ? 0 : k) + pass * kRowsAtOnce, along = kAlongK ? k : 0;
+    if (down >= rows) return {};
+    return load_some(x + offset + (first_row + down) * stride + along, columns - along, aligned);
   }
 
-  __device__ __forceinline__ void fetch(int64_t k) {
+  __device__ __forceinline__ void fetch(int k) {
 #pragma unroll
     for (int pass = 0; pass < S::kPasses; ++pass) {
       held[pass] = read(from.x, from.stride, aligned, k, pass);
@@ -141,7 +141,7 @@ struct Loader {
 };
 
 // What becomes of the sum at (i, j).
-__device__ __forceinline__ void finish(const Product& p, int64_t i, int64_t j, float sum) {
+__device__ __forceinline__ void finish(const Product& p, int i, int j, float sum) {
   if (i >= p.m || j >= p.n) return;
   float* c = p.c + i * p.c_stride + j;
   if (p.bias != nullptr) sum += p.bias[j];
@@ -185,7 +185,7 @@ struct Bf16Math {
     }
   }
 
-  __device__ __forceinline__ void finish(const Product& p, int64_t m0, int64_t n0) const {
+  __device__ __forceinline__ void finish(const Product& p, int m0, int n0) const {
     const int lane = threadIdx.x % 32;
     m0 += row0() + lane / 4;
     n0 += column0() + lane % 4 * 2;
@@ -226,7 +226,7 @@ struct FloatMath {
     }
   }
 
-  __device__ __forceinline__ void finish(const Product& p, int64_t m0, int64_t n0) const {
+  __device__ __forceinline__ void finish(const Product& p, int m0, int n0) const {
 #pragma unroll
     for (int i = 0; i < kRows; ++i)
 #pragma unroll
@@ -237,21 +237,21 @@ struct FloatMath {
 // C's tile from row m0 and column n0 on, by a block of 2 kTile threads. kAlongA, kAlongB: A is not, B is transposed.
 // row_sums only where A is transposed.
 template <int kTile, bool kBf16, bool kAlongA, bool kAlongB, bool kActivated>
-__device__ __forceinline__ void multiply_tile(const Product& p, int64_t m0, int64_t n0) {
+__device__ __forceinline__ void multiply_tile(const Product& p, int m0, int n0) {
   using S = Shape<kTile, kBf16>;
   using A = Loader<kTile, kBf16, kAlongA, kActivated>;
   using B = Loader<kTile, kBf16, kAlongB, kActivated>;
   SHARED_ARRAY(uint4, shared, [2][2][S::kStageBytes / 16]);
   const auto stage = [&](int half, int operand) { return reinterpret_cast<unsigned char*>(shared[half][operand]); };
-  A a(p.a, m0, p.m, 0, p.k);
-  B b(p.b, n0, p.n, 0, p.k);
+  A a(p.a, m0, p.m, p.k);
+  B b(p.b, n0, p.n, p.k);
   std::conditional_t<kBf16, Bf16Math<kTile>, FloatMath<kTile>> math;
   const bool summing = !kAlongA && p.row_sums != nullptr && n0 == 0;
   Pack<float> row_sum = {};  // of the thread's four rows, k in steps of 8
 
   a.fetch(0);
   b.fetch(0);
-  for (int64_t k = 0, half = 0; k < p.k; k += S::kDepth, half ^= 1) {
+  for (int k = 0, half = 0; k < p.k; k += S::kDepth, half ^= 1) {
     a.store(stage(half, 0));
     b.store(stage(half, 1));
     if (summing)

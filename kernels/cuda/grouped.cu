@@ -25,8 +25,9 @@ __global__ void __launch_bounds__(2 * kTile)
   tiles::Product p = whole;
   p.b.x = weights.b[tile.group];
   p.bias = weights.bias[tile.group];
-  p.m = tile.end;
-  tiles::multiply_tile<kTile, kBf16, true, kAlongB, false>(p, tile.row, static_cast<int64_t>(blockIdx.x) * kTile);
+  p.m = static_cast<int>(tile.end);
+  tiles::multiply_tile<kTile, kBf16, true, kAlongB, false>(p, static_cast<int>(tile.row),
+                                                           static_cast<int>(blockIdx.x) * kTile);
 }
 
 struct Gradients {
@@ -37,7 +38,7 @@ template <int kTile, bool kBf16>
 __global__ void __launch_bounds__(2 * kTile)
     grouped_backward_kernel(const tiles::Product whole, const Gradients gradients, const int32_t* starts) {
   const int group = static_cast<int>(blockIdx.z);
-  const int64_t start = starts[group], end = starts[group + 1], n0 = static_cast<int64_t>(blockIdx.x) * kTile;
+  const int start = starts[group], end = starts[group + 1], n0 = static_cast<int>(blockIdx.x) * kTile;
   tiles::Product p = whole;
   p.c = gradients.dw[group];
   p.row_sums = gradients.db[group];
@@ -46,7 +47,7 @@ __global__ void __launch_bounds__(2 * kTile)
   p.a.x += start * p.a.stride;
   p.b.x += start * p.b.stride;
   p.k = end - start;
-  tiles::multiply_tile<kTile, kBf16, false, false, false>(p, static_cast<int64_t>(blockIdx.y) * kTile, n0);
+  tiles::multiply_tile<kTile, kBf16, false, false, false>(p, static_cast<int>(blockIdx.y) * kTile, n0);
 }
 
 constexpr int64_t kMultiprocessors = 132;  // of an H100: fewer tiles than these are made smaller
@@ -71,7 +72,14 @@ void grouped_gemm(Cuda on, Rows<float> c, ConstRows<float> a, const float* const
                   const float* const* biases, const int32_t* starts, int64_t groups, int64_t rows, int64_t n, int64_t k,
                   bool accumulate, Arithmetic arithmetic) {
   if (rows == 0 || n == 0) return;
-  const tiles::Product p{c.data, c.stride, {a.data, a.stride}, {nullptr, b_stride}, rows, n, k, accumulate};
+  const tiles::Product p{c.data,
+                         c.stride,
+                         {a.data, a.stride},
+                         {nullptr, b_stride},
+                         static_cast<int>(rows),
+                         static_cast<int>(n),
+                         static_cast<int>(k),
+                         accumulate};
   const bool large = rows >= 128 * groups && rows / 128 * divide_up(n, 128) >= kMultiprocessors;
   for (int64_t base = 0; base < groups; base += kGroupsAtOnce) {
     const int64_t count = std::min<int64_t>(kGroupsAtOnce, groups - base);
@@ -96,7 +104,9 @@ template <>
 void grouped_gemm_weights_backward(Cuda on, float* const* dw, int64_t dw_stride, float* const* db, ConstRows<float> dy,
                                    ConstRows<float> x, const int32_t* starts, int64_t groups, int64_t out, int64_t in,
                                    Arithmetic arithmetic) {
-  const tiles::Product p{nullptr, dw_stride, {dy.data, dy.stride}, {x.data, x.stride}, out, in, 0, true};
+  const tiles::Product p{
+      nullptr, dw_stride, {dy.data, dy.stride}, {x.data, x.stride}, static_cast<int>(out), static_cast<int>(in),
+      0,       true};
   for (int64_t base = 0; base < groups; base += kGroupsAtOnce) {
     const int64_t count = std::min<int64_t>(kGroupsAtOnce, groups - base);
     Gradients gradients{};

@@ -131,6 +131,30 @@ struct FloatSums {
   }
 };
 
+// Tiles of a group one after another, a tile ahead: but those of f32, for which there are no registers.
+template <DType kType>
+struct TileStream {
+  static constexpr bool kAhead = kType != DType::f32;
+  const uint8_t* group;
+  int last, lane;
+  Tile<kType> held, next;
+
+  __device__ TileStream(const uint8_t* group, int first, int last, int lane) : group(group), last(last), lane(lane) {
+    if constexpr (kAhead) next.load(group, first, lane);
+  }
+  __device__ __forceinline__ const Tile<kType>& take(int tile) {
+    if constexpr (kAhead)
+      held = next;
+    else
+      held.load(group, tile, lane);
+    return held;
+  }
+  __device__ __forceinline__ void read_ahead(int tile) {
+    if constexpr (kAhead)
+      if (tile + 1 < last) next.load(group, tile + 1, lane);
+  }
+};
+
 // ---- up to 8 tokens ----
 
 template <DType kType, bool kBf16, class Jobs>
@@ -145,9 +169,10 @@ __global__ void __launch_bounds__(32 * kSegments) gemv_kernel(const Jobs jobs, c
   Totals<1, 1> total;
 
   const int first = warp * walk.segment_tiles, last = min(first + walk.segment_tiles, walk.tiles);
+  TileStream<kType> weights(group, first, last, lane);  // a segment has a tile at least
   for (int tile = first; tile < last; ++tile) {
-    Tile<kType> held;
-    held.load(group, tile, lane);
+    const Tile<kType>& held = weights.take(tile);
+    weights.read_ahead(tile);
 #pragma unroll
     for (int s = 0; s < 2; ++s) {
       const int column = tile * kTileColumns + 32 * s + 8 * t;
@@ -214,7 +239,6 @@ __device__ __forceinline__ const uint8_t* group_of(const Job& job, int group, in
 template <DType kType, int kAcross, class Jobs>
 __global__ void __launch_bounds__(32 * kRowWarps * kAcross, 2 / kAcross) tile_kernel(const Jobs jobs, const Walk walk) {
   constexpr int kThreads = 32 * kRowWarps * kAcross, kTokens = 64 * kAcross;
-  constexpr bool kAhead = kType != DType::f32;
   SHARED_ARRAY(uint4, tokens, [2][kTokens * 8]);  // rows of 64 columns; the halves of odd tokens change places
   Job job;
   if (!jobs.find(job, blockIdx.y, blockIdx.x, kTokens)) return;
@@ -232,24 +256,17 @@ __global__ void __launch_bounds__(32 * kRowWarps * kAcross, 2 / kAcross) tile_ke
     }
     cp_async_commit();
   };
-  const uint8_t* group = group_of<kType>(job, job.row_block * kRowWarps + warp, walk.tiles);
-  Tile<kType> held, next;
   Bf16Sums<1, 8> running;
   Totals<1, 8> total;
 
   fetch(0);
-  if constexpr (kAhead) next.load(group, 0, lane);
+  TileStream<kType> weights(group_of<kType>(job, job.row_block * kRowWarps + warp, walk.tiles), 0, walk.tiles, lane);
   for (int tile = 0, left = walk.segment_tiles; tile < walk.tiles; ++tile) {
-    if constexpr (kAhead)
-      held = next;
-    else
-      held.load(group, tile, lane);
+    const Tile<kType>& held = weights.take(tile);
     cp_async_wait<0>();
     __syncthreads();
-    if (tile + 1 < walk.tiles) {
-      fetch(tile + 1);
-      if constexpr (kAhead) next.load(group, tile + 1, lane);
-    }
+    if (tile + 1 < walk.tiles) fetch(tile + 1);
+    weights.read_ahead(tile);
 #pragma unroll
     for (int s = 0; s < 2; ++s) {
       uint32_t w[1][2][4];
