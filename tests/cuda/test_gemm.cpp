@@ -176,3 +176,15 @@ TEST_CASE("gemm on CUDA gives the same bits in every order of threads") {
       });
     }
 }
+
+TEST_CASE("gemm on CUDA reads its fragments without bank conflicts") {
+  for (const bool transpose_a : {false, true})
+    for (const bool transpose_b : {false, true}) {
+      const CudaProduct p{64, 64, 64, transpose_a, transpose_b};
+      Guarded c(64 * 64);
+      const simt::Statistics before = simt::statistics;
+      p.run(c.data(), 64, false, {.arithmetic = Arithmetic::bf16});
+      CHECK(simt::statistics.matrix_products - before.matrix_products == 4 * 8 * 4);  // of 16 x 8 x 16
+      CHECK(simt::statistics.bank_conflicts == before.bank_conflicts);
+    }
+}

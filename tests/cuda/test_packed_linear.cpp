@@ -160,3 +160,16 @@ TEST_CASE("linears on CUDA give the same bits in every order of threads and of c
       simt::in_every_schedule([&] { CHECK(Outputs(w, x, k, m, n, arithmetic).y.same_bits(first.y)); });
     }
 }
+
+TEST_CASE("a token's outputs on CUDA are the same bits beside none, 254, 255 and 256 others") {
+  const int64_t n = 3, k = 64, most = 257;
+  BothPacked w(DType::q8_0, n, k, 7);
+  const std::vector<float> x = random_floats(most * k, 3);
+  for (const Arithmetic arithmetic : {Arithmetic::f32, Arithmetic::bf16}) {
+    const Outputs all(w, x, k, most, n, arithmetic);
+    for (const int64_t m : {1, 255, 256}) {
+      const Outputs some(w, x, k, m, n, arithmetic);
+      CHECK(std::equal(some.y.data(), some.y.data() + m * n, all.y.data()));
+    }
+  }
+}
