@@ -93,11 +93,11 @@ asan:  ## every test under the address and undefined-behaviour sanitizers
 	$(call compile,build-asan,tests)
 	@scripts/run_tests.sh build-asan
 
-tsan:  ## the thread team, kernels, engine and the binding's classes under the thread sanitizer
+tsan:  ## the thread team, kernels (emulated CUDA kernels too), engine and the binding's classes under the thread sanitizer
 	$(need) build test
 	$(configure) build-tsan -DLATHE_SANITIZE=thread $(debug)
-	$(call compile,build-tsan,test_tensor test_kernels test_generate test_python_binding)
-	@scripts/run_tests.sh build-tsan -R '^(tensor/|generate/|python_binding/|kernels/test_(threads|packed_linear|paged_attention))' -E 'test_(laws|random_schedules)'
+	$(call compile,build-tsan,test_tensor test_kernels test_simt test_generate test_python_binding)
+	@scripts/run_tests.sh build-tsan -R '^(tensor/|simt/|generate/|python_binding/|kernels/test_(threads|packed_linear|paged_attention))' -E 'test_(laws|random_schedules)'
 
 fuzz:  ## each fuzzer for SECONDS, from the kept corpus
 	$(need) build test fuzz

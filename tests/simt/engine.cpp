@@ -110,12 +110,12 @@ SIMT_RAW void end_thread() {
     if (warp.waiting[i].mask >> thread.lane & 1)
       fail(warp.waiting[i].at, "%s: a lane of the mask exited", warp.waiting[i].name);
   if (block.arrived > 0) fail(block.barrier_at, "a thread exits while %d wait at __syncthreads", block.arrived);
-  release(&block.alive);
+  release(&block.end);
   run_next(true);
 }
 SIMT_RAW void thread_entry() {
   block.running->context.entered();
-  acquire(&block.count);
+  acquire(&block.begin);
   block.launch->run_thread();
   end_thread();
   std::abort();
@@ -219,7 +219,7 @@ SIMT_RAW void run_block(int threads) {
     block.warps[n / 32].exist |= 1u << thread.lane;
     push_ready(i);
   }
-  release(&block.count);
+  release(&block.begin);
   run_next();
   acquire(block.error);
   if (block.error[0] != 0) return;
@@ -286,7 +286,7 @@ void run(const Launch& launch) {
     block.threads = pool.threads.get() + i % sets * threads;
     run_block(static_cast<int>(threads));
   }
-  acquire(&block.alive);
+  acquire(&block.end);
   if (block.error[0] == 0) return;
   pool.resize(0);  // its threads were left in the middle of their work
   const std::string at =

@@ -77,6 +77,9 @@ struct Block {
   int array_count = 0;
 
   const Launch* launch = nullptr;
+  // For the race detector, to which addresses in 8 bytes are one: a block begins after the one, the launch ends after
+  // the other.
+  uint64_t begin = 0, end = 0;
   char error[512];  // empty: none
   uint64_t random = 1;
 };

@@ -12,8 +12,9 @@
 #include "tests/simt/runtime.h"
 
 #if SIMT_TSAN
-// A race ends the program, as the other sanitizers' findings do.
-extern "C" const char* __tsan_default_options() { return "halt_on_error=1"; }
+// A race ends the program, as the other sanitizers' findings do. Nobody reads the reports of seeded bugs, whose lines
+// take seconds to find (TSAN_OPTIONS=symbolize=1 shows them), and no thread is left that could race after the end.
+extern "C" const char* __tsan_default_options() { return "halt_on_error=1:symbolize=0:atexit_sleep_ms=0"; }
 #endif
 
 namespace lathe::kernel {
@@ -268,7 +269,6 @@ bool beyond_dynamic_shared() {
 bool beyond_global() {
   Floats out = unset(T);
   block([&, o = out.data()] { o[threadIdx.x + 1] = 1; });
-  out.shrink_to_fit();
   return true;
 }
 bool unset_shared() {
@@ -321,7 +321,7 @@ struct Case {
   const char* name;
   // Without a sanitizer: threads forward, reverse, at random with late copies, then with early ones; '?': either.
   const char* plain;
-  char asan, tsan;  // threads forward, copies late
+  char asan, tsan;  // threads at random, late copies
   bool (*right)();
 };
 constexpr char kQuiet[] = "......", kWrong[] = "WWWWWW", kError[] = "EEEEEE";
@@ -347,12 +347,12 @@ constexpr Case kBugs[] = {
     {"one shuffle of a warp on two lines", kError, 'E', 'E', one_shuffle_on_two_lines},
     {"no __syncthreads between write and read", kWrong, 'W', 'S', [] { return reverse_block(false); }},
     {"a sum of a block without its first barrier", kWrong, 'W', 'S', [] { return sum_once(false); }},
-    {"two sums of a block without a barrier between them", ".W?.W?", '.', 'S', [] { return sum_twice(false); }},
+    {"two sums of a block without a barrier between them", ".W?.W?", '?', 'S', [] { return sum_twice(false); }},
     {"no __syncwarp between write and read", kWrong, 'W', 'S', [] { return reverse_warp(false); }},
     {"a shuffle taken for a barrier", kQuiet, '.', 'S', shuffle_as_barrier},
     {"a write beyond a shared array", kError, 'S', 'E', beyond_static_shared},
     {"a write beyond dynamic shared memory", kError, 'S', 'E', beyond_dynamic_shared},
-    {"a write beyond global memory", kQuiet, 'S', '.', beyond_global},
+    {"a write beyond global memory", kQuiet, 'S', '?', beyond_global},
     {"a read of shared memory that nobody wrote", kWrong, 'W', 'W', unset_shared},
     {"cp.async without a wait", "WWW...", 'W', 'W', [] { return staged(false, true); }},
     {"a buffer that is filled while it is read", "...WWW", '.', 'S', [] { return staged(true, false); }},
@@ -397,7 +397,8 @@ void check(const Case& tried) {
   INFO(tried.name);
   using simt::CopyAsync, simt::Order;
   if (SIMT_ASAN || SIMT_TSAN) {
-    CHECK(outcome(tried, Order::forward, CopyAsync::late) == (SIMT_TSAN ? tried.tsan : tried.asan));
+    const char expected = SIMT_TSAN ? tried.tsan : tried.asan, found = outcome(tried, Order::random, CopyAsync::late);
+    if (expected != '?') CHECK(found == expected);
     return;
   }
   std::string expected = tried.plain, found;
