@@ -1,5 +1,7 @@
 // Whole kernels under the emulator, beside double precision.
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "tests/catch.h"
@@ -43,11 +45,12 @@ TEST_CASE("A reduction over blocks of 256 threads gives what double precision gi
 }
 
 TEST_CASE("Attention over pages, shared out to several blocks, gives what double precision gives") {
-  const int sequences = 3, heads = 2, group = 2, size = 128, page = 16, max_pages = 6, splits = 3, pages = 20;
+  const int sequences = 3, heads = 2, group = 2, size = 128, page = 16, max_pages = 6, splits = 4, pages = 20;
   const std::vector<bf16> q = series(sequences * heads * group * size, 0.11);
   const std::vector<bf16> keys = series(pages * heads * page * size, 0.13),
                           values = series(pages * heads * page * size, 0.17);
-  const int lengths[sequences] = {max_pages * page, 1, 37};
+  const float scale = 4;  // scores differ by more than exp can tell apart: no sum may leave the maximum out
+  const int lengths[sequences] = {1, 37, max_pages * page};
   std::vector<int> tables(sequences * max_pages);
   for (int i = 0; i < sequences * max_pages; ++i) tables[static_cast<size_t>(i)] = (i * 7 + 3) % pages;
   const auto at = [&](int sequence, int head, int token, int i) {
@@ -59,7 +62,7 @@ TEST_CASE("Attention over pages, shared out to several blocks, gives what double
     std::vector<float> part(q.size() * splits);
     std::vector<float2> part_sum(part.size() / size);
     example_paged_decode({}, out.data(), part.data(), part_sum.data(), q.data(), keys.data(), values.data(),
-                         tables.data(), lengths, sequences, heads, splits, max_pages, 0.1f);
+                         tables.data(), lengths, sequences, heads, splits, max_pages, scale);
     for (int row = 0; row < sequences * heads * group; ++row) {
       const int sequence = row / (heads * group), head = row / group % heads;
       std::vector<double> weights(static_cast<size_t>(lengths[sequence]));
@@ -69,7 +72,7 @@ TEST_CASE("Attention over pages, shared out to several blocks, gives what double
         for (int i = 0; i < size; ++i)
           score += to_float(q[static_cast<size_t>(row * size + i)]) *
                    static_cast<double>(to_float(keys[at(sequence, head, t, i)]));
-        total += weights[static_cast<size_t>(t)] = std::exp(score * 0.1);
+        total += weights[static_cast<size_t>(t)] = std::exp(score * scale);
       }
       for (int i = 0; i < size; ++i) {
         double expected = 0;
@@ -96,6 +99,62 @@ TEST_CASE("A product on tensor cores gives what double precision gives, in sizes
         require_near(c[i], expected, 1e-5);
       }
     });
+  }
+}
+
+TEST_CASE("Sums and maxima of blocks and warps are the same in every thread") {
+  const int blocks = 2;
+  for (const int threads : {32, 96, 1024}) {
+    const auto n = static_cast<size_t>(blocks * threads);
+    std::vector<float> x(n);
+    for (size_t i = 0; i < n; ++i) x[i] = static_cast<float>(static_cast<int>(i * 37 % 101) - 70);  // sums are exact
+    simt::in_every_schedule([&] {
+      std::vector<float> sums(n), maxima(n), warp_maxima(n);
+      std::vector<int> counts(n);
+      example_reduce({}, sums.data(), maxima.data(), counts.data(), warp_maxima.data(), x.data(), blocks, threads);
+      for (size_t i = 0; i < n; ++i) {
+        const auto block = x.begin() + static_cast<int>(i) / threads * threads,
+                   warp = x.begin() + static_cast<int>(i / 32 * 32);
+        REQUIRE(sums[i] == 3 * std::accumulate(block, block + threads, 0.0f));
+        REQUIRE(maxima[i] == *std::max_element(block, block + threads));
+        REQUIRE(counts[i] == std::count_if(block, block + threads, [](float v) { return v > 0; }));
+        REQUIRE(warp_maxima[i] == *std::max_element(warp, warp + 32));
+      }
+    });
+  }
+}
+
+template <class T>
+void check_multiply(T (*convert)(float)) {
+  std::vector<T> a(256), b(256);
+  for (size_t i = 0; i < 256; ++i) {
+    a[i] = convert(static_cast<float>(i * 37 % 31) - 15);
+    b[i] = convert(static_cast<float>(i * 41 % 29) / 4);
+  }
+  for (const bool transposed : {false, true}) {
+    std::vector<float> c(256);
+    example_multiply({}, c.data(), a.data(), b.data(), transposed);
+    for (size_t i = 0; i < 256; ++i) {
+      float expected = 0;  // exact
+      for (size_t k = 0; k < 16; ++k)
+        expected += to_float(a[i / 16 * 16 + k]) * to_float(b[transposed ? k * 16 + i % 16 : i % 16 * 16 + k]);
+      REQUIRE(c[i] == expected);
+    }
+  }
+}
+
+TEST_CASE("Matrix instructions have PTX's fragments") {
+  check_multiply<bf16>(to_bf16);
+  check_multiply<f16>(to_f16);
+  std::vector<int8_t> a(512), b(256);
+  for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<int8_t>(i * 37);
+  for (size_t i = 0; i < b.size(); ++i) b[i] = static_cast<int8_t>(i * 73);
+  std::vector<int> c(128);
+  example_multiply_int8({}, c.data(), a.data(), b.data());
+  for (size_t i = 0; i < c.size(); ++i) {
+    int expected = 0;
+    for (size_t k = 0; k < 32; ++k) expected += a[i / 8 * 32 + k] * b[i % 8 * 32 + k];
+    REQUIRE(c[i] == expected);
   }
 }
 

@@ -1,4 +1,5 @@
-// Three kernels on which the emulator is tried: a reduction, an attention, a matrix product on tensor cores.
+// Kernels on which the emulator is tried: a reduction, an attention, a matrix product on tensor cores, each operation
+// of gpu_operations.h by itself.
 #pragma once
 #include "kernels/cuda/gpu.h"
 
@@ -16,5 +17,15 @@ void example_paged_decode(Cuda cuda, bf16* out, float* part, float2* part_sum, c
 
 // c (m, n) = a (m, k) b (n, k)^T; k a multiple of 8.
 void example_gemm(Cuda cuda, bf16* c, const bf16* a, const bf16* b, int m, int n, int k);
+
+// Of x (blocks, threads): to every thread three times its block's sum, the maximum, the number of positive elements,
+// and the maximum of its warp.
+void example_reduce(Cuda cuda, float* sums, float* maxima, int* counts, float* warp_maxima, const float* x, int blocks,
+                    int threads);
+// c (16, 16) = a (16, 16) b (16, 16)^T, `transposed`: a b. T: bf16, f16.
+template <class T>
+void example_multiply(Cuda cuda, float* c, const T* a, const T* b, bool transposed);
+// c (16, 8) = a (16, 32) b (8, 32)^T.
+void example_multiply_int8(Cuda cuda, int* c, const int8_t* a, const int8_t* b);
 
 }  // namespace lathe::kernel
