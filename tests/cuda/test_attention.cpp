@@ -90,7 +90,7 @@ struct PackedData {
   static constexpr float kMark = 12345.0f;
 };
 
-double largest(const std::vector<double>& v) {
+double largest_magnitude(const std::vector<double>& v) {
   return std::accumulate(v.begin(), v.end(), 0.0, [](double a, double b) { return std::max(a, std::abs(b)); });
 }
 double difference(const std::vector<double>& a, const std::vector<double>& b) {
@@ -112,11 +112,11 @@ TEST_CASE("attention and its gradients on CUDA agree with double") {
     // A score is off by the rounding of dim terms, and an exponential by that of its argument besides: relative to
     // the largest of each result, some dim + 16 roundings of scores of up to a few tens.
     const double bound = kEpsilon * 4 * static_cast<double>(c.dim + 16);
-    CHECK(difference(g.out, exact.out) <= bound * largest(exact.out));
-    CHECK(difference(g.logsumexp, exact.logsumexp) <= bound * std::max(1.0, largest(exact.logsumexp)));
-    CHECK(difference(g.dq, exact.dq) <= bound * largest(exact.dq));
-    CHECK(difference(g.dk, exact.dk) <= bound * largest(exact.dk));
-    CHECK(difference(g.dv, exact.dv) <= bound * largest(exact.dv));
+    CHECK(difference(g.out, exact.out) <= bound * largest_magnitude(exact.out));
+    CHECK(difference(g.logsumexp, exact.logsumexp) <= bound * std::max(1.0, largest_magnitude(exact.logsumexp)));
+    CHECK(difference(g.dq, exact.dq) <= bound * largest_magnitude(exact.dq));
+    CHECK(difference(g.dk, exact.dk) <= bound * largest_magnitude(exact.dk));
+    CHECK(difference(g.dv, exact.dv) <= bound * largest_magnitude(exact.dv));
   }
 }
 
@@ -151,12 +151,12 @@ TEST_CASE("attention on CUDA with products in bf16 agrees with double over the s
     // the sum of what they are multiplied with, whose signs differ, is some 4; delta is a sum of rounded outputs. f32
     // alone where heads are wider than the tensor cores' form takes.
     const double bound = c.dim > kernel::kBf16HeadDim ? kEpsilon * 4 * static_cast<double>(c.dim + 16) : 4 * 0x1p-9;
-    CHECK(difference(g.out, exact.out) <= bound * largest(exact.out));
+    CHECK(difference(g.out, exact.out) <= bound * largest_magnitude(exact.out));
     CHECK(difference(g.logsumexp, exact.logsumexp) <=
-          kEpsilon * 4 * static_cast<double>(c.dim + 16) * std::max(1.0, largest(exact.logsumexp)));
-    CHECK(difference(g.dq, exact.dq) <= bound * largest(exact.dq));
-    CHECK(difference(g.dk, exact.dk) <= bound * largest(exact.dk));
-    CHECK(difference(g.dv, exact.dv) <= bound * largest(exact.dv));
+          kEpsilon * 4 * static_cast<double>(c.dim + 16) * std::max(1.0, largest_magnitude(exact.logsumexp)));
+    CHECK(difference(g.dq, exact.dq) <= bound * largest_magnitude(exact.dq));
+    CHECK(difference(g.dk, exact.dk) <= bound * largest_magnitude(exact.dk));
+    CHECK(difference(g.dv, exact.dv) <= bound * largest_magnitude(exact.dv));
   }
 }
 

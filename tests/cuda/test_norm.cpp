@@ -9,12 +9,12 @@ namespace {
 
 constexpr double kEps = 1e-5, kOffset = 1.0;
 
-struct Shape {
+struct NormShape {
   int64_t rows, n, stride, shift;
 };
 
 // Odd, primes, a warp's and a block's limits and one more; strides and bases that four elements do not fit.
-const Shape kShapes[] = {{1, 1, 1, 0},       {3, 3, 5, 1},       {5, 64, 64, 0},     {2, 127, 131, 0},
+const NormShape kNormShapes[] = {{1, 1, 1, 0},       {3, 3, 5, 1},       {5, 64, 64, 0},     {2, 127, 131, 0},
                          {7, 132, 136, 0},   {4, 128, 128, 1},   {2, 768, 768, 0},   {3, 769, 769, 0},
                          {2, 1024, 1024, 0}, {1, 1025, 1025, 0}, {3, 1028, 1032, 0}, {1, 8203, 8204, 0}};
 
@@ -23,10 +23,10 @@ const Shape kShapes[] = {{1, 1, 1, 0},       {3, 3, 5, 1},       {5, 64, 64, 0},
 double tolerance(double scale) { return scale * 74 * kEpsilon; }
 
 struct Data {
-  Shape s;
+  NormShape s;
   std::vector<float> x, addend, w, bias, dy;
   std::vector<double> x64, w64, bias64, dy64;
-  explicit Data(const Shape& s)
+  explicit Data(const NormShape& s)
       : s(s),
         x(random_floats(s.rows * s.stride, 1, 2.0f, 0.5f)),
         addend(random_floats(s.rows * s.n, 2)),
@@ -47,7 +47,7 @@ struct Data {
 
 TEST_CASE("norms on a CUDA device are those in double") {
   const InOrder order(any_order());
-  const Shape s = GENERATE(from_range(std::begin(kShapes), std::end(kShapes)));
+  const NormShape s = GENERATE(from_range(std::begin(kNormShapes), std::end(kNormShapes)));
   CAPTURE(s.rows, s.n, s.stride, s.shift);
   Data d(s);
   Input x(d.x, s.shift), w(d.w, s.shift), bias(d.bias, s.shift);
@@ -82,7 +82,7 @@ TEST_CASE("norms on a CUDA device are those in double") {
 }
 
 TEST_CASE("a norm of a sum on a CUDA device has the bits of the two operations") {
-  const Shape s = GENERATE(from_range(std::begin(kShapes), std::end(kShapes)));
+  const NormShape s = GENERATE(from_range(std::begin(kNormShapes), std::end(kNormShapes)));
   CAPTURE(s.rows, s.n, s.shift);
   const Data d({s.rows, s.n, s.n, s.shift});
   Input a(d.x, s.shift), b(d.addend, s.shift), w(d.w, s.shift), bias(d.bias, s.shift);
@@ -130,8 +130,8 @@ TEST_CASE("a row's norm on a CUDA device has the same bits in any batch and at a
 
 TEST_CASE("gradients of norms on a CUDA device are those in double") {
   const InOrder order(any_order());
-  const Shape s =
-      GENERATE(from_range(std::begin(kShapes), std::end(kShapes)), Shape{1600, 4, 4, 0}, Shape{270, 772, 772, 0});
+  const NormShape s =
+      GENERATE(from_range(std::begin(kNormShapes), std::end(kNormShapes)), NormShape{1600, 4, 4, 0}, NormShape{270, 772, 772, 0});
   const bool layer = GENERATE(false, true), accumulate = GENERATE(false, true);
   CAPTURE(s.rows, s.n, s.stride, s.shift, layer, accumulate);
   if (s.rows > 200 && accumulate) return;  // one of the two is enough for rows taken in turn
