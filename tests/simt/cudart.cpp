@@ -1,8 +1,8 @@
 // Errors, devices and their properties.
+#include <simt/runtime_state.h>
+
 #include <algorithm>
 #include <utility>
-
-#include "runtime_state.h"
 
 namespace simt {
 

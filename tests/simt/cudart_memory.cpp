@@ -1,9 +1,8 @@
 // Memory of devices, pinned memory, copies.
+#include <simt/runtime_state.h>
 #include <sys/mman.h>
 
 #include <cstdlib>
-
-#include "runtime_state.h"
 
 namespace simt {
 namespace {

@@ -1,7 +1,7 @@
 // Streams, events, graphs: when work is done.
-#include <algorithm>
+#include <simt/runtime_state.h>
 
-#include "runtime_state.h"
+#include <algorithm>
 
 namespace simt {
 

@@ -1,6 +1,6 @@
 // Runs launches block by block. Threads switch at barriers, collectives and their end only.
-#include "engine.h"
-
+#include <simt/engine.h>
+#include <simt/schedules.h>
 #include <sys/mman.h>
 
 #include <cstdarg>
@@ -8,8 +8,6 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
-
-#include "schedules.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;

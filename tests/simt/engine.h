@@ -1,7 +1,7 @@
 // The block that runs: its threads, warps, barrier and shared memory.
 #pragma once
-#include "fiber.h"
-#include "simt.h"
+#include <simt/fiber.h>
+#include <simt/simt.h>
 
 namespace simt {
 

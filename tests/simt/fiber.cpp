@@ -1,6 +1,5 @@
-#include "fiber.h"
-
 #include <pthread.h>
+#include <simt/fiber.h>
 #include <sys/mman.h>
 
 #include <cstdint>

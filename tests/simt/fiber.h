@@ -1,8 +1,8 @@
 // A stack of its own for each CUDA thread, and the switch from one to another.
 #pragma once
-#include <cstddef>
+#include <simt/sanitizers.h>
 
-#include "sanitizers.h"
+#include <cstddef>
 #if !defined(__x86_64__)
 #include <ucontext.h>
 #endif

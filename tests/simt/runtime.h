@@ -10,10 +10,10 @@
 // error codes; those that it does not (a bad kernel, a copy out of bounds, a freed pointer) are thrown as simt::Error
 // by the call in which the work is done.
 #pragma once
-#include <string>
+#include <simt/cudart.h>
+#include <simt/schedules.h>
 
-#include "cudart.h"
-#include "schedules.h"
+#include <string>
 
 namespace simt {
 

@@ -1,5 +1,8 @@
 // What the files of the emulated CUDA runtime share.
 #pragma once
+#include <simt/engine.h>
+#include <simt/runtime.h>
+
 #include <chrono>
 #include <deque>
 #include <functional>
@@ -8,9 +11,6 @@
 #include <mutex>
 #include <set>
 #include <vector>
-
-#include "engine.h"
-#include "runtime.h"
 
 namespace simt {
 

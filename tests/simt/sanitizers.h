@@ -1,8 +1,8 @@
 // What the sanitizers must be told of fibers; nothing in a build without one.
 #pragma once
-#include <cstddef>
+#include <simt/simt.h>
 
-#include "simt.h"
+#include <cstddef>
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)

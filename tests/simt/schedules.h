@@ -1,8 +1,8 @@
 // For tests of kernels: the error of the emulator, and every schedule in turn.
 #pragma once
-#include <stdexcept>
+#include <simt/sanitizers.h>
 
-#include "sanitizers.h"
+#include <stdexcept>
 
 namespace simt {
 

@@ -4,10 +4,10 @@
 // or their end, and the next one is taken in order, in reverse order or at random. README.md says what is found, and
 // in which build.
 #pragma once
+#include <simt/cuda_names.h>
+
 #include <tuple>
 #include <type_traits>
-
-#include "cuda_names.h"
 
 // What the emulator itself reads and writes is no access of the kernel: the race detector must not see it.
 #if defined(__has_feature)

@@ -1,7 +1,7 @@
 // What the operations of a warp compute, over what its 32 lanes brought.
-#include <algorithm>
+#include <simt/engine.h>
 
-#include "engine.h"
+#include <algorithm>
 
 namespace simt {
 namespace {

@@ -1,7 +1,7 @@
 // c = a b^T on tensor cores: a (m, k), b (n, k), c (m, n) in bf16, f32 sums; k a multiple of 8. A block of 4 warps
 // makes 64 x 64 of c, a warp 32 x 32, in steps of 32 along k; two buffers are filled by cp.async in turn. Shared rows
 // of 64 bytes are swizzled, so that ldmatrix finds its 8 rows in different banks.
-#include "examples.h"
+#include "tests/simt/examples/examples.h"
 
 namespace lathe::kernel {
 namespace {

@@ -1,5 +1,5 @@
 // Each operation of gpu_operations.h by itself.
-#include "examples.h"
+#include "tests/simt/examples/examples.h"
 
 namespace lathe::kernel {
 namespace {
@@ -9,9 +9,9 @@ __global__ void reduce_kernel(float* __restrict__ sums, float* __restrict__ maxi
                               float* __restrict__ warp_maxima, const float* __restrict__ x) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   sums[i] = block_sum(x[i]);
+  sums[i] += block_sum(x[i] * 2);
   maxima[i] = block_max(x[i]);
   counts[i] = block_sum(x[i] > 0 ? 1 : 0);
-  sums[i] += block_sum(x[i] * 2);
   warp_maxima[i] = warp_max(x[i]);
 }
 

@@ -1,7 +1,7 @@
 // Attention of one new token over pages of 16 keys and values, with 2 query heads a key-value head and heads of 128;
 // each sequence's pages are shared out to `splits` blocks, whose softmaxes a second kernel merges (flash decoding).
 // Half a warp takes a token at a time: 16 lanes of 8 elements.
-#include "examples.h"
+#include "tests/simt/examples/examples.h"
 
 namespace lathe::kernel {
 namespace {

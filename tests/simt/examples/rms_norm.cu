@@ -1,5 +1,5 @@
 // y = x / sqrt(mean(x^2) + eps) * w with x = x + residual, which is written back. One block a row, 16 bytes a thread.
-#include "examples.h"
+#include "tests/simt/examples/examples.h"
 
 namespace lathe::kernel {
 
