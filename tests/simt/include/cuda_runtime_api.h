@@ -1,3 +1,3 @@
 // The emulator in the place of CUDA's header, for host code that is compiled for the tests.
 #pragma once
-#include "../cudart.h"
+#include "tests/simt/cudart.h"
