@@ -152,6 +152,7 @@ def main():
     parser.add_argument("--arguments", default="", help="for the program: which tests to run")
     parser.add_argument("--builds", nargs="+", default=["build"], help="build folders, the fastest first")
     parser.add_argument("--through", help="the .cu file that is compiled with a header of `files`")
+    parser.add_argument("--only", default="", help="mutants with this text in their line")
     parser.add_argument("--every", action="store_true", help="run every build, not only until one finds the mutant")
     parser.add_argument("--timeout", type=float, default=120, help="seconds a run may take")
     options = parser.parse_args()
@@ -172,6 +173,8 @@ def main():
                     print(f"mutate_kernels: {options.program} fails in {build.folder.name} without a mutant")
                     sys.exit(2)
             for begin, end, replacement in sorted(set(mutations(text))):
+                if options.only not in line_of(text, begin):
+                    continue
                 mutant = text[:begin] + replacement + text[end:]
                 copy.write_text(mutant)
                 marks = ""
