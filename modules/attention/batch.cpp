@@ -127,4 +127,67 @@ Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, Devic
   return batch;
 }
 
+DecodeBatch::DecodeBatch(int64_t sequences, int64_t longest_context, KVCache& cache, RopeTable* rope) {
+  const int64_t pages = pages_for(longest_context), groups = static_cast<int64_t>(cache.groups());
+  on_host_ = integers({5 * sequences + 1 + groups * sequences * (pages + 1)});
+  on_device_ = Tensor::empty(on_host_.shape(), DType::i32, cache.device());
+  int64_t end = 0;
+  const auto next = [&](Shape shape) {
+    end += shape.elements();
+    return on_device_.row_range(end - shape.elements(), end).view(shape);
+  };
+  batch_.sizes = {sequences, sequences, sequences, longest_context, 1};
+  batch_.tokens = next({sequences});
+  batch_.positions = next({sequences});
+  batch_.seq_start = next({sequences + 1});
+  batch_.context_len = next({sequences});
+  batch_.logit_rows = next({sequences});
+  for (int64_t g = 0; g < groups; ++g) {
+    const Tensor table = next({sequences, pages});
+    batch_.page_tables.push_back({table, next({sequences})});
+  }
+  batch_.cache = &cache;
+  if (rope == nullptr) return;
+  batch_.rope = rope->reach(0);
+  for (RopeAngles& angles : batch_.rope) angles.rows = batch_.positions;
+}
+
+void DecodeBatch::fill(std::span<const BatchSequence> sequences) {
+  const int64_t rows = batch_.sizes.sequences;
+  check(std::ssize(sequences) <= rows, "batch", "{} sequences for {} rows", sequences.size(), rows);
+  int32_t* to = on_host_.host<int32_t>();
+  const auto column = [&](int32_t padding, auto value) {
+    for (const BatchSequence& s : sequences) *to++ = static_cast<int32_t>(value(s));
+    to = std::fill_n(to, rows - std::ssize(sequences), padding);
+  };
+  for (const BatchSequence& s : sequences) {
+    check(s.tokens.size() == 1 && s.logits_from == 0 && s.cached < batch_.sizes.longest_context, "batch",
+          "{} new tokens after {}, expected one of at most {}", s.tokens.size(), s.cached,
+          batch_.sizes.longest_context);
+    if (s.rope != nullptr) s.rope->reach(s.cached + 1);
+  }
+  column(0, [](const BatchSequence& s) { return s.tokens[0]; });
+  column(0, [](const BatchSequence& s) { return s.cached; });
+  std::iota(to, to + rows + 1, 0);
+  to += rows + 1;
+  column(0, [](const BatchSequence& s) { return s.cached + 1; });
+  std::iota(to, to + rows, 0);
+  to += rows;
+  for (size_t g = 0; g < batch_.page_tables.size(); ++g) {
+    const int64_t width = batch_.page_tables[g].pages.dim(1);
+    for (const BatchSequence& s : sequences) {
+      const int64_t used = pages_for(s.cached + 1);
+      check(g < s.pages.size() && std::ssize(s.pages[g]) >= used, "batch", "a sequence of {} tokens needs {} pages",
+            s.cached + 1, used);
+      to = std::copy_n(s.pages[g].begin(), used, to);
+      to = std::fill_n(to, width - used, -1);
+    }
+    to = std::fill_n(to, (rows - std::ssize(sequences)) * width, -1);
+    column(-1, [&](const BatchSequence& s) {
+      return s.pages[g][static_cast<size_t>(s.cached / kPageTokens)] * kPageTokens + s.cached % kPageTokens;
+    });
+  }
+  on_device_.copy_from(on_host_);
+}
+
 }  // namespace lathe

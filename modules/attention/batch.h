@@ -51,6 +51,22 @@ struct BatchSequence {
   int64_t logits_from = 0;                      // logits wanted for new tokens [logits_from, tokens.size())
 };
 
+// A batch in memory that stays where it is: one new token, with its logits, of each of up to so many sequences of at
+// most so many tokens, whatever the sequences are. Behind those that were filled in last come padding rows, which write
+// nothing (slot -1) and see nothing (context 0). All its sizes are the largest, so that what runs over it is the same
+// work each time.
+class DecodeBatch {
+ public:
+  DecodeBatch(int64_t sequences, int64_t longest_context, KVCache& cache, RopeTable* rope);
+  // Throws Error when there are more of them, or one brings more than a token or is longer.
+  void fill(std::span<const BatchSequence> sequences);
+  const Batch& batch() const { return batch_; }
+
+ private:
+  Tensor on_host_, on_device_;  // all integers of the batch, in the order of its members
+  Batch batch_;                 // views of those on the device
+};
+
 // The tensors lie on the cache's device, or on `device` without one. Throws Error when pages are too few.
 Batch make_batch(std::span<const BatchSequence> sequences, KVCache* cache, Device device = {});
 

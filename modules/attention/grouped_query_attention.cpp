@@ -43,10 +43,10 @@ Tensor GroupedQueryAttention::attend_and_project(const Tensor& q_, const Tensor&
   tap("q", q);
   tap("k", k);
   tap("v", v);
-  AttentionOptions here = options;
-  if (here.alibi_slopes.defined()) here.alibi_slopes = here.alibi_slopes.to(q.device());
+  if (options.alibi_slopes.defined() && options.alibi_slopes.device() != q.device())
+    options.alibi_slopes = options.alibi_slopes.to(q.device());
   const Tensor heads_out = attend(q, k, v, q_norm, k_norm, rotary ? &batch.rope[rope_kind] : nullptr, batch, layer,
-                                  here);  // (N, Hq, D)
+                                  options);  // (N, Hq, D)
   tap("heads", heads_out);
   return dropout(o_proj(heads_out.view({n, heads * head_dim})));
 }

@@ -18,8 +18,8 @@ struct GroupedQueryAttention {
   std::optional<RmsNorm> q_norm, k_norm;  // (D), over each head, where the config has qk_norm (Qwen3, Gemma 3)
   int64_t heads = 0, kv_heads = 0, head_dim = 0, layer = 0;
   bool rotary = false;
-  size_t rope_kind = 0;  // which of the batch's angles
-  AttentionOptions options;
+  size_t rope_kind = 0;              // which of the batch's angles
+  mutable AttentionOptions options;  // mutable: slopes move to the device of the first activations that come from one
 
   GroupedQueryAttention() = default;
   GroupedQueryAttention(const ModelConfig& config, int64_t layer);

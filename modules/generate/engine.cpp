@@ -57,7 +57,7 @@ Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer
   scheduler_ = std::make_unique<Scheduler>(
       *blocks_, SchedulerOptions{options.max_sequences, options.max_batch_tokens, options.prefix_cache});
   // Last: what is refused above, on all ranks, leaves none of them waiting.
-  runner_ = std::make_unique<ModelRunner>(model, options.cache_dtype, pages, context_);
+  runner_ = std::make_unique<ModelRunner>(model, options.cache_dtype, pages, context_, options.graphs);
 }
 
 Engine::~Engine() = default;

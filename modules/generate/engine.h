@@ -33,6 +33,7 @@ struct EngineOptions {
   int64_t max_sequences = 64;      // that run at once; further ones wait
   int64_t max_batch_tokens = 512;  // new tokens of a step
   bool prefix_cache = true;        // computed pages of a prompt's beginning are used again; the bits are the same
+  bool graphs = true;              // on a CUDA device, decoding steps are recorded once and replayed; the same bits
   std::shared_ptr<Drafter> drafter = {};  // of speculative decoding; null: none
   int64_t draft_tokens = 6;               // most draft tokens a sequence and step
   // Tokens that a sequence may have; 0: the model's context_limit(). Models with rotary positions may be taken further

@@ -73,10 +73,14 @@ std::vector<int64_t> first_ranks(const std::vector<int64_t>& pages, Communicator
 
 }  // namespace
 
-ModelRunner::ModelRunner(const CausalLM& model, DType cache_dtype, const std::vector<int64_t>& pages, int64_t longest)
+ModelRunner::ModelRunner(const CausalLM& model, DType cache_dtype, const std::vector<int64_t>& pages, int64_t longest,
+                         bool graphs)
     : model_(model),
       cache_(model.sizes, cache_dtype, first_ranks(pages, *model.ranks), model.device()),
-      ropes_(model.config, longest, DType::f32, model.device()) {}
+      ropes_(model.config, longest, DType::f32, model.device()) {
+  if (graphs && model.device().kind == Device::Kind::cuda)
+    graphs_ = std::make_unique<DecodeGraphs>(model, cache_, longest);
+}
 
 ModelRunner::~ModelRunner() {
   if (!model_.ranks->alone() && model_.ranks->is_first() && !in_pass_) model_.ranks->broadcast("");
@@ -94,6 +98,7 @@ Tensor ModelRunner::run(std::span<const PageCopy> copies, std::span<const BatchS
 
 Tensor ModelRunner::run_own(std::span<const PageCopy> copies, std::span<const BatchSequence> sequences) {
   for (const PageCopy& copy : copies) cache_.copy_page(copy.group, copy.from, copy.to);
+  if (graphs_ && graphs_->takes(sequences)) return graphs_->run(sequences);
   const Batch batch = make_batch(sequences, &cache_);
   if (batch.sizes.rows > 0) return logits(model_, batch);
   model_.hidden(batch);

@@ -10,20 +10,23 @@
 #include <vector>
 
 #include "generate/block_manager.h"
+#include "generate/decode_graphs.h"
 #include "llm/causal_lm.h"
 
 namespace lathe {
 
 class ModelRunner {
  public:
-  // A cache of `pages` pages in each layer group, on all ranks as many as on the first, for sequences of at most
-  // `longest` tokens. The model must live as long.
-  ModelRunner(const CausalLM& model, DType cache_dtype, const std::vector<int64_t>& pages, int64_t longest);
+  // With `graphs`, decoding steps on a CUDA device run as such. A cache of `pages` pages in each layer group, on all
+  // ranks as many as on the first, for sequences of at most `longest` tokens. The model must live as long.
+  ModelRunner(const CausalLM& model, DType cache_dtype, const std::vector<int64_t>& pages, int64_t longest,
+              bool graphs = true);
   ~ModelRunner();  // on the first rank: lets the others go, but where a pass has failed
   ModelRunner(const ModelRunner&) = delete;
   ModelRunner& operator=(const ModelRunner&) = delete;
 
   // Copies pages, then runs the model: the logits that the sequences want, (R, V); undefined where none does.
+  // They may be overwritten by the next pass.
   Tensor run(std::span<const PageCopy> copies, std::span<const BatchSequence> sequences);
   // On the other ranks: runs what the first one runs until that one's runner is gone, then returns true. False at once
   // on the first.
@@ -37,6 +40,7 @@ class ModelRunner {
 
   const CausalLM& model_;
   KVCache cache_;
+  std::unique_ptr<DecodeGraphs> graphs_;            // null: none
   RopeTables ropes_;                                // of the other ranks
   std::vector<std::shared_ptr<RopeTable>> tables_;  // of their last pass: the next one's are mostly the same
   bool in_pass_ = false;

@@ -1,6 +1,8 @@
 // Streams, memory and copies of CUDA devices. Empty in a build without CUDA but for the error that says so.
 #include "tensor/cuda.h"
 
+#include <atomic>
+
 #include "tensor/stream.h"
 
 #if LATHE_CUDA
@@ -15,14 +17,22 @@
 namespace lathe {
 
 template <>
-Stream*& Active<Stream>::slot() {
-  thread_local Stream* current = nullptr;
+const Stream*& Active<const Stream>::slot() {
+  thread_local const Stream* current = nullptr;
   return current;
 }
 
+namespace {
+
+std::atomic<int64_t> recorded = 0, replayed = 0;
+
+}  // namespace
+
+Graph::Counts Graph::counts() { return {recorded, replayed}; }
+
 #if !LATHE_CUDA
 
-Stream::Stream(Device device) : device_(device), active_(this) { stream_ = current(device); }
+Stream::Stream(Device device) : device_(device), stream_(current(device)) {}
 Stream::~Stream() = default;
 CUstream_st* Stream::current(Device device) {
   throw Error(fmt::format("cuda: no stream on {}: built without CUDA", to_string(device)),
@@ -32,6 +42,10 @@ int Stream::devices() { return 0; }
 std::string Stream::why_not(Device) { return "this program is built without CUDA"; }
 void Stream::synchronise(Device) {}
 void Stream::check_launch(const char*) {}
+
+Graph::Graph(const Stream& recording, const std::function<void()>&) : device_(recording.device()) {}
+Graph::~Graph() = default;
+void Graph::replay() const {}
 
 #else
 
@@ -179,7 +193,7 @@ void trim(Device device) {
 
 }  // namespace cuda
 
-Stream::Stream(Device device) : device_(device), active_(this) {
+Stream::Stream(Device device) : device_(device) {
   use(device);
   check_call(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
 }
@@ -190,7 +204,7 @@ Stream::~Stream() {
 }
 CUstream_st* Stream::current(Device device) {
   DeviceState& state = use(device);
-  const Stream* active = Active<Stream>::current();
+  const Stream* active = Scope::current();
   return active != nullptr && active->device_ == device ? active->stream_ : state.stream;
 }
 int Stream::devices() {
@@ -218,6 +232,36 @@ std::string Stream::why_not(Device device) {
 void Stream::synchronise(Device device) {
   if (device.kind == Device::Kind::cuda) check_call(cudaStreamSynchronize(current(device)), "cudaStreamSynchronize");
 }
+Graph::Graph(const Stream& recording, const std::function<void()>& work) : device_(recording.device()) {
+  Stream::synchronise(device_);  // what the thread's stream has written so far is there for the recording's
+  const Stream::Scope scope(&recording);
+  work();
+  Stream::synchronise(device_);
+  cudaGraph_t graph = nullptr;
+  check_call(cudaStreamBeginCapture(recording.stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  try {
+    work();
+  } catch (...) {
+    cudaStreamEndCapture(recording.stream_, &graph);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();
+    throw;
+  }
+  check_call(cudaStreamEndCapture(recording.stream_, &graph), "cudaStreamEndCapture");
+  const cudaError_t result = cudaGraphInstantiate(&executable_, graph, 0);
+  cudaGraphDestroy(graph);
+  check_call(result, "cudaGraphInstantiate");
+  ++recorded;
+}
+Graph::~Graph() {
+  Stream::synchronise(device_);
+  cudaGraphExecDestroy(executable_);
+}
+void Graph::replay() const {
+  check_call(cudaGraphLaunch(executable_, Stream::current(device_)), "cudaGraphLaunch");
+  ++replayed;
+}
+
 void Stream::check_launch(const char* operation) {
   const cudaError_t result = cudaGetLastError();
   if (result != cudaSuccess)

@@ -1,19 +1,28 @@
-// CUDA streams: the queue that a thread's kernels and copies on a device go to, in order.
+// CUDA streams: the queue that a thread's kernels and copies on a device go to, in order; and graphs, work of a stream
+// that was recorded once and is queued again as one.
 #pragma once
+#include <functional>
+#include <string>
+
 #include "tensor/active.h"
 #include "tensor/tensor.h"
 
 struct CUstream_st;  // what cudaStream_t points to
+struct CUgraphExec_st;
 
 namespace lathe {
 
-// Makes a stream of a device the one that this thread uses while it lives. Without one, a thread uses the device's own
-// first stream, which all such threads share.
 class Stream {
  public:
   explicit Stream(Device device);  // Throws Error where there is no such device.
   ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  Device device() const { return device_; }
 
+  // Makes a stream the one that this thread uses for its device. Without one, a thread uses the device's own first
+  // stream, which all such threads share.
+  using Scope = Active<const Stream>;
   // The stream that work of this thread on `device`, a CUDA device, is queued on; makes the device the thread's current
   // one. Throws Error in a build without CUDA, and where the machine has no such device.
   static CUstream_st* current(Device device);
@@ -27,9 +36,33 @@ class Stream {
   static void check_launch(const char* operation);
 
  private:
+  friend class Graph;
   Device device_;
   CUstream_st* stream_ = nullptr;
-  Active<Stream> active_;
+};
+
+// What `work` queues, to be queued again. It is recorded on a stream of its own, whose memory (tensor/cuda.h) no other
+// work is given: tensors that `work` makes and drops lie there, and those that it keeps have the results of the last
+// replay. It may read nothing on the host, and what changes from replay to replay must lie on the device.
+class Graph {
+ public:
+  // Runs `work` twice, once for the memory and once to record it. Throws Error where it cannot be recorded.
+  Graph(const Stream& recording, const std::function<void()>& work);
+  ~Graph();
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+  void replay() const;  // on the thread's stream
+
+  // So far, over all graphs of the process.
+  struct Counts {
+    int64_t recorded = 0, replayed = 0;
+  };
+  static Counts counts();
+
+ private:
+  Device device_;
+  CUgraphExec_st* executable_ = nullptr;
 };
 
 }  // namespace lathe

@@ -6,11 +6,11 @@
 
 namespace lathe::test {
 
-inline constexpr Device kCuda{Device::Kind::cuda};
+inline constexpr Device kCudaDevice{Device::Kind::cuda};
 
-inline Tensor on_device(const Tensor& x) { return x.to(kCuda); }
+inline Tensor on_device(const Tensor& x) { return x.to(kCudaDevice); }
 // Waits for what the stream has to do.
 inline Tensor on_host(const Tensor& x) { return x.to(Device{}); }
-inline Cuda cuda() { return {Stream::current(kCuda)}; }
+inline Cuda cuda() { return {Stream::current(kCudaDevice)}; }
 
 }  // namespace lathe::test

@@ -15,8 +15,8 @@ struct NormShape {
 
 // Odd, primes, a warp's and a block's limits and one more; strides and bases that four elements do not fit.
 const NormShape kNormShapes[] = {{1, 1, 1, 0},       {3, 3, 5, 1},       {5, 64, 64, 0},     {2, 127, 131, 0},
-                         {7, 132, 136, 0},   {4, 128, 128, 1},   {2, 768, 768, 0},   {3, 769, 769, 0},
-                         {2, 1024, 1024, 0}, {1, 1025, 1025, 0}, {3, 1028, 1032, 0}, {1, 8203, 8204, 0}};
+                                 {7, 132, 136, 0},   {4, 128, 128, 1},   {2, 768, 768, 0},   {3, 769, 769, 0},
+                                 {2, 1024, 1024, 0}, {1, 1025, 1025, 0}, {3, 1028, 1032, 0}, {1, 8203, 8204, 0}};
 
 // A row's sum is a tree over a thread's elements, then threads: no more than 64 deep for rows of 8,203. Relative to the
 // largest |x rstd w| each step errs by half an ulp, and some ten steps follow.
@@ -130,8 +130,8 @@ TEST_CASE("a row's norm on a CUDA device has the same bits in any batch and at a
 
 TEST_CASE("gradients of norms on a CUDA device are those in double") {
   const InOrder order(any_order());
-  const NormShape s =
-      GENERATE(from_range(std::begin(kNormShapes), std::end(kNormShapes)), NormShape{1600, 4, 4, 0}, NormShape{270, 772, 772, 0});
+  const NormShape s = GENERATE(from_range(std::begin(kNormShapes), std::end(kNormShapes)), NormShape{1600, 4, 4, 0},
+                               NormShape{270, 772, 772, 0});
   const bool layer = GENERATE(false, true), accumulate = GENERATE(false, true);
   CAPTURE(s.rows, s.n, s.stride, s.shift, layer, accumulate);
   if (s.rows > 200 && accumulate) return;  // one of the two is enough for rows taken in turn

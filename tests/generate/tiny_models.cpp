@@ -180,7 +180,7 @@ std::vector<std::reference_wrapper<const ModelConfig>> tiny_models() {
           tiny_qwen3_moe(), tiny_gpt_neox(),       tiny_mpt(),  tiny_gemma3()};
 }
 
-std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, DType weights, Arithmetic arithmetic) {
+std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, DType weights, Arithmetic arithmetic, Device device) {
   std::unique_ptr<CausalLM> model = family_of(config).make(config);
   initialise(*model, 1);
   for (const NamedParameter& named : named_parameters(*model)) {
@@ -194,6 +194,7 @@ std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, DType weights, Ar
                    p.value.data<float>() + row * columns, weights, columns);
     p.value = stored;
   }
+  move_weights(*model, device);
   prepare_for_inference(*model, arithmetic);
   return model;
 }

@@ -36,7 +36,7 @@ struct Setting {
 
 // Fresh weights, the matrices rounded or quantised to `weights` and packed for `arithmetic`.
 std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, DType weights = DType::f32,
-                                    Arithmetic arithmetic = Arithmetic::f32);
+                                    Arithmetic arithmetic = Arithmetic::f32, Device device = {});
 
 inline constexpr int32_t kEndToken = 256;
 // Token b is the byte b; kEndToken is the special token "<|im_end|>".

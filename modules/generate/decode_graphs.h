@@ -1,0 +1,40 @@
+// Decoding steps on a CUDA device as graphs: a step of one token a sequence is some hundreds of kernels that take
+// microseconds each, and starting them one by one takes the host longer than the device takes to run them.
+//
+// A graph is recorded for a bucket: so many rows and so long a context, both rounded up, over a DecodeBatch of its own.
+// What the steps of a bucket run, and so the bits, is what runs without graphs over that batch.
+#pragma once
+#include <map>
+#include <memory>
+#include <span>
+
+#include "llm/causal_lm.h"
+#include "tensor/stream.h"
+
+namespace lathe {
+
+class DecodeGraphs {
+ public:
+  // Both must live as long.
+  DecodeGraphs(const CausalLM& model, KVCache& cache, int64_t longest);
+  ~DecodeGraphs();
+
+  // Whether a pass is a decoding step that a graph can be recorded for: one new token with its logits of each
+  // sequence, and angles that do not change with the length of the text.
+  bool takes(std::span<const BatchSequence> sequences) const;
+  // The logits of the sequences, (S, V). They are overwritten by the next step of the same bucket.
+  Tensor run(std::span<const BatchSequence> sequences);
+
+  // 1, 2, 4, 8, 16, 24, 32, 48, 64, and from there multiples of 32: the rows of the smallest bucket for so many.
+  static int64_t bucket_rows(int64_t sequences);
+
+ private:
+  struct Bucket;
+  const CausalLM& model_;
+  KVCache& cache_;
+  int64_t longest_;
+  Stream recording_;
+  std::map<std::pair<int64_t, int64_t>, std::unique_ptr<Bucket>> buckets_;  // by rows and longest context
+};
+
+}  // namespace lathe

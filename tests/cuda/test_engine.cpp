@@ -1,0 +1,89 @@
+// The engine over a model on an emulated device: the CPU's text, the same bits however a request is served and whether
+// its steps are graphs or not, and no allocation once it is warm.
+#include "config/model_config.h"
+#include "generate/engine.h"
+#include "tensor/stream.h"
+#include "tests/catch.h"
+#include "tests/cuda/device.h"
+#include "tests/generate/random_requests.h"
+#include "tests/simt/runtime.h"
+
+using namespace lathe;
+using namespace lathe::test;
+
+namespace {
+
+// The emulator takes a hundred times the CPU's time: prompts and answers of a few tokens.
+std::vector<Request> short_requests(int64_t count, uint64_t seed) {
+  std::vector<Request> list = random_requests(count, seed);
+  for (Request& r : list) {
+    r.prompt.resize(std::min<size_t>(r.prompt.size(), 20));
+    r.max_new_tokens = std::min<int64_t>(r.max_new_tokens, 6);
+  }
+  return list;
+}
+
+std::vector<std::string> served_together(const CausalLM& model, const std::vector<Request>& requests, DType cache,
+                                         bool graphs) {
+  EngineOptions options;
+  options.cache_dtype = cache;
+  options.context = 64;
+  options.graphs = graphs;
+  Engine engine(model, nullptr, options);
+  return fingerprints(generate(engine, requests));
+}
+
+}  // namespace
+
+TEST_CASE("an engine on a device answers as one on the CPU, for every form of model") {
+  for (const ModelConfig& config : tiny_models()) {
+    const auto on_cpu = make_tiny(config), on_cuda = make_tiny(config, DType::f32, Arithmetic::f32, kCudaDevice);
+    Request request;
+    request.prompt = random_tokens(19, 5);
+    request.max_new_tokens = 8;
+    request.logprobs = 0;
+    EngineOptions options;
+    options.context = 64;
+    std::vector<Completion> answers;
+    for (const CausalLM* model : {on_cpu.get(), on_cuda.get()}) {
+      Engine engine(*model, nullptr, options);
+      answers.push_back(generate(engine, {request}).completions[0][0]);
+    }
+    INFO(config.architecture);
+    CHECK(answers[0].tokens == answers[1].tokens);
+    // A logit is a sum of some hundred products in another order: some tens of roundings of numbers of the order of 1.
+    for (size_t i = 0; i < answers[0].logprobs.size(); ++i)
+      CHECK(answers[0].logprobs[i].chosen.logprob == Catch::Approx(answers[1].logprobs[i].chosen.logprob).margin(2e-5));
+  }
+}
+
+TEST_CASE("what a request generates on a device is what it generates alone, with graphs and without") {
+  for (const auto& [config, cache] :
+       {std::pair(&tiny_llama(), DType::f32), std::pair(&tiny_windowed_llama(), DType::bf16),
+        std::pair(&tiny_qwen3_moe(), DType::q8_0), std::pair(&tiny_mpt(), DType::f16)}) {
+    INFO(config->architecture << ", cache " << name(cache));
+    const auto model = make_tiny(*config, DType::f32, Arithmetic::f32, kCudaDevice);
+    const std::vector<Request> requests = short_requests(5, 3);
+    const std::vector<std::string> alone = one_by_one(*model, requests, cache);
+    CHECK(served_together(*model, requests, cache, true) == alone);
+    CHECK(served_together(*model, requests, cache, false) == alone);
+  }
+}
+
+TEST_CASE("decoding steps are recorded once a bucket, and neither record nor allocate afterwards") {
+  const auto model = make_tiny(tiny_llama(), DType::f32, Arithmetic::f32, kCudaDevice);
+  EngineOptions options;
+  options.context = 128;
+  options.prefix_cache = false;
+  Engine engine(*model, nullptr, options);
+  const std::vector<Request> requests = short_requests(4, 11);
+  const std::vector<std::string> first = fingerprints(generate(engine, requests));
+  const int64_t recorded = Graph::counts().recorded, replayed = Graph::counts().replayed;
+  const size_t memory = simt::memory_in_use();
+  const uint64_t allocations = simt::runtime_counts.allocations;
+  for (int round = 0; round < 3; ++round) CHECK(fingerprints(generate(engine, requests)) == first);
+  CHECK(Graph::counts().recorded == recorded);
+  CHECK(Graph::counts().replayed > replayed);
+  CHECK(simt::memory_in_use() == memory);
+  CHECK(simt::runtime_counts.allocations == allocations);
+}
