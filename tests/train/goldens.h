@@ -11,14 +11,18 @@
 
 namespace lathe::test {
 
-inline LoadedModel trainable_golden(const std::string& name) {
+inline LoadedModel trainable_golden(const std::string& name, Device device = {}) {
   LoadOptions options;
+  options.device = device;
   options.dtype = ComputeDtype::float32;
   options.trainable = true;
   return load_model(golden_path(name), options);
 }
 
-inline std::vector<float> values(const Tensor& t) { return {t.host<float>(), t.host<float>() + t.elements()}; }
+inline std::vector<float> values(const Tensor& t) {
+  const Tensor on_host = t.to(Device{});
+  return {on_host.host<float>(), on_host.host<float>() + t.elements()};
+}
 
 // The largest |a - b| / |b|.
 inline double worst_relative(const std::vector<double>& a, const std::vector<double>& b) {

@@ -6,6 +6,7 @@
 #include "tests/catch.h"
 #include "tests/support.h"
 #include "tests/train/goldens.h"
+#include "tests/train/ragged_rows.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
 
@@ -14,41 +15,6 @@ using namespace lathe::test;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {
-
-// Rows of random ids of which some have no target: row r has `1 + r % 5` documents and every third row learns one
-// token.
-class RaggedRows : public Dataset {
- public:
-  explicit RaggedRows(int32_t vocabulary, int64_t context = 20) : vocabulary_(vocabulary), context_(context) {}
-  TrainingRows rows(int64_t first, int64_t count) const override {
-    TrainingRows rows;
-    for (int64_t r = first; r < first + count; ++r) {
-      const int64_t documents = 1 + r % 5;
-      for (int64_t i = 0; i < context_; ++i) {
-        if (i % (context_ / documents) == 0) rows.seq_start.push_back(static_cast<int32_t>(rows.tokens.size()));
-        rows.tokens.push_back(id(r, i));
-        const bool learnt = r % 3 == 2 ? i == 7 : (r * 31 + i) % 4 != 0;
-        rows.targets.push_back(learnt && !silent ? id(r, i + 1) : kIgnoredTarget);
-        rows.target_count += learnt && !silent;
-      }
-    }
-    rows.seq_start.push_back(static_cast<int32_t>(rows.tokens.size()));
-    return rows;
-  }
-  int64_t rows_per_epoch() const override { return 37; }
-  Counts counts() const override { return {37 * context_, 37 * context_}; }
-  const std::string& key() const override { return key_; }
-  bool silent = false;  // nothing is learnt
-
- private:
-  int32_t id(int64_t r, int64_t i) const {
-    return static_cast<int32_t>((static_cast<uint64_t>(r * 1009 + i) * 2654435761u >> 7) %
-                                static_cast<uint64_t>(vocabulary_));
-  }
-  int32_t vocabulary_;
-  int64_t context_;
-  std::string key_ = "ragged";
-};
 
 Recipe recipe_of(int64_t batch, int64_t accumulation, int64_t steps = 6) {
   Recipe r;
