@@ -10,6 +10,7 @@
 #include "tensor/communicator.h"
 #include "tensor/cpu_features.h"
 #include "tensor/memory_bandwidth.h"
+#include "tensor/stream.h"
 #include "tensor/threads.h"
 
 namespace lathe {
@@ -98,6 +99,8 @@ void ProfileReport::finish() {
              "{}lathe: ceilings of {} threads, {}: {:.1f} GB/s read, {:.0f} GFLOP/s in f32, {:.0f} Gop/s in int8\n",
              profile_table(*profiler_, ceilings), thread_team().size(), name(cpu_isa()), ceilings.bytes * 1e-9,
              ceilings.operations.floats * 1e-9, ceilings.operations.integers * 1e-9);
+  if (const Graph::Counts graphs = Graph::counts(); graphs.recorded > 0)
+    fmt::print(stderr, "lathe: graphs: {} recorded, replayed {} times\n", graphs.recorded, graphs.replayed);
   if (trace_.empty()) return;
   write_profile_trace(*profiler_, trace_);
   fmt::print(stderr, "lathe: wrote {} calls to {} (for chrome://tracing or ui.perfetto.dev)\n",

@@ -39,6 +39,7 @@ CUstream_st* Stream::current(Device device) {
               "make CUDA=1 builds with it");
 }
 int Stream::devices() { return 0; }
+std::string Stream::device_name(Device device) { return to_string(device); }
 std::string Stream::why_not(Device) { return "this program is built without CUDA"; }
 void Stream::synchronise(Device) {}
 void Stream::check_launch(const char*) {}
@@ -212,6 +213,11 @@ int Stream::devices() {
   if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;
   cudaGetLastError();
   return count;
+}
+std::string Stream::device_name(Device device) {
+  cudaDeviceProp properties{};
+  check_call(cudaGetDeviceProperties(&properties, device.index), "cudaGetDeviceProperties");
+  return properties.name;
 }
 std::string Stream::why_not(Device device) {
   int count = 0;

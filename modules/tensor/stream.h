@@ -28,6 +28,7 @@ class Stream {
   static CUstream_st* current(Device device);
   // The CUDA devices of this machine that this build can use: 0 without CUDA.
   static int devices();
+  static std::string device_name(Device device);  // "NVIDIA H100 80GB HBM3"
   // Why a CUDA device beyond those cannot be used, for a message.
   static std::string why_not(Device device);
   // Waits until all of this thread's work on `device` is done; nothing on devices that do not queue.

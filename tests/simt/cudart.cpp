@@ -125,6 +125,14 @@ cudaError_t cudaSetDevice(int chosen) {
   device = chosen;
   return cudaSuccess;
 }
+// As if every kernel had been compiled for the device.
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* /*kernel*/) {
+  const cudaDeviceProp& properties = runtime_config.properties;
+  *attributes = {};
+  attributes->binaryVersion = attributes->ptxVersion = 10 * properties.major + properties.minor;
+  attributes->maxThreadsPerBlock = properties.maxThreadsPerBlock;
+  return cudaSuccess;
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int of) {
   if (of < 0 || of >= runtime_config.devices) return result(cudaErrorInvalidDevice);
   *properties = runtime_config.properties;
