@@ -18,7 +18,7 @@ __device__ __forceinline__ int word_of(int row, int word) {
 template <int kCount, int kDim>
 __device__ __forceinline__ void load_tile(bf16* tile, const HeadRows& x, int first, int begin, int end) {
   constexpr int kQuadsOfRow = kDim / 4;
-#pragma unroll 4
+#pragma unroll 2
   for (int i = static_cast<int>(threadIdx.x); i < kCount * kQuadsOfRow; i += kTileThreads) {
     const int at = i / kQuadsOfRow, row = first + at, quad = i % kQuadsOfRow;
     Pack<float> v = {};
