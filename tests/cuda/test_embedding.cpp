@@ -116,10 +116,10 @@ TEST_CASE("rows selected on a CUDA device") {
   CHECK(y.error(widened(expected)) == 0);
 }
 
-TEST_CASE("the gradient of an embedding on a CUDA device adds the tokens of an id in order") {
+TEST_CASE("the gradient of an embedding on a CUDA device adds the tokens of an id") {
   const InOrder order(any_order());
-  const int64_t n = GENERATE(1, 7, 600), columns = GENERATE(1, 8, 1029), shift = GENERATE(0, 1);
-  if (n == 600 && columns > 8) return;  // the same in few columns
+  const int64_t n = GENERATE(1, 7, 2500), columns = GENERATE(1, 8, 1029), shift = GENERATE(0, 1);
+  if (n > 7 && columns > 8) return;  // the same in few columns
   CAPTURE(n, columns, shift);
   constexpr int64_t kRows = 11;
   std::mt19937 random(5);
@@ -129,8 +129,14 @@ TEST_CASE("the gradient of an embedding on a CUDA device adds the tokens of an i
   const auto dys = random_floats(n * columns, 2);
   Input dy(dys, shift);
   Output dtable(kRows, columns, columns, shift, 0.25f);
-  std::vector<float> expected(static_cast<size_t>(kRows * columns), 0.25f);
+  std::vector<double> expected(static_cast<size_t>(kRows * columns), 0.25);
+  auto dy64 = widened(dys);
   kernel::embedding_backward<float>(kOnDevice, dtable.data(), dy.data(), ids.data(), n, columns);
-  kernel::embedding_backward<float>(Cpu{}, expected.data(), dys.data(), ids.data(), n, columns);
-  CHECK(dtable.error(widened(expected)) == 0);
+  kernel::embedding_backward<double>(Cpu{}, expected.data(), dy64.data(), ids.data(), n, columns);
+  // An eighth of the tokens by each warp, then eight sums, none larger than the sum of magnitudes.
+  const double most = static_cast<double>(n) * largest(dy64);
+  CHECK(dtable.error(expected) <= static_cast<double>(n / 8 + 9) * kEpsilon * most);
+  Output again(kRows, columns, columns, 0, 0.25f);
+  kernel::embedding_backward<float>(kOnDevice, again.data(), dy.data(), ids.data(), n, columns);
+  for (int64_t i = 0; i < kRows * columns; ++i) REQUIRE(again[i] == dtable[i]);
 }
