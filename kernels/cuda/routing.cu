@@ -4,10 +4,10 @@
 // Not-a-number is below every number here: k different experts are chosen even then.
 //
 // Version 1. Bytes: choose_experts reads N E logits once and k times more from the first-level cache; combine_experts
-// moves 4 N C (k + 1) bytes, its backward 4 N C (3 k + 1); the sort reads N k numbers twice a block, E blocks, from the
-// second-level cache: 67 MB at N k = 65,536, E = 128. Derived limits at 3.0 TB/s: combine 0.8 us a token of Mixtral in
-// 4,096 columns times 64 tokens. add_expert_loads has a block for 128 experts, which is bound by its rows' exponentials
-// in turn. Not measured yet: no GPU has run it.
+// moves 4 N C (k + 1) bytes, its backward 4 N C (3 k + 1): derived limit 1.0 us for 64 tokens of 4,096 columns with two
+// experts each at 3.0 TB/s. The sort reads N k numbers twice a block, E blocks, from the second-level cache: 67 MB at
+// N k = 65,536, E = 128. add_expert_loads has one block for 128 experts: its 32 warps take the rows in turn, four at a
+// time, 512 times at N = 65,536. Not measured yet: no GPU has run it.
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/loads.h"
 #include "kernels/routing.h"
@@ -157,8 +157,9 @@ __global__ void __launch_bounds__(kBlock)
   if (lane == 0) dweights[pair] = dot;
 }
 
-// Block b has experts [128 b, 128 b + 128), lane l of each warp l + 32 q. A warp takes every 32nd row.
-constexpr int kLoadWarps = 32, kLoads = 4;
+// Block b has experts [128 b, 128 b + 128), lane l of each warp l + 32 q. A warp takes every 32nd row, four
+// at a time so that their reads overlap.
+constexpr int kLoadWarps = 32, kLoads = 4, kLoadRows = 4;
 __global__ void __launch_bounds__(32 * kLoadWarps)
     loads_kernel(double* chosen, double* probability, const float* logits, int64_t stride, const int32_t* experts,
                  int64_t n, int64_t e, int64_t k) {
@@ -168,14 +169,22 @@ __global__ void __launch_bounds__(32 * kLoadWarps)
   const int64_t first = static_cast<int64_t>(blockIdx.x) * 32 * kLoads + lane;
   double sum[kLoads] = {};
   int count[kLoads] = {};
-  for (int64_t row = warp; row < n; row += kLoadWarps) {
-    const float *z = logits + row * stride, top = z[experts[row * k]], all = sum_of_exp(z, top, e);
+  const bool whole = e <= 32 * kLoads;
+  for (int64_t base = warp; base < n; base += kLoadWarps * kLoadRows) {
 #pragma unroll
-    for (int q = 0; q < kLoads; ++q) {
-      const int64_t i = first + 32 * q;
-      if (i >= e) continue;
-      sum[q] += static_cast<double>(expf(z[i] - top) / all);
-      for (int64_t j = row * k; j < (row + 1) * k; ++j) count[q] += experts[j] == i ? 1 : 0;
+    for (int r = 0; r < kLoadRows; ++r) {
+      const int64_t row = base + r * kLoadWarps;
+      if (row >= n) continue;
+      const float *z = logits + row * stride, top = z[experts[row * k]];
+      float p[kLoads], all = 0.0f;
+#pragma unroll
+      for (int q = 0; q < kLoads; ++q) all += p[q] = first + 32 * q < e ? expf(z[first + 32 * q] - top) : 0.0f;
+      all = whole ? warp_sum(all) : sum_of_exp(z, top, e);
+#pragma unroll
+      for (int q = 0; q < kLoads; ++q) {
+        sum[q] += static_cast<double>(p[q] / all);
+        for (int64_t j = row * k; j < (row + 1) * k; ++j) count[q] += experts[j] == first + 32 * q ? 1 : 0;
+      }
     }
   }
 #pragma unroll

@@ -1,6 +1,7 @@
 // Routing on CUDA against the CPU's.
+#include <algorithm>
+#include <array>
 #include <cmath>
-#include <functional>
 
 #include "kernels/routing.h"
 #include "tests/catch.h"
@@ -105,7 +106,8 @@ TEST_CASE("CUDA chooses different experts where logits are not numbers") {
 
 TEST_CASE("pairs are sorted by expert on CUDA as on the CPU") {
   // Some experts without a token; more pairs than one warp's part.
-  for (const auto& [n, e, k] : {std::array<int64_t, 3>{1, 1, 1}, {5, 7, 2}, {301, 11, 3}, {600, 2, 1}}) {
+  for (const auto& size : {std::array<int64_t, 3>{1, 1, 1}, {5, 7, 2}, {301, 11, 3}, {600, 2, 1}}) {
+    const int64_t n = size[0], e = size[1], k = size[2];
     std::vector<int32_t> experts(static_cast<size_t>(n * k));
     for (size_t i = 0; i < experts.size(); ++i) experts[i] = static_cast<int32_t>(i * i % 13 % static_cast<size_t>(e));
     const auto sort = [&](auto on) {
@@ -166,18 +168,21 @@ TEST_CASE("loads of experts and the loss that balances them are the CPU's on CUD
       kernel::load_balancing_backward<float>(on, l.dlogits.data(), &dloss, l.slope.data(), r.rows(), s.n, s.e);
       return l;
     };
-    const Loads expected = run(Cpu{}), found = run(kGpu);
-    CHECK(found.chosen == expected.chosen);
-    // Softmaxes in f32 of E exponentials, each row's at most 1: off by (E + 8) halves of an ulp a row.
-    const double ulps = kEpsilon * static_cast<double>(s.e + 8);
-    for (size_t i = 0; i < size; ++i) {
-      CHECK(std::abs(found.probability[i] - expected.probability[i]) <= ulps * static_cast<double>(s.n));
-      CHECK(found.slope[i] == expected.slope[i]);
-    }
-    CHECK(std::abs(found.loss - expected.loss) <= 4 * ulps * std::abs(expected.loss));
-    double largest = 0;
-    for (const double slope : expected.slope) largest = std::max(largest, std::abs(slope));
-    for (size_t i = 0; i < found.dlogits.size(); ++i)
-      CHECK(std::abs(found.dlogits[i] - expected.dlogits[i]) <= 4 * ulps * largest);
+    const Loads expected = run(Cpu{});
+    simt::in_every_schedule([&] {
+      const Loads found = run(kGpu);
+      CHECK(found.chosen == expected.chosen);
+      // Softmaxes in f32 of E exponentials, each row's at most 1: off by (E + 8) halves of an ulp a row.
+      const double ulps = kEpsilon * static_cast<double>(s.e + 8);
+      for (size_t i = 0; i < size; ++i) {
+        CHECK(std::abs(found.probability[i] - expected.probability[i]) <= ulps * static_cast<double>(s.n));
+        CHECK(found.slope[i] == expected.slope[i]);
+      }
+      CHECK(std::abs(found.loss - expected.loss) <= 4 * ulps * std::abs(expected.loss));
+      double largest = 0;
+      for (const double slope : expected.slope) largest = std::max(largest, std::abs(slope));
+      for (size_t i = 0; i < found.dlogits.size(); ++i)
+        CHECK(std::abs(found.dlogits[i] - expected.dlogits[i]) <= 4 * ulps * largest);
+    });
   }
 }
