@@ -20,8 +20,13 @@ struct CudaProduct {
   bool transpose_a, transpose_b;
   int64_t gap = 3;
   int64_t lda = (transpose_a ? m : k) + gap, ldb = (transpose_b ? k : n) + gap;
-  std::vector<float> a = random_floats((transpose_a ? k : m) * lda, 1),
-                     b = random_floats((transpose_b ? n : k) * ldb, 2);
+  // They end with their last element, for AddressSanitizer to see.
+  std::vector<float> a = stored(transpose_a ? k : m, transpose_a ? m : k, 1);
+  std::vector<float> b = stored(transpose_b ? n : k, transpose_b ? k : n, 2);
+
+  std::vector<float> stored(int64_t rows, int64_t columns, unsigned seed) const {
+    return random_floats(rows == 0 ? 0 : (rows - 1) * (columns + gap) + columns, seed);
+  }
 
   double a_at(int64_t i, int64_t l) const { return a[static_cast<size_t>(transpose_a ? l * lda + i : i * lda + l)]; }
   double b_at(int64_t l, int64_t j) const { return b[static_cast<size_t>(transpose_b ? j * ldb + l : l * ldb + j)]; }
