@@ -129,16 +129,10 @@ TEST_CASE("a row's norm on a CUDA device has the same bits in any batch and at a
 }
 
 TEST_CASE("gradients of norms on a CUDA device are those in double") {
-<<<<<<< HEAD
-  const InOrder order(any_order());
-  const NormShape s = GENERATE(from_range(std::begin(kNormShapes), std::end(kNormShapes)), NormShape{1600, 4, 4, 0},
-                               NormShape{270, 772, 772, 0});
-=======
   const simt::Order order = any_order();
   const InOrder in_order(order);
-  const Shape s =
-      GENERATE(from_range(std::begin(kShapes), std::end(kShapes)), Shape{1600, 4, 4, 0}, Shape{270, 772, 772, 0});
->>>>>>> 4c258d3 (Share the rows of an embedding's frequent ids between warps on CUDA)
+  const NormShape s = GENERATE(from_range(std::begin(kNormShapes), std::end(kNormShapes)), NormShape{1600, 4, 4, 0},
+                               NormShape{270, 772, 772, 0});
   const bool layer = GENERATE(false, true), accumulate = GENERATE(false, true);
   CAPTURE(s.rows, s.n, s.stride, s.shift, layer, accumulate);
   if (s.n > 700 && (order != simt::Order::random || accumulate == layer)) return;  // the same, and dear
