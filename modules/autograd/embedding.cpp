@@ -26,18 +26,20 @@ void look_up(const Tensor& y, const Parameter& table, const Tensor& ids) {
 
 // Of a table whose rows ranks share out: each gives its own and zeros for others, which are added up.
 void look_up_shared(const Tensor& y, const Parameter& table, const Tensor& ids) {
+  if (ids.device().kind == Device::Kind::plan) return look_up(y, table, ids);
   const int64_t first = table.shard->first(), count = table.shard->count();
-  const Tensor own = ids.clone();  // (N)
-  const bool seen = ids.device().kind != Device::Kind::plan;
+  const Tensor all = ids.to(Device{}), own = all.clone();  // (N)
   const auto is_own = [&](int64_t i) {
-    return ids.host<int32_t>()[i] >= first && ids.host<int32_t>()[i] < first + count;
+    return all.host<int32_t>()[i] >= first && all.host<int32_t>()[i] < first + count;
   };
-  for (int64_t i = 0; seen && i < ids.dim(0); ++i)
-    own.host<int32_t>()[i] = is_own(i) ? static_cast<int32_t>(ids.host<int32_t>()[i] - first) : 0;
-  look_up(y, table, own);
-  for (int64_t i = 0; seen && i < ids.dim(0); ++i)
-    if (!is_own(i)) std::fill_n(y.host<float>() + i * y.dim(1), y.dim(1), 0.0f);
-  if (seen) table.shard->ranks->all_reduce_sum({y.host<float>(), static_cast<size_t>(y.elements())});
+  for (int64_t i = 0; i < all.dim(0); ++i)
+    own.host<int32_t>()[i] = is_own(i) ? static_cast<int32_t>(all.host<int32_t>()[i] - first) : 0;
+  look_up(y, table, own.to(ids.device()));
+  const Tensor rows = y.to(Device{});  // ranks speak through the host's memory
+  for (int64_t i = 0; i < all.dim(0); ++i)
+    if (!is_own(i)) std::fill_n(rows.host<float>() + i * rows.dim(1), rows.dim(1), 0.0f);
+  table.shard->ranks->all_reduce_sum({rows.host<float>(), static_cast<size_t>(rows.elements())});
+  if (rows.device() != y.device()) y.copy_from(rows);
 }
 
 }  // namespace

@@ -13,20 +13,23 @@ Tensor join_columns(const Tensor& x, Communicator& ranks, std::span<const int64_
   check(x.rank() == 2 && x.dtype() == DType::f32 && x.dim(1) == own, "join_columns",
         "expected {} columns in f32, found {}", own, x);
   check(!Tape::recording(x), "join_columns", "gradients do not pass between ranks, x {}", x);
-  Tensor blocks = Tensor::empty({rows * all}, x.dtype(), x.device());  // the ranks' columns, one rank after another
-  Tensor y = Tensor::empty({rows, all}, x.dtype(), x.device());        // (N, all)
-  if (x.device().kind == Device::Kind::plan) return y;
+  if (x.device().kind == Device::Kind::plan) return Tensor::empty({rows, all}, x.dtype(), x.device());
+  // Ranks speak through the host's memory, whatever device they compute on.
+  const Tensor own_columns = x.to(Device{});
+  const Tensor blocks = Tensor::empty({rows * all}, x.dtype(), Device{});  // the ranks' columns, one rank after another
+  const Tensor y = Tensor::empty({rows, all}, x.dtype(), Device{});        // (N, all)
   std::vector<int64_t> parts(borders.begin(), borders.end());
   for (int64_t& border : parts) border *= rows;
   for (int64_t row = 0; row < rows; ++row)
-    std::copy_n(x.host<float>() + row * x.stride(), own, blocks.host<float>() + parts[me] + row * own);
+    std::copy_n(own_columns.host<float>() + row * own_columns.stride(), own,
+                blocks.host<float>() + parts[me] + row * own);
   ranks.all_gather(blocks.host<float>(), parts);
   for (size_t r = 0; r + 1 < parts.size(); ++r) {
     const int64_t count = borders[r + 1] - borders[r];
     for (int64_t row = 0; row < rows; ++row)
       std::copy_n(blocks.host<float>() + parts[r] + row * count, count, y.host<float>() + row * all + borders[r]);
   }
-  return y;
+  return y.to(x.device());
 }
 
 Tensor whole_input(const Tensor& x, const Parameter& weight) {

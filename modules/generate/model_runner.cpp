@@ -78,7 +78,7 @@ ModelRunner::ModelRunner(const CausalLM& model, DType cache_dtype, const std::ve
     : model_(model),
       cache_(model.sizes, cache_dtype, first_ranks(pages, *model.ranks), model.device()),
       ropes_(model.config, longest, DType::f32, model.device()) {
-  if (graphs && model.device().kind == Device::Kind::cuda)
+  if (graphs && model.device().kind == Device::Kind::cuda && model.ranks->alone())
     graphs_ = std::make_unique<DecodeGraphs>(model, cache_, longest);
 }
 

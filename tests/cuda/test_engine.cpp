@@ -2,11 +2,15 @@
 // its steps are graphs or not, and no allocation once it is warm.
 #include "config/model_config.h"
 #include "generate/engine.h"
+#include "generate/sequence_cache.h"
+#include "llm/load.h"
 #include "tensor/stream.h"
 #include "tests/catch.h"
 #include "tests/cuda/device.h"
 #include "tests/generate/random_requests.h"
 #include "tests/simt/runtime.h"
+#include "tests/support.h"
+#include "tests/thread_ranks.h"
 
 using namespace lathe;
 using namespace lathe::test;
@@ -86,4 +90,27 @@ TEST_CASE("decoding steps are recorded once a bucket, and neither record nor all
   CHECK(Graph::counts().replayed > replayed);
   CHECK(simt::memory_in_use() == memory);
   CHECK(simt::runtime_counts.allocations == allocations);
+}
+
+TEST_CASE("two devices that share a model out give one's logits, bit for bit") {
+  for (const char* golden : {"llama_untied_gqa", "gpt2", "mixtral"}) {
+    const std::vector<int32_t> prompt = random_tokens(12, 9);
+    const auto logits_of = [&](Communicator& ranks) {
+      LoadOptions options;
+      options.dtype = ComputeDtype::float32;
+      options.device = {Device::Kind::cuda, ranks.rank()};
+      options.ranks = &ranks;
+      const LoadedModel loaded = load_model(golden_path(golden), options);
+      std::vector<int32_t> tokens;
+      for (const int32_t t : prompt) tokens.push_back(t % static_cast<int32_t>(loaded.model->sizes.vocab_size));
+      const Tensor all = all_logits(*loaded.model, tokens, DType::f32);
+      return std::vector<float>(all.host<float>(), all.host<float>() + all.elements());
+    };
+    const std::vector<float> one = logits_of(Communicator::one());
+    std::vector<std::vector<float>> shared(2);
+    ThreadRanks(2).run([&](Communicator& ranks) { shared[static_cast<size_t>(ranks.rank())] = logits_of(ranks); });
+    INFO(golden);
+    CHECK(shared[0] == one);
+    CHECK(shared[1] == one);
+  }
 }
