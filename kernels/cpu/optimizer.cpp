@@ -10,6 +10,61 @@
 #include "tensor/threads.h"
 
 namespace lathe::kernel {
+namespace {
+
+cpu::AdamwFactors factors_of(const AdamwStep& step) {
+  const auto f32 = [](double x) { return static_cast<float>(x); };
+  return {.keep = f32(1 - step.learning_rate * step.weight_decay),
+          .one_minus_beta1 = f32(1 - step.beta1),
+          .beta2 = f32(step.beta2),
+          .one_minus_beta2 = f32(1 - step.beta2),
+          .root_correction2 = f32(std::sqrt(step.bias_correction2)),
+          .epsilon = f32(step.epsilon),
+          .step_size = f32(step.learning_rate / step.bias_correction1),
+          .gradient_scale = f32(step.gradient_scale),
+          .clear_gradient = step.clear_gradient};
+}
+
+cpu::SgdFactors factors_of(const SgdStep& step) {
+  const auto f32 = [](double x) { return static_cast<float>(x); };
+  return {.learning_rate = f32(step.learning_rate),
+          .momentum = f32(step.momentum),
+          .weight_decay = f32(step.weight_decay),
+          .gradient_scale = f32(step.gradient_scale),
+          .clear_gradient = step.clear_gradient};
+}
+
+// A block of coded states, in f32 while it is stepped.
+struct DecodedBlock {
+  DecodedBlock(const cpu::OptimizerTable& kernels, const CodedState& state, int64_t block, StateMap map)
+      : kernels(kernels), codes(state.codes + block * kStateBlock), scale(state.scales + block), map(map) {
+    kernels.decode(values, codes, *scale, map);
+  }
+  void encode(const uint32_t* words, int shift) const { kernels.encode(codes, scale, values, map, words, shift); }
+
+  const cpu::OptimizerTable& kernels;
+  int8_t* codes;
+  float* scale;
+  StateMap map;
+  alignas(64) float values[kStateBlock];
+};
+
+// f(block, words) for each block of n elements, shared out among the team, with the words that round it.
+template <class F>
+void for_each_block(int64_t n, const StateDraws& draws, const F& f) {
+  const auto draw = cpu::training_kernels().optimizer.draw;
+  parallel_for(n / kStateBlock, kGrainElements / kStateBlock, [&](int64_t begin, int64_t end) {
+    alignas(64) uint32_t words[kStateBlock];
+    for (int64_t block = begin; block < end; ++block) {
+      constexpr int64_t kCounters = kStateBlock / 4;
+      draw(words, draws.seed, draws.stream, static_cast<uint64_t>((draws.first_block + block) * kCounters));
+      f(block, words);
+    }
+  });
+}
+constexpr int kFirst = 0, kSecond = 16;  // shifts of the words
+
+}  // namespace
 
 double sum_of_squares(Cpu, const float* x, int64_t n) {
   const ProfileScope profile([&] { return ProfiledCall{"sum_of_squares", 4 * n, 2 * n}; });
@@ -27,19 +82,24 @@ double sum_of_squares(Cpu, const float* x, int64_t n) {
 
 void adamw_step(Cpu, float* w, float* m, float* v, float* g, int64_t n, const AdamwStep& step) {
   const ProfileScope profile([&] { return ProfiledCall{"adamw_step", (step.clear_gradient ? 32 : 28) * n, 14 * n}; });
-  const auto f32 = [](double x) { return static_cast<float>(x); };
-  const cpu::AdamwFactors factors{.keep = f32(1 - step.learning_rate * step.weight_decay),
-                                  .one_minus_beta1 = f32(1 - step.beta1),
-                                  .beta2 = f32(step.beta2),
-                                  .one_minus_beta2 = f32(1 - step.beta2),
-                                  .root_correction2 = f32(std::sqrt(step.bias_correction2)),
-                                  .epsilon = f32(step.epsilon),
-                                  .step_size = f32(step.learning_rate / step.bias_correction1),
-                                  .gradient_scale = f32(step.gradient_scale),
-                                  .clear_gradient = step.clear_gradient};
+  const cpu::AdamwFactors factors = factors_of(step);
   const auto kernel = cpu::training_kernels().optimizer.adamw;
   parallel_for(n, kGrainElements, [&](int64_t begin, int64_t end) {
     kernel(w + begin, m + begin, v + begin, g + begin, end - begin, factors);
+  });
+}
+
+void adamw_step(Cpu, float* w, CodedState m, CodedState v, float* g, int64_t n, const AdamwStep& step,
+                const StateDraws& draws) {
+  const ProfileScope profile([&] { return ProfiledCall{"adamw_step", (step.clear_gradient ? 20 : 16) * n, 80 * n}; });
+  const cpu::AdamwFactors factors = factors_of(step);
+  const cpu::OptimizerTable& kernels = cpu::training_kernels().optimizer;
+  for_each_block(n, draws, [&](int64_t block, const uint32_t* words) {
+    DecodedBlock first(kernels, m, block, StateMap::any_sign), second(kernels, v, block, StateMap::positive);
+    const int64_t at = block * kStateBlock;
+    kernels.adamw(w + at, first.values, second.values, g + at, kStateBlock, factors);
+    first.encode(words, kFirst);
+    second.encode(words, kSecond);
   });
 }
 
@@ -47,15 +107,39 @@ void sgd_step(Cpu, float* w, float* m, float* g, int64_t n, const SgdStep& step)
   const ProfileScope profile([&] {
     return ProfiledCall{"sgd_step", (m != nullptr ? 20 : 12) * n + (step.clear_gradient ? 4 * n : 0), 6 * n};
   });
-  const auto f32 = [](double x) { return static_cast<float>(x); };
-  const cpu::SgdFactors factors{.learning_rate = f32(step.learning_rate),
-                                .momentum = f32(step.momentum),
-                                .weight_decay = f32(step.weight_decay),
-                                .gradient_scale = f32(step.gradient_scale),
-                                .clear_gradient = step.clear_gradient};
+  const cpu::SgdFactors factors = factors_of(step);
   const auto kernel = cpu::training_kernels().optimizer.sgd;
   parallel_for(n, kGrainElements, [&](int64_t begin, int64_t end) {
     kernel(w + begin, m != nullptr ? m + begin : nullptr, g + begin, end - begin, factors);
+  });
+}
+
+void sgd_step(Cpu, float* w, CodedState m, float* g, int64_t n, const SgdStep& step, const StateDraws& draws) {
+  const ProfileScope profile([&] { return ProfiledCall{"sgd_step", (step.clear_gradient ? 18 : 14) * n, 40 * n}; });
+  const cpu::SgdFactors factors = factors_of(step);
+  const cpu::OptimizerTable& kernels = cpu::training_kernels().optimizer;
+  for_each_block(n, draws, [&](int64_t block, const uint32_t* words) {
+    DecodedBlock momentum(kernels, m, block, StateMap::any_sign);
+    const int64_t at = block * kStateBlock;
+    kernels.sgd(w + at, momentum.values, g + at, kStateBlock, factors);
+    momentum.encode(words, kFirst);
+  });
+}
+
+void decode_state(Cpu, float* x, CodedState state, int64_t n, StateMap map) {
+  const ProfileScope profile([&] { return ProfiledCall{"decode_state", 5 * n, 4 * n}; });
+  const auto decode = cpu::training_kernels().optimizer.decode;
+  parallel_for(n / kStateBlock, kGrainElements / kStateBlock, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b)
+      decode(x + b * kStateBlock, state.codes + b * kStateBlock, state.scales[b], map);
+  });
+}
+
+void encode_state(Cpu, CodedState state, const float* x, int64_t n, StateMap map, const StateDraws& draws) {
+  const ProfileScope profile([&] { return ProfiledCall{"encode_state", 5 * n, 40 * n}; });
+  const auto encode = cpu::training_kernels().optimizer.encode;
+  for_each_block(n, draws, [&](int64_t block, const uint32_t* words) {
+    encode(state.codes + block * kStateBlock, state.scales + block, x + block * kStateBlock, map, words, kFirst);
   });
 }
 

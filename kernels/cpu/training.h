@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/activation.h"
+#include "kernels/optimizer.h"
 #include "kernels/paged_attention.h"
 
 namespace lathe::cpu {
@@ -124,6 +125,10 @@ struct OptimizerTable {
   double (*sum_of_squares)(const float* x, int64_t n);
   void (*adamw)(float* w, float* m, float* v, float* g, int64_t n, const AdamwFactors& factors);
   void (*sgd)(float* w, float* m, float* g, int64_t n, const SgdFactors& factors);
+  // Of one block; `words` (kStateBlock) of which the 16 bits from `shift` on round.
+  void (*draw)(uint32_t* words, uint64_t key, uint64_t stream, uint64_t first);
+  void (*decode)(float* x, const int8_t* codes, float scale, StateMap map);
+  void (*encode)(int8_t* codes, float* scale, const float* x, StateMap map, const uint32_t* words, int shift);
 };
 
 // ---- the table ----

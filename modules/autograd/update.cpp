@@ -7,6 +7,15 @@
 #include "kernels/gemm.h"
 
 namespace lathe {
+namespace {
+
+CodedState coded(const char* operation, const CodedTensor& state, int64_t n) {
+  check(n % kStateBlock == 0 && state.codes.elements() * 4 == n && state.scales.elements() * kStateBlock == n,
+        operation, "{} elements have codes {} and scales {}", n, state.codes, state.scales);
+  return {static_cast<int8_t*>(state.codes.raw()), state.scales.data<float>()};
+}
+
+}  // namespace
 
 void adamw_step(const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, const AdamwStep& step) {
   check(m.elements() == w.elements() && v.elements() == w.elements() && g.elements() == w.elements(), "adamw_step",
@@ -21,6 +30,36 @@ void sgd_step(const Tensor& w, const Tensor& m, const Tensor& g, const SgdStep& 
         "weights {} and gradient {} must be alike, the momentum too", w, g);
   dispatch_device("sgd_step", w, [&](auto on) {
     kernel::sgd_step(on, w.data<float>(), data_or_null<float>(m), g.data<float>(), w.elements(), step);
+  });
+}
+
+void adamw_step(const Tensor& w, const CodedTensor& m, const CodedTensor& v, const Tensor& g, const AdamwStep& step,
+                const StateDraws& draws) {
+  dispatch_device("adamw_step", w, [&](auto on) {
+    const int64_t n = w.elements();
+    kernel::adamw_step(on, w.data<float>(), coded("adamw_step", m, n), coded("adamw_step", v, n), g.data<float>(), n,
+                       step, draws);
+  });
+}
+
+void sgd_step(const Tensor& w, const CodedTensor& m, const Tensor& g, const SgdStep& step, const StateDraws& draws) {
+  dispatch_device("sgd_step", w, [&](auto on) {
+    const int64_t n = w.elements();
+    kernel::sgd_step(on, w.data<float>(), coded("sgd_step", m, n), g.data<float>(), n, step, draws);
+  });
+}
+
+Tensor decode_state(const CodedTensor& state, StateMap map) {
+  Tensor x = Tensor::empty({4 * state.codes.elements()}, DType::f32, state.codes.device());
+  dispatch_device("decode_state", x, [&](auto on) {
+    kernel::decode_state(on, x.data<float>(), coded("decode_state", state, x.elements()), x.elements(), map);
+  });
+  return x;
+}
+
+void encode_state(const CodedTensor& state, const Tensor& x, StateMap map, const StateDraws& draws) {
+  dispatch_device("encode_state", x, [&](auto on) {
+    kernel::encode_state(on, coded("encode_state", state, x.elements()), x.data<float>(), x.elements(), map, draws);
   });
 }
 

@@ -10,6 +10,16 @@ namespace lathe {
 void adamw_step(const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, const AdamwStep& step);
 void sgd_step(const Tensor& w, const Tensor& m, const Tensor& g, const SgdStep& step);
 
+// A state in codes of 8 bits (kernels/optimizer.h), four of them in an i32.
+struct CodedTensor {
+  Tensor codes, scales;  // (n / 4) i32, (n / kStateBlock) f32
+};
+void adamw_step(const Tensor& w, const CodedTensor& m, const CodedTensor& v, const Tensor& g, const AdamwStep& step,
+                const StateDraws& draws);
+void sgd_step(const Tensor& w, const CodedTensor& m, const Tensor& g, const SgdStep& step, const StateDraws& draws);
+Tensor decode_state(const CodedTensor& state, StateMap map);  // (n) f32
+void encode_state(const CodedTensor& state, const Tensor& x, StateMap map, const StateDraws& draws);
+
 void fill(const Tensor& y, double value);
 void copy(const Tensor& to, const Tensor& from);  // as many elements
 void scale_in_place(const Tensor& y, double factor);

@@ -16,17 +16,39 @@ namespace {
 namespace fs = std::filesystem;
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
-// The parts of a tensor of the arena's form that starts at element `begin` of it, by parameter.
-NamedTensors slices_of(const ParameterArena& arena, const Tensor& flat, int64_t begin, const std::string& prefix) {
+// What elements of the arena have: values of all of them, or of some, with one value for `share` of them.
+struct Layout {
+  int64_t first, last, share;
+  bool has(const ParameterArena::Slice& s) const { return first <= s.begin && s.begin < last; }
+  // Of a slice's values the first, and how they are stored.
+  int64_t begin(const ParameterArena::Slice& s) const { return (s.begin - first) / share; }
+  Shape shape(const ParameterArena::Slice& s) const {
+    if (share == 1) return s.parameter->shape;
+    const int64_t blocks = s.room / kStateBlock;
+    return share == kStateBlock ? Shape{blocks} : Shape{blocks, kStateBlock / share};
+  }
+};
+
+// A tensor of that layout, by parameter.
+NamedTensors slices_of(const ParameterArena& arena, const Tensor& flat, const Layout& layout,
+                       const std::string& prefix) {
   NamedTensors tensors;
-  for (const ParameterArena::Slice& s : arena.slices())
-    if (s.begin >= begin)
-      tensors.emplace_back(prefix + s.name,
-                           flat.row_range(s.begin - begin, s.begin - begin + s.size).view(s.parameter->shape));
+  for (const ParameterArena::Slice& s : arena.slices()) {
+    if (!layout.has(s)) continue;
+    const Shape shape = layout.shape(s);
+    const int64_t begin = layout.begin(s);
+    tensors.emplace_back(prefix + s.name, flat.row_range(begin, begin + shape.elements()).view(shape));
+  }
   return tensors;
 }
 
-NamedTensors weights_of(const Trainer& trainer) { return slices_of(trainer.arena(), trainer.arena().values(), 0, ""); }
+Layout layout_of(const ParameterArena& arena) { return {0, arena.size(), 1}; }
+Layout layout_of(const Optimizer::State& state) { return {state.first, state.last, state.share}; }
+
+NamedTensors weights_of(const Trainer& trainer) {
+  const ParameterArena& arena = trainer.arena();
+  return slices_of(arena, arena.values(), layout_of(arena), "");
+}
 
 // Of all ranks, on the first of them; they are gathered whole, as they do not depend on how many ranks there are.
 NamedTensors states_of(const Trainer& trainer) {
@@ -34,7 +56,7 @@ NamedTensors states_of(const Trainer& trainer) {
   for (const Optimizer::State& state : trainer.optimizer().states()) {
     const Tensor whole = trainer.optimizer().whole(state);
     if (!trainer.ranks().is_first()) continue;
-    NamedTensors part = slices_of(trainer.arena(), whole, state.first, state.name + "/");
+    NamedTensors part = slices_of(trainer.arena(), whole, layout_of(state), state.name + "/");
     all.insert(all.end(), part.begin(), part.end());
   }
   return all;
@@ -48,15 +70,16 @@ struct ReadPart {
   Tensor target;  // (size)
 };
 
-// What this rank keeps of `flat`, whose elements are the arena's from `begin` on; tensors that lie before `first` in
-// the arena are not stored.
-void add_parts(std::vector<ReadPart>& parts, const ParameterArena& arena, const Tensor& flat, int64_t first,
-               int64_t begin, const std::string& prefix) {
-  const int64_t end = begin + flat.elements();
+// What this rank keeps of a tensor of that layout: `flat`, the values from the arena's element `element` on.
+void add_parts(std::vector<ReadPart>& parts, const ParameterArena& arena, const Tensor& flat, const Layout& layout,
+               int64_t element, const std::string& prefix) {
+  const int64_t begin = (element - layout.first) / layout.share, end = begin + flat.elements();
   for (const ParameterArena::Slice& s : arena.slices()) {
-    if (s.begin < first) continue;
-    const int64_t from = std::clamp(s.begin, begin, end), to = std::clamp(s.begin + s.size, begin, end);
-    parts.push_back({prefix + s.name, s.parameter->shape, from - s.begin, flat.row_range(from - begin, to - begin)});
+    if (!layout.has(s)) continue;
+    const Shape shape = layout.shape(s);
+    const int64_t first = layout.begin(s);
+    const int64_t from = std::clamp(first, begin, end), to = std::clamp(first + shape.elements(), begin, end);
+    parts.push_back({prefix + s.name, shape, from - first, flat.row_range(from - begin, to - begin)});
   }
 }
 
@@ -67,10 +90,12 @@ void read_into(const std::string& path, const std::vector<ReadPart>& parts) {
     const auto found = stored.find(part.name);
     check(found != stored.end(), "checkpoint", "{} lacks the tensor {}", path, part.name);
     const StoredTensor& t = found->second;
-    check(t.dtype == DType::f32 && Shape(t.shape.begin(), t.shape.end()) == part.shape, "checkpoint",
-          "{}: {} is {} of {} elements, expected {} f32", path, part.name, t.type_name, t.bytes / 4, part.shape);
+    const DType dtype = part.target.dtype();  // of four bytes
+    check(t.dtype == dtype && Shape(t.shape.begin(), t.shape.end()) == part.shape, "checkpoint",
+          "{}: {} is {} of {} elements, expected {} {}", path, part.name, t.type_name, t.bytes / 4, part.shape,
+          name(dtype));
     if (part.target.elements() > 0)
-      std::memcpy(part.target.raw(), reinterpret_cast<const float*>(t.data) + part.begin, part.target.bytes());
+      std::memcpy(part.target.raw(), t.data + 4 * part.begin, part.target.bytes());
     stored.erase(found);
   }
   check(stored.empty(), "checkpoint", "{} has the tensor {}, which this run does not train", path,
@@ -137,9 +162,9 @@ RunState load_checkpoint(const std::string& checkpoint, Trainer& trainer, const 
     throw Error(fmt::format("checkpoint: {}: the run was trained on data {}, found {}", path, state.data_key, data_key),
                 "a run goes on with the same data, tokenizer and context; start another one with --output DIR");
   std::vector<ReadPart> weights, states;
-  add_parts(weights, trainer.arena(), trainer.arena().values(), 0, 0, "");
+  add_parts(weights, trainer.arena(), trainer.arena().values(), layout_of(trainer.arena()), 0, "");
   for (const Optimizer::State& s : trainer.optimizer().states())
-    add_parts(states, trainer.arena(), s.values, s.first, s.begin, s.name + "/");
+    add_parts(states, trainer.arena(), s.values, layout_of(s), s.begin, s.name + "/");
   read_into((fs::path(checkpoint) / "weights.safetensors").string(), weights);
   read_into((fs::path(checkpoint) / "optimizer.safetensors").string(), states);
   trainer.steps_done = state.steps;

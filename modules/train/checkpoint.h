@@ -1,9 +1,10 @@
 // What a run needs to go on: weights, the optimizer's states, and where it stands. A folder a checkpoint,
 //
 //   step-00000500/weights.safetensors    the trained tensors by name, f32
-//                 optimizer.safetensors  the optimizer's states by state and name of the tensor:
-//                 "adamw.m/model.norm.weight" state.json             steps, updates, tokens, targets and seconds so
-//                 far, and the key of the data
+//                 optimizer.safetensors  the optimizer's states by state and name of the tensor,
+//                                        "adamw.m/model.norm.weight", in its shape; those of 8 bits by block,
+//                                        "adamw.m.codes/NAME" (blocks, 64) i32, "adamw.m.scales/NAME" (blocks)
+//                 state.json             steps, updates, tokens, targets and seconds so far, and the key of the data
 //
 // which appears under its name only when it is whole and on the disk.
 #pragma once

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "autograd/update.h"
+#include "tensor/random.h"
 
 namespace lathe {
 namespace {
@@ -26,19 +26,24 @@ Tensor nearly_orthogonal(const Tensor& x, const std::vector<double>& coefficient
   return y;
 }
 
-// Even parts. Borders are at the start of a cache line, where no kernel's result depends on them, or of a matrix that
-// must not be cut.
+// Even parts. Borders are at the start of a block of states, where no kernel's result depends on them, or of a matrix
+// that must not be cut.
 std::vector<int64_t> even_borders(const ParameterArena& arena, bool whole_matrices, int64_t ranks) {
-  constexpr int64_t kLine = 16;
   std::vector<int64_t> borders;
-  for (int64_t r = 0; r <= ranks; ++r) {
-    int64_t border = arena.size() / kLine * r / ranks * kLine;
+  for (int64_t r = 0; r < ranks; ++r) {
+    int64_t border = arena.size() / kStateBlock * r / ranks * kStateBlock;
     for (const ParameterArena::Slice& s : arena.slices())
       if (whole_matrices && s.matrix && s.begin < border && border < s.begin + s.size)
-        border = 2 * border < 2 * s.begin + s.size ? s.begin : (s.begin + s.size + kLine - 1) / kLine * kLine;
+        border = 2 * border < 2 * s.begin + s.size ? s.begin : s.begin + s.room;
     borders.push_back(border);
   }
+  borders.push_back(arena.size());
   return borders;
+}
+
+Tensor range(const Tensor& values, int64_t begin, int64_t end) { return values.row_range(begin, end); }
+CodedTensor range(const CodedTensor& x, int64_t begin, int64_t end) {
+  return {x.codes.row_range(begin / 4, end / 4), x.scales.row_range(begin / kStateBlock, end / kStateBlock)};
 }
 
 }  // namespace
@@ -48,31 +53,68 @@ double clip_factor(double clip, double norm) {
   return clip > 0.0 ? std::min(1.0, clip / (norm + kRoom)) : 1.0;
 }
 
-Optimizer::Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena, Communicator& ranks)
+Optimizer::Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena, Communicator& ranks, uint64_t seed)
     : recipe_(recipe),
       arena_(arena),
       ranks_(ranks),
+      seed_(seed),
       borders_(even_borders(arena, recipe.name == OptimizerRecipe::Name::muon, ranks.size())),
       begin_(borders_[static_cast<size_t>(ranks.rank())]),
       end_(borders_[static_cast<size_t>(ranks.rank()) + 1]) {
-  const auto add_state = [&](const char* name, int64_t first) {
-    const int64_t begin = std::clamp(first, begin_, end_);
-    states_.push_back({name, first, begin, Tensor::zeros({end_ - begin}, DType::f32, arena.values().device())});
+  add_sections();
+  for (Section& section : sections_) add_states(section);
+  if (Tensor average; recipe.ema > 0.0) add_state("ema", 0, arena.size(), 1, average);
+}
+
+void Optimizer::add_sections() {
+  const std::span<const ParameterArena::Slice> slices = arena_.slices();
+  const auto is_coded = [&](const ParameterArena::Slice& s) {
+    return recipe_.states == OptimizerRecipe::States::int8 && s.decays && s.size >= ParameterArena::kLarge;
   };
-  switch (recipe.name) {
+  for (size_t from = 0, to = 0; from < slices.size(); from = to) {
+    const ParameterArena::Slice& first = slices[from];
+    while (to < slices.size() && slices[to].matrix == first.matrix && slices[to].decays == first.decays &&
+           is_coded(slices[to]) == is_coded(first))
+      ++to;
+    Section section{.slices = slices.subspan(from, to - from), .coded = is_coded(first)};
+    section.begin = std::clamp(section.first_element(), begin_, end_);
+    section.end = std::clamp(section.last_element(), begin_, end_);
+    sections_.push_back(std::move(section));
+  }
+}
+
+void Optimizer::add_states(Section& section) {
+  switch (recipe_.name) {
     case OptimizerRecipe::Name::adamw:
-      add_state("adamw.m", 0);
-      add_state("adamw.v", 0);
+      section.first = add_moment("adamw.m", section);
+      section.second = add_moment("adamw.v", section);
       break;
     case OptimizerRecipe::Name::sgd:
-      if (recipe.momentum > 0.0) add_state("sgd.momentum", 0);
+      if (recipe_.momentum > 0.0) section.first = add_moment("sgd.momentum", section);
       break;
     case OptimizerRecipe::Name::muon:
-      add_state("momentum", 0);  // the first moment of AdamW's part
-      add_state("adamw.v", arena.matrices_end());
+      section.first = add_moment("momentum", section);  // the first moment of AdamW's part
+      if (!section.matrix()) section.second = add_moment("adamw.v", section);
       break;
   }
-  if (recipe.ema > 0.0) add_state("ema", 0);
+}
+
+Optimizer::Moment Optimizer::add_moment(const char* name, const Section& section) {
+  const int64_t begin = section.first_element(), end = section.last_element();
+  Moment moment;
+  if (section.coded) {
+    add_state(fmt::format("{}.codes", name), begin, end, 4, moment.coded.codes);
+    add_state(fmt::format("{}.scales", name), begin, end, kStateBlock, moment.coded.scales);
+  } else {
+    add_state(name, begin, end, 1, moment.values);
+  }
+  return moment;
+}
+
+void Optimizer::add_state(const std::string& name, int64_t first, int64_t last, int64_t share, Tensor& values) {
+  const int64_t begin = std::clamp(first, begin_, end_), end = std::clamp(last, begin_, end_);
+  values = Tensor::zeros({(end - begin) / share}, share == 4 ? DType::i32 : DType::f32, arena_.values().device());
+  states_.push_back({name, first, last, begin, share, values});
 }
 
 void Optimizer::average(int64_t number) {
@@ -87,39 +129,55 @@ void Optimizer::swap_average() {
   copy(states_.back().values, kept);
 }
 
-Tensor Optimizer::state(size_t index, int64_t begin, int64_t end) const {
-  const State& s = states_[index];
-  return s.values.row_range(begin - s.begin, end - s.begin);
+StateDraws Optimizer::draws(int64_t begin, int64_t number) const {
+  static const uint64_t stream = random_stream("optimizer.states");
+  return {seed_, stream + static_cast<uint64_t>(number), begin / kStateBlock};
 }
 
-void Optimizer::adamw(int64_t begin, int64_t end, double weight_decay, int64_t number, double rate, double scale) {
-  if (begin == end) return;
+void Optimizer::adamw(const Section& section, int64_t begin, int64_t end, int64_t number, double rate, double scale) {
   const auto n = static_cast<double>(number);
   const AdamwStep step{.learning_rate = rate,
                        .beta1 = recipe_.beta1,
                        .beta2 = recipe_.beta2,
                        .epsilon = recipe_.epsilon,
-                       .weight_decay = weight_decay,
+                       .weight_decay = section.decays() ? recipe_.weight_decay : 0.0,
                        .bias_correction1 = 1.0 - std::pow(recipe_.beta1, n),
                        .bias_correction2 = 1.0 - std::pow(recipe_.beta2, n),
                        .gradient_scale = scale,
                        .clear_gradient = true};
-  adamw_step(arena_.values_of(begin, end), state(0, begin, end), state(1, begin, end), arena_.gradients_of(begin, end),
-             step);
+  const Tensor w = arena_.values_of(begin, end), g = arena_.gradients_of(begin, end);
+  const int64_t from = begin - section.begin, to = end - section.begin;
+  if (section.coded)
+    adamw_step(w, range(section.first.coded, from, to), range(section.second.coded, from, to), g, step,
+               draws(begin, number));
+  else
+    adamw_step(w, range(section.first.values, from, to), range(section.second.values, from, to), g, step);
 }
 
-void Optimizer::sgd(int64_t begin, int64_t end, double weight_decay, double rate, double scale) {
-  if (begin == end) return;
-  sgd_step(arena_.values_of(begin, end), recipe_.momentum > 0.0 ? state(0, begin, end) : Tensor(),
-           arena_.gradients_of(begin, end), {rate, recipe_.momentum, weight_decay, scale, true});
+void Optimizer::sgd(const Section& section, int64_t begin, int64_t end, int64_t number, double rate, double scale) {
+  const double decay = section.decays() ? recipe_.weight_decay : 0.0;
+  const SgdStep step{rate, recipe_.momentum, decay, scale, true};
+  const Tensor w = arena_.values_of(begin, end), g = arena_.gradients_of(begin, end);
+  const int64_t from = begin - section.begin, to = end - section.begin;
+  if (recipe_.momentum > 0.0 && section.coded)
+    sgd_step(w, range(section.first.coded, from, to), g, step, draws(begin, number));
+  else
+    sgd_step(w, recipe_.momentum > 0.0 ? range(section.first.values, from, to) : Tensor(), g, step);
 }
 
-void Optimizer::muon(const ParameterArena::Slice& slice, double rate, double scale) {
+void Optimizer::muon(const Section& section, const ParameterArena::Slice& slice, int64_t number, double rate,
+                     double scale) {
   const int64_t begin = slice.begin, end = begin + slice.size;
+  const int64_t from = begin - section.begin, to = from + slice.room;
   const Shape& shape = slice.parameter->shape;
-  const Tensor g = arena_.gradients_of(begin, end).view(shape), m = state(0, begin, end).view(shape);
+  const Tensor g = arena_.gradients_of(begin, end).view(shape);
+  const Tensor whole = section.coded ? decode_state(range(section.first.coded, from, to), StateMap::any_sign)
+                                     : range(section.first.values, from, to);
+  const Tensor m = whole.row_range(0, slice.size).view(shape);
   scale_in_place(g, scale);
   combine(m, recipe_.momentum, g, 1.0 - recipe_.momentum);
+  if (section.coded)
+    encode_state(range(section.first.coded, from, to), whole, StateMap::any_sign, draws(begin, number));
   const Tensor direction = m.clone();
   if (recipe_.nesterov) combine(direction, recipe_.momentum, g, 1.0 - recipe_.momentum);
   const Tensor update = nearly_orthogonal(direction, recipe_.coefficients, recipe_.iterations);
@@ -131,45 +189,44 @@ void Optimizer::muon(const ParameterArena::Slice& slice, double rate, double sca
   fill(g, 0.0);
 }
 
-void Optimizer::update(int64_t begin, int64_t end, int64_t number, double rate, double scale) {
-  begin = std::max(begin, begin_);
-  end = std::max(begin, std::min(end, end_));
-  const double decay = begin < arena_.decayed_end() ? recipe_.weight_decay : 0.0;
+void Optimizer::update(const Section& section, int64_t begin, int64_t end, int64_t number, double rate, double scale) {
+  if (begin == end) return;
   if (recipe_.name == OptimizerRecipe::Name::sgd)
-    sgd(begin, end, decay, rate, scale);
+    sgd(section, begin, end, number, rate, scale);
   else
-    adamw(begin, end, decay, number, rate, scale);
+    adamw(section, begin, end, number, rate, scale);
 }
 
 void Optimizer::step(int64_t number, double rate, double scale, UpdateRatios* ratios) {
-  const bool by_matrix = recipe_.name == OptimizerRecipe::Name::muon;
   double squares[6] = {};  // of weights and of their changes, by group
-  for (const ParameterArena::Slice& s : arena_.slices()) {
-    const int64_t begin = std::max(s.begin, begin_), end = std::min(s.begin + s.size, end_);
-    if (begin >= end || (!ratios && !(by_matrix && s.matrix))) continue;
-    const Tensor now = arena_.values_of(begin, end);
-    const Tensor before = ratios ? now.clone() : Tensor();
-    if (by_matrix && s.matrix)
-      muon(s, rate, scale);
-    else
-      update(begin, end, number, rate, scale);
-    if (!ratios) continue;
-    const int group = s.matrix ? 0 : s.decays ? 1 : 2;
-    squares[group] += std::pow(norm(before), 2);
-    combine(before, -1.0, now, 1.0);
-    squares[3 + group] += std::pow(norm(before), 2);
+  for (const Section& section : sections_) {
+    const bool by_matrix = recipe_.name == OptimizerRecipe::Name::muon && section.matrix();
+    if (!ratios && !by_matrix) {
+      update(section, section.begin, section.end, number, rate, scale);
+      continue;
+    }
+    for (const ParameterArena::Slice& s : section.slices) {
+      const int64_t begin = std::max(s.begin, begin_), end = std::min(s.begin + s.room, end_);
+      if (begin >= end) continue;
+      const Tensor now = arena_.values_of(begin, end);
+      const Tensor before = ratios ? now.clone() : Tensor();
+      if (by_matrix)
+        muon(section, s, number, rate, scale);
+      else
+        update(section, begin, end, number, rate, scale);
+      if (!ratios) continue;
+      const int group = s.matrix ? 0 : s.decays ? 1 : 2;
+      squares[group] += std::pow(norm(before), 2);
+      combine(before, -1.0, now, 1.0);
+      squares[3 + group] += std::pow(norm(before), 2);
+    }
   }
-  if (ratios) {
-    ranks_.sum(squares);
-    const auto ratio = [&](int group) {
-      return squares[group] > 0.0 ? std::sqrt(squares[3 + group] / squares[group]) : 0.0;
-    };
-    *ratios = {ratio(0), ratio(1), ratio(2)};
-    return;
-  }
-  if (!by_matrix) update(0, arena_.matrices_end(), number, rate, scale);
-  update(arena_.matrices_end(), arena_.decayed_end(), number, rate, scale);
-  update(arena_.decayed_end(), arena_.size(), number, rate, scale);
+  if (!ratios) return;
+  ranks_.sum(squares);
+  const auto ratio = [&](int group) {
+    return squares[group] > 0.0 ? std::sqrt(squares[3 + group] / squares[group]) : 0.0;
+  };
+  *ratios = {ratio(0), ratio(1), ratio(2)};
 }
 
 double Optimizer::gradient_norm() const {
@@ -190,10 +247,11 @@ std::string Optimizer::first_not_finite() const {
 
 Tensor Optimizer::whole(const State& state) const {
   if (ranks_.alone()) return state.values;
-  Tensor all = Tensor::zeros({ranks_.is_first() ? arena_.size() - state.first : 0});
-  std::vector<int64_t> borders;
-  for (const int64_t border : borders_) borders.push_back(std::max<int64_t>(border - state.first, 0));
-  ranks_.gather(state.values.host<float>(), all.host<float>(), borders);
+  Tensor all = Tensor::zeros({ranks_.is_first() ? (state.last - state.first) / state.share : 0}, state.values.dtype());
+  std::vector<int64_t> borders;  // of the values, each of four bytes
+  for (const int64_t border : borders_)
+    borders.push_back((std::clamp(border, state.first, state.last) - state.first) / state.share);
+  ranks_.gather(static_cast<const float*>(state.values.raw()), static_cast<float*>(all.raw()), borders);
   return all;
 }
 

@@ -7,10 +7,15 @@
 //   muon   for the matrices of linear layers: the momentum made nearly orthogonal by Newton and Schulz's iteration
 //          (Jordan et al. 2024); AdamW for tables, the head, routers, norms and biases. q, k, v, gate, up and each
 //          expert are matrices of their own.
+//
+// States are f32, or where the recipe says so codes of 8 bits with a scale a block (kernels/optimizer.h). Norms, biases
+// and tensors of less than ParameterArena::kLarge elements keep f32, as in bitsandbytes.
 #pragma once
+#include <span>
 #include <string>
 #include <vector>
 
+#include "autograd/update.h"
 #include "tensor/communicator.h"
 #include "train/parameter_arena.h"
 #include "train/recipe.h"
@@ -28,8 +33,9 @@ double clip_factor(double clip, double norm);
 
 class Optimizer {
  public:
-  // Arena and ranks must outlive it.
-  Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena, Communicator& ranks = Communicator::one());
+  // Arena and ranks must outlive it. `seed` is what states of 8 bits are rounded by.
+  Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena, Communicator& ranks = Communicator::one(),
+            uint64_t seed = 0);
 
   // Rank r steps elements [borders()[r], borders()[r + 1]) of the arena.
   const std::vector<int64_t>& borders() const { return borders_; }
@@ -47,30 +53,54 @@ class Optimizer {
   // Exchanges this rank's part of the weights for that of their average, which the recipe must keep.
   void swap_average();
 
-  // What a checkpoint keeps beside the weights: the elements of the arena from `first` on have it, and this rank keeps
-  // those of [begin, begin + size).
+  // What a checkpoint keeps beside the weights: elements [first, last) of the arena have it, `share` of them together
+  // one value, and this rank keeps those from `begin` on.
   struct State {
     std::string name;
-    int64_t first = 0, begin = 0;
-    Tensor values = {};  // (size) f32
+    int64_t first, last, begin;
+    int64_t share;  // 1; of codes 4, of their scales kStateBlock
+    Tensor values;  // f32, of codes i32
   };
   const std::vector<State>& states() const { return states_; }
-  // (arena's size - first) f32: the state of all ranks, on the first of them alone.
+  // ((last - first) / share): the state of all ranks, on the first of them alone.
   Tensor whole(const State& state) const;
 
  private:
-  // Elements [begin, end) are of one group of the arena.
-  void update(int64_t begin, int64_t end, int64_t number, double rate, double scale);
-  void adamw(int64_t begin, int64_t end, double weight_decay, int64_t number, double rate, double scale);
-  void sgd(int64_t begin, int64_t end, double weight_decay, double rate, double scale);
-  void muon(const ParameterArena::Slice& slice, double rate, double scale);
-  Tensor state(size_t index, int64_t begin, int64_t end) const;
+  // A moment of the elements of a section that this rank steps: one of the two is there.
+  struct Moment {
+    Tensor values;
+    CodedTensor coded;
+  };
+  // Slices of one group in a row, whose states are of one kind.
+  struct Section {
+    std::span<const ParameterArena::Slice> slices;
+    bool coded = false;
+    int64_t begin = 0, end = 0;  // in the arena, of this rank
+    Moment first = {}, second = {};
+    int64_t first_element() const { return slices.front().begin; }
+    int64_t last_element() const { return slices.back().begin + slices.back().room; }
+    bool matrix() const { return slices.front().matrix; }
+    bool decays() const { return slices.front().decays; }
+  };
+  void add_sections();
+  void add_states(Section& section);
+  Moment add_moment(const char* name, const Section& section);
+  void add_state(const std::string& name, int64_t first, int64_t last, int64_t share, Tensor& values);
+
+  // Elements [begin, end) of a section.
+  void update(const Section& section, int64_t begin, int64_t end, int64_t number, double rate, double scale);
+  void adamw(const Section& section, int64_t begin, int64_t end, int64_t number, double rate, double scale);
+  void sgd(const Section& section, int64_t begin, int64_t end, int64_t number, double rate, double scale);
+  void muon(const Section& section, const ParameterArena::Slice& slice, int64_t number, double rate, double scale);
+  StateDraws draws(int64_t begin, int64_t number) const;
 
   OptimizerRecipe recipe_;
   const ParameterArena& arena_;
   Communicator& ranks_;
+  const uint64_t seed_;
   std::vector<int64_t> borders_;
   int64_t begin_, end_;  // of this rank
+  std::vector<Section> sections_;
   std::vector<State> states_;
 };
 

@@ -3,13 +3,17 @@
 #include <algorithm>
 
 #include "autograd/update.h"
+#include "kernels/optimizer.h"
 #include "tensor/storage.h"
 
 namespace lathe {
 namespace {
 
-// Slices begin on a cache line: what lies between them stays zero in every tensor of the arena's form.
-constexpr int64_t kAlignment = 16;
+// Where a slice begins. What lies between two of them stays zero in every tensor of the arena's form.
+int64_t aligned(int64_t begin, int64_t size) {
+  const int64_t step = size >= ParameterArena::kLarge ? kStateBlock : 16;
+  return (begin + step - 1) / step * step;
+}
 
 // 0: matrices, 1: what else decays, 2: the rest.
 int group_of(const ParameterArena::Slice& s) { return s.matrix ? 0 : s.decays ? 1 : 2; }
@@ -22,17 +26,16 @@ ParameterArena::ParameterArena(CausalLM& model) {
     if (!p.trainable || p.packed) continue;
     check(p.value.defined() && p.value.dtype() == DType::f32, "train", "{} holds {}, training needs f32", named.name,
           p.value);
-    slices_.push_back({named.name, &p, 0, p.shape.elements(), p.decays(), p.kind == Parameter::Kind::matrix});
+    slices_.push_back({named.name, &p, 0, p.shape.elements(), 0, p.decays(), p.kind == Parameter::Kind::matrix});
   }
   check(!slices_.empty(), "train", "the model has no weight to train");
   std::stable_sort(slices_.begin(), slices_.end(),
                    [](const Slice& a, const Slice& b) { return group_of(a) < group_of(b); });
   int64_t end = 0;
   for (Slice& s : slices_) {
-    s.begin = end;
-    end += (s.size + kAlignment - 1) / kAlignment * kAlignment;
-    if (s.matrix) matrices_end_ = end;
-    if (s.decays) decayed_end_ = end;
+    s.begin = aligned(end, s.size);
+    s.room = aligned(s.size, s.size);
+    end = s.begin + s.room;
   }
   const Device device = slices_.front().parameter->device();
   values_ = Tensor::zeros({end}, DType::f32, device);

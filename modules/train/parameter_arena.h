@@ -15,9 +15,14 @@ class ParameterArena {
     std::string name;
     const Parameter* parameter;
     int64_t begin, size;
-    bool decays;  // matrices, tables and routers; norms and biases do not
-    bool matrix;  // of a linear layer other than the head: what Muon is for
+    int64_t room;  // what is kept for it: its size, and what is zero up to where another may begin
+    bool decays;   // matrices, tables and routers; norms and biases do not
+    bool matrix;   // of a linear layer other than the head: what Muon is for
   };
+
+  // Slices of at least so many elements begin and end at blocks of optimizer states (kStateBlock), smaller ones at
+  // cache lines.
+  static constexpr int64_t kLarge = 4096;
 
   // Moves the values (f32) of what is trainable here, and gives it gradients of zero. Matrices come first, then what
   // else decays, then the rest. Throws Error where nothing is trainable. The model must outlive it.
@@ -25,9 +30,6 @@ class ParameterArena {
 
   const std::vector<Slice>& slices() const { return slices_; }
   int64_t size() const { return values_.elements(); }
-  // Where the slices that are no matrices begin, and those that do not decay.
-  int64_t matrices_end() const { return matrices_end_; }
-  int64_t decayed_end() const { return decayed_end_; }
 
   Tensor values_of(int64_t begin, int64_t end) const { return values_.row_range(begin, end); }
   Tensor gradients_of(int64_t begin, int64_t end) const { return gradients_.row_range(begin, end); }
@@ -40,7 +42,6 @@ class ParameterArena {
  private:
   std::vector<Slice> slices_;
   Tensor values_, gradients_;
-  int64_t matrices_end_ = 0, decayed_end_ = 0;
 };
 
 }  // namespace lathe

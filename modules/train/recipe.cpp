@@ -22,6 +22,7 @@ std::array<const char*, 2> value_names(TrainingRecipe::Dtype) { return {"float32
 std::array<const char*, 2> value_names(TrainingRecipe::Recompute) { return {"none", "block"}; }
 std::array<const char*, 3> value_names(OptimizerRecipe::Name) { return {"adamw", "sgd", "muon"}; }
 std::array<const char*, 2> value_names(OptimizerRecipe::Scale) { return {"spectral", "rms"}; }
+std::array<const char*, 2> value_names(OptimizerRecipe::States) { return {"float32", "int8"}; }
 std::array<const char*, 4> value_names(ScheduleRecipe::Name) {
   return {"cosine", "linear", "constant", "warmup_stable_decay"};
 }
@@ -229,6 +230,7 @@ const std::vector<Key>& recipe_keys() {
       key("optimizer.scale", optimizer, &O::scale),
       key("optimizer.coefficients", optimizer, &O::coefficients),
       key("optimizer.iterations", optimizer, &O::iterations, {1, 100}),
+      key("optimizer.states", optimizer, &O::states),
       key("optimizer.ema", optimizer, &O::ema, {0, 0.9999999}),
       key("optimizer.decayed", optimizer, &O::decayed),
       key("schedule.name", schedule, &S::name),

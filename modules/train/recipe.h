@@ -47,6 +47,7 @@ struct TrainingRecipe {
 struct OptimizerRecipe {
   enum class Name : uint8_t { adamw, sgd, muon };
   enum class Scale : uint8_t { spectral, rms };
+  enum class States : uint8_t { float32, int8 };
   Name name = Name::adamw;
   double learning_rate = 3e-4;
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
@@ -58,6 +59,7 @@ struct OptimizerRecipe {
   Scale scale = Scale::spectral;
   std::vector<double> coefficients = {3.4445, -4.7750, 2.0315};
   int64_t iterations = 5;
+  States states = States::float32;
   // The moving average of weights that is evaluated and exported in their place: ema old + (1 - ema) new; 0: none.
   double ema = 0.0;
 };

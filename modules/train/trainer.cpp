@@ -199,7 +199,7 @@ Trainer::Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, Tra
       ranks_(ranks),
       reference_(reference),
       arena_(model),
-      optimizer_(recipe.optimizer, arena_, ranks) {
+      optimizer_(recipe.optimizer, arena_, ranks, recipe.training.seed) {
   const std::vector<std::string> decayed = arena_.decayed_names();
   check(recipe.optimizer.decayed.empty() || recipe.optimizer.decayed == decayed, "recipe",
         "optimizer.decayed does not name the {} tensors that decay in this model", decayed.size());

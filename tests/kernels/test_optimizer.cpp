@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "kernels/optimizer.h"
+#include "tensor/random.h"
 #include "tests/kernels/kernel_cases.h"
 
 using namespace lathe;
@@ -148,4 +149,179 @@ TEST_CASE("sum_of_squares is exact to double, the same bits on any number of thr
   CHECK(std::isinf(kernel::sum_of_squares(Cpu{}, infinite, 2)));
   const float nan[] = {1.0f, NAN};
   CHECK(std::isnan(kernel::sum_of_squares(Cpu{}, nan, 2)));
+}
+
+namespace {
+
+constexpr int64_t kBlocks = 37;
+constexpr int64_t kCodedElements = kBlocks * kStateBlock;
+
+struct Coded {
+  std::vector<int8_t> codes = std::vector<int8_t>(static_cast<size_t>(kCodedElements));
+  std::vector<float> scales = std::vector<float>(static_cast<size_t>(kBlocks));
+  CodedState view(int64_t block = 0) { return {codes.data() + block * kStateBlock, scales.data() + block}; }
+  bool operator==(const Coded&) const = default;
+};
+
+// What a code stands for, in double.
+double value_of(int code, float scale, StateMap map) {
+  const double x = map == StateMap::any_sign ? code / 127.0 : (code + 128) / 255.0;
+  return static_cast<double>(scale) * std::copysign(x * x * x * x, x);
+}
+
+// Values over eight magnitudes, with a block of zeros; not negative where the map has no sign.
+std::vector<float> state_values(StateMap map, uint32_t seed) {
+  std::vector<float> x = random_floats(kCodedElements, seed);
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] *= std::pow(10.0f, -static_cast<float>(i % 9)) * std::pow(2.0f, static_cast<float>(i / kStateBlock % 40) - 30);
+    if (map == StateMap::positive) x[i] = std::abs(x[i]);
+    if (i / kStateBlock == 5) x[i] = 0.0f;
+  }
+  return x;
+}
+
+}  // namespace
+
+TEST_CASE("a coded state is one of the two codes beside each value, chosen by Philox, on every instruction set") {
+  const StateDraws draws{7, 11, 1000};
+  for (const StateMap map : {StateMap::any_sign, StateMap::positive}) {
+    const std::vector<float> x = state_values(map, 1);
+    Coded first;
+    bool known = false;
+    for_each_isa([&](CpuIsa) {
+      for (const int members : {1, 2, 3}) {
+        const Threads threads(members);
+        Coded coded;
+        kernel::encode_state(Cpu{}, coded.view(), x.data(), kCodedElements, map, draws);
+        if (known)
+          CHECK(coded == first);
+        else
+          first = coded;
+        known = true;
+      }
+    });
+    Coded parts;  // in two calls
+    const int64_t cut = 12 * kStateBlock;
+    kernel::encode_state(Cpu{}, parts.view(), x.data(), cut, map, draws);
+    kernel::encode_state(Cpu{}, parts.view(12), x.data() + cut, kCodedElements - cut, map, {7, 11, 1012});
+    CHECK(parts == first);
+    std::vector<float> decoded(x.size());
+    kernel::decode_state(Cpu{}, decoded.data(), first.view(), kCodedElements, map);
+    const int lowest = map == StateMap::any_sign ? 0 : -127;
+    for (int64_t i = 0; i < kCodedElements; ++i) {
+      const auto at = static_cast<size_t>(i);
+      const float scale = first.scales[static_cast<size_t>(i / kStateBlock)];
+      int exponent = 0;
+      CHECK(std::frexp(scale, &exponent) == 0.5f);  // a power of two
+      const int code = first.codes[at];
+      const double value = value_of(code, scale, map), exact = static_cast<double>(x[at]);
+      CHECK(std::abs(decoded[at] - value) <= 4 * kEpsilon * std::abs(value));
+      // By magnitude: the code below, or the one above it where the draw is below the share of the way between.
+      const int magnitude = map == StateMap::any_sign ? std::abs(code) : code;
+      int below = lowest;
+      while (below < 127 && value_of(below + 1, scale, map) <= std::abs(exact)) ++below;
+      const double low = value_of(below, scale, map), high = value_of(below + 1, scale, map);
+      const double share = (std::abs(exact) - low) / (high - low);
+      const auto counter = static_cast<uint32_t>((1000 + i / kStateBlock) * 64 + i % 64);
+      const uint32_t word = philox({7, 0}, {counter, 0, 11, 0})[static_cast<size_t>(i % kStateBlock / 64)];
+      const double draw = ((word & 0xffff) + 0.5) / 65536;
+      // f32 errs by 4 epsilon of a value, which is at most 255 / 4 of a step.
+      if (std::abs(share - draw) > 256 * kEpsilon) CHECK(magnitude == below + (draw < share));
+      if (code != 0 && map == StateMap::any_sign) CHECK((code < 0) == (exact < 0));
+    }
+  }
+}
+
+TEST_CASE("coded states keep the mean of what they round, and a drift far below a step") {
+  // 4,000 draws of a value between two codes: the mean is within 5 deviations, sqrt(p (1 - p) / 4000) steps.
+  std::vector<float> x(static_cast<size_t>(kStateBlock), 0.3137f), mean(x.size()), decoded(x.size());
+  x[0] = 1.0f;
+  Coded coded;
+  double sum = 0.0;
+  constexpr int kDraws = 4000;
+  for (int i = 0; i < kDraws; ++i) {
+    kernel::encode_state(Cpu{}, coded.view(), x.data(), kStateBlock, StateMap::any_sign,
+                         {3, static_cast<uint64_t>(i), 0});
+    kernel::decode_state(Cpu{}, decoded.data(), coded.view(), kStateBlock, StateMap::any_sign);
+    sum += static_cast<double>(decoded[77]);
+  }
+  const double step = 4 * std::pow(0.3137, 0.75) / 127;
+  CHECK(std::abs(sum / kDraws - 0.3137) < 5 * 0.5 * step / std::sqrt(kDraws));
+  // v = 0.999 v + 0.001 g^2 with g = 1 and 0.5 from 0.05: after 3,000 steps 95% of the way, by rounding to the nearest
+  // code it would not have moved. The mean of 255 elements, whose variance is half a step each: within 5 deviations.
+  std::vector<float> v(x.size(), 0.05f);
+  Coded second;
+  kernel::encode_state(Cpu{}, second.view(), v.data(), kStateBlock, StateMap::positive, {4, 0, 0});
+  constexpr int kSteps = 3000;
+  for (int n = 1; n <= kSteps; ++n) {
+    kernel::decode_state(Cpu{}, v.data(), second.view(), kStateBlock, StateMap::positive);
+    for (size_t i = 0; i < v.size(); ++i) v[i] = 0.999f * v[i] + 0.001f * (i == 0 ? 1.0f : 0.25f);
+    kernel::encode_state(Cpu{}, second.view(), v.data(), kStateBlock, StateMap::positive,
+                         {4, static_cast<uint64_t>(n), 0});
+  }
+  const double expected = 0.25 + (0.05 - 0.25) * std::pow(0.999, kSteps);
+  double average = 0.0;
+  for (size_t i = 1; i < v.size(); ++i) average += static_cast<double>(v[i]) / 255;
+  const double spacing = 4 * std::pow(expected, 0.75) / 255;  // of codes there, scales being 1
+  CHECK(std::abs(average - expected) < 5 * std::sqrt(spacing * expected / 2 / 255));
+}
+
+TEST_CASE("a scale stays while the largest value is above a quarter of it") {
+  std::vector<float> x(static_cast<size_t>(kStateBlock));
+  Coded coded;
+  const auto scale_of = [&](float largest) {
+    x[100] = -largest;
+    kernel::encode_state(Cpu{}, coded.view(), x.data(), kStateBlock, StateMap::any_sign, {1, 1, 0});
+    return coded.scales[0];
+  };
+  CHECK(scale_of(0.0f) == 0x1p-90f);
+  CHECK(scale_of(0.75f) == 1.0f);
+  CHECK(scale_of(0.26f) == 1.0f);
+  CHECK(scale_of(0.25f) == 0.25f);
+  CHECK(scale_of(0.2501f) == 0.5f);
+  CHECK(scale_of(3e38f) == INFINITY);  // the next power of two is none
+  CHECK(scale_of(1.0f) == 1.0f);
+}
+
+TEST_CASE("steps with coded states are the steps of f32 between decoding and coding") {
+  const StateDraws draws{9, 5, 3};
+  const auto floats = [](uint32_t seed, float spread) { return random_floats(kCodedElements, seed, spread); };
+  const std::vector<float> w0 = floats(1, 1.0f), g0 = floats(2, 1e-2f);
+  Coded m0, v0;
+  kernel::encode_state(Cpu{}, m0.view(), state_values(StateMap::any_sign, 3).data(), kCodedElements, StateMap::any_sign,
+                       {1, 1, 0});
+  kernel::encode_state(Cpu{}, v0.view(), state_values(StateMap::positive, 4).data(), kCodedElements, StateMap::positive,
+                       {1, 1, 0});
+  for (const bool adamw : {true, false}) {
+    std::vector<float> w = w0, g = g0, m(w.size()), v(w.size());
+    Coded m1 = m0, v1 = v0;
+    kernel::decode_state(Cpu{}, m.data(), m1.view(), kCodedElements, StateMap::any_sign);
+    kernel::decode_state(Cpu{}, v.data(), v1.view(), kCodedElements, StateMap::positive);
+    if (adamw)
+      kernel::adamw_step(Cpu{}, w.data(), m.data(), v.data(), g.data(), kCodedElements, kAdamw);
+    else
+      kernel::sgd_step(Cpu{}, w.data(), m.data(), g.data(), kCodedElements, kSgd);
+    kernel::encode_state(Cpu{}, m1.view(), m.data(), kCodedElements, StateMap::any_sign, draws);
+    for_each_isa([&](CpuIsa) {
+      for (const int members : {1, 2, 3}) {
+        const Threads threads(members);
+        std::vector<float> w2 = w0, g2 = g0;
+        Coded m2 = m0, v2 = v0;
+        if (adamw)
+          kernel::adamw_step(Cpu{}, w2.data(), m2.view(), v2.view(), g2.data(), kCodedElements, kAdamw, draws);
+        else
+          kernel::sgd_step(Cpu{}, w2.data(), m2.view(), g2.data(), kCodedElements, kSgd, draws);
+        CHECK(w2 == w);
+        CHECK(m2 == m1);
+        if (!adamw) continue;
+        std::vector<float> after(w.size());
+        kernel::decode_state(Cpu{}, after.data(), v2.view(), kCodedElements, StateMap::positive);
+        for (size_t i = 0; i < v.size(); ++i) {  // within a step of the code, or what a code can be at least
+          const double scale = v2.scales[i / kStateBlock], x = v[i] / scale;
+          const double step = (std::pow(std::pow(x, 0.25) + 1.0 / 255, 4) - x) * scale;
+          CHECK(std::abs(after[i] - v[i]) <= 1.001 * step);
+        }
+      }
+    });
+  }
 }
