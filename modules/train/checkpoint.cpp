@@ -86,6 +86,15 @@ void add_parts(std::vector<ReadPart>& parts, const ParameterArena& arena, const 
 void read_into(const std::string& path, const std::vector<ReadPart>& parts) {
   std::map<std::string, StoredTensor> stored;
   for (StoredTensor& t : read_safetensors(path)) stored.emplace(t.name, std::move(t));
+  const auto has_codes = [](const auto& names, auto&& name) {
+    return std::any_of(names.begin(), names.end(),
+                       [&](const auto& x) { return std::string(name(x)).find(".codes/") != std::string::npos; });
+  };
+  const bool coded = has_codes(parts, [](const ReadPart& part) { return part.name; });
+  if (coded != has_codes(stored, [](const auto& entry) { return entry.first; }))
+    throw Error(fmt::format("checkpoint: {} has the states of optimizer.states: {}, expected those of {}", path,
+                            coded ? "float32" : "int8", coded ? "int8" : "float32"),
+                "a run goes on with the states that it began with");
   for (const ReadPart& part : parts) {
     const auto found = stored.find(part.name);
     check(found != stored.end(), "checkpoint", "{} lacks the tensor {}", path, part.name);
@@ -94,8 +103,7 @@ void read_into(const std::string& path, const std::vector<ReadPart>& parts) {
     check(t.dtype == dtype && Shape(t.shape.begin(), t.shape.end()) == part.shape, "checkpoint",
           "{}: {} is {} of {} elements, expected {} {}", path, part.name, t.type_name, t.bytes / 4, part.shape,
           name(dtype));
-    if (part.target.elements() > 0)
-      std::memcpy(part.target.raw(), t.data + 4 * part.begin, part.target.bytes());
+    if (part.target.elements() > 0) std::memcpy(part.target.raw(), t.data + 4 * part.begin, part.target.bytes());
     stored.erase(found);
   }
   check(stored.empty(), "checkpoint", "{} has the tensor {}, which this run does not train", path,

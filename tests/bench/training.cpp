@@ -139,6 +139,13 @@ void optimizers(Report& report) {
   step("sum_of_squares", 1, [&] { kernel::sum_of_squares(Cpu{}, g.data(), n); });
   const AdamwStep adamw{1e-4, 0.9, 0.999, 1e-8, 0.1, 0.5, 0.5};
   step("adamw_step", 7, [&] { kernel::adamw_step(Cpu{}, w.data(), m.data(), v.data(), g.data(), n, adamw); });
+  std::vector<int8_t> codes(2 * n);
+  std::vector<float> scales = zeros(2 * n / kStateBlock);
+  const CodedState first{codes.data(), scales.data()}, second{codes.data() + n, scales.data() + n / kStateBlock};
+  step("adamw_step, states of 8 bits", 4,  // of f32 three, of bytes four
+       [&] {
+         kernel::adamw_step(Cpu{}, w.data(), first, second, g.data(), n, adamw, {1, 1, 0});
+       });
   step("sgd_step", 5, [&] { kernel::sgd_step(Cpu{}, w.data(), m.data(), g.data(), n, {1e-4, 0.9, 0.1}); });
 }
 

@@ -100,3 +100,34 @@ TEST_CASE("Muon: two steps of a tall and a wide matrix, in both scales") {
     }
   }
 }
+
+TEST_CASE("states of 8 bits: a byte an element and a scale a block, but for small tensors, norms and biases") {
+  LoadOptions options;
+  options.dtype = ComputeDtype::float32;
+  options.trainable = true;
+  const LoadedModel loaded = load_model((source_dir() / "tests/goldens/mpt").string(), options);
+  const ParameterArena arena(*loaded.model);
+  OptimizerRecipe recipe;
+  for (const auto name : {OptimizerRecipe::Name::adamw, OptimizerRecipe::Name::sgd, OptimizerRecipe::Name::muon}) {
+    recipe.name = name;
+    size_t coded = 0;  // what the equations ask for
+    for (const ParameterArena::Slice& s : arena.slices()) {
+      const bool second = name == OptimizerRecipe::Name::adamw || (name == OptimizerRecipe::Name::muon && !s.matrix);
+      const auto moments = static_cast<size_t>(second ? 2 : 1);
+      const auto elements = static_cast<size_t>(s.size), blocks = (elements + 255) / 256;
+      const bool in_blocks = s.size >= 4096;
+      if (in_blocks) CHECK((s.begin % 256 == 0 && s.room == static_cast<int64_t>(256 * blocks)));
+      coded += moments * (in_blocks ? blocks * 260 : (elements + 15) / 16 * 16 * 4);
+    }
+    const auto bytes = [&](OptimizerRecipe::States states) {
+      recipe.states = states;
+      const Optimizer optimizer(recipe, arena);
+      size_t sum = 0;
+      for (const Optimizer::State& state : optimizer.states()) sum += state.values.bytes();
+      return sum;
+    };
+    CHECK(bytes(OptimizerRecipe::States::int8) == coded);
+    if (name == OptimizerRecipe::Name::adamw)
+      CHECK(bytes(OptimizerRecipe::States::float32) == 8 * static_cast<size_t>(arena.size()));
+  }
+}
