@@ -319,9 +319,13 @@ void read_setting(Recipe& recipe, const std::string& setting, const std::string&
   key.read(recipe, YamlValue(node.IsScalar() ? YAML::Node(node.Scalar()) : node, where + " " + name, key.name));
 }
 
-void check_optimizer(const Recipe& r, const std::string& path) {
+// What a section has, whoever reads it.
+void check_sections(const Recipe& r, const std::string& path) {
   check(r.optimizer.coefficients.size() == 3, "recipe", "{}: optimizer.coefficients has {} numbers, expected 3", path,
         r.optimizer.coefficients.size());
+  check(!r.adapter || !r.adapter->targets.empty() || !r.adapter->target_pattern.empty() ||
+            !r.adapter->target_parameters.empty(),
+        "recipe", "{}: adapter.targets is missing", path);
 }
 
 // What several keys decide together.
@@ -331,10 +335,7 @@ void check_recipe(const Recipe& r, const std::string& path) {
         path, models);
   check(r.training.steps > 0 || r.training.epochs > 0 || r.training.tokens > 0, "recipe",
         "{}: expected one of training.steps, training.epochs and training.tokens", path);
-  check_optimizer(r, path);
-  check(!r.adapter || !r.adapter->targets.empty() || !r.adapter->target_pattern.empty() ||
-            !r.adapter->target_parameters.empty(),
-        "recipe", "{}: adapter.targets is missing", path);
+  check_sections(r, path);
   check(!r.adapter || !r.model.checkpoint.empty(), "recipe", "{}: an adapter needs model.checkpoint to be trained on",
         path);
 }
@@ -352,7 +353,7 @@ Recipe read_recipe(const std::string& path, const std::vector<std::string>& sett
 Recipe recipe_of(const std::vector<std::string>& settings, const std::string& where) {
   Recipe recipe;
   for (const std::string& setting : settings) read_setting(recipe, setting, where);
-  check_optimizer(recipe, where);
+  check_sections(recipe, where);
   return recipe;
 }
 

@@ -5,11 +5,8 @@
 #include <numbers>
 
 #include "attention/rope_table.h"
-#include "autograd/low_rank.h"
-#include "autograd/precision.h"
 #include "autograd/tape.h"
 #include "autograd/update.h"
-#include "common/dropout.h"
 #include "common/router_logits.h"
 #include "config/model_config.h"
 #include "tensor/interruption.h"
@@ -89,15 +86,7 @@ void Trainer::add_over_ranks(TrainingStep& step) const {
 void Trainer::accumulate(const TrainingRows& rows, int64_t index, TrainingStep& step) const {
   if (rows.target_count == 0) return;
   Interruption::point();
-  // Each micro-batch of a rank drops other elements: its seed is of the run, the step and its place in it.
-  Dropout dropout{
-      recipe_.model.dropout,
-      recipe_.training.seed +
-          0x9E3779B97F4A7C15u * static_cast<uint64_t>(step.number * 65536 + index * ranks_.size() + ranks_.rank())};
-  const Dropout::Scope dropping(dropout);
-  LowRankDropout adapter_dropout{dropout.seed};
-  const LowRankDropout::Scope dropping_in_adapter(adapter_dropout);
-  const Precision precision(products_of(recipe_.training));
+  const MicroBatchScope scope(recipe_, step.number, index * ranks_.size() + ranks_.rank());
   if (reference_ != nullptr) return accumulate_pairs(rows, step);
   Tape tape;
   MicroBatchLoss loss;
@@ -130,6 +119,20 @@ Arithmetic products_of(const TrainingRecipe& recipe) {
   return recipe.dtype == TrainingRecipe::Dtype::bfloat16 ? Arithmetic::bf16 : Arithmetic::f32;
 }
 
+// Each micro-batch drops other elements: its seed is of the run, the step and its place in it.
+MicroBatchScope::MicroBatchScope(const Recipe& recipe, int64_t step, int64_t index)
+    : dropout_{recipe.model.dropout,
+               recipe.training.seed + 0x9E3779B97F4A7C15u * static_cast<uint64_t>(step * 65536 + index)},
+      dropping_(dropout_),
+      adapter_dropout_{dropout_.seed},
+      dropping_in_adapter_(adapter_dropout_),
+      precision_(products_of(recipe.training)) {}
+
+Tensor router_balance_loss(const CausalLM& model, const std::vector<Tensor>& router_logits, double factor) {
+  if (factor == 0.0 || router_logits.empty()) return {};
+  return scale(load_balancing_loss(router_logits, model.sizes.num_experts_per_tok), factor);
+}
+
 MicroBatchLoss micro_batch_loss(const CausalLM& model, const Recipe& recipe, const TrainingRows& rows,
                                 int64_t targets) {
   const double share = static_cast<double>(rows.target_count) / static_cast<double>(targets);
@@ -140,10 +143,8 @@ MicroBatchLoss micro_batch_loss(const CausalLM& model, const Recipe& recipe, con
   const RouterLogits collecting(router_logits);
   MicroBatchLoss loss;
   loss.cross_entropy = loss.total = lathe::loss(model, batch, ids, static_cast<double>(targets));
-  if (balance > 0.0 && !router_logits.empty()) {
-    loss.router_balance = scale(load_balancing_loss(router_logits, model.sizes.num_experts_per_tok), balance);
-    loss.total = add(loss.cross_entropy, loss.router_balance);
-  }
+  loss.router_balance = router_balance_loss(model, router_logits, balance);
+  if (loss.router_balance.defined()) loss.total = add(loss.cross_entropy, loss.router_balance);
   return loss;
 }
 

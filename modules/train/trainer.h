@@ -8,6 +8,9 @@
 #include <optional>
 #include <string>
 
+#include "autograd/low_rank.h"
+#include "autograd/precision.h"
+#include "common/dropout.h"
 #include "tensor/communicator.h"
 #include "train/dataset.h"
 #include "train/optimizer.h"
@@ -96,6 +99,24 @@ class AveragedWeights {
 // its length.
 Batch make_training_batch(const CausalLM& model, const TrainingRows& rows,
                           TrainingRecipe::Recompute recompute = TrainingRecipe::Recompute::none);
+
+// While it lives, forward and backward of micro-batch number `index` (from 0, over all ranks) of step `step` drop what
+// the recipe and these numbers say, and multiply in its arithmetic.
+class MicroBatchScope {
+ public:
+  MicroBatchScope(const Recipe& recipe, int64_t step, int64_t index);
+
+ private:
+  Dropout dropout_;
+  Dropout::Scope dropping_;
+  LowRankDropout adapter_dropout_;
+  LowRankDropout::Scope dropping_in_adapter_;
+  Precision precision_;
+};
+
+// The loss that balances the experts whose routers said `router_logits` (common/router_logits.h), times `factor`: (1),
+// undefined where that is 0 or the model has none.
+Tensor router_balance_loss(const CausalLM& model, const std::vector<Tensor>& router_logits, double factor);
 
 // The forward of a micro-batch that is a part of a step of `targets` targets. Records on the active tape.
 struct MicroBatchLoss {

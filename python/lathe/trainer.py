@@ -1,6 +1,7 @@
 """lathe.Trainer: training with a loop, data and a loss of one's own."""
 from __future__ import annotations
 
+import collections.abc
 import json
 import typing
 
@@ -35,7 +36,7 @@ def flat_weights(weights: typing.Sequence[Weights], sequences: typing.Sequence[T
 
 
 class Trainer(_lathe.Trainer):
-    """Trains the weights of a model that was loaded with trainable=True; one trainer a model.
+    """Trains the weights of a model that was loaded with trainable=True, or an adapter beside frozen ones; one trainer a model.
 
         trainer = lathe.Trainer(model, learning_rate=1e-3)
         loss = trainer.backward(tokens)  # as often as memory asks for: gradients add up
@@ -45,14 +46,27 @@ class Trainer(_lathe.Trainer):
     prefix cache held of earlier ones is never used again.
     """
 
-    def __init__(self, model: Model, *, optimizer: str = "adamw", learning_rate: float = 3e-4, clip: float = 1.0, **settings: typing.Any):
+    def __init__(self, model: Model, *, optimizer: str = "adamw", learning_rate: float = 3e-4, clip: float = 1.0,
+                 adapter: typing.Mapping[str, typing.Any] | None = None, dropout: float = 0.0, dtype: str = "float32", recompute: str = "none",
+                 router_balance: float = 0.0, seed: int = 1337, **settings: typing.Any):
         """`optimizer`: "adamw", "sgd" or "muon"; `clip`: the most that the norm of a step's gradients may be, 0 for any. `settings` are the
-        other keys of a recipe's section `optimizer` (docs/training.md): beta1, beta2, epsilon, weight_decay, momentum, ...
+        other keys of a recipe's section `optimizer` (docs/training.md): beta1, beta2, epsilon, weight_decay, momentum, states, ...
+
+        `adapter`, the keys of a recipe's section: {"rank": 8, "alpha": 16, "targets": "all-linear"} gives the model a change of low rank, trains
+        that alone, and leaves the weights as they were loaded, packed in 4 bits too; `Model.save` then writes it in PEFT's form. `dropout`;
+        `dtype`: "bfloat16" for products of rounded values; `recompute`: "block" computes activations again in the backward pass;
+        `router_balance`: the factor of the loss that balances the experts of a mixture; `seed`: of dropout, an adapter's values and states of 8 bits.
+        All are those of `lathe train`.
         """
         if not isinstance(model, Model):
             raise TypeError(f"Trainer: expected a lathe.Model, found a {type(model).__name__}")
-        values = {"optimizer.name": optimizer, "optimizer.learning_rate": learning_rate, "training.clip": clip,
+        values = {"optimizer.name": optimizer, "optimizer.learning_rate": learning_rate, "training.clip": clip, "model.dropout": dropout,
+                  "training.dtype": dtype, "training.recompute": recompute, "training.router_balance": router_balance, "training.seed": seed,
                   **{f"optimizer.{key}": value for key, value in settings.items()}}
+        if adapter is not None:
+            if not isinstance(adapter, collections.abc.Mapping):
+                raise TypeError(f"adapter: expected the keys of a recipe's section, {{\"rank\": 8, ...}}; found a {type(adapter).__name__}")
+            values |= {f"adapter.{key}": value for key, value in {"rank": 8, **adapter}.items()}
         as_number = lambda value: value.item()  # noqa: E731  NumPy's numbers
         super().__init__(model, [f"{key}={json.dumps(value, default=as_number)}" for key, value in values.items()])
 
@@ -61,7 +75,7 @@ class Trainer(_lathe.Trainer):
 
         There is a weight for each token but the first, 0 for what is not learnt (a prompt): of any sign, finite, read as float32. Without
         weights the loss is the mean over these tokens, next-token cross-entropy. For a list of sequences, which are computed
-        together and do not see each other, there is a list of weights. The loss of a mixture of experts has no term for their balance.
+        together and do not see each other, there is a list of weights. `router_balance` adds its part to the gradient, not to this loss.
         """
         batch = is_batch(tokens)
         sequences = list(tokens) if batch else [tokens]

@@ -4,6 +4,7 @@
 
 #include "generate/inference_plan.h"
 #include "generate/sequence_cache.h"
+#include "llm/adapter_file.h"
 #include "llm/trace.h"
 #include "tensor/interruption.h"
 #include "train/trainer.h"
@@ -122,7 +123,7 @@ Tensor Model::log_probabilities(const Sequences& sequences, const Poll& poll) {
 const ParameterArena& Model::arena() {
   if (arena_) return *arena_;
   for (const NamedParameter& p : named_parameters(*loaded().model))
-    if (p.parameter->value.storage().use_count() > 1)
+    if (p.parameter->trainable && p.parameter->value.storage().use_count() > 1)
       throw Error(fmt::format("Trainer: an array of {} from model.parameters is still there, and the weights will move",
                               p.name),
                   "make the trainer first, or let go of the arrays");
@@ -136,6 +137,11 @@ void Model::require_trainable(const char* what) const {
       throw Error(fmt::format("{}: the weights are packed for inference", what), "load the model with trainable=True");
 }
 
+bool Model::trains_adapter() const {
+  const std::vector<NamedParameter> changes = adapter_parameters(*loaded().model);
+  return std::any_of(changes.begin(), changes.end(), [](auto& p) { return p.parameter->trainable; });
+}
+
 NamedTensors Model::parameters() {
   require_trainable("parameters");
   editable_ = true;
@@ -147,7 +153,11 @@ NamedTensors Model::parameters() {
 std::vector<std::string> Model::save(const std::string& output, const ExportOptions& options, const Poll& poll) {
   return exclusively(poll, [&] {
     const Interruption asking(poll);
-    return export_model(loaded(), output, options);
+    if (!trains_adapter()) return export_model(loaded(), output, options);
+    check(!options.dtype && !options.quantize, "save", "an adapter is written in float32, without dtype and quantize");
+    const std::string& base = loaded().checkpoint.path;
+    write_adapter(*loaded().model, {base, open_model(base).checkpoint.fingerprint()}, output);
+    return std::vector<std::string>();
   });
 }
 

@@ -56,7 +56,8 @@ class Model {
   Tensor log_probabilities(const Sequences& sequences, const Poll& poll);
   // The weights themselves, which the caller may write to: from here on no request uses what another has computed.
   NamedTensors parameters();
-  // As export_model, with the weights in memory where they are trainable.
+  // As export_model, with the weights in memory where they are trainable; an adapter that is trained here is written
+  // by itself, as write_adapter does.
   std::vector<std::string> save(const std::string& output, const ExportOptions& options, const Poll& poll);
 
  private:
@@ -73,6 +74,7 @@ class Model {
   void check_tokens(std::span<const int32_t> tokens) const;
   TrainingRows rows_of(const Sequences& sequences) const;
   void require_trainable(const char* what) const;
+  bool trains_adapter() const;
   // The weights in one stretch of memory, where they stay from the first call on. Throws Error where arrays of
   // `parameters` would be left behind.
   const ParameterArena& arena();
