@@ -198,20 +198,26 @@ adapter: {{rank: 8, targets: all-linear}}
 """
 
 
+# A process counts what the one that started it held at that moment among its own peak, so a small one starts it.
+MEASURED = """import os, sys
+process = os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:])
+_, status, usage = os.wait4(process, 0)
+print(usage.ru_maxrss * 1024, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status) != 0)"""
+
+
 def train(program, folder, name, recipe, *settings):
-    """Two steps with evaluation, a checkpoint and samples, as a process of its own."""
+    """Some steps with evaluation, a checkpoint and samples, as a process of its own."""
     path, output = os.path.join(folder, "recipe.yaml"), os.path.join(folder, "run")
     pathlib.Path(path).write_text(recipe)
     options = [part for setting in settings for part in ("--set", setting)]
     try:
         plan = run(program, "plan", "--config", path, "--json", *options)["memory_bytes"]
-        process = subprocess.Popen([program, "train", "--config", path, "--output", output, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        said = process.stderr.read().decode()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise RuntimeError(said.strip())
-        peak = usage.ru_maxrss * 1024
+        command = [sys.executable, "-c", MEASURED, program, "train", "--config", path, "--output", output, *options]
+        result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if result.returncode:
+            raise RuntimeError(result.stderr.strip())
+        peak = int(result.stderr.splitlines()[-1])
         error = plan["total"] / peak - 1
         line(abs(error) <= TOLERANCE, f"train, {name}: peak {peak / 1e6:.1f} MB, planned {plan['total'] / 1e6:.1f} ({error:+.1%})")
     except (RuntimeError, KeyError, ValueError) as error:
@@ -225,6 +231,10 @@ def train_all(program, folder):
     gpt2 = RECIPE.format(family="GPT2LMHeadModel", width=512, inner=2048, layers=6, more="", text=text)
     train(program, folder, "GPT-2 of 19 million", gpt2)
     train(program, folder, "the same with recomputation", gpt2, "training.recompute=block")
+    train(program, folder, "the same by Muon", gpt2, "training.recompute=block", "optimizer.name=muon")
+    stories = os.path.join(folder, "stories.txt")
+    subprocess.run([sys.executable, ROOT / "scripts/make_stories.py", stories], check=True)
+    train(program, folder, "the recipe of examples/stories", (ROOT / "configs/llama/stories.yaml").read_text(), f"data.train={stories}", "training.steps=30")
     experts = "num_experts: 4, num_experts_per_tok: 2, num_key_value_heads: 4"
     train(program, folder, "Mixtral of 25 million, SGD", RECIPE.format(family="MixtralForCausalLM", width=384, inner=768, layers=6, more=experts, text=text),
           "optimizer.name=sgd")

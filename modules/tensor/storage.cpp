@@ -94,6 +94,8 @@ void system_free(void* block, size_t bytes) {
     std::free(block);
 }
 
+// A block in use counts as what was asked for, as the rest of it is not touched; one that is kept counts whole, as those
+// who had it before may have touched more of it.
 class Pool {
  public:
   void* take(size_t bytes) {
@@ -103,14 +105,14 @@ class Pool {
       if (Node* node = free_[size.index]) {
         free_[size.index] = node->next;
         kept_ -= size.bytes;
-        used_ += size.bytes;
+        used_ += bytes;
         return node;
       }
-      give_back_until([&] { return used_ + size.bytes + kept_ <= budget_; });
+      give_back_until([&] { return used_ + bytes + kept_ <= budget_; });
     }
     void* block = system_allocate(size.bytes);
     std::lock_guard lock(mutex_);
-    used_ += size.bytes;
+    used_ += bytes;
     return block;
   }
 
@@ -118,7 +120,7 @@ class Pool {
     const SizeClass size = size_class(bytes);
     {
       std::lock_guard lock(mutex_);
-      used_ -= size.bytes;
+      used_ -= bytes;
       if (size.bytes <= limit_ / 4 && kept_ + size.bytes <= limit_) {
         free_[size.index] = new (block) Node{free_[size.index], size.bytes};
         kept_ += size.bytes;
