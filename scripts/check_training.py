@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Holds `lathe train` against PyTorch where ../shared's check does not: every optimizer and schedule, runs by epochs that are killed.
 
-    check_training.py [--lathe build/lathe] [--only optimizers,kills,shakespeare]
+    check_training.py [--lathe build/lathe] [--only optimizers,kills,adapters,shakespeare]
 
 optimizers  ten steps of AdamW, SGD and Muon under each schedule, warm-ups of none, some and all steps: losses within 1e-5 of torch's. Muon
             within 1e-4: torch's iteration is in bfloat16, whose rounding of 2^-9 moves an update by about a hundredth, ours in float32
 kills       a run of three epochs, killed by SIGKILL at ten moments and resumed each time, ends with the bits of one that was not and has
             seen the same rows
+adapters    adapters that it trains, of every form that PEFT has, load in PEFT and give the logits that Lathe gives with them, within 5e-6 of
+            their spread. PEFT comes from PyPI (1.5 MB with what it needs beside the reference environment); without network: skipped
 shakespeare configs/gpt2/shakespeare-char-small.yaml ends at a loss of at most 1.90 over the whole of the validation data, and after 500 steps
             on the same batches at torch's loss within 0.5% (some minutes; by name alone)
 """
-import argparse, json, math, os, pathlib, random, shutil, signal, subprocess, sys, tempfile, time
+import argparse, json, math, os, pathlib, random, shutil, signal, subprocess, sys, tempfile, time, warnings
 
 import numpy as np
 import torch
@@ -20,10 +22,25 @@ import torch_training
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STEPS, BATCH, CONTEXT, PEAK, FINAL = 10, 4, 24, 3e-3, 3e-4
+PEFT = ("peft==0.21.2", "accelerate==1.15.0", "psutil==7.2.2")
+# One A for q, k and v; tied tables; fused matrices in the order of their rows; experts in one tensor.
+ADAPTERS = {"gpt2": dict(targets="all-linear", rank_stabilised=True), "llama_tied_llama3_rope": dict(targets=["embed_tokens", "lm_head", "v_proj"]),
+            "falcon_40b": dict(targets=["query_key_value", "dense"]), "phi3": dict(targets="all-linear"),
+            "mixtral": dict(targets=["o_proj"], target_parameters=["experts.gate_up_proj", "experts.down_proj"])}
 
 
 def metrics(folder):
     return [json.loads(line) for line in open(os.path.join(folder, "metrics.jsonl"))]
+
+
+def import_peft():
+    """Beside the reference environment, which stays as it is."""
+    folder = ROOT / ".venv-peft"
+    if not (folder / "peft").is_dir():
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, *PEFT], check=True, capture_output=True)
+    sys.path.append(str(folder))
+    import peft
+    return peft
 
 
 def learning_rate(schedule, warmup, step):
@@ -106,6 +123,26 @@ class Check:
         self.line(same and losses, f"three epochs of {len(whole) // 3} steps, {kills} kills: weights {'equal' if same else 'differ'}, "
                                    f"losses and tokens {'equal' if losses else 'differ'} bit for bit")
 
+    def adapters(self):
+        try:
+            peft = import_peft()
+        except subprocess.CalledProcessError as error:
+            return print("SKIP adapters:", error.stderr.decode().strip().splitlines()[-1])
+        for golden, adapter in ADAPTERS.items():
+            base, name = ROOT / "tests/goldens" / golden, f"adapter-{golden}"
+            recipe = self.recipe(name, base, dict(steps=STEPS), dict(learning_rate=0.02), dict(name="constant"), tokenizer="")
+            with open(recipe, "a") as file:
+                file.write(f"adapter: {json.dumps({'rank': 4, 'alpha': 8, **adapter})}\n")
+            self.train(recipe, name)
+            folder, output, ids = pathlib.Path(self.work, name, "model"), os.path.join(self.work, "logits.npy"), self.ids[:40].tolist()
+            subprocess.run([self.lathe, "logits", "--model", base, "--dtype", "float32", "--adapter", folder, "--tokens", ",".join(map(str, ids)),
+                            "--output", output], check=True, capture_output=True)
+            model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
+            with torch.no_grad():
+                before = model(torch.tensor([ids])).logits[0].numpy()
+                want = peft.PeftModel.from_pretrained(model, folder).eval()(torch.tensor([ids])).logits[0].numpy()
+            worst, moved = np.abs(np.load(output) - want).max() / want.std(), np.abs(want - before).max() / before.std()
+            self.line(worst < 5e-6 and moved > 0.1, f"an adapter of {golden}: logits {worst:.1e} of PEFT's ({5e-6:.0e}); it moves them by {moved:.2f}")
 
     def shakespeare(self):
         shared = pathlib.Path(os.environ.get("LATHE_SHARED", ROOT.parent / "shared"))
@@ -129,9 +166,11 @@ class Check:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--lathe", default="build/lathe")
-    parser.add_argument("--only", default="optimizers,kills")
+    parser.add_argument("--only", default="optimizers,kills,adapters")
     a = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as work:
         check = Check(a.lathe, work)
         for name in a.only.split(","):
