@@ -33,33 +33,42 @@ void sgd_step(const Tensor& w, const Tensor& m, const Tensor& g, const SgdStep& 
   });
 }
 
+// Coded states have kernels on the CPU alone: an optimizer refuses them elsewhere.
 void adamw_step(const Tensor& w, const CodedTensor& m, const CodedTensor& v, const Tensor& g, const AdamwStep& step,
                 const StateDraws& draws) {
-  dispatch_device("adamw_step", w, [&](auto on) {
-    const int64_t n = w.elements();
-    kernel::adamw_step(on, w.data<float>(), coded("adamw_step", m, n), coded("adamw_step", v, n), g.data<float>(), n,
-                       step, draws);
+  dispatch_device("adamw_step", w, [&]([[maybe_unused]] auto on) {
+    if constexpr (std::is_same_v<decltype(on), Cpu>) {
+      const int64_t n = w.elements();
+      kernel::adamw_step(on, w.data<float>(), coded("adamw_step", m, n), coded("adamw_step", v, n), g.data<float>(), n,
+                         step, draws);
+    }
   });
 }
 
 void sgd_step(const Tensor& w, const CodedTensor& m, const Tensor& g, const SgdStep& step, const StateDraws& draws) {
-  dispatch_device("sgd_step", w, [&](auto on) {
-    const int64_t n = w.elements();
-    kernel::sgd_step(on, w.data<float>(), coded("sgd_step", m, n), g.data<float>(), n, step, draws);
+  dispatch_device("sgd_step", w, [&]([[maybe_unused]] auto on) {
+    if constexpr (std::is_same_v<decltype(on), Cpu>) {
+      const int64_t n = w.elements();
+      kernel::sgd_step(on, w.data<float>(), coded("sgd_step", m, n), g.data<float>(), n, step, draws);
+    }
   });
 }
 
 Tensor decode_state(const CodedTensor& state, StateMap map) {
   Tensor x = Tensor::empty({4 * state.codes.elements()}, DType::f32, state.codes.device());
-  dispatch_device("decode_state", x, [&](auto on) {
-    kernel::decode_state(on, x.data<float>(), coded("decode_state", state, x.elements()), x.elements(), map);
+  dispatch_device("decode_state", x, [&]([[maybe_unused]] auto on) {
+    if constexpr (std::is_same_v<decltype(on), Cpu>) {
+      kernel::decode_state(on, x.data<float>(), coded("decode_state", state, x.elements()), x.elements(), map);
+    }
   });
   return x;
 }
 
 void encode_state(const CodedTensor& state, const Tensor& x, StateMap map, const StateDraws& draws) {
-  dispatch_device("encode_state", x, [&](auto on) {
-    kernel::encode_state(on, coded("encode_state", state, x.elements()), x.data<float>(), x.elements(), map, draws);
+  dispatch_device("encode_state", x, [&]([[maybe_unused]] auto on) {
+    if constexpr (std::is_same_v<decltype(on), Cpu>) {
+      kernel::encode_state(on, coded("encode_state", state, x.elements()), x.data<float>(), x.elements(), map, draws);
+    }
   });
 }
 

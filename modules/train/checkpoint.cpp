@@ -47,7 +47,7 @@ Layout layout_of(const Optimizer::State& state) { return {state.first, state.las
 
 NamedTensors weights_of(const Trainer& trainer) {
   const ParameterArena& arena = trainer.arena();
-  return slices_of(arena, arena.values(), layout_of(arena), "");
+  return slices_of(arena, arena.values().to(Device{}), layout_of(arena), "");
 }
 
 // Of all ranks, on the first of them; they are gathered whole, as they do not depend on how many ranks there are.
@@ -103,7 +103,7 @@ void read_into(const std::string& path, const std::vector<ReadPart>& parts) {
     check(t.dtype == dtype && Shape(t.shape.begin(), t.shape.end()) == part.shape, "checkpoint",
           "{}: {} is {} of {} elements, expected {} {}", path, part.name, t.type_name, t.bytes / 4, part.shape,
           name(dtype));
-    if (part.target.elements() > 0) std::memcpy(part.target.raw(), t.data + 4 * part.begin, part.target.bytes());
+    part.target.copy_from(Tensor::wrap(t.data + 4 * part.begin, part.target.shape(), dtype, t.file));
     stored.erase(found);
   }
   check(stored.empty(), "checkpoint", "{} has the tensor {}, which this run does not train", path,

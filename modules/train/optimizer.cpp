@@ -61,6 +61,11 @@ Optimizer::Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena,
       borders_(even_borders(arena, recipe.name == OptimizerRecipe::Name::muon, ranks.size())),
       begin_(borders_[static_cast<size_t>(ranks.rank())]),
       end_(borders_[static_cast<size_t>(ranks.rank()) + 1]) {
+  const Device device = arena.values().device();
+  if (recipe.states == OptimizerRecipe::States::int8 && device.kind == Device::Kind::cuda)
+    throw Error(fmt::format("optimizer: states in 8 bits are computed on the CPU alone, the weights lie on {}",
+                            to_string(device)),
+                "optimizer.states: float32 trains there");
   add_sections();
   for (Section& section : sections_) add_states(section);
   if (Tensor average; recipe.ema > 0.0) add_state("ema", 0, arena.size(), 1, average);
@@ -234,7 +239,8 @@ double Optimizer::gradient_norm() const {
 }
 
 std::string Optimizer::first_not_finite() const {
-  const float* g = arena_.gradients().host<float>();
+  const Tensor gradients = arena_.gradients().to(Device{});
+  const float* g = gradients.host<float>();
   std::string found;
   for (const ParameterArena::Slice& s : arena_.slices())
     for (int64_t i = std::max(s.begin, begin_); i < std::min(s.begin + s.size, end_) && found.empty(); ++i)
@@ -246,12 +252,14 @@ std::string Optimizer::first_not_finite() const {
 }
 
 Tensor Optimizer::whole(const State& state) const {
-  if (ranks_.alone()) return state.values;
-  Tensor all = Tensor::zeros({ranks_.is_first() ? (state.last - state.first) / state.share : 0}, state.values.dtype());
+  const Tensor own = state.values.to(Device{});
+  if (ranks_.alone()) return own;
+  const Tensor all =
+      Tensor::zeros({ranks_.is_first() ? (state.last - state.first) / state.share : 0}, state.values.dtype());
   std::vector<int64_t> borders;  // of the values, each of four bytes
   for (const int64_t border : borders_)
     borders.push_back((std::clamp(border, state.first, state.last) - state.first) / state.share);
-  ranks_.gather(static_cast<const float*>(state.values.raw()), static_cast<float*>(all.raw()), borders);
+  ranks_.gather(static_cast<const float*>(own.raw()), static_cast<float*>(all.raw()), borders);
   return all;
 }
 

@@ -16,6 +16,14 @@
 namespace lathe {
 namespace {
 
+// Ranks speak through the host's memory: f(where x lies in it), x going there and back where it lies on a device.
+template <class F>
+void in_host_memory(const Tensor& x, F&& f) {
+  const Tensor on_host = x.to(Device{});
+  f(on_host.host<float>());
+  if (on_host.device() != x.device()) x.copy_from(on_host);
+}
+
 // The part of rows [first, first + count) that a rank takes: maybe none.
 std::pair<int64_t, int64_t> share_of(int64_t first, int64_t count, const Communicator& ranks) {
   const int64_t begin = count * ranks.rank() / ranks.size(), end = count * (ranks.rank() + 1) / ranks.size();
@@ -79,7 +87,7 @@ void Trainer::add_over_ranks(TrainingStep& step) const {
   step.loss = figures[0];
   step.router_balance = figures[1];
   if (step.preference) step.preference = {figures[2], figures[3], preference.pairs};
-  ranks_.reduce_scatter(arena_.gradients().host<float>(), optimizer_.borders());
+  in_host_memory(arena_.gradients(), [&](float* g) { ranks_.reduce_scatter(g, optimizer_.borders()); });
 }
 
 // Forward and backward of micro-batch number `index` of the step: adds to the gradients and to the step's loss.
@@ -182,7 +190,8 @@ std::string Trainer::why_to_skip(const std::vector<TrainingRows>& micro_batches,
 }
 
 void Trainer::gather_values() {
-  if (!ranks_.alone()) ranks_.all_gather(arena_.values().host<float>(), optimizer_.borders());
+  if (ranks_.alone()) return;
+  in_host_memory(arena_.values(), [&](float* values) { ranks_.all_gather(values, optimizer_.borders()); });
 }
 
 void AveragedWeights::swap() {
@@ -210,7 +219,7 @@ Trainer::Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, Tra
   // Machines of other kinds may have drawn other weights.
   std::vector<int64_t> all_of_the_first(static_cast<size_t>(ranks.size()) + 1, arena_.size());
   all_of_the_first[0] = 0;
-  ranks_.all_gather(arena_.values().host<float>(), all_of_the_first);
+  in_host_memory(arena_.values(), [&](float* values) { ranks_.all_gather(values, all_of_the_first); });
 }
 
 TrainingLength training_length(const TrainingRecipe& t, const Dataset& data) {
