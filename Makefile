@@ -78,7 +78,7 @@ lint:  ## include table, banned conditionals, clang-format, clang-tidy (which re
 
 format:  ## clang-format every source in place
 	$(need) lint
-	@git ls-files '*.h' '*.cpp' | xargs clang-format -i
+	@git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format -i
 
 reference: build  ## the Python environment of the reference (.venv-reference); goldens computed anew; every family compared, into docs/reference.md
 	$(need) reference
@@ -96,8 +96,8 @@ asan:  ## every test under the address and undefined-behaviour sanitizers
 tsan:  ## the thread team, kernels (emulated CUDA kernels too), engine and the binding's classes under the thread sanitizer
 	$(need) build test
 	$(configure) build-tsan -DLATHE_SANITIZE=thread $(debug)
-	$(call compile,build-tsan,test_tensor test_kernels test_simt test_generate test_python_binding)
-	@scripts/run_tests.sh build-tsan -R '^(tensor/|simt/|generate/|python_binding/|kernels/test_(threads|packed_linear|paged_attention))' -E 'test_(laws|random_schedules)'
+	$(call compile,build-tsan,test_tensor test_kernels test_simt test_cuda test_generate test_python_binding)
+	@scripts/run_tests.sh build-tsan -R '^(tensor/|simt/|cuda/|generate/|python_binding/|kernels/test_(threads|packed_linear|paged_attention))' -E 'test_(laws|random_schedules)'
 
 fuzz:  ## each fuzzer for SECONDS, from the kept corpus
 	$(need) build test fuzz

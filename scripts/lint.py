@@ -52,7 +52,8 @@ README_COUNTS = {
     r"([\d,]+) lines take a model": ["modules/tensor", "modules/autograd", "modules/common", "modules/attention",
                                     "modules/block", "modules/load_model", "modules/llm"],
     r"([\d,]+) more to text": ["modules/generate"],
-    r"([\d,]+) lines of CPU kernels": ["kernels"],
+    r"([\d,]+) lines of CPU kernels": ["kernels/cpu"],
+    r"([\d,]+) of CUDA kernels": ["kernels/cuda"],
 }
 READING_ORDER = re.compile(r"\*\*Read it: ([\d,]+) lines.*?\n\n", re.DOTALL)
 README_TOLERANCE = 0.05
@@ -60,17 +61,18 @@ README_TOLERANCE = 0.05
 # The lines of code that each folder may have, those below it included unless they have a budget of their own. A folder
 # that grows past its budget is to be made simpler first; only a commit that says why raises a ceiling.
 BUDGET = {
-    "kernels": 8860,
-    "modules/tensor": 2100,
+    "kernels": 9150,
+    "kernels/cuda": 6000,
+    "modules/tensor": 2650,
     "modules/formats": 3030,
     "modules/config": 2170,
-    "modules/autograd": 2950,
+    "modules/autograd": 3220,
     "modules/common": 575,
-    "modules/attention": 830,
+    "modules/attention": 880,
     "modules/block": 200,
     "modules/load_model": 1450,
     "modules/llm": 4660,
-    "modules/generate": 2950,
+    "modules/generate": 3010,
     "modules/evaluate": 920,
     "modules/train": 5900,
     "modules/mpi": 70,
@@ -79,11 +81,13 @@ BUDGET = {
     "modules/text/tokenizer": 6840,
     "modules/text/chat_template": 5500,
     "python": 3330,
-    "scripts": 6500,
-    "tests": 27200,
+    "scripts": 6560,
+    "tests": 27500,
+    "tests/cuda": 2600,
+    "tests/simt": 3600,
     "examples": 140,
 }
-CODE = ("h", "cpp", "py", "sh")
+CODE = ("h", "cpp", "cu", "py", "sh")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 UNITY_INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
@@ -180,7 +184,7 @@ def check_devices(path, lines):
 
 
 def check_text(path, lines):
-    if len(lines) > LINE_LIMIT and path.endswith((".h", ".cpp", ".py", ".sh")):
+    if len(lines) > LINE_LIMIT and path.endswith((".h", ".cpp", ".cu", ".py", ".sh")):
         yield f"{path}: {len(lines)} lines, at most {LINE_LIMIT}"
     for number, line in enumerate(lines, 1):
         if MACHINE_PATH.search(line):
@@ -189,7 +193,7 @@ def check_text(path, lines):
 
 def check_readme():
     readme = (ROOT / "README.md").read_text()
-    claims = [(re.search(pattern, readme), tracked(*(f"{folder}/*.{kind}" for folder in folders for kind in ("h", "cpp"))))
+    claims = [(re.search(pattern, readme), tracked(*(f"{folder}/*.{kind}" for folder in folders for kind in ("h", "cpp", "cu"))))
               for pattern, folders in README_COUNTS.items()]
     order = READING_ORDER.search(readme)
     claims.append((order, re.findall(r"`((?:modules|kernels)/[^`]+)`", order[0]) if order else []))
@@ -251,14 +255,14 @@ def check_rules():
         except UnicodeDecodeError:
             continue  # binary: goldens, the fuzzers' corpus
         yield from check_text(path, lines)
-        if path.endswith((".h", ".cpp")):
+        if path.endswith((".h", ".cpp", ".cu")):
             yield from check_includes(path, lines)
             yield from check_devices(path, lines)
             yield from check_conditionals(path, lines)
 
 
 def check_format():
-    result = subprocess.run(["clang-format", "--dry-run", "-Werror", *tracked("*.h", "*.cpp")],
+    result = subprocess.run(["clang-format", "--dry-run", "-Werror", *tracked("*.h", "*.cpp", "*.cu")],
                             cwd=ROOT, capture_output=True, text=True)
     misformatted = sorted(set(re.findall(r"^(\S+?):\d+:\d+: error:", result.stderr, re.MULTILINE)))
     for path in misformatted:

@@ -1,7 +1,6 @@
 // Which of the program's images the kernels of this library run from.
-#include "kernels/device_image.h"
-
 #include "kernels/cuda/gpu.h"
+#include "kernels/device_image.h"
 
 namespace lathe::kernel {
 namespace {

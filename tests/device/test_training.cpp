@@ -2,7 +2,7 @@
 #include <fstream>
 
 #include "tests/catch.h"
-#include "tests/cuda/device.h"
+#include "tests/device/device.h"
 #include "tests/support.h"
 #include "tests/train/goldens.h"
 #include "tests/train/ragged_rows.h"

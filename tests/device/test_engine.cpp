@@ -6,7 +6,7 @@
 #include "llm/load.h"
 #include "tensor/stream.h"
 #include "tests/catch.h"
-#include "tests/cuda/device.h"
+#include "tests/device/device.h"
 #include "tests/generate/random_requests.h"
 #include "tests/simt/runtime.h"
 #include "tests/support.h"
