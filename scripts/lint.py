@@ -232,6 +232,15 @@ def lines_by_folder():
     return counts
 
 
+def check_cuda_cases():
+    """Every function with an overload for CUDA is called in a test of tests/cuda or tests/device."""
+    tests = "".join((ROOT / path).read_text() for path in tracked("tests/cuda/*", "tests/device/*", "tests/kernels/*.h"))
+    for path in tracked(":(glob)kernels/*.h"):
+        for name in sorted(set(re.findall(r"\b(\w+)\(Cuda\b", (ROOT / path).read_text()))):
+            if not re.search(rf"\b{name}\b", tests):
+                yield f"{path}: no test of tests/cuda calls {name}"
+
+
 def check_budget():
     for folder, count in sorted(lines_by_folder().items()):
         if folder not in BUDGET:
@@ -248,6 +257,7 @@ def check_rules():
     yield from check_table()
     yield from check_pictures()
     yield from check_comments.violations(tracked())
+    yield from check_cuda_cases()
     yield from check_budget()
     for path in tracked():
         try:

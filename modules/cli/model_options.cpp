@@ -42,7 +42,7 @@ void ModelOptions::declare(const Command& command) {
                             profile = true;
                             profile_trace = file;
                           });
-  command.flag("--deterministic", deterministic, "the same bits whatever else is in the batch: always so on the CPU");
+  command.flag("--deterministic", deterministic, "the same bits whatever else is in the batch: always so");
   command.flag("--verbose", verbose, "say more on standard error");
 }
 

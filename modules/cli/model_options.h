@@ -22,7 +22,7 @@ struct ModelOptions {
   std::string profile_trace;  // --profile's file; empty: the table alone
   std::string output;         // a file that the command writes, where it does
   bool verbose = false;
-  bool deterministic = false;     // the CPU computes so in any case
+  bool deterministic = false;     // all devices compute so in any case
   Communicator* ranks = nullptr;  // that share the model out; null: all that were started together
 
   void declare(const Command& command);

@@ -1,8 +1,11 @@
 // The engine over a model on an emulated device: the CPU's text, the same bits however a request is served and whether
 // its steps are graphs or not, and no allocation once it is warm.
+#include "autograd/device_image.h"
 #include "config/model_config.h"
 #include "generate/engine.h"
 #include "generate/sequence_cache.h"
+#include "kernels/device_image.h"
+#include "kernels/gemm.h"
 #include "llm/load.h"
 #include "tensor/stream.h"
 #include "tests/catch.h"
@@ -113,4 +116,10 @@ TEST_CASE("two devices that share a model out give one's logits, bit for bit") {
     CHECK(shared[0] == one);
     CHECK(shared[1] == one);
   }
+}
+
+TEST_CASE("a device is described by its name and architecture, and says what its products are") {
+  CHECK(describe_device(kCudaDevice) == "cuda:0, " + Stream::device_name(kCudaDevice) + ", sm_90");
+  CHECK(kernel::device_image(Cuda{}).was_compiled_by_driver() == false);
+  CHECK(kernel::gemm_multiplies_bf16(Cuda{}));
 }
