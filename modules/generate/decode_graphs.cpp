@@ -7,13 +7,12 @@
 namespace lathe {
 namespace {
 
-constexpr int64_t kMostRows = 512, kShortestContext = 256;
+constexpr int64_t kShortestContext = 256;
 
 }  // namespace
 
 struct DecodeGraphs::Bucket {
   DecodeBatch batch;
-  Tensor logits = {};  // (rows, V)
   std::unique_ptr<Graph> graph = {};
 
   // Over the same angles: those of `rope`, which the batch keeps alive.
@@ -22,8 +21,14 @@ struct DecodeGraphs::Bucket {
   }
 };
 
-DecodeGraphs::DecodeGraphs(const CausalLM& model, KVCache& cache, int64_t longest)
-    : model_(model), cache_(cache), longest_(longest), recording_(cache.device()) {}
+DecodeGraphs::DecodeGraphs(const CausalLM& model, KVCache& cache, int64_t longest, int64_t most_sequences)
+    : model_(model),
+      cache_(cache),
+      longest_(longest),
+      most_sequences_(most_sequences),
+      recording_(cache.device()),
+      logits_(Tensor::empty({bucket_rows(most_sequences), model.head().weight->shape[0]}, DType::f32, cache.device())) {
+}
 DecodeGraphs::~DecodeGraphs() = default;
 
 int64_t DecodeGraphs::bucket_rows(int64_t sequences) {
@@ -34,7 +39,7 @@ int64_t DecodeGraphs::bucket_rows(int64_t sequences) {
 
 bool DecodeGraphs::takes(std::span<const BatchSequence> sequences) const {
   RopeTable* rope = sequences.front().rope;
-  if (std::ssize(sequences) > kMostRows || (rope != nullptr && rope->frequencies.behind)) return false;
+  if (std::ssize(sequences) > most_sequences_ || (rope != nullptr && rope->frequencies.behind)) return false;
   return std::all_of(sequences.begin(), sequences.end(), [&](const BatchSequence& s) {
     return s.tokens.size() == 1 && s.logits_from == 0 && s.rope == rope;
   });
@@ -53,12 +58,10 @@ Tensor DecodeGraphs::run(std::span<const BatchSequence> sequences) {
   }
   bucket->batch.fill(sequences);
   if (!bucket->graph)
-    bucket->graph = std::make_unique<Graph>(recording_, [&] {
-      bucket->logits = {};
-      bucket->logits = logits(model_, bucket->batch.batch());
-    });
+    bucket->graph = std::make_unique<Graph>(
+        recording_, [&] { logits_.row_range(0, rows).copy_from(logits(model_, bucket->batch.batch())); });
   bucket->graph->replay();
-  return bucket->logits.row_range(0, std::ssize(sequences));
+  return logits_.row_range(0, std::ssize(sequences));
 }
 
 }  // namespace lathe

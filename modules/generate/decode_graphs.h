@@ -15,14 +15,14 @@ namespace lathe {
 
 class DecodeGraphs {
  public:
-  // Both must live as long.
-  DecodeGraphs(const CausalLM& model, KVCache& cache, int64_t longest);
+  // For steps of at most `most_sequences` and contexts of at most `longest` tokens. Both references must live as long.
+  DecodeGraphs(const CausalLM& model, KVCache& cache, int64_t longest, int64_t most_sequences);
   ~DecodeGraphs();
 
   // Whether a pass is a decoding step that a graph can be recorded for: one new token with its logits of each
   // sequence, and angles that do not change with the length of the text.
   bool takes(std::span<const BatchSequence> sequences) const;
-  // The logits of the sequences, (S, V). They are overwritten by the next step of the same bucket.
+  // The logits of the sequences, (S, V). They are overwritten by the next step.
   Tensor run(std::span<const BatchSequence> sequences);
 
   // 1, 2, 4, 8, 16, 24, 32, 48, 64, and from there multiples of 32: the rows of the smallest bucket for so many.
@@ -32,8 +32,9 @@ class DecodeGraphs {
   struct Bucket;
   const CausalLM& model_;
   KVCache& cache_;
-  int64_t longest_;
+  int64_t longest_, most_sequences_;
   Stream recording_;
+  Tensor logits_;  // (rows of the largest bucket, V), of all buckets
   std::map<std::pair<int64_t, int64_t>, std::unique_ptr<Bucket>> buckets_;  // by rows and longest context
 };
 

@@ -57,7 +57,8 @@ Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer
   scheduler_ = std::make_unique<Scheduler>(
       *blocks_, SchedulerOptions{options.max_sequences, options.max_batch_tokens, options.prefix_cache});
   // Last: what is refused above, on all ranks, leaves none of them waiting.
-  runner_ = std::make_unique<ModelRunner>(model, options.cache_dtype, pages, context_, options.graphs);
+  runner_ = std::make_unique<ModelRunner>(model, options.cache_dtype, pages, context_,
+                                          options.graphs ? options.max_sequences : 0);
 }
 
 Engine::~Engine() = default;
