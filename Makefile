@@ -1,25 +1,29 @@
 # The front door: every target first installs what it lacks (apt; elsewhere it says what to install), then calls CMake.
 #   make build CXX=clang++        another compiler (BUILD=build-clang keeps both); WERROR=ON makes warnings errors
 #   make test-model MODEL=DIR     a checkpoint of yours beside transformers
+#   make build CUDA=1             in build-cuda, with the kernels of CUDA devices; LATHE_CUDA_ARCHITECTURES=90-real: images for one alone
 #   make demo QUESTION="..."      make fuzz SECONDS=60      make install PREFIX=/usr/local
 SHELL    := /bin/bash
-BUILD    ?= build
+CUDA     ?= 0
+BUILD    ?= build$(if $(filter 1,$(CUDA)),-cuda)
 PREFIX   ?= /usr/local
 SECONDS  ?= 60
 JOBS     ?= $(shell nproc)
 QUESTION ?= What is the capital of France?
 WERROR   ?= OFF
 export CXX QUESTION BUILD
+LATHE_CUDA_ARCHITECTURES ?=
 
 need      = @scripts/install_dependencies.sh
 configure = @scripts/configure.sh
 warnings  = -DLATHE_WERROR=$(WERROR)
+options   = $(warnings) $(if $(filter 1,$(CUDA)),-DLATHE_CUDA=ON $(LATHE_CUDA_ARCHITECTURES:%='-DLATHE_CUDA_ARCHITECTURES=%'))
 debug     = -DCMAKE_BUILD_TYPE=Debug $(warnings)
 # The environment of the reference where it is there already: it can make the demo model's F16 copy.
 reference_python = $(or $(wildcard .venv-reference/bin/python),python3)
 compile   = @cmake --build $(1) -j $(JOBS) --target $(2)
 
-.PHONY: help deps build demo train-demo stories test test-model test-python notebooks bench lint format reference asan tsan fuzz check-long install clean
+.PHONY: help deps build demo train-demo stories test test-model test-python notebooks bench lint format reference asan tsan fuzz check-cuda gpu-check check-long install clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,12 +33,12 @@ deps:  ## install every tool and library that any target needs
 
 build:  ## build/lathe and liblathe
 	$(need) build test
-	$(configure) $(BUILD) $(warnings)
+	$(configure) $(BUILD) $(options)
 	$(call compile,$(BUILD),all)
 
 demo:  ## fetch SmolLM2-135M-Instruct and ask it QUESTION
 	$(need) build demo
-	$(configure) $(BUILD) $(warnings)
+	$(configure) $(BUILD) $(options)
 	@[ -x $(BUILD)/lathe ] || echo "Compiling build/lathe (some minutes on two cores, once; each line is a step):"
 	$(call compile,$(BUILD),lathe_cli)
 	@scripts/demo.sh "$$QUESTION"
@@ -71,7 +75,7 @@ bench: build  ## kernels and demo model beside the machine's ceilings, into docs
 
 lint:  ## include table, banned conditionals, clang-format, clang-tidy (which remembers what it found clean)
 	$(need) build test lint
-	$(configure) $(BUILD) $(warnings)
+	$(configure) $(BUILD) $(options)
 	$(call compile,$(BUILD),lathe_headers_hash)
 	@scripts/lint.py --build $(BUILD)
 	@scripts/test_lint.py
@@ -105,6 +109,14 @@ fuzz:  ## each fuzzer for SECONDS, from the kept corpus
 	$(call compile,build-asan,fuzzers)
 	@scripts/fuzz.sh build-asan $(SECONDS)
 
+check-cuda:  ## every CUDA kernel compiled by nvcc for sm_90: no warning, no spill; the program with CUDA on a machine without a GPU
+	$(need) build test
+	@scripts/check_cuda.py
+	@scripts/check_cuda_build.sh
+
+gpu-check:  ## on a machine with a GPU: kernels and models on it, then their speed, into docs/benchmarks/gpu; PART=1 or 2 alone
+	@scripts/gpu_check.py $(PART:%=--part %)
+
 check-long: test lint asan tsan fuzz reference test-model test-python  ## everything, speeds too, in about an hour: for a quiet machine
 	$(need) demo
 	@scripts/fetch_model.py
@@ -115,6 +127,7 @@ check-long: test lint asan tsan fuzz reference test-model test-python  ## everyt
 	@. scripts/reference.sh && scripts/check_training.py --lathe $(BUILD)/lathe --only shakespeare
 	@scripts/check_model.py --all && . scripts/reference.sh && scripts/check_guide.py
 	@scripts/lint.py --build $(BUILD) alone
+	@scripts/check_cuda.py --all
 	$(need) python
 	@scripts/run_notebooks.sh --check
 
@@ -123,4 +136,4 @@ install: build  ## bin/lathe, liblathe, headers and the CMake package into PREFI
 	@echo "Installed into $(PREFIX). A program of yours: find_package(lathe), target_link_libraries(... lathe::lathe)"
 
 clean:  ## remove the build folders (models and environments stay)
-	rm -rf build build-asan build-tsan build-python
+	rm -rf build build-cuda build-asan build-tsan build-python

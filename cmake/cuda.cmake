@@ -3,6 +3,7 @@ set(LATHE_CUDA_ARCHITECTURES "80-real;86-real;89-real;90-real;100-real;120" CACH
     "images in the program, and PTX of the last for what comes after it")
 find_program(CMAKE_CUDA_COMPILER nvcc HINTS $ENV{CUDA_HOME}/bin /usr/local/cuda/bin REQUIRED)
 set(CMAKE_CUDA_HOST_COMPILER ${CMAKE_CXX_COMPILER})
+set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
 
 # nvcc takes host compilers up to a version: a file of three lines tells before the build does, and in fewer words.
 file(WRITE ${PROJECT_BINARY_DIR}/probe.cu "#include <optional>\n__global__ void probe(float* x) { *x = 1.0f; }\n")

@@ -109,8 +109,9 @@ void print(const Json& result, bool json) {
 
 void run_training_bench(const BenchOptions& o) {
   o.model.apply_machine_options();
+  const Device device = o.model.load_options().device;
   ProfileReport profile(o.model);
-  const TrainingSpeed speed = measure_training_speed(read_recipe(o.train, o.settings), o.steps);
+  const TrainingSpeed speed = measure_training_speed(read_recipe(o.train, o.settings), o.steps, device);
   profile.finish();
   std::vector<double> rates, milliseconds;
   for (const double seconds : speed.step_seconds) {
@@ -125,7 +126,7 @@ void run_training_bench(const BenchOptions& o) {
          {"peak_memory_bytes", peak_resident_memory()},
          {"parameters", speed.parameters},
          {"threads", thread_team().size()},
-         {"device", "cpu"},
+         {"device", to_string(device)},
          {"cpu_isa", name(cpu_isa())}},
         o.json);
 }
@@ -136,6 +137,7 @@ void run_bench(const BenchOptions& o) {
   const LoadedModel loaded = o.model.load();
   EngineOptions options = engine_options(o.model, loaded);
   options.prefix_cache = false;  // the rounds repeat their prompts, which are to be computed each time
+  options.max_sequences = std::max(options.max_sequences, o.batch);
   Engine engine(*loaded.model, nullptr, options);
   if (engine.follow()) return;
   const int64_t vocab_size = loaded.model->sizes.vocab_size;

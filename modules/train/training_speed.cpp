@@ -6,6 +6,7 @@
 #include "config/model_config.h"
 #include "formats/atomic_file.h"
 #include "tensor/random.h"
+#include "tensor/stream.h"
 #include "train/run.h"
 
 namespace lathe {
@@ -58,8 +59,8 @@ int64_t training_operations(CausalLM& model, int64_t context) {
   return static_cast<int64_t>(operations) + 6 * c.num_hidden_layers * context * c.num_attention_heads * c.head_dim;
 }
 
-TrainingSpeed measure_training_speed(const Recipe& recipe, int64_t steps) {
-  const TrainingModel made = make_training_model(recipe);
+TrainingSpeed measure_training_speed(const Recipe& recipe, int64_t steps, Device device) {
+  const TrainingModel made = make_training_model(recipe, nullptr, device);
   CausalLM& model = made.model();
   const TrainingRecipe& t = recipe.training;
   const AtomicFolder cache((std::filesystem::temp_directory_path() / "lathe-bench").string());  // never committed
@@ -79,9 +80,11 @@ TrainingSpeed measure_training_speed(const Recipe& recipe, int64_t steps) {
   speed.parameters = count_parameters(model);
   speed.operations_a_token = training_operations(model, t.context);
   trainer.step();
+  Stream::synchronise(device);
   for (int64_t i = 0; i < steps; ++i) {
     const auto start = std::chrono::steady_clock::now();
     speed.tokens_a_step = trainer.step().tokens;
+    Stream::synchronise(device);
     speed.step_seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   return speed;

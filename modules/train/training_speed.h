@@ -19,7 +19,8 @@ struct TrainingSpeed {
   int64_t parameters = 0;
   int64_t operations_a_token = 0;
 };
-// Whole steps, clipping and optimizer included, after an untimed one. Where the recipe names no data, on random ids.
-TrainingSpeed measure_training_speed(const Recipe& recipe, int64_t steps);
+// Whole steps on `device`, clipping and optimizer included, after an untimed one. Where the recipe names no data, on
+// random ids.
+TrainingSpeed measure_training_speed(const Recipe& recipe, int64_t steps, Device device = {});
 
 }  // namespace lathe

@@ -6,8 +6,8 @@
 
 #include "kernels/device.h"
 #include "tests/catch.h"
+#include "tests/cuda/schedules.h"
 #include "tests/kernels/kernel_data.h"
-#include "tests/simt/schedules.h"
 
 namespace lathe::test {
 

@@ -4,9 +4,8 @@
 #include "kernels/embedding.h"
 #include "kernels/packed_linear.h"
 #include "tests/catch.h"
+#include "tests/cuda/schedules.h"
 #include "tests/kernels/linear_cases.h"
-#include "tests/simt/schedules.h"
-#include "tests/simt/simt.h"
 
 using namespace lathe;
 using namespace lathe::test;

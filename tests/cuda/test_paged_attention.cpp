@@ -1,8 +1,8 @@
 // Attention over the paged cache of CUDA, and the write into it, on an emulated GPU.
 #include <cmath>
 
+#include "tests/cuda/schedules.h"
 #include "tests/kernels/paged_world.h"
-#include "tests/simt/schedules.h"
 
 using namespace lathe;
 using namespace lathe::test;

@@ -3,8 +3,8 @@
 
 #include "kernels/qk_norm_rope_write.h"
 #include "tests/catch.h"
+#include "tests/cuda/schedules.h"
 #include "tests/kernels/kernel_data.h"
-#include "tests/simt/schedules.h"
 
 using namespace lathe;
 using namespace lathe::test;

@@ -5,9 +5,8 @@
 
 #include "kernels/routing.h"
 #include "tests/catch.h"
+#include "tests/cuda/schedules.h"
 #include "tests/kernels/kernel_data.h"
-#include "tests/simt/schedules.h"
-#include "tests/simt/simt.h"
 
 using namespace lathe;
 using namespace lathe::test;

@@ -5,8 +5,8 @@
 
 #include "kernels/sampling.h"
 #include "tests/catch.h"
+#include "tests/cuda/schedules.h"
 #include "tests/kernels/kernel_data.h"
-#include "tests/simt/schedules.h"
 
 using namespace lathe;
 using namespace lathe::test;

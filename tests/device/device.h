@@ -1,4 +1,4 @@
-// The emulated device of tests over the whole library.
+// The device of tests over the whole library: emulated, or in a build with CUDA the first of the machine.
 #pragma once
 #include "tensor/tensor.h"
 

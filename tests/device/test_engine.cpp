@@ -7,11 +7,11 @@
 #include "kernels/device_image.h"
 #include "kernels/gemm.h"
 #include "llm/load.h"
+#include "tensor/cuda.h"
 #include "tensor/stream.h"
 #include "tests/catch.h"
 #include "tests/device/device.h"
 #include "tests/generate/random_requests.h"
-#include "tests/simt/runtime.h"
 #include "tests/support.h"
 #include "tests/thread_ranks.h"
 
@@ -86,13 +86,12 @@ TEST_CASE("decoding steps are recorded once a bucket, and neither record nor all
   const std::vector<Request> requests = short_requests(4, 11);
   const std::vector<std::string> first = fingerprints(generate(engine, requests));
   const int64_t recorded = Graph::counts().recorded, replayed = Graph::counts().replayed;
-  const size_t memory = simt::memory_in_use();
-  const uint64_t allocations = simt::runtime_counts.allocations;
+  const cuda::Memory memory = cuda::memory(kCudaDevice);
   for (int round = 0; round < 3; ++round) CHECK(fingerprints(generate(engine, requests)) == first);
   CHECK(Graph::counts().recorded == recorded);
   CHECK(Graph::counts().replayed > replayed);
-  CHECK(simt::memory_in_use() == memory);
-  CHECK(simt::runtime_counts.allocations == allocations);
+  CHECK(cuda::memory(kCudaDevice).free == memory.free);
+  CHECK(cuda::memory(kCudaDevice).allocations == memory.allocations);
 }
 
 TEST_CASE("two devices that share a model out give one's logits, bit for bit") {

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# The build with CUDA on a machine that may have neither driver nor GPU: it links, starts, names what is missing in one
+# line when it is asked for a device, and computes the same bits on the CPU as the build without; tests of some folders
+# pass in it. Closing line "N passed, N failed, N skipped".
+#   usage: check_cuda_build.sh [PLAIN_BUILD [CUDA_BUILD]]
+set -uo pipefail
+cd "$(dirname "$0")/.."
+plain=${1:-build} build=${2:-build-cuda} folder=$(mktemp -d) passed=0 failed=0
+trap 'rm -rf "$folder"' EXIT
+if ! command -v nvcc >/dev/null && [ ! -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]; then
+  echo "nvcc is not installed: the program was not built with CUDA"
+  echo "0 passed, 0 failed, 1 skipped"
+  exit 0
+fi
+
+# holds WHAT COMMAND...
+holds() {
+  local what=$1; shift
+  if "$@" >"$folder/log" 2>&1; then passed=$((passed + 1)); echo "ok   $what"; return; fi
+  failed=$((failed + 1)); echo "FAIL $what"; tail -n 20 "$folder/log"
+}
+logits() { "$1/lathe" logits --model tests/goldens/qwen3_untied --tokens 1,5,9,3 --output "$2" "${@:3}"; }
+no_driver_needed() { ! readelf -d "$build/lathe" "$build"/liblathe.so | grep -E 'NEEDED.*(libcuda|libcudart|libnv)'; }
+names_the_driver() {
+  logits "$build" "$folder/none.npy" --device cuda 2>"$folder/error"
+  [ $? -ne 0 ] && [ ! -e "$folder/none.npy" ] && grep -c 'the machine has no CUDA driver' "$folder/error" | grep -qx 1
+}
+same_bits() { logits "$plain" "$folder/a.npy" && logits "$build" "$folder/b.npy" --device cpu && cmp "$folder/a.npy" "$folder/b.npy"; }
+without_device() { logits "$build" "$folder/c.npy" && cmp "$folder/a.npy" "$folder/c.npy"; }
+
+scripts/configure.sh "$build" "-DLATHE_WERROR=${WERROR:-ON}" -DLATHE_CUDA=ON "-DLATHE_CUDA_ARCHITECTURES=${LATHE_CUDA_ARCHITECTURES:-90-real}" || exit 1
+holds "the program with CUDA is built" cmake --build "$build" -j "${JOBS:-$(nproc)}" --target lathe_cli test_tensor test_autograd
+holds "it needs no library of the driver" no_driver_needed
+holds "--device cpu gives the bits of the plain build" same_bits
+if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
+  echo "this machine has a GPU: what is said without one was not tried"
+else
+  holds "--device cuda says in one line that there is no driver" names_the_driver
+  holds "without --device it runs on the CPU" without_device
+fi
+for folder_of_tests in tensor autograd; do
+  holds "test_$folder_of_tests" "$build/test_$folder_of_tests"
+done
+echo "$passed passed, $failed failed, 0 skipped"
+[ "$failed" -eq 0 ]
