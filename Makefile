@@ -109,15 +109,14 @@ fuzz:  ## each fuzzer for SECONDS, from the kept corpus
 	$(call compile,build-asan,fuzzers)
 	@scripts/fuzz.sh build-asan $(SECONDS)
 
-check-cuda:  ## every CUDA kernel compiled by nvcc for sm_90: no warning, no spill; the program with CUDA on a machine without a GPU
-	$(need) build test
-	@scripts/check_cuda.py
-	@scripts/check_cuda_build.sh
+check-cuda: build  ## CUDA kernels compiled by nvcc for every architecture: no warning, no spill; the program with CUDA on a machine without a GPU
+	@scripts/check_cuda.py --all
+	@scripts/check_cuda_build.sh $(BUILD)
 
 gpu-check:  ## on a machine with a GPU: kernels and models on it, then their speed, into docs/benchmarks/gpu; PART=1 or 2 alone
 	@scripts/gpu_check.py $(PART:%=--part %)
 
-check-long: test lint asan tsan fuzz reference test-model test-python  ## everything, speeds too, in about an hour: for a quiet machine
+check-long: test lint asan tsan fuzz reference test-model test-python check-cuda  ## everything, speeds too, in about an hour: for a quiet machine
 	$(need) demo
 	@scripts/fetch_model.py
 	@scripts/check_demo.py $(BUILD)/lathe --timed
@@ -127,7 +126,6 @@ check-long: test lint asan tsan fuzz reference test-model test-python  ## everyt
 	@. scripts/reference.sh && scripts/check_training.py --lathe $(BUILD)/lathe --only shakespeare
 	@scripts/check_model.py --all && . scripts/reference.sh && scripts/check_guide.py
 	@scripts/lint.py --build $(BUILD) alone
-	@scripts/check_cuda.py --all
 	$(need) python
 	@scripts/run_notebooks.sh --check
 

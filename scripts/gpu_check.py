@@ -136,7 +136,7 @@ class Check:
 
     def build(self):
         """The program, the tests and the benchmark; registers and spills against the table."""
-        tests = ["test_autograd_emulated", "test_goldens_emulated"] if self.dry else ["test_autograd", "test_llm"]
+        tests = ["test_autograd_emulated", "test_goldens_emulated"] if self.dry else ["test_autograd", "test_llm", "test_device"]
         targets, jobs = ["lathe_cli", "test_cuda", "bench_cuda", *tests], os.cpu_count()
         if self.dry:
             self.run(["cmake", "--build", self.build_folder, "-j", jobs, "--target", *targets])
@@ -156,7 +156,7 @@ class Check:
 
     def conformance(self):
         """The tests of kernels, operations, gradients and whole models. The emulator runs all of them in `make test`: here a few."""
-        programs = {"test_cuda": [], "test_autograd": [], "test_llm": ["-#", "[#test_goldens]"]}
+        programs = {"test_cuda": [], "test_autograd": [], "test_llm": ["-#", "[#test_goldens]"], "test_device": []}
         if self.dry:
             programs = {"test_cuda": ["-#", "[#test_rope]"], "test_autograd_emulated": ["-#", "[#test_convert]"],
                         "test_goldens_emulated": ["a router keeps its dtype*"]}

@@ -69,6 +69,13 @@ std::vector<Device> tested_devices() {
   return devices;
 }
 
+bool needs_cuda_device(const char* program) {
+  if (Stream::devices() > 0) return true;
+  std::printf("SKIP %s: %s\n0 passed, 0 failed, 1 skipped\n", program, Stream::why_not({Device::Kind::cuda}).c_str());
+  std::fflush(stdout);
+  _exit(0);
+}
+
 std::optional<std::filesystem::path> shared_dir() {
   const char* variable = std::getenv("LATHE_SHARED");
   const std::filesystem::path path = variable ? std::filesystem::path(variable) : source_dir() / ".." / "shared";

@@ -47,10 +47,12 @@ std::filesystem::path source_dir();
 
 // The name of every folder of tests/goldens with a model in it, in their order.
 std::vector<std::string> goldens();
-// The CPU, and a CUDA device where the build and the machine have one: the emulator in programs that are called so.
-std::vector<Device> tested_devices();
 // The folder of one of them.
 std::string golden_path(const std::string& name);
+// The CPU, and a CUDA device where the build and the machine have one: the emulator in programs that are called so.
+std::vector<Device> tested_devices();
+// Ends the program, its tests counted as one that was skipped, where there is no such device; true elsewhere.
+bool needs_cuda_device(const char* program);
 
 // The data that is shared with the project but is no part of it: $LATHE_SHARED, else ../shared beside the source tree.
 // Nothing where there is none: the test then says skip() and returns.

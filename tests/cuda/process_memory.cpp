@@ -18,7 +18,7 @@
 #include <fstream>
 #include <string>
 
-#include "tensor/stream.h"
+#include "tests/support.h"
 
 namespace lathe::test {
 namespace {
@@ -57,13 +57,9 @@ void register_memory() {
   }
 }
 
-const bool kPrepared = [] {
+[[maybe_unused]] const bool kPrepared = [] {
   setenv("CUDA_LAUNCH_BLOCKING", "1", 1);
-  if (Stream::devices() == 0) {
-    std::printf("SKIP test_cuda: %s\n0 passed, 0 failed, 1 skipped\n", Stream::why_not({Device::Kind::cuda}).c_str());
-    std::fflush(stdout);
-    _exit(0);
-  }
+  needs_cuda_device("test_cuda");
   int maps_all = 0;
   cudaDeviceGetAttribute(&maps_all, cudaDevAttrPageableMemoryAccess, 0);
   if (maps_all != 0) return true;
