@@ -10,7 +10,7 @@ using namespace lathe::test;
 
 namespace {
 
-using World = test::World<Cpu>;
+using CpuWorld = test::World<Cpu>;
 
 const PagedCase kPagedCases[] = {
     {4, 2, 16, {1, 5, 40}},
@@ -45,7 +45,7 @@ TEST_CASE("paged attention agrees with softmax in double") {
                   << c.window);
     std::vector<std::vector<double>> expected;  // by head
     for_each_isa([&](CpuIsa isa) {
-      const World world(c, 7);
+      const CpuWorld world(c, 7);
       const Guarded out = world.whole();
       size_t at = 0;
       const bool first_isa = expected.empty();
@@ -76,12 +76,12 @@ TEST_CASE("paged attention gives a token the same bits however it is computed") 
     INFO("heads " << c.heads << "/" << c.kv_heads << " dim " << c.head_dim << " " << name(c.dtype) << " window "
                   << c.window);
     for_each_isa([&](CpuIsa) {
-      const World world(c, 7);
+      const CpuWorld world(c, 7);
       const Guarded whole = world.whole();
       const int64_t row = c.heads * c.head_dim;
       {
         INFO("pages in another order");
-        CHECK(World(c, 99).whole().same_bits(whole));
+        CHECK(CpuWorld(c, 99).whole().same_bits(whole));
       }
       for (int members : {1, 2, 3}) {
         INFO(members << " threads");
@@ -120,7 +120,7 @@ TEST_CASE("a freed page before the window is not touched") {
     INFO(name(dtype));
     const PagedCase c{4, 2, 16, {600}, dtype, 100};
     for_each_isa([&](CpuIsa) {
-      World world(c, 0);
+      CpuWorld world(c, 0);
       Guarded kept(world.tokens * 64), freed(world.tokens * 64);
       world.attend(kept, {0}, {599}, {600});
       for (int64_t page = 0; page < (600 - 100) / kPageTokens; ++page) world.table[static_cast<size_t>(page)] = -1;
@@ -135,7 +135,7 @@ TEST_CASE("an infinite value of a later token does not reach an earlier one") {
     INFO(name(dtype));
     const PagedCase c{4, 2, 16, {40}, dtype};
     for_each_isa([&](CpuIsa) {
-      World world(c, 0);
+      CpuWorld world(c, 0);
       const Guarded clean = world.whole();
       // Element (page 1, head 0, token 4, component 0): position 20.
       const size_t element = 2 * 16 * 16 + 4 * 16;
@@ -212,7 +212,7 @@ TEST_CASE("a key that is not finite spoils the queries that see it and no others
   const PagedCase c{4, 2, 16, {40}, DType::q8_0};
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
     for_each_isa([&](CpuIsa) {
-      World world(c, 0);
+      CpuWorld world(c, 0);
       const Guarded clean = world.whole();
       std::vector<float> k(32, 0.0f), v(32, 0.0f);
       k[3] = bad;

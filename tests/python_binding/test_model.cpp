@@ -43,7 +43,7 @@ Request request(const Model& model, int64_t tokens, int32_t first = 3) {
 }
 
 std::vector<int32_t> answer(const std::shared_ptr<Model>& model, int64_t tokens, int32_t first = 3) {
-  return Stream(model, request(*model, tokens, first), {}).result({}).tokens;
+  return python::Stream(model, request(*model, tokens, first), {}).result({}).tokens;
 }
 
 // f(0) to f(count - 1), each on a thread of its own; rethrows nothing: f must not throw.
@@ -63,7 +63,7 @@ struct Stop : std::runtime_error {
 TEST_CASE("of a stream that several threads pull, each event goes to one of them, in order") {
   const std::vector<int32_t> expected = answer(load(), 20);
   const auto model = load();
-  Stream stream(model, request(*model, 20), {});
+  python::Stream stream(model, request(*model, 20), {});
   std::vector<std::vector<int32_t>> taken(3);
   together(3, [&](int i) {
     while (const auto event = stream.next({})) taken[static_cast<size_t>(i)].push_back(*event->token);
@@ -110,7 +110,7 @@ TEST_CASE("answers are left and closed while others are computed") {
   std::atomic<int> wrong = 0;
   together(3, [&](int i) {
     for (int round = 0; round < 3; ++round) {
-      Stream left(model, request(*model, 20), {});
+      python::Stream left(model, request(*model, 20), {});
       left.next({});
       if (i == 0) left.close({});
       if (i == 0) wrong += left.next({}).has_value() || left.result({}).finish_reason != FinishReason::cancelled;
@@ -122,7 +122,7 @@ TEST_CASE("answers are left and closed while others are computed") {
 
 TEST_CASE("to leave an answer waits for nobody") {
   const auto model = load();
-  auto left = std::make_unique<Stream>(model, request(*model, 20), Poll());
+  auto left = std::make_unique<python::Stream>(model, request(*model, 20), Poll());
   bool asked = false;
   model->logits(prompt(), [&] {  // asked while the model computes
     if (!asked) left.reset();
@@ -135,7 +135,7 @@ TEST_CASE("to leave an answer waits for nobody") {
 TEST_CASE("a closed answer keeps what it had, and an ended one its end") {
   const auto model = load();
   const std::vector<int32_t> expected = answer(model, 5);
-  Stream cut(model, request(*model, 20), {}), ended(model, request(*model, 5), {});
+  python::Stream cut(model, request(*model, 20), {}), ended(model, request(*model, 5), {});
   const int32_t first = cut.next({})->token.value();
   CHECK(ended.result({}).finish_reason == FinishReason::length);
   ended.close({});
@@ -200,10 +200,10 @@ TEST_CASE("weights that were handed out are written to: no answer uses an earlie
   };
   const auto before = load(true), never_asked = load(true);
   const std::vector<int32_t> unedited = answer(before, 12);
-  CHECK(Stream(before, request(*before, 12), {}).result({}).cached_tokens > 0);
+  CHECK(python::Stream(before, request(*before, 12), {}).result({}).cached_tokens > 0);
   edit(*before);
   edit(*never_asked);
-  const Completion edited = Stream(before, request(*before, 12), {}).result({});
+  const Completion edited = python::Stream(before, request(*before, 12), {}).result({});
   CHECK(edited.cached_tokens == 0);
   CHECK(edited.tokens == answer(never_asked, 12));
   CHECK(edited.tokens != unedited);
