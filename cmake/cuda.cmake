@@ -1,7 +1,13 @@
 # The CUDA back end: kernels/cuda by nvcc, and what of tensor/ and autograd/ knows of it. `make CUDA=1` sets LATHE_CUDA.
-set(LATHE_CUDA_ARCHITECTURES "80-real;86-real;89-real;90-real;100-real;120" CACHE STRING
-    "images in the program, and PTX of the last for what comes after it")
 find_program(CMAKE_CUDA_COMPILER nvcc HINTS $ENV{CUDA_HOME}/bin /usr/local/cuda/bin REQUIRED)
+execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version OUTPUT_VARIABLE nvcc_version)
+string(REGEX MATCH "release ([0-9.]+)" nvcc_version "${nvcc_version}")
+set(architectures "80-real;86-real;89-real;90-real;100-real;120")
+if(CMAKE_MATCH_1 VERSION_LESS 12.8)
+  set(architectures "80-real;86-real;89-real;90")  # it knows of none after them
+endif()
+set(LATHE_CUDA_ARCHITECTURES "${architectures}" CACHE STRING
+    "images in the program, and PTX of the last for what comes after it")
 set(CMAKE_CUDA_HOST_COMPILER ${CMAKE_CXX_COMPILER})
 set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
 

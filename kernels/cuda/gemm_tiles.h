@@ -214,7 +214,7 @@ struct FloatMath {
     for (int k = 0; k < S::kDepth; ++k) {
       const float* a_line = reinterpret_cast<const float*>(a_stage) + k * S::kLine;
       const float* b_line = reinterpret_cast<const float*>(b_stage) + k * S::kLine;
-      float a[kRows], b[kColumns];
+      alignas(16) float a[kRows], b[kColumns];
 #pragma unroll
       for (int i = 0; i < kRows; i += 4) *reinterpret_cast<Pack<float>*>(a + i) = load_pack(a_line + row0() + i);
 #pragma unroll

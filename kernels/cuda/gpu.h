@@ -39,8 +39,8 @@ template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
             Arguments... arguments) {
   cudaError_t error = cudaSuccess;
-  // More than 48 KiB are given to kernels that asked for it only.
-  if (shared > 48 << 10)
+  // More than 48 KiB, static arrays included, are given to kernels that asked for it only.
+  if (shared > 32 << 10)
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
   if (error == cudaSuccess) {
     cudaLaunchConfig_t config{};
@@ -50,7 +50,9 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
     config.stream = stream;
     error = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
   }
-  if (error != cudaSuccess) launch_failed(name, cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // so that the next launch does not report it
+  launch_failed(name, cudaGetErrorString(error));
 }
 
 }  // namespace lathe::kernel

@@ -97,7 +97,7 @@ struct FloatSums {
     for (int j = 0; j < kTokens; ++j)
 #pragma unroll
       for (int n = 0; n < 8; ++n) {
-        float v[8];
+        alignas(16) float v[8];
         if (!x(v, 8 * j + n)) continue;
 #pragma unroll
         for (int i = 0; i < kRows; ++i)

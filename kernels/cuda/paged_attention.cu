@@ -19,7 +19,8 @@ namespace lathe::kernel {
 namespace {
 using namespace head_tiles;
 
-constexpr int64_t kSplitTokens = 256;  // up to so many new tokens, a block has one segment
+// Up to so many new tokens, and so many bytes of results by segment, a block has one segment.
+constexpr int64_t kSplitTokens = 256, kSplitBytes = int64_t{256} << 20;
 constexpr int kWriteWarps = 4, kMergeThreads = 128;
 
 template <int kRows, int kPieces>
@@ -121,7 +122,11 @@ __global__ void __launch_bounds__(kWriteWarps * 32)
              static_cast<int>(slot % kPageTokens), from.data + token * from.stride + head * head_dim, head_dim);
 }
 
-bool splits(int64_t n) { return n <= kSplitTokens; }
+// Bytes of the results of all segments; 0: each block walks all of them, with the same bits.
+int64_t split_bytes(int64_t n, int64_t heads, int64_t head_dim, int64_t context) {
+  const int64_t bytes = n * heads * segments_of(context) * partial_floats(head_dim) * int64_t{sizeof(float)};
+  return n <= kSplitTokens && bytes <= kSplitBytes ? bytes : 0;
+}
 
 template <int kRows, int kPieces>
 void launch_paged(Cuda on, const PagedCall& call) {
@@ -145,8 +150,7 @@ void write_kv(Cuda on, const CacheLayer& pages, ConstRows<float> k, ConstRows<fl
 }
 
 size_t paged_attention_scratch_bytes(Cuda, DType, int64_t n, int64_t heads, int64_t head_dim, int64_t max_context) {
-  if (!splits(n)) return 0;
-  return static_cast<size_t>(n * heads * segments_of(max_context) * partial_floats(head_dim)) * sizeof(float);
+  return static_cast<size_t>(split_bytes(n, heads, head_dim, max_context));
 }
 
 void paged_attention(Cuda on, float* out, ConstRows<float> q, const CacheLayer& pages, const PagedBatch& batch,
@@ -154,8 +158,9 @@ void paged_attention(Cuda on, float* out, ConstRows<float> q, const CacheLayer& 
   check_cache("paged_attention", pages.dtype);
   check_head_dim("paged_attention", head_dim);
   if (batch.tokens == 0) return;
+  const bool split = split_bytes(batch.tokens, heads, head_dim, batch.longest_context) > 0;
   const PagedCall call{out,
-                       splits(batch.tokens) ? static_cast<float*>(scratch) : nullptr,
+                       split ? static_cast<float*>(scratch) : nullptr,
                        q,
                        pages,
                        batch,

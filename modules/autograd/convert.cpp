@@ -94,10 +94,15 @@ Tensor convert_on_device(const Tensor& x, DType dtype, const std::string& tensor
     });
   if (dtype == DType::f32) return values;
   if (is_quantised(dtype)) return convert(values.to(Device{}), dtype, tensor).to(x.device());
+  constexpr int32_t kNone = std::numeric_limits<int32_t>::max();
+  const Tensor lost = Tensor::of<int32_t>({1}, &kNone).to(x.device());
   dispatch_device("convert", x, [&](auto on) {
     if constexpr (std::is_same_v<decltype(on), Cuda>)
-      kernel::quantise_rows(on, y.raw(), values.data<float>(), dtype, row_count(x), columns(x), nullptr);
+      kernel::quantise_rows(on, y.raw(), values.data<float>(), dtype, row_count(x), columns(x), lost.data<int32_t>());
   });
+  RangeCheck range;
+  if (const int32_t row = *lost.to(Device{}).host<int32_t>(); row != kNone) range.out_of_range(row);
+  range.throw_if_any(values.to(Device{}), dtype, tensor);
   return y;
 }
 #endif

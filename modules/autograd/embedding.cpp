@@ -49,6 +49,8 @@ Tensor embedding(const Parameter& table, const Tensor& ids) {
   check(table.packed || table.value.defined(), "embedding", "the table {} has no value", table.shape);
   check(table.packed || table.value.shape() == table.shape, "embedding", "the table {} holds {}", table.shape,
         table.value);
+  check(table.device() == ids.device(), "embedding", "the table {} lies on {}, ids {}", table.shape,
+        to_string(table.device()), ids);
   check_ids("embedding", "token id", ids, table.shard ? table.shard->whole() : table.shape[0]);
   const DType dtype = !table.packed && table.value.dtype() == DType::f64 ? DType::f64 : DType::f32;
   Tensor y = Tensor::empty({ids.dim(0), table.shape[1]}, dtype, ids.device());  // (N, C)

@@ -115,6 +115,8 @@ int64_t check_parts(const Tensor& x, std::span<const LinearWeight> parts) {
   for (const LinearWeight& part : parts) {
     const Shape& shape = part.weight->shape;
     check(shape.rank() == 2 && shape[1] == x.dim(1), "linear", "weight {} does not fit input {}", shape, x);
+    check(part.weight->device() == x.device(), "linear", "the weight {} lies on {}, input {}", shape,
+          to_string(part.weight->device()), x);
     check(!part.bias || (part.bias->shape.rank() == 1 && part.bias->shape[0] == shape[0]), "linear",
           "bias {} does not fit weight {}", part.bias ? part.bias->shape : Shape{}, shape);
     columns += shape[0];

@@ -13,6 +13,7 @@ constexpr int64_t kShortestContext = 256;
 
 struct DecodeGraphs::Bucket {
   DecodeBatch batch;
+  int64_t last_used = 0;
   std::unique_ptr<Graph> graph = {};
 
   // Over the same angles: those of `rope`, which the batch keeps alive.
@@ -39,10 +40,17 @@ int64_t DecodeGraphs::bucket_rows(int64_t sequences) {
 
 bool DecodeGraphs::takes(std::span<const BatchSequence> sequences) const {
   RopeTable* rope = sequences.front().rope;
-  if (std::ssize(sequences) > most_sequences_ || (rope != nullptr && rope->frequencies.behind)) return false;
+  if (!recordable_ || std::ssize(sequences) > most_sequences_ || (rope != nullptr && rope->frequencies.behind))
+    return false;
   return std::all_of(sequences.begin(), sequences.end(), [&](const BatchSequence& s) {
     return s.tokens.size() == 1 && s.logits_from == 0 && s.rope == rope;
   });
+}
+
+void DecodeGraphs::drop_least_used() {
+  buckets_.erase(std::min_element(buckets_.begin(), buckets_.end(), [](const auto& a, const auto& b) {
+    return a.second->last_used < b.second->last_used;
+  }));
 }
 
 Tensor DecodeGraphs::run(std::span<const BatchSequence> sequences) {
@@ -56,11 +64,21 @@ Tensor DecodeGraphs::run(std::span<const BatchSequence> sequences) {
     bucket.reset();
     bucket.reset(new Bucket{DecodeBatch(rows, context, cache_, rope)});
   }
+  bucket->last_used = ++steps_;
   bucket->batch.fill(sequences);
-  if (!bucket->graph)
-    bucket->graph = std::make_unique<Graph>(
-        recording_, [&] { logits_.row_range(0, rows).copy_from(logits(model_, bucket->batch.batch())); });
-  bucket->graph->replay();
+  const auto work = [&] { logits_.row_range(0, rows).copy_from(logits(model_, bucket->batch.batch())); };
+  if (bucket->graph) {
+    bucket->graph->replay();
+  } else {
+    if (buckets_.size() > kMostBuckets) drop_least_used();
+    try {
+      bucket->graph = std::make_unique<Graph>(recording_, work);
+      bucket->graph->replay();
+    } catch (const NotRecordable&) {
+      recordable_ = false;
+      work();
+    }
+  }
   return logits_.row_range(0, std::ssize(sequences));
 }
 

@@ -122,9 +122,11 @@ void attach_stored_adapter(LoadedModel& loaded, CausalLM& model, const LoadOptio
 }
 
 // So that a token's bits do not depend on its neighbours'; tables are looked up as they are.
-void prepare_adapter(const CausalLM& model) {
-  for (const NamedParameter& named : adapter_parameters(model))
+void prepare_adapter(const CausalLM& model, Device device) {
+  for (const NamedParameter& named : adapter_parameters(model)) {
+    named.parameter->value = named.parameter->value.to(device);
     if (!named.parameter->is_table()) named.parameter->prepare_for_inference(Arithmetic::f32);
+  }
 }
 
 }  // namespace
@@ -258,7 +260,7 @@ LoadedModel load_weights(LoadedModel loaded, const LoadOptions& options, LoadPro
                     p.bytes_read += named.parameter->value.bytes();
                     prepare(named, options, named.parameter == head);
                   });
-  if (!options.adapter.empty() && !options.trainable) prepare_adapter(*loaded.model);
+  if (!options.adapter.empty() && !options.trainable) prepare_adapter(*loaded.model, options.device);
   checkpoint.tensors.clear();
   StoragePool::trim();  // the copies that weights were prepared by, of sizes that running has no use for
   return loaded;

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <vector>
 #endif
 
@@ -63,7 +64,9 @@ void check_call(cudaError_t result, const char* call) {
 struct DeviceState {
   std::mutex mutex;
   std::map<std::pair<cudaStream_t, size_t>, std::vector<void*>> free;  // by the stream that uses them, and bytes
-  cuda::Memory memory;
+  // Those that graphs were recorded on: their free blocks are what the graphs write to, and nobody else's.
+  std::set<cudaStream_t> recording;
+  cuda::Memory memory;  // what is kept does not count the blocks of recording streams
   cudaStream_t stream = nullptr;
 };
 
@@ -83,9 +86,13 @@ DeviceState& state_of(Device device) {
         to_string(device), states->size());
   auto& state = (*states)[static_cast<size_t>(device.index)];
   if (!state) {
-    state = std::make_unique<DeviceState>();
+    auto made = std::make_unique<DeviceState>();
+    int before = 0;
+    check_call(cudaGetDevice(&before), "cudaGetDevice");
     check_call(cudaSetDevice(device.index), "cudaSetDevice");
-    check_call(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    check_call(cudaStreamCreateWithFlags(&made->stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    check_call(cudaSetDevice(before), "cudaSetDevice");
+    state = std::move(made);
   }
   return *state;
 }
@@ -101,11 +108,17 @@ DeviceState& use(Device device) {
 
 size_t block_bytes(size_t bytes) { return std::max<size_t>(256, StoragePool::block_bytes(bytes)); }
 
-void give_back_kept(DeviceState& state) {
-  for (const auto& [key, blocks] : state.free)
-    for (void* block : blocks) cudaFree(block);
-  state.free.clear();
-  state.memory.kept = 0;
+// What is kept for `stream`, or for all streams but the recording ones where it is null.
+void give_back_kept(DeviceState& state, cudaStream_t stream = nullptr) {
+  for (auto& [key, blocks] : state.free) {
+    const bool is_recording = state.recording.contains(key.first);
+    if (stream != nullptr ? key.first != stream : is_recording) continue;
+    while (!blocks.empty() && cudaFree(blocks.back()) == cudaSuccess) {
+      blocks.pop_back();
+      if (!is_recording) state.memory.kept -= key.second;
+    }
+  }
+  cudaGetLastError();
 }
 
 void* take(Device device, cudaStream_t stream, size_t bytes) {
@@ -115,8 +128,12 @@ void* take(Device device, cudaStream_t stream, size_t bytes) {
   if (std::vector<void*>& free = state.free[{stream, bytes}]; !free.empty()) {
     block = free.back();
     free.pop_back();
-    state.memory.kept -= bytes;
+    if (!state.recording.contains(stream)) state.memory.kept -= bytes;
   } else {
+    cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
+    check_call(cudaStreamIsCapturing(stream, &capturing), "cudaStreamIsCapturing");
+    check(capturing == cudaStreamCaptureStatusNone, "cuda",
+          "what is recorded asks for {} bytes more than what ran before", bytes);
     ++state.memory.allocations;
     if (cudaMalloc(&block, bytes) != cudaSuccess) {
       give_back_kept(state);
@@ -139,7 +156,7 @@ void give(Device device, cudaStream_t stream, void* block, size_t bytes) {
   DeviceState& state = state_of(device);
   const std::lock_guard lock(state.mutex);
   state.memory.used -= bytes;
-  state.memory.kept += bytes;
+  if (!state.recording.contains(stream)) state.memory.kept += bytes;
   state.free[{stream, bytes}].push_back(block);
 }
 
@@ -175,7 +192,9 @@ void copy(const ByteRows& to, const ByteRows& from, size_t row_bytes, size_t row
   else
     check_call(cudaMemcpy2DAsync(to.data, to.stride, from.data, from.stride, row_bytes, rows, kind, stream),
                "cudaMemcpy2D");
-  if (kind == cudaMemcpyDeviceToHost) Stream::synchronise(device);
+  // Between two devices: the source's stream may give its block away as soon as this returns.
+  if (kind == cudaMemcpyDeviceToHost || (kind == cudaMemcpyDeviceToDevice && to.device != from.device))
+    Stream::synchronise(device);
 }
 
 Memory memory(Device device) {
@@ -200,7 +219,12 @@ Stream::Stream(Device device) : device_(device) {
 }
 Stream::~Stream() {
   cudaStreamSynchronize(stream_);
-  cuda::trim(device_);  // among what is kept are blocks of this stream, whose handle may be used again
+  {
+    DeviceState& state = state_of(device_);
+    const std::lock_guard lock(state.mutex);
+    give_back_kept(state, stream_);  // its handle may be given to another stream
+    state.recording.erase(stream_);
+  }
   cudaStreamDestroy(stream_);
 }
 CUstream_st* Stream::current(Device device) {
@@ -240,6 +264,11 @@ void Stream::synchronise(Device device) {
 }
 Graph::Graph(const Stream& recording, const std::function<void()>& work) : device_(recording.device()) {
   Stream::synchronise(device_);  // what the thread's stream has written so far is there for the recording's
+  {
+    DeviceState& state = use(device_);
+    const std::lock_guard lock(state.mutex);
+    state.recording.insert(recording.stream_);
+  }
   const Stream::Scope scope(&recording);
   work();
   Stream::synchronise(device_);
@@ -247,11 +276,11 @@ Graph::Graph(const Stream& recording, const std::function<void()>& work) : devic
   check_call(cudaStreamBeginCapture(recording.stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
   try {
     work();
-  } catch (...) {
+  } catch (const Error& error) {
     cudaStreamEndCapture(recording.stream_, &graph);
     if (graph != nullptr) cudaGraphDestroy(graph);
     cudaGetLastError();
-    throw;
+    throw NotRecordable(error.what(), error.hint());
   }
   check_call(cudaStreamEndCapture(recording.stream_, &graph), "cudaStreamEndCapture");
   const cudaError_t result = cudaGraphInstantiate(&executable_, graph, 0);
@@ -260,11 +289,12 @@ Graph::Graph(const Stream& recording, const std::function<void()>& work) : devic
   ++recorded;
 }
 Graph::~Graph() {
-  Stream::synchronise(device_);
+  cudaStreamSynchronize(stream_);
   cudaGraphExecDestroy(executable_);
 }
 void Graph::replay() const {
-  check_call(cudaGraphLaunch(executable_, Stream::current(device_)), "cudaGraphLaunch");
+  stream_ = Stream::current(device_);
+  check_call(cudaGraphLaunch(executable_, stream_), "cudaGraphLaunch");
   ++replayed;
 }
 

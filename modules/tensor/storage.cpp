@@ -94,8 +94,8 @@ void system_free(void* block, size_t bytes) {
     std::free(block);
 }
 
-// A block in use counts as what was asked for, as the rest of it is not touched; one that is kept counts whole, as those
-// who had it before may have touched more of it.
+// A block in use counts as what was asked for, as the rest of it is not touched; one that is kept counts whole, as
+// those who had it before may have touched more of it.
 class Pool {
  public:
   void* take(size_t bytes) {

@@ -42,12 +42,17 @@ class Stream {
   CUstream_st* stream_ = nullptr;
 };
 
+// Something is done on the host, or memory asked for, where work is being recorded.
+struct NotRecordable : Error {
+  using Error::Error;
+};
+
 // What `work` queues, to be queued again. It is recorded on a stream of its own, whose memory (tensor/cuda.h) no other
 // work is given: tensors that `work` makes and drops lie there, and those that it keeps have the results of the last
 // replay. It may read nothing on the host, and what changes from replay to replay must lie on the device.
 class Graph {
  public:
-  // Runs `work` twice, once for the memory and once to record it. Throws Error where it cannot be recorded.
+  // Runs `work` twice, once for the memory and once to record it. Throws what `work` throws, and NotRecordable.
   Graph(const Stream& recording, const std::function<void()>& work);
   ~Graph();
   Graph(const Graph&) = delete;
@@ -64,6 +69,7 @@ class Graph {
  private:
   Device device_;
   CUgraphExec_st* executable_ = nullptr;
+  mutable CUstream_st* stream_ = nullptr;  // of the last replay
 };
 
 }  // namespace lathe

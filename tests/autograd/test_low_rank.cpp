@@ -21,7 +21,7 @@ const Parameter& changed(Shape shape, uint64_t seed, const Parameter& a, const P
   static std::deque<Changed> alive;
   Changed& c = alive.emplace_back();
   c.weight = random_parameter(shape, seed);
-  c.weight.value = convert(c.weight.value, a.value.dtype());
+  c.weight.value = here(convert(c.weight.value, a.value.dtype()));
   c.weight.trainable = false;
   c.change = {&a, &b, 0.7, dropout, 5};
   (a.shape[0] == shape[0] ? c.weight.row_low_rank : c.weight.low_rank) = &c.change;

@@ -125,3 +125,50 @@ TEST_CASE("a device is described by its name and architecture, and says what its
   CHECK(kernel::device_image(Cuda{}).was_compiled_by_driver() == false);
   CHECK(kernel::gemm_multiplies_bf16(Cuda{}));
 }
+
+TEST_CASE(
+    "graphs keep their memory when another engine of the device is gone and when the pool gives back what it has") {
+  const auto model = make_tiny(tiny_llama(), DType::f32, Arithmetic::f32, kCudaDevice);
+  EngineOptions options;
+  options.context = 64;
+  options.prefix_cache = false;
+  Engine engine(*model, nullptr, options);
+  const std::vector<Request> requests = short_requests(3, 17);
+  const std::vector<std::string> first = fingerprints(generate(engine, requests));
+  {
+    Engine other(*model, nullptr, options);
+    CHECK(fingerprints(generate(other, requests)) == first);
+  }
+  cuda::trim(kCudaDevice);
+  const auto taken = Tensor::zeros({1 << 16}, DType::f32, kCudaDevice);  // what was given back is written over
+  CHECK(fingerprints(generate(engine, requests)) == first);
+}
+
+TEST_CASE("work that waits for the device, or asks for memory that its first run did not, is not recorded") {
+  const Stream recording(kCudaDevice);
+  const Tensor x = Tensor::zeros({4}, DType::f32, kCudaDevice);
+  CHECK_THROWS_AS(Graph(recording, [&] { x.to(Device{}); }), NotRecordable);
+  Tensor kept;
+  CHECK_THROWS_WITH(Graph(recording, [&] { kept = Tensor::zeros({64}, DType::f32, kCudaDevice); }),
+                    Catch::Matchers::ContainsSubstring("more than what ran before"));
+  const Graph graph(recording, [&] { x.copy_from(Tensor::zeros({4}, DType::f32, kCudaDevice)); });
+  graph.replay();
+  CHECK(x.to(Device{}).host<float>()[3] == 0.0f);
+}
+
+TEST_CASE("a mixture whose experts an adapter changes decodes without graphs, as on the CPU") {
+  std::vector<std::vector<int32_t>> answers;
+  for (const Device device : {Device{}, kCudaDevice}) {
+    LoadOptions load;
+    load.dtype = ComputeDtype::float32;
+    load.device = device;
+    load.adapter = (source_dir() / "tests" / "goldens" / "adapters" / "mixtral").string();
+    const LoadedModel loaded = load_model(golden_path("mixtral"), load);
+    Engine engine(*loaded.model, nullptr, {});
+    Request request;
+    request.prompt = {3, 14, 15, 9, 26, 5};
+    request.max_new_tokens = 5;
+    answers.push_back(generate(engine, {request}).completions[0][0].tokens);
+  }
+  CHECK(answers[0] == answers[1]);
+}
