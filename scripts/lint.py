@@ -72,7 +72,7 @@ BUDGET = {
     "modules/block": 200,
     "modules/load_model": 1450,
     "modules/llm": 4660,
-    "modules/generate": 3010,
+    "modules/generate": 3040,
     "modules/evaluate": 920,
     "modules/train": 5900,
     "modules/mpi": 70,
