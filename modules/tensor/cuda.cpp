@@ -75,11 +75,9 @@ DeviceState& state_of(Device device) {
   static auto* states = new std::vector<std::unique_ptr<DeviceState>>;
   const std::lock_guard lock(mutex);
   if (states->empty()) {
-    int count = 0;
-    const cudaError_t result = cudaGetDeviceCount(&count);
-    if (result != cudaSuccess || count == 0)
-      throw Error(fmt::format("cuda: no device: {}", result != cudaSuccess ? cudaGetErrorString(result) : "none found"),
-                  "--device cpu runs without one");
+    const int count = Stream::devices();
+    if (count == 0)
+      throw Error(fmt::format("cuda: no device: {}", Stream::why_not(device)), "--device cpu runs without one");
     states->resize(static_cast<size_t>(count));
   }
   check(device.index >= 0 && device.index < std::ssize(*states), "cuda", "no device {}: the machine has {}",
