@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs Lathe on a GPU: are the results right, and how fast are they beside torch and what the device can do?
 
-    gpu_check.py [--part 1|2] [--resume] [--output F.json] [--dry-run]        (`make gpu-check`)
+    gpu_check.py [--part 1|2] [--resume] [--output F.json] [--build DIR] [--dry-run]       (`make gpu-check`)
     gpu_check.py --validate F.json ...
 
 Part 1: probe, build, ceilings, conformance, sanitizer, parity. Part 2: kernels, inference, training. Each part ends within nine minutes,
@@ -79,7 +79,7 @@ def device_properties():
 class Check:
     def __init__(self, options, properties):
         self.dry, self.properties, self.output = options.dry_run, properties, pathlib.Path(options.output)
-        self.build_folder = ROOT / (os.environ.get("BUILD") or ("build" if self.dry else "build-cuda"))
+        self.build_folder = ROOT / (options.build or ("build" if self.dry else "build-cuda"))
         self.device = "cpu" if self.dry else "cuda"
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="lathe-gpu-check-"))
         commit = first_line(["git", "-C", str(ROOT), "rev-parse", "HEAD"]) or "unknown"
@@ -140,13 +140,19 @@ class Check:
         targets, jobs = ["lathe_cli", "test_cuda", "bench_cuda", *tests], os.cpu_count()
         if self.dry:
             self.run(["cmake", "--build", self.build_folder, "-j", jobs, "--target", *targets])
-            return dict(architecture=None, kernels={})
+            return dict(architecture=None, prebuilt=False, kernels={})
         architecture = self.properties["compute_capability"].replace(".", "")
-        self.run(["scripts/configure.sh", self.build_folder, "-DLATHE_CUDA=ON", f"-DLATHE_CUDA_ARCHITECTURES={architecture}-real"])
-        self.run(["cmake", "--build", self.build_folder, "-j", jobs, "--target", *targets])
+        prebuilt = False
+        try:
+            self.run(["scripts/configure.sh", self.build_folder, "-DLATHE_CUDA=ON", f"-DLATHE_CUDA_ARCHITECTURES={architecture}-real"])
+            self.run(["cmake", "--build", self.build_folder, "-j", jobs, "--target", *targets])
+        except Failed:  # a machine without the libraries may have been given a build of another
+            prebuilt = all(self.program("lathe" if t == "lathe_cli" else t).exists() for t in targets)
+            if not prebuilt:
+                raise
         found = self.work / "kernels.json"
         self.run(["scripts/check_cuda.py", "--arch", architecture, "--jobs", jobs, "--json", found])
-        return dict(architecture="sm_" + architecture, kernels={file: of[architecture] for file, of in json.loads(found.read_text()).items()})
+        return dict(architecture="sm_" + architecture, prebuilt=prebuilt, kernels={file: of[architecture] for file, of in json.loads(found.read_text()).items()})
 
     def ceilings(self):
         found = self.torch("ceilings")
@@ -348,6 +354,7 @@ def main():
     parser.add_argument("--part", type=int, choices=STAGES)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--build", help="folder; default: build-cuda, of a dry run build")
     parser.add_argument("--output")
     parser.add_argument("--validate", nargs="+", metavar="F.json")
     options = parser.parse_args()
