@@ -5,8 +5,8 @@
 //
 // In bf16 both operands of every product are rounded to bf16 on their way into it and its sums are f32; weights, their
 // gradients, activations, norms, attention, statistics and the loss stay f32 (Micikevicius et al. 2018, without a scale
-// of the loss, which bf16's range does not need); on CUDA attention multiplies in bf16 as well. Where a machine has no faster instructions for bf16 the rounded
-// values are multiplied as f32. Double precision ignores it.
+// of the loss, which bf16's range does not need); on CUDA attention multiplies in bf16 as well. Where a machine has no
+// faster instructions for bf16 the rounded values are multiplied as f32. Double precision ignores it.
 #pragma once
 #include "kernels/packed_linear.h"
 #include "tensor/active.h"

@@ -1,5 +1,6 @@
-// Three bugs that compute-sanitizer must report, so that its silence about the kernels means something; the emulator's own
-// are in tests/simt/test_bugs.cpp. A program of its own, which scripts/gpu_check.py compiles: planted_bugs out_of_bounds.
+// Three bugs that compute-sanitizer must report, so that its silence about the kernels means something; the emulator's
+// own are in tests/simt/test_bugs.cpp. A program of its own, which scripts/gpu_check.py compiles: planted_bugs
+// out_of_bounds.
 #include <cuda_runtime.h>
 
 #include <cstdio>
