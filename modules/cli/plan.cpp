@@ -47,6 +47,9 @@ void run_plan(const PlanOptions& o) {
   if (o.model.model.empty() == o.config.empty())
     throw UsageError("expected --model or --config, and one of them alone");
   o.model.apply_machine_options();
+  if (!o.model.device.empty() && chosen_device(o.model.device).kind == Device::Kind::cuda)
+    throw Error(fmt::format("plan: --device {}: memory is counted for the CPU alone", o.model.device),
+                "a device that runs out of memory says what was asked for, used and free");
   if (is_recipe(o.config)) return print_training_plan(o);
   if (!o.settings.empty()) throw UsageError("--set needs a recipe of training as --config");
   PlanReport report;

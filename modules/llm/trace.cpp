@@ -16,7 +16,7 @@ class Recorder final : public Observer {
   explicit Recorder(std::string pattern) : pattern_(std::move(pattern)) {}
   bool wants(const std::string& name) const override { return fnmatch(pattern_.c_str(), name.c_str(), 0) == 0; }
   void observe(const std::string& name, const Tensor& x) override {
-    if (wants(name)) taps.emplace_back(name, x.clone());
+    if (wants(name)) taps.emplace_back(name, x.device().kind == Device::Kind::cuda ? x.to(Device{}) : x.clone());
   }
   NamedTensors taps;
 
@@ -85,8 +85,8 @@ NamedTensors loss_and_gradients(const LoadedModel& loaded, std::span<const int32
   }
   tape.backward(total);
   NamedTensors by_parameter;
-  for (const NamedParameter& p : parameters) by_parameter.emplace_back(p.name, p.parameter->gradient());
-  NamedTensors result{{"loss", total.view({})}};
+  for (const NamedParameter& p : parameters) by_parameter.emplace_back(p.name, p.parameter->gradient().to(Device{}));
+  NamedTensors result{{"loss", total.to(Device{}).view({})}};
   for (auto& [name, gradient] : as_stored(loaded, by_parameter))
     result.emplace_back("grad." + name, std::move(gradient));
   return result;
