@@ -100,7 +100,7 @@ void prepare(const NamedParameter& named, const LoadOptions& options, bool is_he
   if (wide || (place == WeightPlacement::Place::packed && dtype != p.value.dtype()))
     p.value = convert(p.value, dtype, named.name);
   p.value = p.value.to(options.device);
-  p.prepare_for_inference(arithmetic_of(p.value.dtype(), options.dtype));
+  p.prepare_for_inference(arithmetic_of(p.value.dtype(), options.dtype, options.device));
 }
 
 // The adapter that the options name, on `model`, which has no weights yet. One that was trained on others is only
@@ -183,7 +183,7 @@ std::optional<DType> parse_quantize(const std::string& text) {
       fmt::format("quantize: expected q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k, found \"{}\"", text));
 }
 
-Arithmetic arithmetic_of(DType weight, ComputeDtype dtype) {
+Arithmetic arithmetic_of(DType weight, ComputeDtype dtype, Device device) {
   switch (dtype) {
     case ComputeDtype::float32:
     case ComputeDtype::float16: return Arithmetic::f32;  // no CPU here multiplies in float16: the wider one is exact
@@ -192,10 +192,11 @@ Arithmetic arithmetic_of(DType weight, ComputeDtype dtype) {
   }
   if (is_quantised(weight)) return Arithmetic::int8;
   // These multiply pairs of bf16, most of them faster than f32; float16 weights would lose bits in it.
-  return weight == DType::bf16 && cpu_isa() >= CpuIsa::avx512_vnni ? Arithmetic::bf16 : Arithmetic::f32;
+  const bool fast = device.kind == Device::Kind::cuda || cpu_isa() >= CpuIsa::avx512_vnni;
+  return weight == DType::bf16 && fast ? Arithmetic::bf16 : Arithmetic::f32;
 }
 
-DType cache_dtype_of(DType weight, ComputeDtype dtype) {
+DType cache_dtype_of(DType weight, ComputeDtype dtype, Device device) {
   switch (dtype) {
     case ComputeDtype::float32: return DType::f32;
     case ComputeDtype::bfloat16: return DType::bf16;
@@ -203,8 +204,9 @@ DType cache_dtype_of(DType weight, ComputeDtype dtype) {
     case ComputeDtype::automatic: break;
   }
   if (weight == DType::f32 || weight == DType::bf16) return weight;
-  // Beside int8 activations the cache may be as coarse as bf16, where attention has AMX tiles for it.
-  return is_quantised(weight) && cpu_isa() == CpuIsa::amx ? DType::bf16 : DType::f16;
+  // Beside int8 activations the cache may be as coarse as bf16, where attention has tiles for it: in AMX, on CUDA.
+  const bool tiles = device.kind == Device::Kind::cuda || cpu_isa() == CpuIsa::amx;
+  return is_quantised(weight) && tiles ? DType::bf16 : DType::f16;
 }
 
 LoadedModel open_model(const std::string& model, const LoadOptions& options) {
@@ -231,7 +233,7 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
       options.quantize.value_or(most_common(checkpoint.tensors, DType::f32, [](const StoredTensor& t) {
         return std::pair(used_dtype(t.dtype.value_or(DType::f32)), t.dtype ? t.bytes : 0);
       }));
-  loaded.cache_dtype = cache_dtype_of(loaded.weight_dtype, options.dtype);
+  loaded.cache_dtype = cache_dtype_of(loaded.weight_dtype, options.dtype, options.device);
 
   loaded.model = make_rank_model(family, *checkpoint.config, *options.ranks);
   // For its report: what comes next may take long, or ask whether the weights fit.

@@ -88,9 +88,9 @@ using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 // Weights or gradients under the model's names, turned into the names and shapes of the checkpoint that was loaded.
 NamedTensors as_stored(const LoadedModel& loaded, const NamedTensors& by_parameter);
 
-// What the weights of a dtype are multiplied with under `dtype`.
-Arithmetic arithmetic_of(DType weight, ComputeDtype dtype);
+// What the weights of a dtype are multiplied with under `dtype`, on a device.
+Arithmetic arithmetic_of(DType weight, ComputeDtype dtype, Device device = {});
 // The cache's dtype where nobody says otherwise.
-DType cache_dtype_of(DType weight, ComputeDtype dtype);
+DType cache_dtype_of(DType weight, ComputeDtype dtype, Device device = {});
 
 }  // namespace lathe

@@ -4,6 +4,7 @@
 #include "config/model_config.h"
 #include "generate/engine.h"
 #include "generate/sequence_cache.h"
+#include "generate/speculation.h"
 #include "kernels/device_image.h"
 #include "kernels/gemm.h"
 #include "llm/load.h"
@@ -171,4 +172,39 @@ TEST_CASE("a mixture whose experts an adapter changes decodes without graphs, as
     answers.push_back(generate(engine, {request}).completions[0][0].tokens);
   }
   CHECK(answers[0] == answers[1]);
+}
+
+// Some minutes of emulation: `build/test_device "[long]"`.
+TEST_CASE("ten thousand random requests leave the device's memory as it was", "[.][long]") {
+  ModelConfig config = tiny_llama();
+  config.hidden_size = 16, config.intermediate_size = 16, config.num_hidden_layers = 1;
+  config.num_attention_heads = 2, config.num_key_value_heads = 1, config.head_dim = 8;
+  const std::shared_ptr<const CausalLM> model = make_tiny(config, DType::f32, Arithmetic::f32, kCudaDevice);
+  EngineOptions options;
+  options.context = 48;
+  options.cache_dtype = DType::q8_0;
+  options.max_sequences = 8;
+  options.kv_memory = memory_for(model->sizes, options.cache_dtype, 12);  // some are preempted
+  options.drafter = make_ngram_drafter();
+  Engine engine(*model, nullptr, options);
+  const auto serve = [&](int64_t requests, uint64_t seed) {
+    for (int64_t done = 0; done < requests; done += 20) {
+      std::vector<Request> list = random_requests(20, seed + static_cast<uint64_t>(done));
+      for (Request& r : list) {
+        r.prompt.resize(std::min<size_t>(r.prompt.size(), 12));
+        r.max_new_tokens = std::min<int64_t>(r.max_new_tokens, 4);
+        engine.submit(r, [](const GenerationEvent&) {});
+      }
+      while (!engine.idle()) engine.step();
+    }
+  };
+  serve(2000, 1);  // every bucket is met
+  const int64_t recorded = Graph::counts().recorded;
+  const cuda::Memory before = cuda::memory(kCudaDevice);
+  serve(10000, 100000);
+  CHECK(Graph::counts().recorded == recorded);
+  const cuda::Memory after = cuda::memory(kCudaDevice);
+  CHECK(after.allocations == before.allocations);
+  CHECK(after.used == before.used);
+  CHECK(after.free == before.free);
 }
