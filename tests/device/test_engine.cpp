@@ -178,7 +178,7 @@ TEST_CASE("a mixture whose experts an adapter changes decodes without graphs, as
 TEST_CASE("ten thousand random requests leave the device's memory as it was", "[.][long]") {
   ModelConfig config = tiny_llama();
   config.hidden_size = 16, config.intermediate_size = 16, config.num_hidden_layers = 1;
-  config.num_attention_heads = 2, config.num_key_value_heads = 1, config.head_dim = 8;
+  config.num_attention_heads = 2, config.num_key_value_heads = 1, config.head_dim = config.rotary_dim = 8;
   const std::shared_ptr<const CausalLM> model = make_tiny(config, DType::f32, Arithmetic::f32, kCudaDevice);
   EngineOptions options;
   options.context = 48;
