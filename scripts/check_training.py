@@ -150,7 +150,8 @@ class Check:
         last = self.train(config, "shakespeare", "--set", f"data.train={text}")[-1]
         self.line(last["validation_loss"] <= 1.90, f"shakespeare: validation loss {last['validation_loss']:.4f} (1.90), {last['seconds']:.0f} s")
         content = text.read_text()
-        ids = np.array([sorted(set(content)).index(c) for c in content[:400000]], np.int32)
+        characters = {c: i for i, c in enumerate(sorted(set(content)))}
+        ids = np.array([characters[c] for c in content[:400000]], np.int32)
         np.save(os.path.join(self.work, "characters.npy"), ids)
         data = ["--set", f"data.train={self.work}/characters.npy", "--set", "data.order=sequential", "--set", "data.validation=0.0",
                 "--set", "data.tokenizer=''", "--set", "schedule.name=constant", "--set", "schedule.warmup_steps=0", "--set", "optimizer.beta2=0.95",
