@@ -34,7 +34,7 @@ Graph::Counts Graph::counts() { return {recorded, replayed}; }
 #if !LATHE_CUDA
 
 Stream::Stream(Device device) : device_(device), stream_(current(device)) {}
-Stream::~Stream() = default;
+Stream::~Stream() {}  // of none: the constructor throws
 CUstream_st* Stream::current(Device device) {
   throw Error(fmt::format("cuda: no stream on {}: built without CUDA", to_string(device)),
               "make CUDA=1 builds with it");
@@ -46,7 +46,7 @@ void Stream::synchronise(Device) {}
 void Stream::check_launch(const char*) {}
 
 Graph::Graph(const Stream& recording, const std::function<void()>&) : device_(recording.device()) {}
-Graph::~Graph() = default;
+Graph::~Graph() {}
 void Graph::replay() const {}
 
 #else

@@ -68,8 +68,8 @@ class Graph {
 
  private:
   Device device_;
-  CUgraphExec_st* executable_ = nullptr;
-  mutable CUstream_st* stream_ = nullptr;  // of the last replay
+  [[maybe_unused]] CUgraphExec_st* executable_ = nullptr;
+  [[maybe_unused]] mutable CUstream_st* stream_ = nullptr;  // of the last replay
 };
 
 }  // namespace lathe

@@ -252,10 +252,9 @@ std::string Optimizer::first_not_finite() const {
 }
 
 Tensor Optimizer::whole(const State& state) const {
-  const Tensor own = state.values.to(Device{});
+  Tensor own = state.values.to(Device{});
   if (ranks_.alone()) return own;
-  const Tensor all =
-      Tensor::zeros({ranks_.is_first() ? (state.last - state.first) / state.share : 0}, state.values.dtype());
+  Tensor all = Tensor::zeros({ranks_.is_first() ? (state.last - state.first) / state.share : 0}, state.values.dtype());
   std::vector<int64_t> borders;  // of the values, each of four bytes
   for (const int64_t border : borders_)
     borders.push_back((std::clamp(border, state.first, state.last) - state.first) / state.share);
