@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "tensor/tensor.h"
 #include "train/recipe.h"
 
 namespace lathe {
