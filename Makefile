@@ -117,6 +117,7 @@ gpu-check:  ## on a machine with a GPU: kernels and models on it, then their spe
 	@scripts/gpu_check.py $(PART:%=--part %)
 
 check-long: test lint asan tsan fuzz reference test-model test-python check-cuda  ## everything, speeds too, in about an hour: for a quiet machine
+	@$(BUILD)/test_device "[long]"
 	$(need) demo
 	@scripts/fetch_model.py
 	@scripts/check_demo.py $(BUILD)/lathe --timed

@@ -1,4 +1,4 @@
-# The CUDA back end: kernels/cuda by nvcc, and what of tensor/ and autograd/ knows of it. `make CUDA=1` sets LATHE_CUDA.
+# The CUDA back end: kernels/cuda by nvcc, and what of tensor/ and autograd/ knows of it. `make build CUDA=1` sets LATHE_CUDA.
 find_program(CMAKE_CUDA_COMPILER nvcc HINTS $ENV{CUDA_HOME}/bin /usr/local/cuda/bin REQUIRED)
 execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version OUTPUT_VARIABLE nvcc_version)
 string(REGEX MATCH "release ([0-9.]+)" nvcc_version "${nvcc_version}")
@@ -20,7 +20,7 @@ if(result)
   string(REGEX MATCH "[^\n]*error[^\n]*" error "${error}")
   message(FATAL_ERROR "lathe: ${CMAKE_CUDA_COMPILER} does not compile with ${CMAKE_CXX_COMPILER} "
     "(${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}): ${error}\n"
-    "  hint: CUDA 12.4 to 12.7 take GCC up to 13, 12.8 and 12.9 up to 14, 13 up to 15; CXX=g++-12 make CUDA=1 chooses another")
+    "  hint: CUDA 12.4 to 12.7 take GCC up to 13, 12.8 and 12.9 up to 14, 13 up to 15; CXX=g++-12 make build CUDA=1 chooses another")
 endif()
 
 set(CMAKE_CUDA_ARCHITECTURES ${LATHE_CUDA_ARCHITECTURES})
@@ -33,10 +33,10 @@ function(lathe_add_cuda)
   file(GLOB cuda_kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cu)
   target_sources(lathe_kernels PRIVATE ${cuda_kernels})
   target_compile_options(lathe_kernels PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Werror all-warnings>")
-  foreach(module kernels tensor autograd)
+  foreach(module tensor autograd)
     target_compile_definitions(lathe_${module} PRIVATE LATHE_CUDA=1)
-    target_include_directories(lathe_${module} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   endforeach()
+  target_include_directories(lathe_tensor SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   # The runtime is linked in, and looks for the driver when it is first called: the program starts on a machine without one.
   target_link_libraries(lathe_tensor PUBLIC CUDA::cudart_static)
 endfunction()

@@ -19,7 +19,9 @@ namespace kernel {
 template <class T>
 void attention(Cpu, T* out, Sum<T>* logsumexp, ConstRows<T> q, ConstRows<T> k, ConstRows<T> v,
                const PackedSequences& sequences, const ScoreOptions& options);
-template <class T>  // float; head_dim up to 256, here and in the backward
+// float; head_dim up to 256, here and in the backward. Where options.products is bf16 and heads have at most
+// kBf16HeadDim (kernels/paged_attention.h), the operands of products are rounded to it, with sums and elements in f32.
+template <class T>
 void attention(Cuda, T* out, Sum<T>* logsumexp, ConstRows<T> q, ConstRows<T> k, ConstRows<T> v,
                const PackedSequences& sequences, const ScoreOptions& options);
 // dq, dk, dv (N, H, D) by token are overwritten. One thread owns a key-value head, so the sums have one order.
@@ -31,13 +33,6 @@ template <class T>  // float; one block owns the rows that it writes
 void attention_backward(Cuda, Rows<T> dq, Rows<T> dk, Rows<T> dv, const T* dout, const T* out, const Sum<T>* logsumexp,
                         ConstRows<T> q, ConstRows<T> k, ConstRows<T> v, const PackedSequences& sequences,
                         const ScoreOptions& options);
-// The same with the operands of products rounded to bf16, sums and elements in f32, for heads of up to kBf16HeadDim
-// (kernels/paged_attention.h); wider ones are computed in f32. For callers in Precision bf16.
-void attention_bf16(Cuda, float* out, float* logsumexp, ConstRows<float> q, ConstRows<float> k, ConstRows<float> v,
-                    const PackedSequences& sequences, const ScoreOptions& options);
-void attention_backward_bf16(Cuda, Rows<float> dq, Rows<float> dk, Rows<float> dv, const float* dout, const float* out,
-                             const float* logsumexp, ConstRows<float> q, ConstRows<float> k, ConstRows<float> v,
-                             const PackedSequences& sequences, const ScoreOptions& options);
 // probabilities (N, Hq, L) for the observer: row i of a sequence holds its weights over the sequence's tokens from the
 // first; L is the longest sequence, zeros behind.
 template <class T>

@@ -18,6 +18,7 @@
 #include <cstddef>
 
 #include "kernels/device.h"
+#include "kernels/packed_linear.h"
 #include "tensor/dtype.h"
 
 namespace lathe {
@@ -33,6 +34,8 @@ struct ScoreOptions {
   int64_t window = 0;                   // keys a query sees, itself included; 0: all before it
   float softcap = 0.0f;                 // c tanh(s / c); 0: none
   const float* alibi_slopes = nullptr;  // (Hq): adds slope * (key position - query position); null: none
+  // What attention without a cache multiplies in on CUDA; all other attention does not look at it.
+  Arithmetic products = Arithmetic::f32;
 };
 
 // One layer's share of a cache: its part of page p begins p * page_stride bytes behind `keys` and `values`. The layers

@@ -86,6 +86,8 @@ def check(nvcc, files, architectures, jobs):
             (file, architecture), (code, log) = tasks[task], task.result()
             kernels = kernels_of(log)
             wrong = [log] if code else list(judge(file, architecture, kernels, allowed))
+            if not code and not kernels and not architecture.startswith("ptx"):
+                wrong = ["ptxas says nothing of its kernels"]
             failed += bool(wrong)
             print("FAIL" if wrong else "ok  ", file, architecture if architecture.startswith("ptx") else "sm_" + architecture, flush=True)
             for kernel, found in sorted(kernels.items()):
@@ -111,6 +113,8 @@ def main():
         return 0
     # The longest first, so that none is left alone at the end.
     files = sorted((f for f in KERNELS.glob("*.cu") if not options.names or f.stem in options.names), key=lambda f: -f.stat().st_size)
+    if not files:
+        parser.error(f"no such file in {KERNELS.relative_to(ROOT)}: {', '.join(options.names)}")
     architectures = options.arch or ([*ARCHITECTURES, "ptx" + ARCHITECTURES[-1]] if options.all else ["90"])
     result, failed = check(nvcc, files, architectures, options.jobs)
     if options.json:

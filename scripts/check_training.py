@@ -61,7 +61,7 @@ def torch_losses(checkpoint, ids, optimizer, rate, steps=STEPS, batch=BATCH, con
 
 class Check:
     def __init__(self, lathe, work):
-        self.lathe, self.work, self.passed, self.failed = os.path.abspath(lathe), work, 0, 0
+        self.lathe, self.work, self.passed, self.failed, self.skipped = os.path.abspath(lathe), work, 0, 0, 0
         rng = np.random.default_rng(5)
         self.ids = (rng.zipf(1.3, 2000).clip(1, 57) + 2).astype(np.int32)
         np.save(os.path.join(work, "ids.npy"), self.ids)
@@ -127,6 +127,7 @@ class Check:
         try:
             peft = import_peft()
         except subprocess.CalledProcessError as error:
+            self.skipped += 1
             return print("SKIP adapters:", error.stderr.decode().strip().splitlines()[-1])
         for golden, adapter in ADAPTERS.items():
             base, name = ROOT / "tests/goldens" / golden, f"adapter-{golden}"
@@ -176,7 +177,7 @@ def main():
         check = Check(a.lathe, work)
         for name in a.only.split(","):
             getattr(check, name)()
-    print(f"{check.passed} passed, {check.failed} failed")
+    print(f"{check.passed} passed, {check.failed} failed, {check.skipped} skipped")
     sys.exit(check.failed > 0)
 
 

@@ -10,7 +10,7 @@ of part 2 use the program that part 1 built. Needs a driver, nvcc, CMake and a C
 --dry-run: every stage at toy size with the emulator or on the CPU, and everything that reads and writes results; needs no GPU.
 docs/benchmarks/gpu/README.md says what the figures are. Closing line: "N passed, N failed, N skipped", in stages.
 """
-import argparse, array, copy, datetime, importlib.metadata, json, os, pathlib, re, shutil, signal, subprocess, sys, tempfile, time
+import argparse, copy, datetime, importlib.metadata, json, os, pathlib, re, shutil, signal, subprocess, sys, tempfile, time
 
 import check_cuda
 
@@ -53,8 +53,8 @@ def breaches(value, schema, where="result"):
             yield from breaches(item, schema["items"], f"{where}[{i}]")
 
 
-def first_line(command):
-    """None where the command is missing or fails."""
+def last_line(command):
+    """Of what it prints; None where the command is missing or prints nothing."""
     try:
         lines = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip().splitlines()
     except (OSError, subprocess.TimeoutExpired):
@@ -71,7 +71,7 @@ def version(package):
 
 def device_properties():
     """Device, driver, compute capability and memory; nothing where there is no GPU or driver."""
-    line = first_line(["nvidia-smi", "--query-gpu=name,driver_version,compute_cap,memory.total", "--format=csv,noheader"])
+    line = last_line(["nvidia-smi", "--id=0", "--query-gpu=name,driver_version,compute_cap,memory.total", "--format=csv,noheader"])
     fields = [field.strip() for field in (line or "").split(",")]
     return dict(zip(("device", "driver", "compute_capability", "memory"), fields)) if len(fields) == 4 else None
 
@@ -82,7 +82,7 @@ class Check:
         self.build_folder = ROOT / (options.build or ("build" if self.dry else "build-cuda"))
         self.device = "cpu" if self.dry else "cuda"
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="lathe-gpu-check-"))
-        commit = first_line(["git", "-C", str(ROOT), "rev-parse", "HEAD"]) or "unknown"
+        commit = last_line(["git", "-C", str(ROOT), "rev-parse", "HEAD"]) or "unknown"
         self.result = dict(format=1, commit=commit, date=datetime.date.today().isoformat(), dry_run=self.dry, stages={})
         before = json.loads(self.output.read_text()) if self.output.exists() else None
         if options.resume and before and before["commit"] != commit:
@@ -130,8 +130,8 @@ class Check:
     def probe(self):
         nvcc = check_cuda.find_nvcc()
         none = dict.fromkeys(("device", "driver", "compute_capability", "memory"))
-        return dict(**(self.properties or none), toolkit=first_line([nvcc, "--version"]) if nvcc else None,
-                    compiler=first_line([os.environ.get("CXX") or "g++", "-dumpfullversion"]),
+        return dict(**(self.properties or none), toolkit=last_line([nvcc, "--version"]) if nvcc else None,
+                    compiler=last_line([os.environ.get("CXX") or "g++", "-dumpfullversion"]),
                     torch=version("torch"), transformers=version("transformers"))
 
     def build(self):
@@ -152,7 +152,8 @@ class Check:
                 raise
         found = self.work / "kernels.json"
         self.run(["scripts/check_cuda.py", "--arch", architecture, "--jobs", jobs, "--json", found])
-        return dict(architecture="sm_" + architecture, prebuilt=prebuilt, kernels={file: of[architecture] for file, of in json.loads(found.read_text()).items()})
+        kernels = json.loads(found.read_text()) if found.exists() else {}  # without nvcc: of a build that was given
+        return dict(architecture="sm_" + architecture, prebuilt=prebuilt, kernels={file: of[architecture] for file, of in kernels.items()})
 
     def ceilings(self):
         found = self.torch("ceilings")
@@ -181,19 +182,26 @@ class Check:
             raise Skipped("the emulator's own bugs are in tests/simt")
         if sanitizer is None:
             raise Skipped("compute-sanitizer is not installed")
+        if check_cuda.find_nvcc() is None:
+            raise Skipped("nvcc, which compiles the planted bugs, is not installed")
         planted = self.work / "planted_bugs"
         self.run([check_cuda.find_nvcc(), "-ccbin", os.environ.get("CXX") or "g++", "-o", planted, "tests/cuda/planted_bugs.cu"])
 
         def reports(tool, *command):
-            self.run([sanitizer, "--tool", tool, "--error-exitcode", 9, *command], accept=(0, 9))
-            return self.code == 9
+            """What the program printed, and whether the tool reports of it."""
+            out = self.run([sanitizer, "--tool", tool, "--error-exitcode", 9, *command], accept=(0, 9))
+            return out, self.code == 9
 
-        found = {bug: reports(tool, planted, bug) for bug, tool in
+        def is_silent(tool, *tests):
+            out, reported = reports(tool, *tests)
+            return not reported and re.search(r"^[1-9]\d* passed, 0 failed", out, re.MULTILINE) is not None
+
+        found = {bug: reports(tool, planted, bug)[1] for bug, tool in
                  (("out_of_bounds", "memcheck"), ("no_barrier", "racecheck"), ("not_written", "initcheck"))}
         tests = [self.program("test_cuda"), "-#", "[#test_norm],[#test_rope],[#test_embedding]"]
-        silent = {tool: not reports(tool, *tests) for tool in ("memcheck", "racecheck", "synccheck")}
+        silent = {tool: is_silent(tool, *tests) for tool in ("memcheck", "racecheck", "synccheck")}
         result = dict(planted=found, silent=silent)
-        wrong = [f"{bug} is not found" for bug, is_found in found.items() if not is_found] + [f"{tool} reports" for tool, is_silent in silent.items() if not is_silent]
+        wrong = [f"{bug} is not found" for bug, is_found in found.items() if not is_found] + [f"{tool} reports, or no test ran" for tool, quiet in silent.items() if not quiet]
         return (result, "; ".join(wrong)) if wrong else result
 
     def parity(self):
@@ -202,12 +210,13 @@ class Check:
         reference = self.torch("parity", folder)
         if reference is None:
             raise Skipped("torch and transformers are not installed")
+        import numpy  # they need it too
         low, high = min(reference["logits"]), max(reference["logits"])
         differences = {}
         for dtype in LOGITS:
             self.lathe("logits", "--model", folder, "--device", self.device, "--dtype", dtype, "--tokens", ",".join(map(str, reference["tokens"])),
                        "--output", self.work / "logits.npy")
-            found = read_floats(self.work / "logits.npy")
+            found = numpy.load(self.work / "logits.npy").ravel().tolist()
             differences[dtype] = max(abs(a - b) for a, b in zip(found, reference["logits"], strict=True)) / (high - low)
         cpu, device = (self.losses(folder, on, self.work / name) for name, on in (("run-cpu", "cpu"), ("run-device", self.device)))
         losses = max(abs(a - b) / a for a, b in zip(cpu, device, strict=True))
@@ -217,8 +226,9 @@ class Check:
         return (result, "; ".join(wrong)) if wrong else result
 
     def losses(self, checkpoint, device, output):
+        import numpy
         recipe, ids = self.work / "recipe.yaml", self.work / "ids.npy"
-        write_ids(ids, [3 + i * i % 89 for i in range(4000)])
+        numpy.save(ids, numpy.array([3 + i * i % 89 for i in range(4000)], numpy.int32))
         write_recipe(recipe, dict(model=dict(checkpoint=str(checkpoint)), data=dict(train=str(ids)), training=dict(context=32, batch_size=4, steps=20),
                                   optimizer=dict(learning_rate=1e-3), logging=dict(every=1)))
         self.lathe("train", "--config", recipe, "--output", output, "--device", device)
@@ -253,15 +263,13 @@ class Check:
             decode[batch]["torch"] = rate
         return dict(decode=decode, prefill={**fill, "torch": twin["prefill"]})
 
-    def gpt2(self, vocabulary, width, layers, heads, context):
-        return dict(architecture="GPT2LMHeadModel", vocab_size=vocabulary, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-                    num_attention_heads=heads, max_position_embeddings=context)
-
     def training(self):
         """Steps of the size of configs/gpt2/124m.yaml, in bf16 with float32 weights."""
         vocabulary, width, layers, heads, context, batch, steps = (97, 32, 2, 2, 16, 2, 2) if self.dry else (50257, 768, 12, 12, 1024, 16, 10)
         recipe = self.work / "training.yaml"
-        write_recipe(recipe, dict(model=dict(architecture=self.gpt2(vocabulary, width, layers, heads, context)),
+        gpt2 = dict(architecture="GPT2LMHeadModel", vocab_size=vocabulary, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
+                    num_attention_heads=heads, max_position_embeddings=context)
+        write_recipe(recipe, dict(model=dict(architecture=gpt2),
                                   training=dict(context=context, batch_size=batch, steps=1000, dtype="bfloat16"), optimizer=dict(learning_rate=1e-3)))
         ours = self.bench("--train", recipe, "--steps", steps)["tokens_per_second"]["median"]
         twin = self.torch("training", vocabulary=vocabulary, width=width, layers=layers, heads=heads, context=context, batch=batch, steps=steps)
@@ -278,7 +286,7 @@ class Check:
                 (result, why), status = result, "failed"
         except Skipped as reason:
             status, why = "skipped", str(reason)
-        except Failed as reason:
+        except (Failed, OSError, ValueError, LookupError) as reason:
             status, why = "failed", str(reason)
         self.result["stages"][name] = dict(status=status, seconds=round(time.monotonic() - start, 1), why=why, result=result)
         self.write()
@@ -305,20 +313,6 @@ def write_recipe(path, sections):
     path.write_text("".join(f"{name}: {json.dumps(values)}\n" for name, values in sections.items()))
 
 
-def write_ids(path, ids):
-    """As a .npy of int32 (format: numpy's lib/format.py, version 1.0)."""
-    header = f"{{'descr': '<i4', 'fortran_order': False, 'shape': ({len(ids)},)}}".ljust(117) + "\n"
-    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + array.array("i", ids).tobytes())
-
-
-def read_floats(path):
-    """The elements of a .npy of float32 in C order."""
-    data = path.read_bytes()
-    begin = 10 + int.from_bytes(data[8:10], "little")
-    assert data[:8] == b"\x93NUMPY\x01\x00" and b"'<f4'" in data[:begin], path
-    return list(memoryview(data[begin:]).cast("f"))
-
-
 def validate(files):
     """Says what breaks the schema; how many files do."""
     failed = 0
@@ -331,7 +325,7 @@ def validate(files):
 
 
 def schema_has_teeth(result):
-    """Whether each value of a result that is left out, or of another type, is noticed where the schema says that it is needed."""
+    """Whether the schema notices when any value of a result is a list of one empty object."""
     def spoilt(value, path=()):
         if isinstance(value, dict):
             for key, item in value.items():

@@ -46,7 +46,7 @@ def median_seconds(call):
 
 
 def ceilings():
-    """What this device does: bytes read and written by a copy, operations of the library's product, an empty launch."""
+    """What this device does: bytes read and written by a copy, operations of the library's product, a launch that adds to one element."""
     n, m = size(1 << 30, 1 << 16), size(8192, 64)
     source, target, tiny = torch.zeros(n, dtype=torch.uint8, device=DEVICE), torch.empty(n, dtype=torch.uint8, device=DEVICE), floats(1)
     a, b = floats(m, m, dtype=torch.bfloat16), floats(m, m, dtype=torch.bfloat16)
@@ -116,7 +116,7 @@ def model(folder):
 
 @torch.no_grad()
 def inference(folder, batches, prompt, new, prefill):
-    """Tokens a second of greedy decoding by batch, and of a prompt's prefill, each after an untimed round; null: out of memory."""
+    """Tokens a second of greedy decoding by batch, and of a prompt's prefill, each after an untimed round."""
     import transformers
     loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(DEVICE).eval()
 

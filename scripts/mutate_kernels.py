@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Breaks CUDA kernels in one place at a time, and says which of these mutants no test finds.
 
-    scripts/mutate_kernels.py --program test_simt --builds build build-asan build-tsan tests/simt/examples/gemm.cu
-    scripts/mutate_kernels.py --program test_simt --through tests/simt/examples/rms_norm.cu kernels/cuda/gpu_operations.h
+    scripts/mutate_kernels.py tests/simt/examples/gemm.cu --program test_simt --builds build build-asan build-tsan
+    scripts/mutate_kernels.py kernels/cuda/gpu_operations.h --program test_simt --through tests/simt/examples/rms_norm.cu
+    scripts/mutate_kernels.py kernels/cuda/norm.cu --program test_cuda --arguments "[#test_norm] -#"
 
 A mutant drops a barrier or a fence (__syncthreads, __syncwarp, __threadfence), waits for one cp.async group less, drops one
 term of a condition (`if`, `while`, ternary, `const bool`), goes once too often through a loop, or takes one argument of

@@ -26,6 +26,9 @@ BREACHES = {
     "a kernel is called outside of a dispatch": (
         "modules/common/linear.h", "namespace lathe {", "namespace lathe {\ninline void f() { kernel::rms_norm(); }",
         "modules/common/linear.h:.*a kernel is called outside of a dispatch"),
+    "a kernel for CUDA has no test": (
+        "kernels/rope.h", "namespace lathe {", "namespace lathe {\nvoid untried(Cuda);",
+        "kernels/rope.h: no test of .* calls untried"),
     "a module names the CPU's own": (
         "modules/autograd/tape.h", "namespace lathe {", "namespace lathe {\nusing X = cpu::Y;", "stays in kernels/cpu"),
     "a module reads elements without a check": (

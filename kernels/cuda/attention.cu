@@ -12,6 +12,7 @@
 //                      Limit at 60 TFLOP/s of f32 multiply-adds: 1.7 ms forward, 4.3 ms backward; at 790 TFLOP/s in
 //                      bf16 0.13 and 0.33 ms, at 3.0 TB/s 0.27 and 0.54 ms. Not measured yet: no GPU has run it.
 #include "kernels/attention.h"
+#include "kernels/cuda/attention_bf16.h"
 #include "kernels/cuda/sequence_tiles.h"
 
 namespace lathe::kernel {
@@ -233,6 +234,10 @@ __global__ void __launch_bounds__(kTileThreads, 1)
     if (key >= first && key <= query) row[key] /= sum;
 }
 
+bool multiplies_in_bf16(const PackedSequences& s, const ScoreOptions& options) {
+  return options.products == Arithmetic::bf16 && s.head_dim <= kBf16HeadDim;
+}
+
 }  // namespace
 
 template <>
@@ -240,6 +245,7 @@ void attention(Cuda on, float* out, float* logsumexp, ConstRows<float> q, ConstR
                const PackedSequences& s, const ScoreOptions& options) {
   check_head_dim("attention", s.head_dim);
   if (s.tokens == 0) return;
+  if (multiplies_in_bf16(s, options)) return launch_attention_bf16(on, out, logsumexp, q, k, v, s, options);
   by_head_dim(s.head_dim, [&](auto rows, auto pieces) {
     LAUNCH((attention_kernel<rows(), pieces()>), grid_of(s, s.heads / s.kv_heads, kGroups * rows()), dim3(kTileThreads),
            0, on.stream, out, logsumexp, q, k, v, s, options);
@@ -252,6 +258,8 @@ void attention_backward(Cuda on, Rows<float> dq, Rows<float> dk, Rows<float> dv,
                         const PackedSequences& s, const ScoreOptions& options) {
   check_head_dim("attention_backward", s.head_dim);
   if (s.tokens == 0) return;
+  if (multiplies_in_bf16(s, options))
+    return launch_attention_backward_bf16(on, dq, dk, dv, dout, out, logsumexp, q, k, v, s, options);
   by_head_dim(s.head_dim, [&](auto rows, auto pieces) {
     LAUNCH((attention_dq_kernel<rows(), pieces()>), grid_of(s, s.heads / s.kv_heads, kGroups * rows()),
            dim3(kTileThreads), 0, on.stream, dq, dout, out, logsumexp, q, k, v, s, options);

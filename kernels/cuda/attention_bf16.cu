@@ -7,9 +7,10 @@
 // operand of the second (PTX ISA, m16n8k16: c and a have the same layout), so that scores never leave them.
 //
 // The ladder (GPT-2 124M, 64 x 1024 tokens, 12 heads of 64, one layer, causal):
-//   version 1 (this)   forward 103 GFLOP, 0.8 GB: limits 0.13 ms at 790 TFLOP/s, 0.27 ms at 3.0 TB/s. Backward 258
-//   GFLOP
-//                      (361 as computed: scores twice), 1.6 GB: 0.33 and 0.54 ms. Not measured yet: no GPU has run it.
+//   version 1 (this)   forward 103 GFLOP, 0.8 GB: limits 0.13 ms at 790 TFLOP/s, 0.27 ms at 3.0 TB/s. Backward
+//                      258 GFLOP (361 as computed: scores twice), 1.6 GB: 0.33 and 0.54 ms. Not measured yet: no GPU
+//                      has run it.
+#include "kernels/cuda/attention_bf16.h"
 #include "kernels/cuda/bf16_tiles.h"
 #include "kernels/cuda/sequence_tiles.h"
 
@@ -178,21 +179,17 @@ __global__ void __launch_bounds__(kTileThreads, 1)
 
 }  // namespace
 
-void attention_bf16(Cuda on, float* out, float* logsumexp, ConstRows<float> q, ConstRows<float> k, ConstRows<float> v,
-                    const PackedSequences& s, const ScoreOptions& options) {
-  if (s.head_dim > kBf16HeadDim) return attention(on, out, logsumexp, q, k, v, s, options);
-  if (s.tokens == 0) return;
+void launch_attention_bf16(Cuda on, float* out, float* logsumexp, ConstRows<float> q, ConstRows<float> k,
+                           ConstRows<float> v, const PackedSequences& s, const ScoreOptions& options) {
   by_padded_dim(s.head_dim, [&](auto dim) {
     LAUNCH((attention_bf16_kernel<dim()>), grid_of(s, s.heads / s.kv_heads, kBlockRows), dim3(kTileThreads),
            tile_bytes(dim(), kBlockRows + 2 * kColumns), on.stream, out, logsumexp, q, k, v, s, options);
   });
 }
 
-void attention_backward_bf16(Cuda on, Rows<float> dq, Rows<float> dk, Rows<float> dv, const float* dout,
-                             const float* out, const float* logsumexp, ConstRows<float> q, ConstRows<float> k,
-                             ConstRows<float> v, const PackedSequences& s, const ScoreOptions& options) {
-  if (s.head_dim > kBf16HeadDim) return attention_backward(on, dq, dk, dv, dout, out, logsumexp, q, k, v, s, options);
-  if (s.tokens == 0) return;
+void launch_attention_backward_bf16(Cuda on, Rows<float> dq, Rows<float> dk, Rows<float> dv, const float* dout,
+                                    const float* out, const float* logsumexp, ConstRows<float> q, ConstRows<float> k,
+                                    ConstRows<float> v, const PackedSequences& s, const ScoreOptions& options) {
   by_padded_dim(s.head_dim, [&](auto dim) {
     const size_t bytes = tile_bytes(dim(), 2 * kBlockRows + 2 * kBackwardColumns);
     LAUNCH((attention_dq_bf16_kernel<dim()>), grid_of(s, s.heads / s.kv_heads, kBlockRows), dim3(kTileThreads), bytes,

@@ -42,38 +42,28 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor
   const PackedSequences sequences = sequences_of(q, k, seq_start);
   Tensor y = like(q);                                                                   // (N, Hq, D)
   const Tensor logsumexp = Tensor::empty({q.dim(0), q.dim(1)}, q.dtype(), q.device());  // (N, Hq)
-  const bool in_bf16 = Precision::products() == Arithmetic::bf16;
+  const Arithmetic products = Precision::products();
   dispatch("attention", q, [&](auto on, auto element) {
     using T = decltype(element);
-    if constexpr (!std::is_same_v<decltype(on), Cpu>)
-      if (in_bf16)
-        return kernel::attention_bf16(on, y.data<T>(), logsumexp.data<T>(), tokens_of<T>(q), tokens_of<T>(k),
-                                      tokens_of<T>(v), sequences, score_options(options));
     kernel::attention(on, y.data<T>(), logsumexp.data<Sum<T>>(), tokens_of<T>(q), tokens_of<T>(k), tokens_of<T>(v),
-                      sequences, score_options(options));
+                      sequences, score_options(options, products));
   });
   if (!Tape::recording(q, k, v)) return y;
-  Tape::record("attention", y,
-               [q, k, v, out = y, logsumexp, seq_start, options, in_bf16](const Tensor& dy, Gradients& g) {
-                 const PackedSequences sequences = sequences_of(q, k, seq_start);
-                 const auto place = [&](const Tensor& x) { return g.place(x, Gradients::Layout::tokens); };
-                 const Gradients::Place dq = place(q), dk = place(k), dv = place(v);
-                 dispatch("attention", q, [&](auto on, auto element) {
-                   using T = decltype(element);
-                   if constexpr (!std::is_same_v<decltype(on), Cpu>)
-                     if (in_bf16)
-                       return kernel::attention_backward_bf16(on, tokens_of<T>(dq.to), tokens_of<T>(dk.to),
-                                                              tokens_of<T>(dv.to), dy.data<T>(), out.data<T>(),
-                                                              logsumexp.data<T>(), tokens_of<T>(q), tokens_of<T>(k),
-                                                              tokens_of<T>(v), sequences, score_options(options));
-                   kernel::attention_backward(on, tokens_of<T>(dq.to), tokens_of<T>(dk.to), tokens_of<T>(dv.to),
-                                              dy.data<T>(), out.data<T>(), logsumexp.data<Sum<T>>(), tokens_of<T>(q),
-                                              tokens_of<T>(k), tokens_of<T>(v), sequences, score_options(options));
-                 });
-                 g.put(q, dq);
-                 g.put(k, dk);
-                 g.put(v, dv);
-               });
+  Tape::record(
+      "attention", y, [q, k, v, out = y, logsumexp, seq_start, options, products](const Tensor& dy, Gradients& g) {
+        const PackedSequences sequences = sequences_of(q, k, seq_start);
+        const auto place = [&](const Tensor& x) { return g.place(x, Gradients::Layout::tokens); };
+        const Gradients::Place dq = place(q), dk = place(k), dv = place(v);
+        dispatch("attention", q, [&](auto on, auto element) {
+          using T = decltype(element);
+          kernel::attention_backward(on, tokens_of<T>(dq.to), tokens_of<T>(dk.to), tokens_of<T>(dv.to), dy.data<T>(),
+                                     out.data<T>(), logsumexp.data<Sum<T>>(), tokens_of<T>(q), tokens_of<T>(k),
+                                     tokens_of<T>(v), sequences, score_options(options, products));
+        });
+        g.put(q, dq);
+        g.put(k, dk);
+        g.put(v, dv);
+      });
   return y;
 }
 

@@ -81,31 +81,31 @@ Tensor to_f32(const Tensor& x, const std::string& tensor) {
   return y;
 }
 
-#if LATHE_CUDA
-// On the device, but for block formats, which the host makes: that happens as weights are read, which come from there.
+// On a CUDA device; block formats are made on the host.
 Tensor convert_on_device(const Tensor& x, DType dtype, const std::string& tensor) {
   check(x.dtype() != DType::f64 && dtype != DType::f64, "convert", "no conversion of {} to {}", x, name(dtype));
-  Tensor y = Tensor::empty(x.shape(), dtype, x.device());
   const Tensor values = x.dtype() == DType::f32 ? x : Tensor::empty(x.shape(), DType::f32, x.device());
   if (x.dtype() != DType::f32)
-    dispatch_device("convert", x, [&](auto on) {
+    dispatch_device("convert", x, [&]([[maybe_unused]] auto on) {
       if constexpr (std::is_same_v<decltype(on), Cuda>)
         kernel::dequantise_rows(on, values.data<float>(), x.raw(), x.dtype(), row_count(x), columns(x));
     });
   if (dtype == DType::f32) return values;
   if (is_quantised(dtype)) return convert(values.to(Device{}), dtype, tensor).to(x.device());
+  const Tensor y = Tensor::empty(x.shape(), dtype, x.device());
   constexpr int32_t kNone = std::numeric_limits<int32_t>::max();
   const Tensor lost = Tensor::of<int32_t>({1}, &kNone).to(x.device());
-  dispatch_device("convert", x, [&](auto on) {
+  dispatch_device("convert", x, [&]([[maybe_unused]] auto on) {
     if constexpr (std::is_same_v<decltype(on), Cuda>)
       kernel::quantise_rows(on, y.raw(), values.data<float>(), dtype, row_count(x), columns(x), lost.data<int32_t>());
   });
-  RangeCheck range;
-  if (const int32_t row = *lost.to(Device{}).host<int32_t>(); row != kNone) range.out_of_range(row);
-  range.throw_if_any(values.to(Device{}), dtype, tensor);
+  if (const int32_t row = *lost.to(Device{}).host<int32_t>(); row != kNone) {
+    RangeCheck range;
+    range.out_of_range(row);
+    range.throw_if_any(values.to(Device{}), dtype, tensor);
+  }
   return y;
 }
-#endif
 
 }  // namespace
 
@@ -116,9 +116,7 @@ Tensor convert(const Tensor& source, DType dtype, const std::string& tensor) {
   if (x.dtype() == dtype) return x;
   if (x.device().kind == Device::Kind::plan) return Tensor::empty(x.shape(), dtype, x.device());
   check(x.dtype() != DType::i32 && dtype != DType::i32, "convert", "no conversion of {} to {}", x, name(dtype));
-#if LATHE_CUDA
   if (x.device().kind == Device::Kind::cuda) return convert_on_device(x, dtype, tensor);
-#endif
   if (dtype == DType::f32) return to_f32(x, tensor);
   const Tensor values = x.dtype() == DType::f32 ? x : to_f32(x, tensor);
   Tensor y = Tensor::empty(x.shape(), dtype, x.device());

@@ -13,7 +13,7 @@ std::string describe_device(Device device) {
   if (image.compiled_for == 0)
     throw Error(fmt::format("cuda: this program has no kernels for {}, {}, which is sm_{}", to_string(device),
                             Stream::device_name(device), image.architecture),
-                fmt::format("make CUDA=1 LATHE_CUDA_ARCHITECTURES={}-real builds them", image.architecture));
+                fmt::format("make build CUDA=1 LATHE_CUDA_ARCHITECTURES={}-real builds them", image.architecture));
   return fmt::format("{}, {}, sm_{}{}", to_string(device), Stream::device_name(device), image.architecture,
                      image.was_compiled_by_driver()
                          ? fmt::format(", kernels compiled by the driver from PTX for sm_{}", image.ptx)

@@ -91,8 +91,8 @@ Rotation<T> rotation_of(const RopeAngles& a) {
 // Throws Error unless the angles fit x (N, H, D).
 void check_angles(const char* operation, const RopeAngles& angles, const Tensor& x);
 
-inline ScoreOptions score_options(const AttentionOptions& o) {
-  return {o.scale, o.window, o.softcap, data_or_null<float>(o.alibi_slopes)};
+inline ScoreOptions score_options(const AttentionOptions& o, Arithmetic products = Arithmetic::f32) {
+  return {o.scale, o.window, o.softcap, data_or_null<float>(o.alibi_slopes), products};
 }
 
 // x itself when kernels can walk it with one stride between rows of the last dimension, else a contiguous copy.

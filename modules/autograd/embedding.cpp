@@ -35,11 +35,11 @@ void look_up_shared(const Tensor& y, const Parameter& table, const Tensor& ids) 
   for (int64_t i = 0; i < all.dim(0); ++i)
     own.host<int32_t>()[i] = is_own(i) ? static_cast<int32_t>(all.host<int32_t>()[i] - first) : 0;
   look_up(y, table, own.to(ids.device()));
-  const Tensor rows = y.to(Device{});  // ranks speak through the host's memory
-  for (int64_t i = 0; i < all.dim(0); ++i)
-    if (!is_own(i)) std::fill_n(rows.host<float>() + i * rows.dim(1), rows.dim(1), 0.0f);
-  table.shard->ranks->all_reduce_sum({rows.host<float>(), static_cast<size_t>(rows.elements())});
-  if (rows.device() != y.device()) y.copy_from(rows);
+  in_host_memory(y, [&](float* rows) {
+    for (int64_t i = 0; i < all.dim(0); ++i)
+      if (!is_own(i)) std::fill_n(rows + i * y.dim(1), y.dim(1), 0.0f);
+    table.shard->ranks->all_reduce_sum({rows, static_cast<size_t>(y.elements())});
+  });
 }
 
 }  // namespace

@@ -76,9 +76,9 @@ void declare_device(const Command& command, std::string& device) {
 Device chosen_device(const std::string& text) {
   const int devices = Stream::devices();
   if (text.empty() && devices == 0) return {};
-  Device device = parse_device(text.empty() ? "cuda" : text);
-  if (device.kind == Device::Kind::cuda && text != "cuda:0" && devices > 0 && device.index == 0)
-    device.index = world().rank() % devices;  // processes that share a model out have a device each
+  const bool any = text.empty() || text == "cuda";
+  Device device = parse_device(any ? "cuda" : text);
+  if (any && devices > 0) device.index = world().rank() % devices;  // processes that share a model out: one each
   if (device.kind == Device::Kind::cuda && device.index >= devices)
     throw Error(fmt::format("--device {}: {}", text, Stream::why_not(device)), "use --device cpu");
   return device;

@@ -74,12 +74,12 @@ std::vector<int64_t> first_ranks(const std::vector<int64_t>& pages, Communicator
 }  // namespace
 
 ModelRunner::ModelRunner(const CausalLM& model, DType cache_dtype, const std::vector<int64_t>& pages, int64_t longest,
-                         int64_t graphs_to)
+                         int64_t graphed_sequences)
     : model_(model),
       cache_(model.sizes, cache_dtype, first_ranks(pages, *model.ranks), model.device()),
       ropes_(model.config, longest, DType::f32, model.device()) {
-  if (graphs_to > 0 && model.device().kind == Device::Kind::cuda && model.ranks->alone())
-    graphs_ = std::make_unique<DecodeGraphs>(model, cache_, longest, graphs_to);
+  if (graphed_sequences > 0 && model.device().kind == Device::Kind::cuda && model.ranks->alone())
+    graphs_ = std::make_unique<DecodeGraphs>(model, cache_, longest, graphed_sequences);
 }
 
 ModelRunner::~ModelRunner() {

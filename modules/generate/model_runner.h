@@ -17,11 +17,11 @@ namespace lathe {
 
 class ModelRunner {
  public:
-  // Decoding steps of up to `graphs_to` sequences on a CUDA device run as graphs. A cache of `pages` pages in each
-  // layer group, on all ranks as many as on the first, for sequences of at most `longest` tokens. The model must live
-  // as long.
+  // Decoding steps of up to `graphed_sequences` sequences on a CUDA device run as graphs. A cache of `pages` pages in
+  // each layer group, on all ranks as many as on the first, for sequences of at most `longest` tokens. The model must
+  // live as long.
   ModelRunner(const CausalLM& model, DType cache_dtype, const std::vector<int64_t>& pages, int64_t longest,
-              int64_t graphs_to = 0);
+              int64_t graphed_sequences = 0);
   ~ModelRunner();  // on the first rank: lets the others go, but where a pass has failed
   ModelRunner(const ModelRunner&) = delete;
   ModelRunner& operator=(const ModelRunner&) = delete;

@@ -86,21 +86,15 @@ DType used_dtype(DType stored) { return stored == DType::f64 ? DType::f32 : stor
 
 void prepare(const NamedParameter& named, const LoadOptions& options, bool is_head) {
   Parameter& p = *named.parameter;
-  if (options.trainable) {
-    p.value = p.value.dtype() == DType::f32 ? p.value.clone() : convert(p.value, DType::f32, named.name);
-    p.value = p.value.to(options.device);
-    return;
-  }
-  const bool wide = p.value.dtype() == DType::f64;
+  using Place = WeightPlacement::Place;
   const auto [place, dtype] = placement_of(p, p.value.dtype(), options, is_head);
-  if (place == WeightPlacement::Place::file) {
-    p.value = p.value.to(options.device);
-    return;
-  }
-  if (wide || (place == WeightPlacement::Place::packed && dtype != p.value.dtype()))
+  const bool prepared = !options.trainable && place != Place::file, wide = p.value.dtype() == DType::f64;
+  if (options.trainable)
+    p.value = p.value.dtype() == DType::f32 ? p.value.clone() : convert(p.value, DType::f32, named.name);
+  else if (prepared && (wide || (place == Place::packed && dtype != p.value.dtype())))
     p.value = convert(p.value, dtype, named.name);
   p.value = p.value.to(options.device);
-  p.prepare_for_inference(arithmetic_of(p.value.dtype(), options.dtype, options.device));
+  if (prepared) p.prepare_for_inference(arithmetic_of(p.value.dtype(), options.dtype, options.device));
 }
 
 // The adapter that the options name, on `model`, which has no weights yet. One that was trained on others is only

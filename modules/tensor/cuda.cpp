@@ -37,7 +37,7 @@ Stream::Stream(Device device) : device_(device), stream_(current(device)) {}
 Stream::~Stream() {}  // of none: the constructor throws
 CUstream_st* Stream::current(Device device) {
   throw Error(fmt::format("cuda: no stream on {}: built without CUDA", to_string(device)),
-              "make CUDA=1 builds with it");
+              "make build CUDA=1 builds with it");
 }
 int Stream::devices() { return 0; }
 std::string Stream::device_name(Device device) { return to_string(device); }
@@ -142,7 +142,7 @@ void* take(Device device, cudaStream_t stream, size_t bytes) {
         cudaMemGetInfo(&unused, &total);
         throw Error(fmt::format("cuda: {} has no {} bytes more: {} of its {} are free, tensors hold {}",
                                 to_string(device), bytes, unused, total, state.memory.used),
-                    "a smaller cache, batch or context needs less; `lathe plan` says how much");
+                    "a smaller cache (--kv-memory), batch or context needs less");
       }
     }
   }

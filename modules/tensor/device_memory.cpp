@@ -14,7 +14,7 @@ namespace {
 
 [[noreturn]] void without_cuda(Device device) {
   throw Error(fmt::format("tensor: cannot be on {}: built without CUDA", to_string(device)),
-              "make CUDA=1 builds with it");
+              "make build CUDA=1 builds with it");
 }
 
 void copy_on_host(const ByteRows& to, const ByteRows& from, size_t row_bytes, size_t rows) {

@@ -159,6 +159,15 @@ T* Tensor::host() const {
   return data<T>();
 }
 
+// Calls f with the elements of x in the host's memory, and leaves in x what f makes of them: how ranks, which speak
+// through that memory, reach what lies on a device. x is contiguous and f32.
+template <class F>
+void in_host_memory(const Tensor& x, F&& f) {
+  const Tensor on_host = x.to(Device{});
+  f(on_host.host<float>());
+  if (on_host.device() != x.device()) x.copy_from(on_host);
+}
+
 // An uninitialised contiguous tensor of the shape, dtype and device of x.
 inline Tensor like(const Tensor& x) { return Tensor::empty(x.shape(), x.dtype(), x.device()); }
 

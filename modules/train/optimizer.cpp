@@ -68,7 +68,7 @@ Optimizer::Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena,
                 "optimizer.states: float32 trains there");
   add_sections();
   for (Section& section : sections_) add_states(section);
-  if (Tensor average; recipe.ema > 0.0) add_state("ema", 0, arena.size(), 1, average);
+  if (recipe.ema > 0.0) add_state("ema", 0, arena.size(), 1);
 }
 
 void Optimizer::add_sections() {
@@ -108,18 +108,20 @@ Optimizer::Moment Optimizer::add_moment(const char* name, const Section& section
   const int64_t begin = section.first_element(), end = section.last_element();
   Moment moment;
   if (section.coded) {
-    add_state(fmt::format("{}.codes", name), begin, end, 4, moment.coded.codes);
-    add_state(fmt::format("{}.scales", name), begin, end, kStateBlock, moment.coded.scales);
+    moment.coded.codes = add_state(fmt::format("{}.codes", name), begin, end, 4);
+    moment.coded.scales = add_state(fmt::format("{}.scales", name), begin, end, kStateBlock);
   } else {
-    add_state(name, begin, end, 1, moment.values);
+    moment.values = add_state(name, begin, end, 1);
   }
   return moment;
 }
 
-void Optimizer::add_state(const std::string& name, int64_t first, int64_t last, int64_t share, Tensor& values) {
+Tensor Optimizer::add_state(const std::string& name, int64_t first, int64_t last, int64_t share) {
   const int64_t begin = std::clamp(first, begin_, end_), end = std::clamp(last, begin_, end_);
-  values = Tensor::zeros({(end - begin) / share}, share == 4 ? DType::i32 : DType::f32, arena_.values().device());
+  Tensor values =
+      Tensor::zeros({(end - begin) / share}, share == 4 ? DType::i32 : DType::f32, arena_.values().device());
   states_.push_back({name, first, last, begin, share, values});
+  return values;
 }
 
 void Optimizer::average(int64_t number) {

@@ -85,7 +85,7 @@ class Optimizer {
   void add_sections();
   void add_states(Section& section);
   Moment add_moment(const char* name, const Section& section);
-  void add_state(const std::string& name, int64_t first, int64_t last, int64_t share, Tensor& values);
+  Tensor add_state(const std::string& name, int64_t first, int64_t last, int64_t share);
 
   // Elements [begin, end) of a section.
   void update(const Section& section, int64_t begin, int64_t end, int64_t number, double rate, double scale);

@@ -16,14 +16,6 @@
 namespace lathe {
 namespace {
 
-// Ranks speak through the host's memory: f(where x lies in it), x going there and back where it lies on a device.
-template <class F>
-void in_host_memory(const Tensor& x, F&& f) {
-  const Tensor on_host = x.to(Device{});
-  f(on_host.host<float>());
-  if (on_host.device() != x.device()) x.copy_from(on_host);
-}
-
 // The part of rows [first, first + count) that a rank takes: maybe none.
 std::pair<int64_t, int64_t> share_of(int64_t first, int64_t count, const Communicator& ranks) {
   const int64_t begin = count * ranks.rank() / ranks.size(), end = count * (ranks.rank() + 1) / ranks.size();

@@ -101,18 +101,18 @@ void attention_of_training() {
   for (int64_t s = 0; s <= sequences; ++s) starts.push_back(static_cast<int32_t>(s * length));
   const Tensor start = integers(starts);
   const PackedSequences packed{start.data<int32_t>(), sequences, tokens, heads, kv_heads, d};
-  const ScoreOptions options{.scale = 0.1f};
+  const ScoreOptions options{.scale = 0.1f, .products = Arithmetic::bf16};
   const ConstRows<float> qs{q.data<float>(), width}, ks{k.data<float>(), kv_width}, vs{v.data<float>(), kv_width};
   const std::string shape = fmt::format("{} x {}, {} heads of {}, {} for keys", sequences, length, heads, d, kv_heads);
   const double products = 2.0 * static_cast<double>(tokens * length * width);  // two of a half of the scores each
   const double moved = 8.0 * static_cast<double>(tokens * (width + kv_width));
   time("attention_bf16", shape, moved, products, [&](int64_t) {
-    kernel::attention_bf16(on(), out.data<float>(), lse.data<float>(), qs, ks, vs, packed, options);
+    kernel::attention<float>(on(), out.data<float>(), lse.data<float>(), qs, ks, vs, packed, options);
   });
   time("attention_backward_bf16", shape, 2 * moved, 2.5 * products, [&](int64_t) {
-    kernel::attention_backward_bf16(on(), {dq.data<float>(), width}, {dk.data<float>(), kv_width},
-                                    {dv.data<float>(), kv_width}, dout.data<float>(), out.data<float>(),
-                                    lse.data<float>(), qs, ks, vs, packed, options);
+    kernel::attention_backward<float>(on(), {dq.data<float>(), width}, {dk.data<float>(), kv_width},
+                                      {dv.data<float>(), kv_width}, dout.data<float>(), out.data<float>(),
+                                      lse.data<float>(), qs, ks, vs, packed, options);
   });
 }
 

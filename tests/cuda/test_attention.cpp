@@ -63,14 +63,10 @@ struct PackedData {
         dx(static_cast<size_t>(tokens * ld + 2 * kBand), kMark);
     T *y = out.data() + kBand, *lse = logsumexp.data() + kBand, *to = dx.data() + kBand;
     const Rows<T> dq{to, ld}, dk{to + q_width, ld}, dv{to + q_width + kv_width, ld};
-    const auto both = [&](auto forward, auto backward) {
-      forward(on, y, lse, rows[0], rows[1], rows[2], sequences, options);
-      backward(on, dq, dk, dv, d.data(), y, lse, rows[0], rows[1], rows[2], sequences, options);
-    };
-    if constexpr (std::is_same_v<On, Cuda>)
-      if (bf16) both(kernel::attention_bf16, kernel::attention_backward_bf16);
-    if (!bf16)
-      both([](auto... x) { kernel::attention<T>(x...); }, [](auto... x) { kernel::attention_backward<T>(x...); });
+    ScoreOptions used = options;
+    if (bf16) used.products = Arithmetic::bf16;
+    kernel::attention<T>(on, y, lse, rows[0], rows[1], rows[2], sequences, used);
+    kernel::attention_backward<T>(on, dq, dk, dv, d.data(), y, lse, rows[0], rows[1], rows[2], sequences, used);
     for (const auto* guarded : {&out, &logsumexp, &dx})
       for (int64_t i = 0; i < kBand; ++i)
         REQUIRE(((*guarded)[i] == kMark && (*guarded)[guarded->size() - 1 - i] == kMark));

@@ -122,7 +122,7 @@ TEST_CASE("two devices that share a model out give one's logits, bit for bit") {
 }
 
 TEST_CASE("a device is described by its name and architecture, and says what its products are") {
-  CHECK(describe_device(kCudaDevice) == "cuda:0, " + Stream::device_name(kCudaDevice) + ", sm_90");
+  CHECK(describe_device(kCudaDevice).starts_with("cuda:0, " + Stream::device_name(kCudaDevice) + ", sm_"));
   CHECK(kernel::device_image(Cuda{}).was_compiled_by_driver() == false);
   CHECK(kernel::gemm_multiplies_bf16(Cuda{}));
 }
@@ -163,7 +163,7 @@ TEST_CASE("a mixture whose experts an adapter changes decodes without graphs, as
     LoadOptions load;
     load.dtype = ComputeDtype::float32;
     load.device = device;
-    load.adapter = (source_dir() / "tests" / "goldens" / "adapters" / "mixtral").string();
+    load.adapter = golden_path("adapters/mixtral");
     const LoadedModel loaded = load_model(golden_path("mixtral"), load);
     Engine engine(*loaded.model, nullptr, {});
     Request request;

@@ -14,6 +14,7 @@ namespace {
 
 // A tap is some sums of a hundred products behind others: some tens of roundings of its largest value.
 void check_same(const NamedTensors& device, const NamedTensors& cpu) {
+  REQUIRE(!cpu.empty());
   REQUIRE(device.size() == cpu.size());
   for (size_t i = 0; i < cpu.size(); ++i) {
     INFO(cpu[i].first);

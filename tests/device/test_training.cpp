@@ -4,35 +4,11 @@
 #include "tests/catch.h"
 #include "tests/device/device.h"
 #include "tests/support.h"
-#include "tests/train/goldens.h"
 #include "tests/train/ragged_rows.h"
 #include "train/run.h"
-#include "train/trainer.h"
 
 using namespace lathe;
 using namespace lathe::test;
-
-namespace {
-
-struct Steps {
-  std::vector<double> losses, norms;
-};
-
-Steps ten_steps(const std::string& name, const Recipe& recipe, Device device) {
-  const LoadedModel loaded = trainable_golden(name, device);
-  const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
-  Trainer trainer(*loaded.model, recipe, data, {recipe.training.steps, 0});
-  Steps steps;
-  while (trainer.steps_done < recipe.training.steps) {
-    const TrainingStep step = trainer.step();
-    CHECK(step.skipped.empty());
-    steps.losses.push_back(step.loss);
-    steps.norms.push_back(step.gradient_norm);
-  }
-  return steps;
-}
-
-}  // namespace
 
 // Sums of some hundred products in other orders differ by some 1e-6 of their size; AdamW divides by the root of a small
 // number, so a step carries on ten times that.
@@ -47,7 +23,7 @@ TEST_CASE("ten steps on a device are those of the CPU") {
     recipe.optimizer.learning_rate = 3e-3;
     recipe.schedule.warmup_steps = 2;
     recipe.training.steps = 10;
-    const Steps cpu = ten_steps(name, recipe, Device{}), cuda = ten_steps(name, recipe, kCudaDevice);
+    const Outcome cpu = train(name, recipe, Device{}), cuda = train(name, recipe, kCudaDevice);
     CHECK(worst_relative(cuda.losses, cpu.losses) < 1e-5);
     CHECK(worst_relative(cuda.norms, cpu.norms) < 1e-4);
   }
@@ -59,10 +35,10 @@ TEST_CASE("a step on a device repeats bit for bit, with dropout, recomputation a
   recipe.training.steps = 3;
   recipe.training.dtype = TrainingRecipe::Dtype::bfloat16;
   recipe.model.dropout = 0.1;
-  const Steps once = ten_steps("llama_untied_gqa", recipe, kCudaDevice);
-  CHECK(ten_steps("llama_untied_gqa", recipe, kCudaDevice).losses == once.losses);
+  const Outcome once = train("llama_untied_gqa", recipe, kCudaDevice);
+  CHECK(train("llama_untied_gqa", recipe, kCudaDevice).losses == once.losses);
   recipe.training.recompute = TrainingRecipe::Recompute::block;
-  const Steps again = ten_steps("llama_untied_gqa", recipe, kCudaDevice);
+  const Outcome again = train("llama_untied_gqa", recipe, kCudaDevice);
   CHECK(again.losses == once.losses);
   CHECK(again.norms == once.norms);
 }

@@ -113,7 +113,9 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 }
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = runtime_config.devices;
-  if (runtime_config.driver_version == 0) return result(cudaErrorInsufficientDriver);  // no driver
+  int needed = 0;
+  cudaRuntimeGetVersion(&needed);
+  if (runtime_config.driver_version < needed) return result(cudaErrorInsufficientDriver);  // too old, or 0: none
   return runtime_config.devices > 0 ? cudaSuccess : result(cudaErrorNoDevice);
 }
 cudaError_t cudaGetDevice(int* current) {

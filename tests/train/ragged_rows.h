@@ -1,8 +1,11 @@
-// Data for the laws of training.
+// Data for the laws of training, and a run over them.
 #pragma once
 #include <string>
+#include <vector>
 
+#include "tests/train/goldens.h"
 #include "train/dataset.h"
+#include "train/trainer.h"
 
 namespace lathe::test {
 
@@ -40,5 +43,26 @@ class RaggedRows : public Dataset {
   int64_t context_;
   std::string key_ = "ragged";
 };
+
+struct Outcome {
+  std::vector<double> losses, norms;
+  std::vector<float> weights;
+};
+
+// All steps of the recipe, on a golden and the rows above.
+inline Outcome train(const std::string& name, const Recipe& recipe, Device device = {}) {
+  const LoadedModel loaded = trainable_golden(name, device);
+  const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
+  Trainer trainer(*loaded.model, recipe, data, {recipe.training.steps, 0});
+  Outcome outcome;
+  while (trainer.steps_done < recipe.training.steps) {
+    const TrainingStep step = trainer.step();
+    CHECK(step.skipped.empty());
+    outcome.losses.push_back(step.loss);
+    outcome.norms.push_back(step.gradient_norm);
+  }
+  outcome.weights = values(trainer.arena().values());
+  return outcome;
+}
 
 }  // namespace lathe::test

@@ -4,6 +4,7 @@
 #include "llm/load.h"
 #include "tests/catch.h"
 #include "tests/support.h"
+#include "tests/train/goldens.h"
 #include "train/optimizer.h"
 
 using namespace lathe;
@@ -53,10 +54,7 @@ TEST_CASE("Muon: two steps of a tall and a wide matrix, in both scales") {
   // Products of 64 terms and 15 of them in a row: 15 * sqrt(64) * 6e-8 = 7e-6 of an update's size, which is about 1.
   constexpr double kRate = 0.1, kDecay = 0.1, kMomentum = 0.95;
   for (const auto scale : {OptimizerRecipe::Scale::spectral, OptimizerRecipe::Scale::rms}) {
-    LoadOptions options;
-    options.dtype = ComputeDtype::float32;
-    options.trainable = true;
-    const LoadedModel loaded = load_model((source_dir() / "tests/goldens/llama_untied_gqa").string(), options);
+    const LoadedModel loaded = trainable_golden("llama_untied_gqa");
     const ParameterArena arena(*loaded.model);
     OptimizerRecipe recipe;
     recipe.name = OptimizerRecipe::Name::muon;
@@ -102,10 +100,7 @@ TEST_CASE("Muon: two steps of a tall and a wide matrix, in both scales") {
 }
 
 TEST_CASE("states of 8 bits: a byte an element and a scale a block, but for small tensors, norms and biases") {
-  LoadOptions options;
-  options.dtype = ComputeDtype::float32;
-  options.trainable = true;
-  const LoadedModel loaded = load_model((source_dir() / "tests/goldens/mpt").string(), options);
+  const LoadedModel loaded = trainable_golden("mpt");
   const ParameterArena arena(*loaded.model);
   OptimizerRecipe recipe;
   for (const auto name : {OptimizerRecipe::Name::adamw, OptimizerRecipe::Name::sgd, OptimizerRecipe::Name::muon}) {

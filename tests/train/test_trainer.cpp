@@ -28,26 +28,6 @@ Recipe recipe_of(int64_t batch, int64_t accumulation, int64_t steps = 6) {
   return r;
 }
 
-struct Outcome {
-  std::vector<double> losses, norms;
-  std::vector<float> weights;
-};
-
-Outcome train(const std::string& name, const Recipe& recipe) {
-  const LoadedModel loaded = trainable_golden(name);
-  const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
-  Trainer trainer(*loaded.model, recipe, data, {recipe.training.steps, 0});
-  Outcome outcome;
-  while (trainer.steps_done < recipe.training.steps) {
-    const TrainingStep step = trainer.step();
-    CHECK(step.skipped.empty());
-    outcome.losses.push_back(step.loss);
-    outcome.norms.push_back(step.gradient_norm);
-  }
-  outcome.weights = values(trainer.arena().values());
-  return outcome;
-}
-
 }  // namespace
 
 TEST_CASE("a step is one sum of losses over one count of targets, however its rows are cut") {

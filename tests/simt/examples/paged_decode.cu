@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(128)
       const size_t number = tables[static_cast<size_t>(sequence) * max_pages + page];
       const size_t at = ((number * heads + head) * kPage + token) * kHeadSize + lane * 8;
       Pack<bf16> k{}, v{};
-      if (there) {
+      if (there) {  // what is read
         k = load_pack(keys + at);
         v = load_pack(values + at);
       }
