@@ -84,7 +84,7 @@ Tensor to_f32(const Tensor& x, const std::string& tensor) {
 // On a CUDA device; block formats are made on the host.
 Tensor convert_on_device(const Tensor& x, DType dtype, const std::string& tensor) {
   check(x.dtype() != DType::f64 && dtype != DType::f64, "convert", "no conversion of {} to {}", x, name(dtype));
-  const Tensor values = x.dtype() == DType::f32 ? x : Tensor::empty(x.shape(), DType::f32, x.device());
+  Tensor values = x.dtype() == DType::f32 ? x : Tensor::empty(x.shape(), DType::f32, x.device());
   if (x.dtype() != DType::f32)
     dispatch_device("convert", x, [&]([[maybe_unused]] auto on) {
       if constexpr (std::is_same_v<decltype(on), Cuda>)
@@ -92,7 +92,7 @@ Tensor convert_on_device(const Tensor& x, DType dtype, const std::string& tensor
     });
   if (dtype == DType::f32) return values;
   if (is_quantised(dtype)) return convert(values.to(Device{}), dtype, tensor).to(x.device());
-  const Tensor y = Tensor::empty(x.shape(), dtype, x.device());
+  Tensor y = Tensor::empty(x.shape(), dtype, x.device());
   constexpr int32_t kNone = std::numeric_limits<int32_t>::max();
   const Tensor lost = Tensor::of<int32_t>({1}, &kNone).to(x.device());
   dispatch_device("convert", x, [&]([[maybe_unused]] auto on) {
