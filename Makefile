@@ -2,6 +2,7 @@
 #   make build CXX=clang++        another compiler (BUILD=build-clang keeps both); WERROR=ON makes warnings errors
 #   make test-model MODEL=DIR     a checkpoint of yours beside transformers
 #   make build CUDA=1             in build-cuda, with the kernels of CUDA devices; LATHE_CUDA_ARCHITECTURES=90-real: images for one alone
+#   make build DEPENDENCIES=DIR   with the libraries that scripts/collect_dependencies.sh unpacked elsewhere; nothing is installed
 #   make demo QUESTION="..."      make fuzz SECONDS=60      make install PREFIX=/usr/local
 SHELL    := /bin/bash
 CUDA     ?= 0
@@ -11,7 +12,8 @@ SECONDS  ?= 60
 JOBS     ?= $(shell nproc)
 QUESTION ?= What is the capital of France?
 WERROR   ?= OFF
-export CXX QUESTION BUILD
+DEPENDENCIES ?=
+export CXX QUESTION BUILD DEPENDENCIES
 LATHE_CUDA_ARCHITECTURES ?=
 
 need      = @scripts/install_dependencies.sh
@@ -135,4 +137,4 @@ install: build  ## bin/lathe, liblathe, headers and the CMake package into PREFI
 	@echo "Installed into $(PREFIX). A program of yours: find_package(lathe), target_link_libraries(... lathe::lathe)"
 
 clean:  ## remove the build folders (models and environments stay)
-	rm -rf build build-cuda build-asan build-tsan build-python
+	rm -rf build build-cuda build-cuda-check build-asan build-tsan build-python

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Configures a build folder with CMake for the compiler $CXX; quick where that is done already. A folder that another
 # compiler was configured for starts afresh (CMake would go on with the old one in silence).
+# Where DEPENDENCIES names a folder of libraries (scripts/collect_dependencies.sh) they are taken from it.
 #   usage: configure.sh BUILD_FOLDER [CMake options]
 set -euo pipefail
 build=$1; shift
@@ -18,6 +19,11 @@ fi
 options=("$@")
 [ -f "$cache" ] || options+=(-G Ninja "-DLATHE_COMPILER:INTERNAL=$identity" "-DCMAKE_CXX_COMPILER=$compiler")
 ! command -v ccache >/dev/null || options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+if [ -n "${DEPENDENCIES:-}" ]; then
+  # The older kind of search path in a program holds for the libraries of its libraries, too.
+  options+=("-DCMAKE_PREFIX_PATH=$(realpath "$DEPENDENCIES")/usr" "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,--disable-new-dtags"
+            "-DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags")
+fi
 mkdir -p "$build"
 # The log is shown where something is wrong.
 cmake -S . -B "$build" "${options[@]}" >"$build/configure.log" 2>&1 || { cat "$build/configure.log" >&2; exit 1; }

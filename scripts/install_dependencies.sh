@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Installs what a target of the Makefile needs and this machine lacks, with apt (Debian, Ubuntu); at once done where
 # nothing is missing. On other systems it names the missing tools and libraries.
+# Where DEPENDENCIES names a folder of libraries (scripts/collect_dependencies.sh) nothing is installed.
 #   usage: install_dependencies.sh build [test] [lint] [fuzz] [demo] [reference] [python] [mpi]
+#          install_dependencies.sh --libraries GROUP...     prints the libraries' packages among them
 set -euo pipefail
 
 declare -A packages=(
@@ -23,6 +25,8 @@ declare -A programs=([ninja-build]=ninja [libclang-rt-dev]=clang++ [clang]=clang
   [python3-dev]=python3-config [openmpi-bin]=mpirun
   [ccache]=true)  # without it the package only takes longer to compile
 
+print_libraries=false
+[ "${1:-}" != --libraries ] || { print_libraries=true; shift; }
 wanted=()
 for group in "$@"; do
   read -ra names <<<"${packages[$group]//$'\n'/ }"
@@ -30,6 +34,12 @@ for group in "$@"; do
     [[ " ${wanted[*]-} " == *" $name "* ]] || wanted+=("$name")
   done
 done
+if $print_libraries; then
+  for name in "${wanted[@]}"; do [ -z "${libraries[$name]:-}" ] || printf '%s ' "$name"; done
+  echo
+  exit 0
+fi
+[ -z "${DEPENDENCIES:-}" ] || exit 0
 # A compiler: any that answers to $CXX, c++ or g++ will do.
 if [[ " $* " == *" build "* ]] && ! command -v "${CXX:-c++}" >/dev/null; then
   case "${CXX:-}" in *clang*) wanted+=(clang) ;; *) wanted+=(g++) ;; esac
