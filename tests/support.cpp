@@ -64,6 +64,7 @@ std::vector<std::string> goldens() {
 }
 
 std::vector<Device> tested_devices() {
+  if (const char* only = std::getenv("LATHE_TEST_DEVICE")) return {parse_device(only)};
   std::vector<Device> devices{Device{}};
   if (Stream::devices() > 0) devices.push_back({Device::Kind::cuda});
   return devices;

@@ -50,6 +50,7 @@ std::vector<std::string> goldens();
 // The folder of one of them.
 std::string golden_path(const std::string& name);
 // The CPU, and a CUDA device where the build and the machine have one: the emulator in programs that are called so.
+// $LATHE_TEST_DEVICE: that one alone.
 std::vector<Device> tested_devices();
 // Ends the program, its tests counted as one that was skipped, where there is no such device; true elsewhere.
 bool needs_cuda_device(const char* program);
