@@ -45,6 +45,7 @@ names_the_driver() {
   [ $? -ne 0 ] && [ ! -e "$folder/none.npy" ] && grep -c 'the machine has no CUDA driver' "$folder/error" | grep -qx 1
 }
 same_bits() { logits "$plain" "$folder/a.npy" && logits "$build" "$folder/b.npy" --device cpu && cmp "$folder/a.npy" "$folder/b.npy"; }
+plans() { "$build/lathe" plan --config configs/llama/3.2-1b.yaml --context 8192 --device cuda | grep -E '^  graphs +[0-9.]+ MB'; }
 without_device() { logits "$build" "$folder/c.npy" && cmp "$folder/a.npy" "$folder/c.npy"; }
 
 export DEPENDENCIES=$PWD/$build/dependencies
@@ -54,6 +55,7 @@ holds "the program with CUDA is built" cmake --build "$build" -j "${JOBS:-$(npro
 holds "of the libraries nothing is the system's" nothing_of_the_systems
 holds "it needs no library of the driver" no_driver_needed
 holds "--device cpu gives the bits of the plain build" same_bits
+holds "a plan for a device needs none" plans
 if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
   echo "this machine has a GPU: what is said without one was not tried"
 else

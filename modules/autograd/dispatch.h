@@ -11,6 +11,7 @@
 #include "autograd/ops.h"
 #include "autograd/parameter.h"
 #include "kernels/device.h"
+#include "tensor/storage_forecast.h"
 #include "tensor/stream.h"
 #include "tensor/tensor.h"
 
@@ -38,15 +39,19 @@ void dispatch_device(const char* operation, const Tensor& x, F&& f) {
   });
 }
 
-// What f gives for the device of x, f being a layout's or a scratch's size. The plan device has those of the CPU.
+// What f gives for the device of x, f being a layout's or a scratch's size. The plan device has those of the device
+// that its forecast stands for.
 template <class F>
-int64_t dispatch_size(const char* operation, const Tensor& x, F&& f) {
-  int64_t size = 0;
-  if (x.device().kind != Device::Kind::cuda)
-    size = static_cast<int64_t>(f(Cpu{}));
-  else
-    on_cuda(operation, x, [&](auto on) { size = static_cast<int64_t>(f(on)); });
-  return size;
+int64_t dispatch_size([[maybe_unused]] const char* operation, const Tensor& x, F&& f) {
+  const Device::Kind kind = x.device().kind;
+  if (kind != Device::Kind::cuda && (kind != Device::Kind::plan || !StorageForecast::of_cuda()))
+    return static_cast<int64_t>(f(Cpu{}));
+#if LATHE_CUDA
+  return static_cast<int64_t>(f(Cuda{}));
+#else
+  check(false, operation, "built without CUDA, x {}", x);
+  return 0;
+#endif
 }
 
 // Calls f with the device of x and a zero of its element type, float or, on the CPU, double; throws Error for any

@@ -8,7 +8,9 @@
 #include "cli/training_plan_report.h"
 #include "config/model_config.h"
 #include "llm/registry.h"
+#include "tensor/device_memory.h"
 #include "tensor/process_memory.h"
+#include "tensor/stream.h"
 
 namespace lathe {
 namespace {
@@ -21,9 +23,9 @@ struct PlanOptions {
   bool json = false;
 };
 
-LoadedModel open(const PlanOptions& o) {
-  if (o.config.empty()) return open_model(o.model.model, o.model.load_options());
-  return describe_config(read_config(o.config, family_configs()), o.model.load_options());
+LoadedModel open(const PlanOptions& o, const LoadOptions& load) {
+  if (o.config.empty()) return open_model(o.model.model, load);
+  return describe_config(read_config(o.config, family_configs()), load);
 }
 
 // Many checkpoints have no vocabulary beside them, and ids need none.
@@ -36,7 +38,19 @@ std::shared_ptr<const Tokenizer> tokenizer_if_any(const PlanOptions& o, const Lo
   }
 }
 
-void print_training_plan(const PlanOptions& o) {
+// A device is planned for without being there, but its layouts are those of its kernels.
+Device planned_device(const std::string& text) {
+  const Device device = text.empty() ? chosen_device(text) : parse_device(text);
+  if (device.kind == Device::Kind::cuda && !Stream::built_in())
+    throw Error(fmt::format("plan: --device {}: this program is built without CUDA", text),
+                "make build CUDA=1 builds with it; a plan needs no device");
+  return device;
+}
+
+void print_training_plan(const PlanOptions& o, Device device) {
+  if (device.kind == Device::Kind::cuda && !o.model.device.empty())
+    throw Error(fmt::format("plan: --device {}: the memory of training is counted for the CPU alone", o.model.device),
+                "a device that runs out of memory says what was asked for, used and free");
   const Recipe recipe = read_recipe(o.config, o.settings);
   const TrainingPlanReport report(recipe, o.memory.empty() ? 0 : parse_size(o.memory, "--memory"),
                                   measure_training_runtime(recipe));
@@ -46,23 +60,25 @@ void print_training_plan(const PlanOptions& o) {
 void run_plan(const PlanOptions& o) {
   if (o.model.model.empty() == o.config.empty())
     throw UsageError("expected --model or --config, and one of them alone");
-  o.model.apply_machine_options();
-  if (!o.model.device.empty() && chosen_device(o.model.device).kind == Device::Kind::cuda)
-    throw Error(fmt::format("plan: --device {}: memory is counted for the CPU alone", o.model.device),
-                "a device that runs out of memory says what was asked for, used and free");
-  if (is_recipe(o.config)) return print_training_plan(o);
+  const Device device = planned_device(o.model.device);
+  ModelOptions on_host = o.model;
+  on_host.device = "cpu";
+  on_host.apply_machine_options();
+  if (is_recipe(o.config)) return print_training_plan(o, device);
   if (!o.settings.empty()) throw UsageError("--set needs a recipe of training as --config");
   PlanReport report;
-  const LoadedModel opened = open(o);
+  LoadOptions load = on_host.load_options();
+  load.device = device;
+  const LoadedModel opened = open(o, load);
   for (const std::string& warning : opened.warnings) fmt::print(stderr, "lathe: warning: {}\n", warning);
   const auto tokenizer = tokenizer_if_any(o, opened);
   report.opened = &opened;
-  report.runtime = resident_memory();
+  report.runtime = device.kind == Device::Kind::cuda ? foreign_device_memory(device) : resident_memory();
   report.memory = o.memory.empty() ? 0 : parse_size(o.memory, "--memory");
   report.request = {o.model.context_limit(opened.model->sizes), o.batch, EngineOptions().max_batch_tokens,
-                    o.model.cache_dtype(opened), o.model.load_options()};
+                    o.model.cache_dtype(opened), load};
   report.plan = plan_inference(opened, report.request);
-  report.measure_speed();
+  if (device.kind == Device::Kind::cpu) report.measure_speed();
   report.suggest();
   if (o.json)
     fmt::print("{}\n", dump_line(report.json()));

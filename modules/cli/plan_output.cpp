@@ -22,7 +22,9 @@ std::string memory_text(const PlanReport& r) {
   const ModelSizes& c = r.opened->model->sizes;
   const InferencePlan& plan = r.plan;
   const int64_t tokens = r.request.batch * r.request.context;
-  std::string s = memory_line("weights", plan.weights, "matrices by 16 rows in their own blocks, norms in f32");
+  std::string s = memory_line("weights", plan.weights,
+                              r.on_device() ? "tables as stored, matrices as the kernels read them, norms in f32"
+                                            : "matrices by 16 rows in their own blocks, norms in f32");
   if (plan.tables > 0) s += memory_line("tables", plan.tables, "pages of the file with the rows that are looked up");
   s += memory_line(
       "cache", plan.cache,
@@ -32,7 +34,13 @@ std::string memory_text(const PlanReport& r) {
   s += memory_line("activations", plan.activations,
                    fmt::format("what a step of {} tokens allocates, in f32: counted by running it without elements",
                                std::min(r.request.step_tokens, tokens)));
-  s += memory_line("runtime", r.runtime, "the program, its libraries, the vocabulary: measured in this process");
+  if (r.on_device())
+    s += memory_line("graphs", plan.graphs, "what the recorded decoding steps keep, one a bucket of rows and context");
+  s += r.on_device()
+           ? memory_line("context", r.runtime,
+                         r.runtime > 0 ? "the driver's, kernels, other programs: measured on the device"
+                                       : "the driver's and the kernels': not known, for there is no device here")
+           : memory_line("runtime", r.runtime, "the program, its libraries, the vocabulary: measured in this process");
   return s + memory_line("total", r.total(),
                          fmt::format("the sum, or {:.1f} MB while loading", megabytes(plan.loading + r.runtime)));
 }
@@ -88,21 +96,25 @@ Json PlanReport::json() const {
                        {"linear_operations", plan.linear_operations},
                        {"head_operations", plan.head_operations},
                        {"attention_operations", plan.attention_operations(c, request.context)}};
-  json["expected"] = {{"read_bandwidth_gb_s", read_bandwidth / 1e9},
-                      {"linear_gflop_s", linear_rate_of_model / 1e9},
-                      {"prefill_tokens_per_second", prefill_tokens_per_second()},
-                      {"decode_tokens_per_second", decode_tokens_per_second(0)},
-                      {"decode_tokens_per_second_at_context", decode_tokens_per_second(request.context)}};
+  if (on_device()) json["memory_bytes"]["graphs"] = plan.graphs;
+  if (!on_device())
+    json["expected"] = {{"read_bandwidth_gb_s", read_bandwidth / 1e9},
+                        {"linear_gflop_s", linear_rate_of_model / 1e9},
+                        {"prefill_tokens_per_second", prefill_tokens_per_second()},
+                        {"decode_tokens_per_second", decode_tokens_per_second(0)},
+                        {"decode_tokens_per_second_at_context", decode_tokens_per_second(request.context)}};
   if (memory > 0) json["limit"] = {{"bytes", memory}, {"fits", total() <= memory}, {"would_fit", suggestions}};
   return json;
 }
 
 std::string PlanReport::text() const {
-  return fmt::format("{}: {} parameters, weights {}, cache {}; {} sequence{} of {} tokens\n", opened->checkpoint.path,
+  return fmt::format("{}: {} parameters, weights {}, cache {}; {} sequence{} of {} tokens{}\n", opened->checkpoint.path,
                      count_parameters(*opened->model), name(opened->weight_dtype), name(request.cache_dtype),
-                     request.batch, request.batch == 1 ? "" : "s", request.context) +
+                     request.batch, request.batch == 1 ? "" : "s", request.context,
+                     on_device() ? ", on " + to_string(request.load.device) : "") +
          "\nmemory\n" + memory_text(*this) + "\noperations (a multiplication and an addition are two)\n" +
-         operations_text(*this) + "\nspeed expected of this machine, as measured just now\n" + speed_text(*this) +
+         operations_text(*this) +
+         (on_device() ? "" : "\nspeed expected of this machine, as measured just now\n" + speed_text(*this)) +
          limit_text(*this);
 }
 

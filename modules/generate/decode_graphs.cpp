@@ -38,6 +38,10 @@ int64_t DecodeGraphs::bucket_rows(int64_t sequences) {
   return found != kSmall.end() ? *found : (sequences + 31) / 32 * 32;
 }
 
+int64_t DecodeGraphs::bucket_context(int64_t context) {
+  return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max(context, kShortestContext))));
+}
+
 bool DecodeGraphs::takes(std::span<const BatchSequence> sequences) const {
   RopeTable* rope = sequences.front().rope;
   if (!recordable_ || std::ssize(sequences) > most_sequences_ || (rope != nullptr && rope->frequencies.behind))
@@ -56,8 +60,7 @@ void DecodeGraphs::drop_least_used() {
 Tensor DecodeGraphs::run(std::span<const BatchSequence> sequences) {
   int64_t longest = 0;
   for (const BatchSequence& s : sequences) longest = std::max(longest, s.cached + 1);
-  const auto doubled = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max(longest, kShortestContext))));
-  const int64_t rows = bucket_rows(std::ssize(sequences)), context = std::min(doubled, longest_);
+  const int64_t rows = bucket_rows(std::ssize(sequences)), context = std::min(bucket_context(longest), longest_);
   RopeTable* rope = sequences.front().rope;
   std::unique_ptr<Bucket>& bucket = buckets_[{rows, context}];
   if (!bucket || !bucket->has_angles_of(rope)) {

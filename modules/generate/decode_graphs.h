@@ -30,6 +30,8 @@ class DecodeGraphs {
   static constexpr size_t kMostBuckets = 24;
   // 1, 2, 4, 8, 16, 24, 32, 48, 64, and from there multiples of 32: the rows of the smallest bucket for so many.
   static int64_t bucket_rows(int64_t sequences);
+  // 256, 512, 1024, ...: the longest context of the smallest bucket for such a one.
+  static int64_t bucket_context(int64_t context);
 
  private:
   struct Bucket;

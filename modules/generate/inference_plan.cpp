@@ -8,8 +8,11 @@
 #include <unordered_map>
 
 #include "generate/block_manager.h"
+#include "generate/decode_graphs.h"
+#include "generate/engine.h"
 #include "generate/kv_memory.h"
 #include "llm/family.h"
+#include "tensor/device_memory.h"
 #include "tensor/storage_forecast.h"
 
 namespace lathe {
@@ -19,6 +22,8 @@ constexpr int64_t kFloat = 4;  // bytes
 constexpr Device kPlan{Device::Kind::plan};
 
 size_t size(int64_t n) { return static_cast<size_t>(n); }
+
+using Place = WeightPlacement::Place;
 
 // ---- loading ----
 
@@ -65,7 +70,6 @@ std::vector<PlannedParameter> planned_parameters(const LoadedModel& opened, cons
 // The loader's steps for one parameter (load_model/load_parameters.cpp, llm/load.cpp): its part of the file is read,
 // copied where its rows are not in order, quantised by way of f32, and packed.
 void forecast_loading(const PlannedParameter& p, StorageForecast& pool, size_t& from_file) {
-  using Place = WeightPlacement::Place;
   if (p.to.place == Place::file) return;
   const int64_t elements = p.parameter->shape.elements();
   const size_t value_bytes = bytes_of(p.stored, elements);
@@ -92,6 +96,16 @@ void forecast_loading(const PlannedParameter& p, StorageForecast& pool, size_t& 
   from_file = 0;
 }
 
+// The same of a device's memory: what is stored, or was made of it on the host, is copied there as it is, and prepared.
+void forecast_moving(const PlannedParameter& p, StorageForecast& pool) {
+  const int64_t elements = p.parameter->shape.elements();
+  const StorageForecast::Block moved =
+      pool.take(bytes_of(p.to.place == Place::packed ? p.to.dtype : p.stored, elements));
+  if (p.to.place == Place::file) return;
+  pool.take(p.to.place == Place::packed ? p.packed_bytes : size(elements * kFloat));
+  pool.give(moved);
+}
+
 // ---- a step ----
 
 // A model on the plan device, its weights where the loader would put them; notes the bytes of those that are packed.
@@ -104,8 +118,7 @@ std::unique_ptr<CausalLM> planned_model(const LoadedModel& opened, std::vector<P
     p.shape = planned[i].parameter->shape;
     p.shard = planned[i].parameter->shard;
     p.value = Tensor::empty(p.shape, planned[i].to.dtype, kPlan);
-    if (planned[i].to.place != WeightPlacement::Place::file)
-      p.prepare_for_inference(arithmetic_of(planned[i].to.dtype, dtype));
+    if (planned[i].to.place != Place::file) p.prepare_for_inference(arithmetic_of(planned[i].to.dtype, dtype));
     if (p.packed) planned[i].packed_bytes = p.packed->storage.bytes();
   }
   return model;
@@ -153,24 +166,49 @@ size_t resident_of_table(const PlannedParameter& p, int64_t batch, int64_t conte
 }
 
 // The loader's way through all parameters; notes the bytes of those that are packed.
-WeightPlan place_weights(const LoadedModel& opened, std::vector<PlannedParameter>& planned, ComputeDtype dtype,
+WeightPlan place_weights(const LoadedModel& opened, std::vector<PlannedParameter>& planned, const LoadOptions& options,
                          int64_t batch, int64_t context) {
   WeightPlan plan;
   {
-    const auto elsewhere = StorageForecast::make();  // weights are counted while they are loaded
+    const auto elsewhere = StorageForecast::make(options.device);  // weights are counted while they are loaded
     const Active<StorageForecast> active(elsewhere.get());
-    plan.model = planned_model(opened, planned, dtype);
+    plan.model = planned_model(opened, planned, options.dtype);
   }
-  const auto pool = StorageForecast::make();
+  plan.pool = StorageForecast::make(options.device);
   size_t from_file = 0;
   for (const PlannedParameter& p : planned) {
-    forecast_loading(p, *pool, from_file);
-    if (p.to.place == WeightPlacement::Place::file) plan.tables += resident_of_table(p, batch, context);
+    if (options.device.kind == Device::Kind::cuda) {
+      forecast_moving(p, *plan.pool);
+      continue;
+    }
+    forecast_loading(p, *plan.pool, from_file);
+    if (p.to.place == Place::file) plan.tables += resident_of_table(p, batch, context);
   }
-  plan.loading = pool->peak();
-  pool->trim();
-  plan.weights = pool->resident();
+  plan.loading = plan.pool->peak();
+  plan.pool->trim();
+  plan.weights = plan.pool->resident();
   return plan;
+}
+
+// What the decoding steps hold that are recorded for these sequences while they grow: the graphs' own streams keep
+// their blocks apart.
+size_t graph_bytes(const CausalLM& model, RopeTable* rope, const PlanRequest& r) {
+  const auto pool = StorageForecast::make(r.load.device);
+  const Active<StorageForecast> active(pool.get());
+  const auto elsewhere = StorageForecast::make(r.load.device);  // the cache is counted by its pages
+  KVCache cache = [&] {
+    const Active<StorageForecast> outside(elsewhere.get());
+    return KVCache(model.sizes, r.cache_dtype, std::vector<int64_t>(layer_groups(model.sizes).size(), 1), kPlan);
+  }();
+  const int64_t most = DecodeGraphs::bucket_rows(EngineOptions().max_sequences), V = model.head().weight->shape[0];
+  const Tensor shared = Tensor::empty({most, V}, DType::f32, kPlan);
+  std::vector<std::unique_ptr<DecodeBatch>> batches;
+  for (int64_t context = DecodeGraphs::bucket_context(1);; context *= 2) {
+    batches.push_back(std::make_unique<DecodeBatch>(DecodeGraphs::bucket_rows(std::min(r.batch, most)),
+                                                    std::min(context, r.context), cache, rope));
+    logits(model, batches.back()->batch());
+    if (context >= r.context) return pool->resident();
+  }
 }
 
 size_t cache_bytes(const ModelSizes& config, const PlanRequest& r) {
@@ -179,7 +217,9 @@ size_t cache_bytes(const ModelSizes& config, const PlanRequest& r) {
     const size_t page = KVCache::page_bytes(config, g, r.cache_dtype);
     const int64_t pages = r.batch * peak_pages(g.window, r.context, r.step_tokens);
     // The engine's cache may be larger than what is touched of it.
-    bytes += StoragePool::resident_bytes(size(pages) * page * 2, size(pages) * page);
+    bytes += r.load.device.kind == Device::Kind::cuda
+                 ? device_block_bytes(size(pages) * page)
+                 : StoragePool::resident_bytes(size(pages) * page * 2, size(pages) * page);
   }
   return bytes;
 }
@@ -195,7 +235,7 @@ int64_t InferencePlan::attention_operations(const ModelSizes& c, int64_t context
 
 WeightPlan plan_weights(const LoadedModel& opened, const LoadOptions& options, int64_t batch, int64_t context) {
   std::vector<PlannedParameter> planned = planned_parameters(opened, options);
-  return place_weights(opened, planned, options.dtype, batch, context);
+  return place_weights(opened, planned, options, batch, context);
 }
 
 InferencePlan plan_inference(const LoadedModel& opened, const PlanRequest& r) {
@@ -203,17 +243,17 @@ InferencePlan plan_inference(const LoadedModel& opened, const PlanRequest& r) {
   InferencePlan plan;
   const Parameter* head = opened.model->head().weight;
   std::vector<PlannedParameter> planned = planned_parameters(opened, r.load);
-  const WeightPlan placed = place_weights(opened, planned, r.load.dtype, r.batch, r.context);
+  const WeightPlan placed = place_weights(opened, planned, r.load, r.batch, r.context);
   plan.weights = placed.weights, plan.tables = placed.tables, plan.loading = placed.loading;
   for (const PlannedParameter& p : planned) {
     const int64_t elements = p.parameter->shape.elements();
-    if (p.to.place == WeightPlacement::Place::packed) {
+    if (p.to.place == Place::packed) {
       const auto bytes = static_cast<double>(p.packed_bytes);
       const double read = 1.0 - std::pow(1.0 - p.share, static_cast<double>(r.batch));  // by any of the sequences
       plan.weight_bytes_read += static_cast<size_t>(read * bytes);
       const double operations = 2.0 * p.share * static_cast<double>(elements);
       (p.parameter == head ? plan.head_operations : plan.linear_operations) += static_cast<int64_t>(operations);
-    } else if (p.to.place != WeightPlacement::Place::file) {
+    } else if (p.to.place != Place::file) {
       plan.weight_bytes_read += size(elements * kFloat);
     }
   }
@@ -222,12 +262,13 @@ InferencePlan plan_inference(const LoadedModel& opened, const PlanRequest& r) {
   plan.cache = cache_bytes(config, r);
   const int64_t all = r.batch * r.context, tokens = std::min(r.step_tokens, all), rest = all % tokens;
   // Whole steps of the prompt, the rest, and decoding: each leaves blocks of its own sizes in the pool.
-  const auto pool = StorageForecast::make();
-  const Active<StorageForecast> active(pool.get());
+  const Active<StorageForecast> active(placed.pool.get());
   const auto rope = RopeTables(opened.model->config, r.context, DType::f32, kPlan).of(r.context);
-  for (const int64_t n : {tokens, rest, std::min(r.batch, tokens)})
+  const bool graphs = r.load.device.kind == Device::Kind::cuda;
+  for (const int64_t n : {tokens, rest, graphs ? 0 : std::min(r.batch, tokens)})
     if (n > 0) run_step(*placed.model, rope.get(), r.cache_dtype, n, r.batch);
-  plan.activations = pool->resident();  // what the pool keeps stays resident
+  plan.activations = placed.pool->resident() - plan.weights;  // what the pool keeps stays resident
+  if (graphs) plan.graphs = graph_bytes(*placed.model, rope.get(), r);
   return plan;
 }
 
@@ -275,7 +316,7 @@ LoadedModel describe_config(const std::shared_ptr<const ModelConfig>& config, co
   described.checkpoint.config = config;
   described.mapping = family.weight_mapping(*config, CheckpointFormat::hugging_face);
   described.weight_dtype = options.quantize.value_or(dtype->second);
-  described.cache_dtype = cache_dtype_of(described.weight_dtype, options.dtype);
+  described.cache_dtype = cache_dtype_of(described.weight_dtype, options.dtype, options.device);
   for (const NamedParameter& named : named_parameters(*described.model)) {
     const auto match = described.mapping.rule_for(named.name);
     StoredTensor tensor;

@@ -17,6 +17,8 @@
 
 namespace lathe {
 
+class StorageForecast;
+
 struct PlanRequest {
   int64_t context = 0;        // tokens of each sequence, prompt and answer
   int64_t batch = 1;          // sequences at once
@@ -26,13 +28,14 @@ struct PlanRequest {
 };
 
 struct InferencePlan {
-  // Resident bytes.
+  // Resident bytes; of the device's memory where the model is to run on one.
   size_t weights = 0;      // packed for the kernels; norms and biases in f32
   size_t tables = 0;       // of the mapped file: rows of embeddings that are only looked up
   size_t cache = 0;        // keys and values of all sequences at full length
   size_t activations = 0;  // the pool's blocks at the end of the widest step
+  size_t graphs = 0;       // on a CUDA device: what the recorded decoding steps keep
   size_t loading = 0;      // most while loading: the weights so far, and what preparing the next takes
-  size_t running() const { return weights + tables + cache + activations; }
+  size_t running() const { return weights + tables + cache + activations + graphs; }
   size_t peak() const { return loading > running() ? loading : running(); }
 
   // Of one token.
@@ -48,6 +51,7 @@ struct InferencePlan {
 struct WeightPlan {
   std::unique_ptr<CausalLM> model;
   size_t weights = 0, tables = 0, loading = 0;
+  std::shared_ptr<StorageForecast> pool = {};  // that holds the weights, and where they were prepared
 };
 // For `batch` sequences of `context` tokens, whose rows of tables are looked up.
 WeightPlan plan_weights(const LoadedModel& opened, const LoadOptions& options, int64_t batch, int64_t context);

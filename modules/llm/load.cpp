@@ -11,7 +11,7 @@
 #include "llm/family.h"
 #include "llm/tensor_parallel.h"
 #include "tensor/cpu_features.h"
-#include "tensor/storage.h"
+#include "tensor/device_memory.h"
 
 namespace lathe {
 namespace {
@@ -258,7 +258,9 @@ LoadedModel load_weights(LoadedModel loaded, const LoadOptions& options, LoadPro
                   });
   if (!options.adapter.empty() && !options.trainable) prepare_adapter(*loaded.model, options.device);
   checkpoint.tensors.clear();
-  StoragePool::trim();  // the copies that weights were prepared by, of sizes that running has no use for
+  // The copies that weights were prepared by, of sizes that running has no use for.
+  trim_storage(Device{});
+  if (options.device != Device{}) trim_storage(options.device);
   return loaded;
 }
 

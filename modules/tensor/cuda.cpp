@@ -39,6 +39,7 @@ CUstream_st* Stream::current(Device device) {
   throw Error(fmt::format("cuda: no stream on {}: built without CUDA", to_string(device)),
               "make build CUDA=1 builds with it");
 }
+bool Stream::built_in() { return false; }
 int Stream::devices() { return 0; }
 std::string Stream::device_name(Device device) { return to_string(device); }
 std::string Stream::why_not(Device) { return "this program is built without CUDA"; }
@@ -104,8 +105,6 @@ DeviceState& use(Device device) {
   return state;
 }
 
-size_t block_bytes(size_t bytes) { return std::max<size_t>(256, StoragePool::block_bytes(bytes)); }
-
 // What is kept for `stream`, or for all streams but the recording ones where it is null.
 void give_back_kept(DeviceState& state, cudaStream_t stream = nullptr) {
   for (auto& [key, blocks] : state.free) {
@@ -169,7 +168,7 @@ cudaMemcpyKind direction(Device to, Device from) {
 namespace cuda {
 
 Storage allocate(Device device, size_t bytes) {
-  const size_t block = block_bytes(bytes);
+  const size_t block = device_block_bytes(bytes);
   const cudaStream_t stream = Stream::current(device);
   void* data = take(device, stream, block);
   const auto give_back = [=](const void* p) { give(device, stream, const_cast<void*>(p), block); };
@@ -230,6 +229,7 @@ CUstream_st* Stream::current(Device device) {
   const Stream* active = Scope::current();
   return active != nullptr && active->device_ == device ? active->stream_ : state.stream;
 }
+bool Stream::built_in() { return true; }
 int Stream::devices() {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;

@@ -1,5 +1,6 @@
 #include "tensor/device_memory.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "tensor/storage_forecast.h"
@@ -46,6 +47,8 @@ Storage allocate_storage(Device device, size_t bytes) {
   without_cuda(device);
 }
 
+size_t device_block_bytes(size_t bytes) { return std::max<size_t>(256, StoragePool::block_bytes(bytes)); }
+
 size_t free_device_memory(Device device) {
 #if LATHE_CUDA
   const cuda::Memory memory = cuda::memory(device);
@@ -53,6 +56,24 @@ size_t free_device_memory(Device device) {
 #else
   without_cuda(device);
 #endif
+}
+
+size_t foreign_device_memory(Device device) {
+#if LATHE_CUDA
+  if (device.index >= Stream::devices()) return 0;
+  const cuda::Memory memory = cuda::memory(device);
+  return memory.total - std::min(memory.total, memory.free + memory.used + memory.kept);
+#else
+  static_cast<void>(device);
+  return 0;
+#endif
+}
+
+void trim_storage(Device device) {
+#if LATHE_CUDA
+  if (device.kind == Device::Kind::cuda) return cuda::trim(device);
+#endif
+  if (device.kind == Device::Kind::cpu) StoragePool::trim();
 }
 
 void zero_bytes(Device device, void* data, size_t bytes) {

@@ -9,8 +9,18 @@ namespace lathe {
 // Throws Error when the device has no more memory, or is none that this build and machine have.
 Storage allocate_storage(Device device, size_t bytes);
 
+// Bytes of the block that serves a request of a CUDA device's pool.
+size_t device_block_bytes(size_t bytes);
+
 // Bytes that the driver of a CUDA device would still give, and those that the pool has of it to give again.
 size_t free_device_memory(Device device);
+
+// Bytes of a CUDA device that are neither free nor the pool's: the driver's context, the program's kernels, other
+// programs. 0 where the machine has no such device.
+size_t foreign_device_memory(Device device);
+
+// Gives the pool's blocks that nobody uses back to the system or the driver.
+void trim_storage(Device device);
 
 void zero_bytes(Device device, void* data, size_t bytes);
 

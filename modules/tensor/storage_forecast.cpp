@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "tensor/device_memory.h"
+
 namespace lathe {
 
 template <>
@@ -11,14 +13,19 @@ StorageForecast*& Active<StorageForecast>::slot() {
   return forecast;
 }
 
+size_t StorageForecast::block_bytes(size_t bytes) const {
+  return on_cuda() ? device_block_bytes(bytes) : StoragePool::block_bytes(bytes);
+}
+
 StorageForecast::Block StorageForecast::take(size_t bytes) {
   Block block{bytes, 0};
-  std::vector<Block>& list = free_[StoragePool::block_bytes(bytes)];
+  std::vector<Block>& list = free_[block_bytes(bytes)];
   if (!list.empty()) {
     block.resident = list.back().resident;
     list.pop_back();
   }
-  const size_t now = std::max(block.resident, StoragePool::resident_bytes(bytes, bytes));
+  const size_t now =
+      on_cuda() ? block_bytes(bytes) : std::max(block.resident, StoragePool::resident_bytes(bytes, bytes));
   resident_ += now - block.resident;
   block.resident = now;
   peak_ = std::max(peak_, resident_);
@@ -26,8 +33,8 @@ StorageForecast::Block StorageForecast::take(size_t bytes) {
 }
 
 void StorageForecast::give(const Block& block) {
-  if (StoragePool::block_bytes(block.bytes) <= limit_ / 4)
-    free_[StoragePool::block_bytes(block.bytes)].push_back(block);
+  if (on_cuda() || block_bytes(block.bytes) <= limit_ / 4)
+    free_[block_bytes(block.bytes)].push_back(block);
   else
     resident_ -= block.resident;
 }

@@ -2,7 +2,8 @@
 //
 // Tensors on Device::Kind::plan have shapes, dtypes and no elements; kernels do not run on them. Making and dropping
 // them moves blocks of a forecast as it would move blocks of the pool (tensor/storage.h): by size class, the one given
-// back last taken first, and resident from its first use on.
+// back last taken first, and resident from its first use on. A forecast may stand for a CUDA device's pool
+// (tensor/cuda.h), whose blocks are resident whole and stay; layouts and scratch then have that device's sizes.
 #pragma once
 #include <cstddef>
 #include <map>
@@ -11,14 +12,20 @@
 
 #include "tensor/active.h"
 #include "tensor/storage.h"
+#include "tensor/tensor.h"
 
 namespace lathe {
 
 class StorageForecast : public std::enable_shared_from_this<StorageForecast> {
  public:
-  // Of a pool with this limit (StoragePool::set_limit).
-  static std::shared_ptr<StorageForecast> make(size_t limit = StoragePool::kDefaultLimit) {
-    return std::shared_ptr<StorageForecast>(new StorageForecast(limit));
+  // Of a device's pool; of the CPU's with this limit (StoragePool::set_limit).
+  static std::shared_ptr<StorageForecast> make(Device device = {}, size_t limit = StoragePool::kDefaultLimit) {
+    return std::shared_ptr<StorageForecast>(new StorageForecast(device, limit));
+  }
+  // Whether the active forecast stands for a CUDA device's.
+  static bool of_cuda() {
+    const StorageForecast* active = Active<StorageForecast>::current();
+    return active != nullptr && active->on_cuda();
   }
 
   struct Block {
@@ -38,7 +45,10 @@ class StorageForecast : public std::enable_shared_from_this<StorageForecast> {
   Storage allocate(size_t bytes);
 
  private:
-  explicit StorageForecast(size_t limit) : limit_(limit) {}
+  StorageForecast(Device device, size_t limit) : device_(device), limit_(limit) {}
+  bool on_cuda() const { return device_.kind == Device::Kind::cuda; }
+  size_t block_bytes(size_t bytes) const;
+  Device device_;
   size_t limit_;
   std::map<size_t, std::vector<Block>> free_;  // by size class
   size_t resident_ = 0, peak_ = 0;

@@ -26,6 +26,7 @@ class Stream {
   // The stream that work of this thread on `device`, a CUDA device, is queued on; makes the device the thread's current
   // one. Throws Error in a build without CUDA, and where the machine has no such device.
   static CUstream_st* current(Device device);
+  static bool built_in();  // whether this program is built with CUDA
   // The CUDA devices of this machine that this build can use: 0 without CUDA.
   static int devices();
   static std::string device_name(Device device);  // "NVIDIA H100 80GB HBM3"

@@ -110,7 +110,7 @@ TrainingPlan plan_training(const Recipe& recipe) {
 
   const TrainingRows rows = full_rows(recipe);
   const auto run = [&](bool records) {
-    const auto pool = StorageForecast::make(StoragePool::kNoLimit);
+    const auto pool = StorageForecast::make(Device{}, StoragePool::kNoLimit);
     const Active<StorageForecast> active(pool.get());
     // Each step finds the blocks that the one before it left; some steps on, all that it needs are there.
     constexpr int kMostSteps = 8;

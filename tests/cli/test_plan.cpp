@@ -2,6 +2,7 @@
 // runs take is measured by scripts/check_plan.py.
 #include <nlohmann/json.hpp>
 
+#include "tensor/stream.h"
 #include "tests/catch.h"
 #include "tests/support.h"
 
@@ -106,4 +107,12 @@ TEST_CASE("wrong usage of plan") {
   const CommandResult result = plan({"--config", config("gpt2/124m.yaml"), "--context", "5000"});
   CHECK(result.exit_code == 1);
   CHECK_THAT(result.standard_error, ContainsSubstring("learned positions"));
+  const CommandResult device = plan({"--config", config("gpt2/124m.yaml"), "--device", "cuda"});
+  if (Stream::built_in()) {
+    CHECK(device.exit_code == 0);
+    CHECK_THAT(device.standard_output, ContainsSubstring("on cuda:0"));
+  } else {
+    CHECK(device.exit_code == 1);
+    CHECK_THAT(device.standard_error, ContainsSubstring("built without CUDA"));
+  }
 }
