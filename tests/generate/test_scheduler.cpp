@@ -7,6 +7,7 @@
 #include "tensor/errors.h"
 #include "tensor/random.h"
 #include "tests/catch.h"
+#include "tests/support.h"
 
 using namespace lathe;
 using Catch::Matchers::ContainsSubstring;
@@ -188,7 +189,8 @@ class Simulation {
 
 TEST_CASE("random schedules: every query sees its own keys, no page is lost, everything ends") {
   int64_t preemptions = 0, copies = 0, shared = 0, finished = 0, shared_again = 0;
-  for (uint64_t seed = 0; seed < 1000; ++seed) {
+  constexpr int64_t kSchedules = test::kSanitized ? 150 : 1000;
+  for (uint64_t seed = 0; seed < uint64_t{kSchedules}; ++seed) {
     INFO("seed " << seed);
     Simulation probe({{0, 1}}, {1, 1}, seed);  // draws the settings
     const int64_t sequences = 1 + probe.number(6);
@@ -216,11 +218,11 @@ TEST_CASE("random schedules: every query sees its own keys, no page is lost, eve
     shared_again += simulation.shared_again;
   }
   // The schedules are worth something only if all of this happened.
-  CHECK(finished > 10000);
-  CHECK(preemptions > 1000);
-  CHECK(copies > 1000);
-  CHECK(shared > 100000);
-  CHECK(shared_again > 1000);  // found again after a preemption
+  CHECK(finished > 10 * kSchedules);
+  CHECK(preemptions > kSchedules);
+  CHECK(copies > kSchedules);
+  CHECK(shared > 100 * kSchedules);
+  CHECK(shared_again > kSchedules);  // found again after a preemption
 }
 
 TEST_CASE("decoding goes first, then prompts in chunks, oldest first") {

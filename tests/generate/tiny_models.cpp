@@ -176,8 +176,10 @@ const ModelConfig& tiny_qwen1() {
 }
 
 std::vector<std::reference_wrapper<const ModelConfig>> tiny_models() {
-  return {tiny_llama(),     tiny_windowed_llama(), tiny_gpt2(), tiny_qwen3(),
-          tiny_qwen3_moe(), tiny_gpt_neox(),       tiny_mpt(),  tiny_gemma3()};
+  using Model = std::reference_wrapper<const ModelConfig>;
+  const Model all[] = {tiny_llama(),     tiny_windowed_llama(), tiny_gpt2(), tiny_qwen3(),
+                       tiny_qwen3_moe(), tiny_gpt_neox(),       tiny_mpt(),  tiny_gemma3()};
+  return tried<Model>(all, 2);
 }
 
 std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, DType weights, Arithmetic arithmetic, Device device) {

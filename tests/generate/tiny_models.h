@@ -25,7 +25,7 @@ const ModelConfig& tiny_mpt();        // ALiBi over six heads, clamped projectio
 const ModelConfig& tiny_gemma3();     // two bases of rope, two windows, norms before and after
 const ModelConfig& tiny_qwen1();      // queries that grow with their position
 // One of each form, for laws that hold for every model.
-std::vector<std::reference_wrapper<const ModelConfig>> tiny_models();
+std::vector<std::reference_wrapper<const ModelConfig>> tiny_models();  // under a sanitizer every second
 
 // How a model is computed: what its weights are stored as and multiplied with, and what the cache holds.
 struct Setting {
