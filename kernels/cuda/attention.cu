@@ -272,9 +272,8 @@ template <>
 void attention_probabilities(Cuda on, float* probabilities, int64_t longest, ConstRows<float> q, ConstRows<float> k,
                              const PackedSequences& s, const ScoreOptions& options) {
   if (s.tokens == 0) return;
-  const int64_t warps = kTileThreads / 32, blocks = (s.tokens * s.heads + warps - 1) / warps;
-  LAUNCH(probabilities_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kTileThreads), 0, on.stream, probabilities,
-         longest, q, k, s, options);
+  LAUNCH(probabilities_kernel, dim3(blocks_of(s.tokens * s.heads, kTileThreads / 32)), dim3(kTileThreads), 0, on.stream,
+         probabilities, longest, q, k, s, options);
 }
 
 }  // namespace lathe::kernel

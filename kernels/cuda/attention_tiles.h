@@ -50,7 +50,7 @@ __device__ inline TileOfSequence find_tile(const int32_t* seq_start, int64_t seq
   for (int base = 0; base < sequences; base += 32) {
     const bool exists = base + lane < sequences;
     const int start = exists ? seq_start[base + lane] : 0, tokens = exists ? seq_start[base + lane + 1] - start : 0;
-    const int tiles = (tokens * rows_a_token + height - 1) / height;
+    const int tiles = ceil_divide(tokens * rows_a_token, height);
     int end = tiles;  // of this sequence and those before it
     for (int distance = 1; distance < 32; distance *= 2) {
       const int before = __shfl_up_sync(kAllLanes, end, distance);
@@ -97,7 +97,7 @@ struct HeadRows {
       const int row = first + i / 16, d = piece + i % 16 * 4;
       float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
       if (row >= begin && row < end && d < dim) {
-        const Pack<float> read = load_four(at(row), d, dim, aligned);
+        const Four read = load_some(at(row) + d, dim - d, aligned);
         x = make_float4(read.v[0], read.v[1], read.v[2], read.v[3]);
       }
       to[i / 16][i % 16] = x;
@@ -125,7 +125,7 @@ __device__ __forceinline__ void multiply(float (&y)[kRows][4], float4 (*rows)[kQ
     a.template load<kGroups * kRows>(rows, row0, 0, row_end, piece);
     b.template load<kColumns>(columns, range.first, range.begin, range.end, piece);
     __syncthreads();
-    const int quads = dim - piece < kPiece ? (dim - piece + 3) / 4 : kPiece / 4;
+    const int quads = dim - piece < kPiece ? ceil_divide(dim - piece, 4) : kPiece / 4;
 #pragma unroll 2
     for (int c = 0; c < quads; ++c) {
       float4 k[4];

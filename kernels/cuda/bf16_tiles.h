@@ -21,8 +21,8 @@ __device__ __forceinline__ void load_tile(bf16* tile, const HeadRows& x, int fir
 #pragma unroll 2
   for (int i = static_cast<int>(threadIdx.x); i < kCount * kQuadsOfRow; i += kTileThreads) {
     const int at = i / kQuadsOfRow, row = first + at, quad = i % kQuadsOfRow;
-    Pack<float> v = {};
-    if (row >= begin && row < end) v = load_four(x.at(row), quad * 4, x.dim, x.aligned);
+    Four v = {};
+    if (row >= begin && row < end) v = load_some(x.at(row) + quad * 4, x.dim - quad * 4, x.aligned);
     *reinterpret_cast<uint2*>(tile + word_of<kDim>(at, quad / 2) + quad % 2 * 4) =
         make_uint2(pack_bf16(v.v[0], v.v[1]), pack_bf16(v.v[2], v.v[3]));
   }

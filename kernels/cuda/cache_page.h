@@ -70,7 +70,7 @@ struct PagedRows {
             if (d + e < dim) x[e] = to_float(from[e]);
         }
         if constexpr (std::is_same_v<E, int8_t>) {
-          const int blocks = (dim + kCacheBlock - 1) / kCacheBlock;
+          const int blocks = ceil_divide(dim, kCacheBlock);
           const int token = key % kPageTokens;
           const f16* scales = reinterpret_cast<const f16*>(page_of(key) + kPageTokens * dim);
           const float scale = to_float(scales[token * blocks + d / kCacheBlock]);
@@ -89,7 +89,7 @@ struct PagedRows {
 // as on the CPU: to nearest under the scale as it is stored, the largest magnitude / 127 in f16; what is not finite
 // makes the scale NaN.
 __device__ inline void write_head(uint8_t* head, DType dtype, int token, const float* from, int dim) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, blocks = (dim + kCacheBlock - 1) / kCacheBlock;
+  const int lane = static_cast<int>(threadIdx.x) % 32, blocks = ceil_divide(dim, kCacheBlock);
   for (int block = 0; block < blocks; ++block) {
     const int d = block * kCacheBlock + lane, at = token * dim + d;
     const bool exists = d < dim;

@@ -56,8 +56,7 @@ __global__ void __launch_bounds__(512) column_sums_kernel(const ColumnSums to, c
 template <int kSums, class F>
 void add_column_terms(Cuda on, const ColumnSums& to, int64_t rows, int64_t n, const F& f) {
   if (rows == 0 || n == 0) return;
-  LAUNCH((column_sums_kernel<kSums, F>), dim3(static_cast<unsigned>(ceil_divide(n, 16))), dim3(512), 0, on.stream, to,
-         f, rows, n);
+  LAUNCH((column_sums_kernel<kSums, F>), dim3(blocks_of(n, 16)), dim3(512), 0, on.stream, to, f, rows, n);
 }
 
 }  // namespace lathe::kernel

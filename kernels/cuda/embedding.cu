@@ -120,7 +120,7 @@ void select_rows(Cuda on, T* y, ConstRows<T> x, const int32_t* ids, int64_t n, i
 template <class T>
 void embedding_backward(Cuda on, Sum<T>* dtable, const T* dy, const int32_t* ids, int64_t n, int64_t columns) {
   if (n == 0 || columns == 0) return;
-  const dim3 grid(static_cast<unsigned>(n), static_cast<unsigned>(ceil_divide(columns, kColumns)));
+  const dim3 grid(static_cast<unsigned>(n), blocks_of(columns, kColumns));
   if (columns % 4 == 0 && fours_aligned(dy))
     LAUNCH((embedding_backward_kernel<true, T>), grid, dim3(kThreads), 0, on.stream, dtable, dy, ids, n, columns);
   else

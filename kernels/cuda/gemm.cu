@@ -13,8 +13,6 @@
 namespace lathe::kernel {
 namespace {
 
-constexpr int64_t kMultiprocessors = 132;  // of an H100: fewer tiles than these are made smaller
-
 template <int kTile, bool kBf16, bool kAlongA, bool kAlongB, bool kActivated>
 __global__ void __launch_bounds__(2 * kTile) gemm_kernel(tiles::Product p) {
   tiles::multiply_tile<kTile, kBf16, kAlongA, kAlongB, kActivated>(p, static_cast<int>(blockIdx.y) * kTile,
@@ -25,8 +23,6 @@ tiles::Operand operand(ConstRows<float> x, const std::optional<GemmActivated<flo
   if (!activated) return {x.data, x.stride};
   return {x.data, x.stride, activated->up.data, activated->up.stride, activated->f, true};
 }
-
-int64_t tiles_of(int64_t n, int64_t tile) { return (n + tile - 1) / tile; }
 
 }  // namespace
 
@@ -48,7 +44,7 @@ void gemm(Cuda on, Rows<float> c, ConstRows<float> a, bool transpose_a, ConstRow
     p.slope = {s->x.data, s->up.data, s->dup.data, s->x.stride, s->up.stride, s->dup.stride, s->f};
   const auto launch = [&](auto tile, auto bf16, auto activated) {
     constexpr int kTile = decltype(tile)::value;
-    const dim3 grid(static_cast<unsigned>(tiles_of(n, kTile)), static_cast<unsigned>(tiles_of(m, kTile)));
+    const dim3 grid(blocks_of(n, kTile), blocks_of(m, kTile));
     tiles::with_layouts(transpose_a, transpose_b, [&](auto along_a, auto along_b) {
       LAUNCH((gemm_kernel<kTile, decltype(bf16)::value, decltype(along_a)::value, decltype(along_b)::value,
                           decltype(activated)::value>),
@@ -56,7 +52,7 @@ void gemm(Cuda on, Rows<float> c, ConstRows<float> a, bool transpose_a, ConstRow
     });
   };
   const auto choose = [&](auto bf16, auto activated) {
-    if (tiles_of(m, 128) * tiles_of(n, 128) >= kMultiprocessors)
+    if (ceil_divide(m, 128) * ceil_divide(n, 128) >= tiles::kMultiprocessors)
       launch(std::integral_constant<int, 128>{}, bf16, activated);
     else
       launch(std::integral_constant<int, 64>{}, bf16, activated);

@@ -16,6 +16,8 @@
 
 namespace lathe::kernel::tiles {
 
+constexpr int64_t kMultiprocessors = 132;  // of an H100: fewer tiles than these are made smaller
+
 // A matrix as it is stored, and what is computed of its elements on their way.
 struct Operand {
   const float* x = nullptr;
@@ -67,7 +69,7 @@ struct Loader {
   int64_t offset;
   int first_row, rows, columns;
   bool aligned;
-  Pack<float> held[S::kPasses];
+  Four held[S::kPasses];
 
   __device__ Loader(const Operand& from, int first, int count, int k)
       : from(from), aligned(rows_aligned(from.x, from.stride)) {
@@ -82,7 +84,7 @@ struct Loader {
     return static_cast<int>(threadIdx.x) / kChunks + pass * kRowsAtOnce;
   }
 
-  __device__ __forceinline__ Pack<float> read(const float* x, int64_t stride, bool aligned, int k, int pass) const {
+  __device__ __forceinline__ Four read(const float* x, int64_t stride, bool aligned, int k, int pass) const {
     const int down = (kAlongK ? 0 : k) + pass * kRowsAtOnce, along = kAlongK ? k : 0;
     if (down >= rows) return {};
     return load_some(x + offset + (first_row + down) * stride + along, columns - along, aligned);
@@ -94,7 +96,7 @@ struct Loader {
       held[pass] = read(from.x, from.stride, aligned, k, pass);
       if constexpr (kActivated) {
         if (!from.activated) continue;
-        Pack<float> up = {{1.0f, 1.0f, 1.0f, 1.0f}};
+        Four up = {{1.0f, 1.0f, 1.0f, 1.0f}};
         if (from.up != nullptr) up = read(from.up, from.up_stride, rows_aligned(from.up, from.up_stride), k, pass);
 #pragma unroll
         for (int i = 0; i < 4; ++i) held[pass].v[i] = activate(from.f, held[pass].v[i]).value * up.v[i];
@@ -105,7 +107,7 @@ struct Loader {
   __device__ __forceinline__ void store(unsigned char* stage) const {
 #pragma unroll
     for (int pass = 0; pass < S::kPasses; ++pass) {
-      const Pack<float>& v = held[pass];
+      const Four& v = held[pass];
       const int r = row(pass), c = chunk();
       if constexpr (kBf16) {
         uint2 pair;
@@ -216,9 +218,9 @@ struct FloatMath {
       const float* b_line = reinterpret_cast<const float*>(b_stage) + k * S::kLine;
       alignas(16) float a[kRows], b[kColumns];
 #pragma unroll
-      for (int i = 0; i < kRows; i += 4) *reinterpret_cast<Pack<float>*>(a + i) = load_pack(a_line + row0() + i);
+      for (int i = 0; i < kRows; i += 4) *reinterpret_cast<Four*>(a + i) = load_pack(a_line + row0() + i);
 #pragma unroll
-      for (int j = 0; j < kColumns; j += 4) *reinterpret_cast<Pack<float>*>(b + j) = load_pack(b_line + column(j));
+      for (int j = 0; j < kColumns; j += 4) *reinterpret_cast<Four*>(b + j) = load_pack(b_line + column(j));
 #pragma unroll
       for (int i = 0; i < kRows; ++i)
 #pragma unroll
@@ -247,7 +249,7 @@ __device__ __forceinline__ void multiply_tile(const Product& p, int m0, int n0) 
   B b(p.b, n0, p.n, p.k);
   std::conditional_t<kBf16, Bf16Math<kTile>, FloatMath<kTile>> math;
   const bool summing = !kAlongA && p.row_sums != nullptr && n0 == 0;
-  Pack<float> row_sum = {};  // of the thread's four rows, k in steps of 8
+  Four row_sum = {};  // of the thread's four rows, k in steps of 8
 
   a.fetch(0);
   b.fetch(0);

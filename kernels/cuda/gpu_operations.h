@@ -12,6 +12,13 @@ namespace lathe::kernel {
 
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 
+// n / by, rounded up; on the host as the width of a grid.
+template <class N, class By>
+__host__ __device__ constexpr auto ceil_divide(N n, By by) {
+  return (n + by - 1) / by;
+}
+inline unsigned blocks_of(int64_t n, int64_t of_block) { return static_cast<unsigned>(ceil_divide(n, of_block)); }
+
 // 16 bytes of elements: what one thread reads or writes at once. The address must be a multiple of 16.
 template <class T>
 struct alignas(16) Pack {

@@ -50,10 +50,6 @@ __global__ void __launch_bounds__(2 * kTile)
   tiles::multiply_tile<kTile, kBf16, false, false, false>(p, static_cast<int>(blockIdx.y) * kTile, n0);
 }
 
-constexpr int64_t kMultiprocessors = 132;  // of an H100: fewer tiles than these are made smaller
-
-int64_t divide_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
-
 // f(tile, bf16) as integral constants.
 template <class F>
 void with_shape(bool large, Arithmetic arithmetic, F&& f) {
@@ -80,7 +76,7 @@ void grouped_gemm(Cuda on, Rows<float> c, ConstRows<float> a, const float* const
                          static_cast<int>(n),
                          static_cast<int>(k),
                          accumulate};
-  const bool large = rows >= 128 * groups && rows / 128 * divide_up(n, 128) >= kMultiprocessors;
+  const bool large = rows >= 128 * groups && rows / 128 * ceil_divide(n, 128) >= tiles::kMultiprocessors;
   for (int64_t base = 0; base < groups; base += kGroupsAtOnce) {
     const int64_t count = std::min<int64_t>(kGroupsAtOnce, groups - base);
     Weights weights{};
@@ -88,8 +84,7 @@ void grouped_gemm(Cuda on, Rows<float> c, ConstRows<float> a, const float* const
     if (biases != nullptr) std::copy_n(biases + base, count, weights.bias);
     with_shape(large, arithmetic, [&](auto tile, auto bf16) {
       constexpr int kTile = decltype(tile)::value;
-      const dim3 grid(static_cast<unsigned>(divide_up(n, kTile)),
-                      static_cast<unsigned>(group_slots(rows, count, kTile)));
+      const dim3 grid(blocks_of(n, kTile), static_cast<unsigned>(group_slots(rows, count, kTile)));
       const auto launch = [&](auto along_b) {
         LAUNCH((grouped_kernel<kTile, decltype(bf16)::value, decltype(along_b)::value>), grid, dim3(2 * kTile), 0,
                on.stream, p, weights, starts + base, static_cast<int>(count));
@@ -112,11 +107,10 @@ void grouped_gemm_weights_backward(Cuda on, float* const* dw, int64_t dw_stride,
     Gradients gradients{};
     std::copy_n(dw + base, count, gradients.dw);
     if (db != nullptr) std::copy_n(db + base, count, gradients.db);
-    const bool large = divide_up(out, 128) * divide_up(in, 128) * count >= kMultiprocessors;
+    const bool large = ceil_divide(out, 128) * ceil_divide(in, 128) * count >= tiles::kMultiprocessors;
     with_shape(large, arithmetic, [&](auto tile, auto bf16) {
       constexpr int kTile = decltype(tile)::value;
-      const dim3 grid(static_cast<unsigned>(divide_up(in, kTile)), static_cast<unsigned>(divide_up(out, kTile)),
-                      static_cast<unsigned>(count));
+      const dim3 grid(blocks_of(in, kTile), blocks_of(out, kTile), static_cast<unsigned>(count));
       LAUNCH((grouped_backward_kernel<kTile, decltype(bf16)::value>), grid, dim3(2 * kTile), 0, on.stream, p, gradients,
              starts + base);
     });

@@ -45,7 +45,7 @@ void grouped_packed_linear(Cuda on, Rows<float> y, ConstRows<float> x, const Pac
         packed::multiply<decltype(type)::value>(
             on, jobs, walk, rows, rows >= 128 * groups, packed::effective(arithmetic, dtype),
             [&](int64_t at_once) { return static_cast<unsigned>(group_slots(rows, count, at_once)); },
-            [&](int64_t outputs) { return packed::blocks_of(jobs.rows, outputs); });
+            [&](int64_t outputs) { return blocks_of(jobs.rows, outputs); });
       });
     }
   }

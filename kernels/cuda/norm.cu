@@ -61,7 +61,7 @@ void by_length(int64_t n, bool aligned, F&& launch) {
 }
 template <int kThreads>
 dim3 row_grid(int64_t rows) {
-  return {static_cast<unsigned>(ceil_divide(rows, kBlockThreads<kThreads> / kThreads))};
+  return {blocks_of(rows, kBlockThreads<kThreads> / kThreads)};
 }
 
 // ---- forward ----

@@ -1,71 +1,20 @@
-// What kernels share that take rows element by element: four elements at a time, moved by one instruction where they
-// are aligned, and a grid over rows and what lies in them. All are bound by memory: a thread moves 16 bytes of each
-// array, and 2,048 threads a multiprocessor keep 32 KB of it in flight, more than the 22 KB that latency asks for
-// (3.0 TB/s times 1 us over 132 multiprocessors).
+// What kernels share that take rows element by element, four at a time (loads.h): a grid over rows and what lies in
+// them. All are bound by memory: a thread moves 16 bytes of each array, and 2,048 threads a multiprocessor keep 32 KB
+// of it in flight, more than the 22 KB that latency asks for (3.0 TB/s times 1 us over 132 multiprocessors).
 #pragma once
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/loads.h"
 #include "kernels/device.h"
 
 namespace lathe::kernel {
-
-struct Four {
-  float v[4];
-};
-
-// Four elements of T where they lie.
-template <class T>
-struct alignas(4 * sizeof(T)) StoredFour {
-  T v[4];
-};
-
-// The four elements from p on, of which `left` exist (1 or more); zeros for the others. kVector: p is aligned to four.
-template <bool kVector, class T>
-__device__ __forceinline__ Four load_four(const T* p, int64_t left) {
-  Four y;
-  if (kVector && left >= 4) {
-    const StoredFour<T> x = *reinterpret_cast<const StoredFour<T>*>(p);
-#pragma unroll
-    for (int j = 0; j < 4; ++j) y.v[j] = to_float(x.v[j]);
-  } else {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) y.v[j] = j < left ? to_float(p[j]) : 0.0f;
-  }
-  return y;
-}
-template <bool kVector, class T>
-__device__ __forceinline__ void store_four(T* p, const Four& y, int64_t left) {
-  StoredFour<T> x;
-#pragma unroll
-  for (int j = 0; j < 4; ++j) x.v[j] = from_float<T>(y.v[j]);
-  if (kVector && left >= 4) {
-    *reinterpret_cast<StoredFour<T>*>(p) = x;
-  } else {
-#pragma unroll
-    for (int j = 0; j < 4; ++j)
-      if (j < left) p[j] = x.v[j];
-  }
-}
 
 // Where `row` begins: Rows<T>::operator[] is the host's.
 template <class T>
 __device__ __forceinline__ T* row_of(const Rows<T>& x, int64_t row) {
   return x.data + row * x.stride;
 }
-
-// Whether each row begins where four elements may be moved at once; null is.
-template <class T>
-bool fours_aligned(const T* p) {
-  return reinterpret_cast<uintptr_t>(p) % (4 * sizeof(T)) == 0;
-}
-template <class T>
-bool fours_aligned(const Rows<T>& x) {
-  return fours_aligned(x.data) && x.stride % 4 == 0;
-}
-
-inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---- a grid over rows and items of a row ----
 
@@ -84,8 +33,7 @@ void over_grid(Cuda on, int64_t rows, int64_t items, const F& f) {
   unsigned wide = 1;  // threads along the items of a row
   while (wide < 256 && wide < items) wide *= 2;
   const unsigned high = 256 / wide;
-  const dim3 grid(static_cast<unsigned>(ceil_divide(items, wide)),
-                  static_cast<unsigned>(std::min<int64_t>(ceil_divide(rows, high), 65535)));
+  const dim3 grid(blocks_of(items, wide), static_cast<unsigned>(std::min<int64_t>(ceil_divide(rows, high), 65535)));
   LAUNCH((over_grid_kernel<F>), grid, dim3(wide, high), 0, on.stream, f, rows, items);
 }
 

@@ -16,7 +16,7 @@ namespace {
 using packed::Format;
 constexpr int kPackThreads = 256;
 
-__device__ __forceinline__ uint32_t word_of_halves(const uint8_t* p) { return p[0] | static_cast<uint32_t>(p[1]) << 8; }
+__device__ __forceinline__ uint32_t two_bytes(const uint8_t* p) { return p[0] | static_cast<uint32_t>(p[1]) << 8; }
 
 // The quant of element i of a block, unsigned (layouts: kernels/cpu/block_formats.h).
 template <DType kType>
@@ -76,8 +76,8 @@ __device__ void put_scales(uint8_t* group, const uint8_t* row, int64_t tile, int
     for (int s = 0; s < 2 && row != nullptr; ++s) {
       if (tile * 64 + 32 * s >= columns) continue;
       const uint8_t* block = row + (2 * tile + s) * kBytes;
-      words[0] |= word_of_halves(block) << (16 * s);
-      if constexpr (Bits::kHasMinimum) words[1] |= word_of_halves(block + 2) << (16 * s);
+      words[0] |= two_bytes(block) << (16 * s);
+      if constexpr (Bits::kHasMinimum) words[1] |= two_bytes(block + 2) << (16 * s);
     }
   } else {
     constexpr int kRuns = packed::kTileColumns / Bits::kRun;
@@ -90,8 +90,8 @@ __device__ void put_scales(uint8_t* group, const uint8_t* row, int64_t tile, int
         words[0] |= scale_in_block<kType>(block, run) << (8 * i);
         if constexpr (kRuns == 2) words[0] |= minimum_in_block(block, run) << (8 * i + 16);
       }
-      head = word_of_halves(block + kFactorAt);
-      if constexpr (Bits::kHasMinimum) head |= word_of_halves(block + kFactorAt + 2) << 16;
+      head = two_bytes(block + kFactorAt);
+      if constexpr (Bits::kHasMinimum) head |= two_bytes(block + kFactorAt + 2) << 16;
     }
     if (tile % 4 == 0) reinterpret_cast<uint32_t*>(group + F::head_at(tile))[lane] = head;
   }
@@ -120,9 +120,9 @@ __global__ void __launch_bounds__(kPackThreads)
     if (row >= rows || column >= columns) continue;
     const uint8_t* at = source + row * row_bytes + column / kBlock * kBytes;
     if constexpr (kType == DType::f32) {
-      low[e] = word_of_halves(at) | word_of_halves(at + 2) << 16;
+      low[e] = two_bytes(at) | two_bytes(at + 2) << 16;
     } else if constexpr (!F::kQuantised) {
-      low[e / 2] |= word_of_halves(at) << (16 * (e % 2));
+      low[e / 2] |= two_bytes(at) << (16 * (e % 2));
     } else {
       const uint32_t q = quant_in_block<kType>(at, static_cast<int>(column % kBlock));
       constexpr uint32_t kLowMask = (1u << F::kLowBits) - 1;
@@ -169,14 +169,12 @@ __global__ void __launch_bounds__(kPackThreads)
   }
 }
 
-unsigned blocks_of(int64_t threads) { return static_cast<unsigned>((threads + kPackThreads - 1) / kPackThreads); }
-
 void unpack(Cuda on, float* y, const PackedMatrix& w, const int32_t* ids, int64_t first, int64_t count) {
   const int64_t tiles = packed::tiles_of(w.columns);
   if (count == 0) return;
   packed::with_packed(w.dtype, [&](auto type) {
-    LAUNCH((unpack_kernel<decltype(type)::value>), dim3(blocks_of(count * tiles * 8)), dim3(kPackThreads), 0, on.stream,
-           y, w.data, w.columns, tiles, ids, first, count);
+    LAUNCH((unpack_kernel<decltype(type)::value>), dim3(blocks_of(count * tiles * 8, kPackThreads)), dim3(kPackThreads),
+           0, on.stream, y, w.data, w.columns, tiles, ids, first, count);
   });
 }
 
@@ -194,9 +192,9 @@ void pack(Cuda on, uint8_t* packed, const void* source, DType dtype, int64_t row
   check_packable(dtype, rows, columns);
   const int64_t tiles = packed::tiles_of(columns), groups = packed::groups_of(rows);
   packed::with_packed(dtype, [&](auto type) {
-    LAUNCH((pack_kernel<decltype(type)::value>), dim3(blocks_of(groups * tiles * 32)), dim3(kPackThreads), 0, on.stream,
-           packed, static_cast<const uint8_t*>(source), rows, columns, static_cast<int64_t>(bytes_of(dtype, columns)),
-           tiles, groups);
+    LAUNCH((pack_kernel<decltype(type)::value>), dim3(blocks_of(groups * tiles * 32, kPackThreads)), dim3(kPackThreads),
+           0, on.stream, packed, static_cast<const uint8_t*>(source), rows, columns,
+           static_cast<int64_t>(bytes_of(dtype, columns)), tiles, groups);
   });
 }
 

@@ -29,7 +29,7 @@ struct PartJobs {
   void add(const Part& part) { parts[count++] = part; }
   unsigned count_blocks(int outputs) {
     int blocks = 0;
-    for (int p = 0; p < count; ++p) parts[p].end = blocks += (parts[p].rows + outputs - 1) / outputs;
+    for (int p = 0; p < count; ++p) parts[p].end = blocks += ceil_divide(parts[p].rows, outputs);
     return static_cast<unsigned>(blocks);
   }
   __device__ __forceinline__ bool find(Job& job, int row_block, int slot, int tokens_at_once) const {

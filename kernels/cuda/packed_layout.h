@@ -56,8 +56,8 @@ struct Format {
 static_assert(Format<DType::q4_k>::kLowWords == 4 && Format<DType::q8_0>::kLowWords == 8);
 static_assert(Format<DType::bf16>::kTileBytes == 2048 && Format<DType::q8_0>::kTileBytes == 1088);
 
-inline int64_t tiles_of(int64_t columns) { return (columns + kTileColumns - 1) / kTileColumns; }
-inline int64_t groups_of(int64_t rows) { return (rows + kGroupRows - 1) / kGroupRows; }
+inline int64_t tiles_of(int64_t columns) { return ceil_divide(columns, kTileColumns); }
+inline int64_t groups_of(int64_t rows) { return ceil_divide(rows, kGroupRows); }
 template <DType kType>
 int64_t group_bytes(int64_t columns) {
   return Format<kType>::tile_at(static_cast<int>(tiles_of(columns)));

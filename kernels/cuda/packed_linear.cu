@@ -42,7 +42,7 @@ void packed_linear(Cuda on, const LinearPart* parts, int part_count, int64_t ldy
     packed::with_packed(dtype, [&](auto type) {
       packed::multiply<decltype(type)::value>(
           on, jobs, walk, m, m > 64, packed::effective(arithmetic, dtype),
-          [&](int64_t at_once) { return packed::blocks_of(m, at_once); },
+          [&](int64_t at_once) { return blocks_of(m, at_once); },
           [&](int outputs) { return jobs.count_blocks(outputs); });
     });
   }

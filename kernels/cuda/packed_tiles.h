@@ -19,7 +19,7 @@ namespace lathe::kernel::packed {
 inline constexpr int kSegments = 16;   // at most
 inline constexpr int kGemvTokens = 8;  // at most
 // Of a block above: 6 warps of 16 in bf16, which leaves a thread 170 registers for two blocks a multiprocessor (8 warps
-// had 128, and spilled); 4 warps of 32 in f32.
+// would leave 128, which spill); 4 warps of 32 in f32.
 inline constexpr int kRowWarps = 6, kBf16Outputs = 16 * kRowWarps, kFloatOutputs = 128;
 
 // What all blocks of a call share.
@@ -179,9 +179,9 @@ __global__ void __launch_bounds__(32 * kSegments) gemv_kernel(const Jobs jobs, c
       const auto read = [&](float(&v)[8], int n) {
         const int token = job.token + n;
         if (token >= job.token_end) return false;
-        const float* row = walk.x + token * walk.x_stride;
-        *reinterpret_cast<Pack<float>*>(v) = load_four(row, column, walk.columns, aligned);
-        *reinterpret_cast<Pack<float>*>(v + 4) = load_four(row, column + 4, walk.columns, aligned);
+        const float* from = walk.x + token * walk.x_stride + column;
+        *reinterpret_cast<Four*>(v) = load_some(from, walk.columns - column, aligned);
+        *reinterpret_cast<Four*>(v + 4) = load_some(from + 4, walk.columns - column - 4, aligned);
         return true;
       };
       if constexpr (kBf16) {
@@ -220,10 +220,10 @@ static __global__ void __launch_bounds__(256)
     round_tokens_kernel(uint4* to, const float* x, int64_t x_stride, int64_t tokens, int64_t columns, int64_t chunks) {
   const int64_t unit = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x, token = unit / chunks;
   if (token >= tokens) return;
-  const float* row = x + token * x_stride;
-  const int64_t column = unit % chunks * 8;
+  const int64_t column = unit % chunks * 8, left = columns - column;
+  const float* from = x + token * x_stride + column;
   const bool aligned = rows_aligned(x, x_stride);
-  const Pack<float> a = load_four(row, column, columns, aligned), b = load_four(row, column + 4, columns, aligned);
+  const Four a = load_some(from, left, aligned), b = load_some(from + 4, left - 4, aligned);
   to[unit] = {pack_bf16(a.v[0], a.v[1]), pack_bf16(a.v[2], a.v[3]), pack_bf16(b.v[0], b.v[1]),
               pack_bf16(b.v[2], b.v[3])};
 }
@@ -286,7 +286,7 @@ __global__ void __launch_bounds__(32 * kRowWarps * kAcross, 2 / kAcross) tile_ke
 inline constexpr int kFloatTokens = 16;
 template <DType kType, class Jobs>
 __global__ void __launch_bounds__(128) float_tile_kernel(const Jobs jobs, const Walk walk) {
-  SHARED_ARRAY(Pack<float>, tokens, [kFloatTokens][kTileColumns / 4]);
+  SHARED_ARRAY(Four, tokens, [kFloatTokens][kTileColumns / 4]);
   Job job;
   if (!jobs.find(job, blockIdx.y, blockIdx.x, kFloatTokens)) return;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, t = lane % 4;
@@ -301,10 +301,9 @@ __global__ void __launch_bounds__(128) float_tile_kernel(const Jobs jobs, const 
 #pragma unroll
     for (int i = 0; i < kFloatTokens * kTileColumns / 4 / 128; ++i) {
       const int unit = threadIdx.x + 128 * i, n = unit / 16, chunk = unit % 16;
-      const int token = job.token + n;
-      Pack<float> v = {};
-      if (token < job.token_end)
-        v = load_four(walk.x + token * walk.x_stride, tile * kTileColumns + 4 * chunk, walk.columns, aligned);
+      const int token = job.token + n, column = tile * kTileColumns + 4 * chunk;
+      Four v = {};
+      if (token < job.token_end) v = load_some(walk.x + token * walk.x_stride + column, walk.columns - column, aligned);
       tokens[n][chunk] = v;
     }
     __syncthreads();
@@ -318,8 +317,8 @@ __global__ void __launch_bounds__(128) float_tile_kernel(const Jobs jobs, const 
         held.widen(w[i], s, t);
       }
       running.add(w, [&](float(&v)[8], int n) {
-        *reinterpret_cast<Pack<float>*>(v) = tokens[n][8 * s + 2 * t];
-        *reinterpret_cast<Pack<float>*>(v + 4) = tokens[n][8 * s + 2 * t + 1];
+        *reinterpret_cast<Four*>(v) = tokens[n][8 * s + 2 * t];
+        *reinterpret_cast<Four*>(v + 4) = tokens[n][8 * s + 2 * t + 1];
         return true;
       });
     }
@@ -332,8 +331,6 @@ __global__ void __launch_bounds__(128) float_tile_kernel(const Jobs jobs, const 
 }
 
 // ---- which of them ----
-
-inline unsigned blocks_of(int64_t n, int64_t at_once) { return static_cast<unsigned>((n + at_once - 1) / at_once); }
 
 inline Arithmetic effective(Arithmetic arithmetic, DType dtype) {
   if (arithmetic != Arithmetic::int8) return arithmetic;
@@ -357,7 +354,7 @@ static inline Walk start_walk(Cuda on, ConstRows<float> x, int64_t m, int64_t co
           y_stride,
           static_cast<int>(columns),
           static_cast<int>(tiles),
-          static_cast<int>((tiles + kSegments - 1) / kSegments)};
+          static_cast<int>(ceil_divide(tiles, kSegments))};
 }
 
 // Launches what suits `tokens`, all of them; slots(tile) and row_blocks(outputs): the grid for blocks of so many.

@@ -144,9 +144,8 @@ void write_kv(Cuda on, const CacheLayer& pages, ConstRows<float> k, ConstRows<fl
               int64_t kv_heads, int64_t head_dim) {
   check_cache("write_kv", pages.dtype);
   if (n == 0) return;
-  const int64_t blocks = (2 * n * kv_heads + kWriteWarps - 1) / kWriteWarps;
-  LAUNCH(write_kv_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kWriteWarps * 32), 0, on.stream, pages, k, v, slots,
-         n, kv_heads, static_cast<int>(head_dim), page_head_bytes(pages.dtype, head_dim));
+  LAUNCH(write_kv_kernel, dim3(blocks_of(2 * n * kv_heads, kWriteWarps)), dim3(kWriteWarps * 32), 0, on.stream, pages,
+         k, v, slots, n, kv_heads, static_cast<int>(head_dim), page_head_bytes(pages.dtype, head_dim));
 }
 
 size_t paged_attention_scratch_bytes(Cuda, DType, int64_t n, int64_t heads, int64_t head_dim, int64_t max_context) {

@@ -4,9 +4,9 @@
 
 namespace lathe::kernel::head_tiles {
 
-inline int64_t segments_of(int64_t context) { return (context + kSegmentTokens - 1) / kSegmentTokens; }
+inline int64_t segments_of(int64_t context) { return ceil_divide(context, kSegmentTokens); }
 // Of the partial result of a segment: the weighted values, the maximum and the sum.
-__host__ __device__ constexpr int64_t partial_floats(int64_t head_dim) { return (head_dim + 2 + 3) / 4 * 4; }
+__host__ __device__ constexpr int64_t partial_floats(int64_t head_dim) { return ceil_divide(head_dim + 2, 4) * 4; }
 
 // What the results of two sets of keys are multiplied by, so that they can be added.
 struct Merge {
@@ -55,7 +55,7 @@ struct PagedTile {
     all_from = first_key(end_key, call.options);
     const bool split = call.partials != nullptr;
     first_segment = split ? static_cast<int>(blockIdx.z) : begin_key / kSegmentTokens;
-    end_segment = split ? first_segment + 1 : (end_key + kSegmentTokens - 1) / kSegmentTokens;
+    end_segment = split ? first_segment + 1 : ceil_divide(end_key, kSegmentTokens);
     // Of a segment before or behind what the rows see there is no result; a sequence without keys has none.
     if (split && (first_segment * kSegmentTokens >= end_key || end_segment * kSegmentTokens <= begin_key))
       place.sequence = -1;

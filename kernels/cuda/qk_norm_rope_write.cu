@@ -82,7 +82,6 @@ void qk_norm_rope_write(Cuda on, float* out, const CacheLayer& pages, ConstRows<
   check_cache("qk_norm_rope_write", pages.dtype);
   check_head_dim("qk_norm_rope_write", head_dim);
   if (n == 0) return;
-  const int64_t blocks = (n * (heads + 2 * kv_heads) + kHeadWarps - 1) / kHeadWarps;
   const PrepareCall call{out,
                          pages,
                          q,
@@ -95,7 +94,8 @@ void qk_norm_rope_write(Cuda on, float* out, const CacheLayer& pages, ConstRows<
                          static_cast<int>(kv_heads),
                          static_cast<int>(head_dim),
                          page_head_bytes(pages.dtype, head_dim)};
-  LAUNCH(prepare_heads_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kHeadWarps * 32), 0, on.stream, call);
+  LAUNCH(prepare_heads_kernel, dim3(blocks_of(n * (heads + 2 * kv_heads), kHeadWarps)), dim3(kHeadWarps * 32), 0,
+         on.stream, call);
 }
 
 }  // namespace lathe::kernel

@@ -17,7 +17,6 @@ namespace {
 
 constexpr int kWarps = 8, kBlock = 32 * kWarps;
 
-unsigned blocks_for_warps(int64_t warps) { return static_cast<unsigned>((warps + kWarps - 1) / kWarps); }
 __device__ __forceinline__ int64_t warp_index() { return static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32; }
 
 // Larger for what is chosen earlier: by the logit, then by the lower index. -0 and 0 are equal.
@@ -89,7 +88,7 @@ __global__ void __launch_bounds__(32 * kSortWarps)
     sort_kernel(int32_t* starts, int32_t* rows, int32_t* places, const int32_t* experts, int64_t pairs, int64_t k) {
   SHARED_ARRAY(int, own, [kSortWarps]);
   const int expert = static_cast<int>(blockIdx.x), warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int64_t part = (pairs + 32 * kSortWarps - 1) / (32 * kSortWarps) * 32;
+  const int64_t part = ceil_divide(pairs, 32 * kSortWarps) * 32;
   const int64_t first = min(warp * part, pairs), last = min(first + part, pairs);
   int lower = 0, equal = 0;
   for (int64_t i = first + lane; i < last; i += 32) {
@@ -119,17 +118,17 @@ __global__ void __launch_bounds__(32 * kSortWarps)
 // A thread has four columns of a token.
 __global__ void __launch_bounds__(kBlock) combine_kernel(float* y, const float* x, const float* weights,
                                                          const int32_t* places, int64_t n, int64_t k, int64_t c) {
-  const int64_t fours = (c + 3) / 4, unit = static_cast<int64_t>(blockIdx.x) * kBlock + threadIdx.x;
+  const int64_t fours = ceil_divide(c, 4), unit = static_cast<int64_t>(blockIdx.x) * kBlock + threadIdx.x;
   const int64_t row = unit / fours, column = unit % fours * 4;
   if (row >= n) return;
   const bool aligned = rows_aligned(x, c);
-  Pack<float> sum = {};
+  Four sum = {};
   for (int64_t j = row * k; j < (row + 1) * k; ++j) {
-    const Pack<float> v = load_four(x + places[j] * c, column, c, aligned);
+    const Four v = load_some(x + places[j] * c + column, c - column, aligned);
 #pragma unroll
     for (int i = 0; i < 4; ++i) sum.v[i] += weights[j] * v.v[i];
   }
-  store_four(y + row * c, column, c, rows_aligned(y, c), sum);
+  store_some(y + row * c + column, sum, c - column, rows_aligned(y, c));
 }
 
 // A warp has a pair of a token and an expert.
@@ -144,14 +143,14 @@ __global__ void __launch_bounds__(kBlock)
   const bool d_aligned = rows_aligned(dy, c), aligned = rows_aligned(x, c), to_aligned = rows_aligned(dx, c);
   float dot = 0.0f;
   for (int64_t column = lane * 4; column < c; column += 128) {
-    const Pack<float> a = load_four(d, column, c, d_aligned), b = load_four(in, column, c, aligned);
-    Pack<float> scaled;
+    const Four a = load_some(d + column, c - column, d_aligned), b = load_some(in + column, c - column, aligned);
+    Four scaled;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       scaled.v[i] = weight * a.v[i];
       dot += a.v[i] * b.v[i];
     }
-    store_four(to, column, c, to_aligned, scaled);
+    store_some(to + column, scaled, c - column, to_aligned);
   }
   dot = warp_sum(dot);
   if (lane == 0) dweights[pair] = dot;
@@ -244,7 +243,7 @@ template <>
 void choose_experts(Cuda on, float* weights, int32_t* experts, ConstRows<float> logits, int64_t n, int64_t e, int64_t k,
                     bool normalise) {
   if (n == 0) return;
-  LAUNCH(choose_kernel, dim3(blocks_for_warps(n)), dim3(kBlock), 0, on.stream, weights, experts, logits.data,
+  LAUNCH(choose_kernel, dim3(blocks_of(n, kWarps)), dim3(kBlock), 0, on.stream, weights, experts, logits.data,
          logits.stride, n, e, k, normalise);
 }
 
@@ -253,7 +252,7 @@ void choose_experts_backward(Cuda on, float* dlogits, const float* dweights, con
                              ConstRows<float> logits, const int32_t* experts, int64_t n, int64_t e, int64_t k,
                              bool normalise) {
   if (n == 0) return;
-  LAUNCH(choose_backward_kernel, dim3(blocks_for_warps(n)), dim3(kBlock), 0, on.stream, dlogits, dweights, weights,
+  LAUNCH(choose_backward_kernel, dim3(blocks_of(n, kWarps)), dim3(kBlock), 0, on.stream, dlogits, dweights, weights,
          logits.data, logits.stride, experts, n, e, k, normalise);
 }
 
@@ -267,23 +266,23 @@ template <>
 void combine_experts(Cuda on, float* y, const float* x, const float* weights, const int32_t* places, int64_t n,
                      int64_t k, int64_t c) {
   if (n == 0) return;
-  LAUNCH(combine_kernel, dim3(static_cast<unsigned>((n * ((c + 3) / 4) + kBlock - 1) / kBlock)), dim3(kBlock), 0,
-         on.stream, y, x, weights, places, n, k, c);
+  LAUNCH(combine_kernel, dim3(blocks_of(n * ceil_divide(c, 4), kBlock)), dim3(kBlock), 0, on.stream, y, x, weights,
+         places, n, k, c);
 }
 
 template <>
 void combine_experts_backward(Cuda on, float* dx, float* dweights, const float* dy, const float* x,
                               const float* weights, const int32_t* places, int64_t n, int64_t k, int64_t c) {
   if (n == 0) return;
-  LAUNCH(combine_backward_kernel, dim3(blocks_for_warps(n * k)), dim3(kBlock), 0, on.stream, dx, dweights, dy, x,
+  LAUNCH(combine_backward_kernel, dim3(blocks_of(n * k, kWarps)), dim3(kBlock), 0, on.stream, dx, dweights, dy, x,
          weights, places, n * k, k, c);
 }
 
 template <>
 void add_expert_loads<float>(Cuda on, double* chosen, double* probability, ConstRows<float> logits,
                              const int32_t* experts, int64_t n, int64_t e, int64_t k) {
-  LAUNCH(loads_kernel, dim3(static_cast<unsigned>((e + 32 * kLoads - 1) / (32 * kLoads))), dim3(32 * kLoadWarps), 0,
-         on.stream, chosen, probability, logits.data, logits.stride, experts, n, e, k);
+  LAUNCH(loads_kernel, dim3(blocks_of(e, 32 * kLoads)), dim3(32 * kLoadWarps), 0, on.stream, chosen, probability,
+         logits.data, logits.stride, experts, n, e, k);
 }
 
 template <>
@@ -297,7 +296,7 @@ template <>
 void load_balancing_backward(Cuda on, float* dlogits, const float* dloss, const double* slope, ConstRows<float> logits,
                              int64_t n, int64_t e) {
   if (n == 0) return;
-  LAUNCH(balancing_backward_kernel, dim3(blocks_for_warps(n)), dim3(kBlock), 0, on.stream, dlogits, dloss, slope,
+  LAUNCH(balancing_backward_kernel, dim3(blocks_of(n, kWarps)), dim3(kBlock), 0, on.stream, dlogits, dloss, slope,
          logits.data, logits.stride, n, e);
 }
 
