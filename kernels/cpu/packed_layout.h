@@ -104,6 +104,17 @@ static inline void with_quantised(DType dtype, F&& f) {
   }
 }
 
+// The same for a dtype that a stored matrix can have: f32, bf16, f16 or a quantised one.
+template <class F>
+static inline void with_stored(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::f32: return f(DTypeConstant<DType::f32>());
+    case DType::bf16: return f(DTypeConstant<DType::bf16>());
+    case DType::f16: return f(DTypeConstant<DType::f16>());
+    default: return with_quantised(dtype, f);
+  }
+}
+
 // Bytes of one group of 16 rows; 0 for dtypes without a packed form.
 static inline int64_t group_bytes(DType dtype, int64_t columns) {
   if (dtype == DType::f32) return even(columns) * 4 * kGroupRows;

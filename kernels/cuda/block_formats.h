@@ -9,60 +9,84 @@ namespace lathe::kernel {
 
 __device__ __forceinline__ float half_at(const uint8_t* p) { return to_float(*reinterpret_cast<const f16*>(p)); }
 
+// Constants, as nvcc does not let a function of the device call `info`.
 template <DType kType>
 inline constexpr int kBlockSize = info(kType).block_size;
 template <DType kType>
 inline constexpr int kBlockBytes = info(kType).block_bytes;
+// Where a block has its f16 factor; the minimum, or its factor, is behind it.
+template <DType kType>
+inline constexpr int kFactorAt = kType == DType::q2_k   ? 80
+                                 : kType == DType::q3_k ? 108
+                                 : kType == DType::q6_k ? 208
+                                                        : 0;
+
+// The quant of element i of a block, unsigned.
+template <DType kType>
+__device__ __forceinline__ uint32_t quant_in_block(const uint8_t* p, int i) {
+  using Layout = cpu::QuantisedLayout<kType>;
+  if constexpr (kType == DType::q8_0) {
+    return p[2 + i] ^ 0x80u;
+  } else if constexpr (!Layout::kIsK) {
+    constexpr int kHigh = Layout::kHasMinimum ? 4 : 2, kLow = kHigh + (Layout::kHighBits > 0 ? 4 : 0);
+    uint32_t q = i < 16 ? p[kLow + i] & 15u : p[kLow + i - 16] >> 4;
+    if constexpr (Layout::kHighBits > 0) q |= (p[kHigh + i / 8] >> (i % 8) & 1u) << 4;
+    return q;
+  } else if constexpr (kType == DType::q4_k || kType == DType::q5_k) {
+    const int chunk = i / 64, column = i % 32, upper = i % 64 / 32;
+    uint32_t q = p[(kType == DType::q4_k ? 16 : 48) + 32 * chunk + column] >> (4 * upper) & 15u;
+    if constexpr (kType == DType::q5_k) q |= (p[16 + column] >> (2 * chunk + upper) & 1u) << 4;
+    return q;
+  } else if constexpr (kType == DType::q6_k) {
+    const int half = i / 128, quarter = i % 128 / 32, column = i % 32;
+    const uint32_t low = p[64 * half + quarter % 2 * 32 + column] >> (quarter / 2 * 4) & 15u;
+    return low | (p[128 + 32 * half + column] >> (2 * quarter) & 3u) << 4;
+  } else {
+    const uint32_t q = p[(kType == DType::q2_k ? 16 : 32) + i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3u;
+    return kType == DType::q2_k ? q : q | (p[i % 32] >> (i / 32) & 1u) << 2;
+  }
+}
+
+// The byte of a K format's scale of a run (for q2_k the minimum is in it), and of its minimum.
+template <DType kType>
+__device__ __forceinline__ uint32_t scale_in_block(const uint8_t* p, int run) {
+  if constexpr (kType == DType::q2_k) {
+    return p[run];
+  } else if constexpr (kType == DType::q6_k) {
+    return p[192 + run];
+  } else if constexpr (kType == DType::q3_k) {
+    p += 96;
+    const int low = run < 8 ? p[run] & 15 : p[run - 8] >> 4, high = p[8 + run % 4] >> (run / 4 * 2) & 3;
+    return static_cast<uint8_t>((low | high << 4) - 32);
+  } else {
+    p += 4;
+    return run < 4 ? p[run] & 63u : (p[4 + run] & 15u) | static_cast<uint32_t>(p[run - 4] >> 6) << 4;
+  }
+}
+__device__ __forceinline__ uint32_t minimum_in_block(const uint8_t* p, int run) {
+  p += 4;
+  return run < 4 ? p[4 + run] & 63u : (p[4 + run] >> 4) | static_cast<uint32_t>(p[run] >> 6) << 4;
+}
 
 // Element i of the block at p. Blocks lie at even addresses.
 template <DType kType>
 __device__ __forceinline__ float block_element(const uint8_t* p, int i) {
   using Layout = cpu::QuantisedLayout<kType>;
-  int q = 0, scale = 1, minimum = 1;
-  float factor = 0.0f, base = 0.0f;
-  if constexpr (kType == DType::q8_0) {
-    return half_at(p) * static_cast<float>(static_cast<int8_t>(p[2 + i]));
-  } else if constexpr (!Layout::kIsK) {
-    constexpr int kHigh = Layout::kHasMinimum ? 4 : 2, kLow = kHigh + (Layout::kHighBits > 0 ? 4 : 0);
-    q = p[kLow + i % 16] >> (i / 16 * 4) & 15;
-    if constexpr (Layout::kHighBits > 0) q |= (p[kHigh + i / 8] >> i % 8 & 1) << 4;
-    factor = half_at(p);
-    if constexpr (Layout::kHasMinimum) base = half_at(p + 2);
-  } else if constexpr (kType == DType::q4_k || kType == DType::q5_k) {
-    const int run = i / 32;
-    q = p[(kType == DType::q4_k ? 16 : 48) + i / 64 * 32 + i % 32] >> (run % 2 * 4) & 15;
-    if constexpr (kType == DType::q5_k) q |= (p[16 + i % 32] >> run & 1) << 4;
-    const uint8_t* s = p + 4;
-    scale = run < 4 ? s[run] & 63 : (s[run + 4] & 15) | (s[run - 4] >> 6) << 4;
-    minimum = run < 4 ? s[run + 4] & 63 : (s[run + 4] >> 4) | (s[run] >> 6) << 4;
-    factor = half_at(p);
-    base = half_at(p + 2);
-  } else if constexpr (kType == DType::q6_k) {
-    const int half = i / 128, group = i / 32 % 4;
-    q = p[64 * half + group % 2 * 32 + i % 32] >> (group / 2 * 4) & 15;
-    q |= (p[128 + 32 * half + i % 32] >> (2 * group) & 3) << 4;
-    scale = static_cast<int8_t>(p[192 + i / 16]);
-    factor = half_at(p + 208);
-  } else if constexpr (kType == DType::q2_k) {
-    q = p[16 + i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
-    scale = p[i / 16] & 15;
-    minimum = p[i / 16] >> 4;
-    factor = half_at(p + 80);
-    base = half_at(p + 82);
-  } else {
-    static_assert(kType == DType::q3_k);
-    q = p[32 + i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
-    q |= (p[i % 32] >> (i / 32) & 1) << 2;
-    const int run = i / 16;
-    const int low = run < 8 ? p[96 + run] & 15 : p[88 + run] >> 4, high = p[104 + run % 4] >> (run / 4 * 2) & 3;
-    scale = (low | high << 4) - 32;
-    factor = half_at(p + 108);
+  float scale = half_at(p + kFactorAt<kType>), minimum = 0.0f;
+  if constexpr (Layout::kHasMinimum) minimum = half_at(p + kFactorAt<kType> + 2);
+  if constexpr (Layout::kIsK) {
+    const int run = i / Layout::kRun;
+    const uint32_t byte = scale_in_block<kType>(p, run);
+    if constexpr (!Layout::kHasMinimum) {
+      scale *= static_cast<float>(static_cast<int8_t>(byte));
+    } else {
+      scale *= static_cast<float>(Layout::kNibbleScales ? byte & 15 : byte);
+      minimum *= -static_cast<float>(Layout::kNibbleScales ? byte >> 4 : minimum_in_block(p, run));
+    }
   }
   // Products are exact but the last of a format without minima, so it makes no difference where they are fused.
-  const float product = static_cast<float>(q - Layout::kOffset) * (factor * static_cast<float>(scale));
-  if constexpr (!Layout::kHasMinimum) return product;
-  const float part = base * static_cast<float>(minimum);
-  return Layout::kIsK ? product - part : product + part;
+  const float product = static_cast<float>(static_cast<int>(quant_in_block<kType>(p, i)) - Layout::kOffset) * scale;
+  return Layout::kHasMinimum ? product + minimum : product;
 }
 
 // Elements i to i + 3 of a row in kType, of which `left` exist; i is a multiple of 4. kVector: the row is aligned to
@@ -85,17 +109,6 @@ __device__ __forceinline__ Four load_stored(const void* row, int64_t i, int64_t 
   }
 }
 
-// launch(dtype as a constant) for every dtype whose rows can be widened to f32.
-template <class F>
-void with_stored(DType dtype, F&& launch) {
-  switch (dtype) {
-    case DType::f32: return launch(cpu::DTypeConstant<DType::f32>());
-    case DType::bf16: return launch(cpu::DTypeConstant<DType::bf16>());
-    case DType::f16: return launch(cpu::DTypeConstant<DType::f16>());
-    default: return cpu::with_quantised(dtype, launch);
-  }
-}
-
 // Rows of a stored matrix, copied to rows of f32: row n is row_of_id(n).
 template <DType kType, bool kVector>
 struct WidenRows {
@@ -114,7 +127,7 @@ struct WidenRows {
 
 inline void widen_rows(Cuda on, float* y, const void* x, DType dtype, size_t row_bytes, const int32_t* ids,
                        int64_t rows, int64_t columns) {
-  with_stored(dtype, [&](auto type) {
+  cpu::with_stored(dtype, [&](auto type) {
     constexpr DType kType = decltype(type)::value;
     const auto* bytes = static_cast<const uint8_t*>(x);
     const size_t four = is_quantised(kType) ? 1 : 4 * bytes_of(kType, 1);

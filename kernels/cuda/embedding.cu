@@ -15,18 +15,6 @@
 namespace lathe::kernel {
 namespace {
 
-template <bool kVector, class T>
-struct SelectRows {
-  T* y;
-  Rows<const T> x;
-  const int32_t* ids;
-  int64_t columns;
-  __device__ void operator()(int64_t row, int64_t item) const {
-    const int64_t i = 4 * item, left = columns - i;
-    store_four<kVector>(y + row * columns + i, load_four<kVector>(row_of(x, ids[row]) + i, left), left);
-  }
-};
-
 constexpr int kWarps = 8, kThreads = 32 * kWarps, kColumns = 1024;  // of a block
 constexpr int kIdsOfThread = 8, kRound = kThreads * kIdsOfThread;   // ids looked at in a round
 
@@ -109,12 +97,9 @@ void embedding(Cuda on, float* y, const void* table, DType dtype, size_t row_byt
   widen_rows(on, y, table, dtype, row_bytes, ids, n, columns);
 }
 
-template <class T>
-void select_rows(Cuda on, T* y, ConstRows<T> x, const int32_t* ids, int64_t n, int64_t columns) {
-  if (columns % 4 == 0 && fours_aligned(y) && fours_aligned(x))
-    over_grid(on, n, ceil_divide(columns, 4), SelectRows<true, T>{y, x, ids, columns});
-  else
-    over_grid(on, n, ceil_divide(columns, 4), SelectRows<false, T>{y, x, ids, columns});
+template <>
+void select_rows(Cuda on, float* y, ConstRows<float> x, const int32_t* ids, int64_t n, int64_t columns) {
+  widen_rows(on, y, x.data, DType::f32, sizeof(float) * static_cast<size_t>(x.stride), ids, n, columns);
 }
 
 template <class T>
@@ -127,7 +112,6 @@ void embedding_backward(Cuda on, Sum<T>* dtable, const T* dy, const int32_t* ids
     LAUNCH((embedding_backward_kernel<false, T>), grid, dim3(kThreads), 0, on.stream, dtable, dy, ids, n, columns);
 }
 
-template void select_rows(Cuda, float*, ConstRows<float>, const int32_t*, int64_t, int64_t);
 template void embedding_backward(Cuda, float*, const float*, const int32_t*, int64_t, int64_t);
 
 }  // namespace lathe::kernel

@@ -41,7 +41,7 @@ void grouped_packed_linear(Cuda on, Rows<float> y, ConstRows<float> x, const Pac
       jobs.rows = static_cast<int>(weights[0].rows);
       jobs.starts = starts + base;
       jobs.groups = static_cast<int>(count);
-      packed::with_packed(dtype, [&](auto type) {
+      cpu::with_stored(dtype, [&](auto type) {
         packed::multiply<decltype(type)::value>(
             on, jobs, walk, rows, rows >= 128 * groups, packed::effective(arithmetic, dtype),
             [&](int64_t at_once) { return static_cast<unsigned>(group_slots(rows, count, at_once)); },

@@ -5,7 +5,7 @@
 // yet: no GPU has run it. Rows are widened with the reads of a whole tile for two halves of a row, so unpack_rows moves
 // twice the packed bytes of the rows that are asked for.
 #include "kernels/cpu/pack_checks.h"
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/block_formats.h"
 #include "kernels/cuda/packed_layout.h"
 #include "kernels/embedding.h"
 #include "kernels/packed_linear.h"
@@ -18,59 +18,12 @@ constexpr int kPackThreads = 256;
 
 __device__ __forceinline__ uint32_t two_bytes(const uint8_t* p) { return p[0] | static_cast<uint32_t>(p[1]) << 8; }
 
-// The quant of element i of a block, unsigned (layouts: kernels/cpu/block_formats.h).
-template <DType kType>
-__device__ __forceinline__ uint32_t quant_in_block(const uint8_t* p, int i) {
-  using Bits = typename Format<kType>::Bits;
-  if constexpr (kType == DType::q8_0) {
-    return p[2 + i] ^ 0x80u;
-  } else if constexpr (!Bits::kIsK) {
-    constexpr int kHigh = Bits::kHasMinimum ? 4 : 2, kLow = kHigh + (Bits::kHighBits > 0 ? 4 : 0);
-    uint32_t q = i < 16 ? p[kLow + i] & 15u : p[kLow + i - 16] >> 4;
-    if constexpr (Bits::kHighBits > 0) q |= (p[kHigh + i / 8] >> (i % 8) & 1u) << 4;
-    return q;
-  } else if constexpr (kType == DType::q4_k || kType == DType::q5_k) {
-    const int chunk = i / 64, column = i % 32, upper = i % 64 / 32;
-    uint32_t q = p[(kType == DType::q4_k ? 16 : 48) + 32 * chunk + column] >> (4 * upper) & 15u;
-    if constexpr (kType == DType::q5_k) q |= (p[16 + column] >> (2 * chunk + upper) & 1u) << 4;
-    return q;
-  } else if constexpr (kType == DType::q6_k) {
-    const int half = i / 128, quarter = i % 128 / 32, column = i % 32;
-    const uint32_t low = p[64 * half + quarter % 2 * 32 + column] >> (quarter / 2 * 4) & 15u;
-    return low | (p[128 + 32 * half + column] >> (2 * quarter) & 3u) << 4;
-  } else {
-    const uint32_t q = p[(kType == DType::q2_k ? 16 : 32) + i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3u;
-    return kType == DType::q2_k ? q : q | (p[i % 32] >> (i / 32) & 1u) << 2;
-  }
-}
-
-// The byte of a K format's scale of a run (for q2_k the minimum is in it), and of its minimum.
-template <DType kType>
-__device__ __forceinline__ uint32_t scale_in_block(const uint8_t* p, int run) {
-  if constexpr (kType == DType::q2_k) {
-    return p[run];
-  } else if constexpr (kType == DType::q6_k) {
-    return p[192 + run];
-  } else if constexpr (kType == DType::q3_k) {
-    p += 96;
-    const int low = run < 8 ? p[run] & 15 : p[run - 8] >> 4, high = p[8 + run % 4] >> (run / 4 * 2) & 3;
-    return static_cast<uint8_t>((low | high << 4) - 32);
-  } else {
-    p += 4;
-    return run < 4 ? p[run] & 63u : (p[4 + run] & 15u) | static_cast<uint32_t>(p[run - 4] >> 6) << 4;
-  }
-}
-__device__ __forceinline__ uint32_t minimum_in_block(const uint8_t* p, int run) {
-  p += 4;
-  return run < 4 ? p[4 + run] & 63u : (p[4 + run] >> 4) | static_cast<uint32_t>(p[run] >> 6) << 4;
-}
-
 // What stands before the quants of a tile: a row's scales, and every fourth time the factors of a K format.
 template <DType kType>
 __device__ void put_scales(uint8_t* group, const uint8_t* row, int64_t tile, int64_t columns, int lane) {
   using F = Format<kType>;
   using Bits = typename F::Bits;
-  constexpr int kBytes = F::kBlockBytes;
+  constexpr int kBytes = kBlockBytes<kType>;
   uint32_t words[2] = {};
   if constexpr (!F::kHasHead) {
     for (int s = 0; s < 2 && row != nullptr; ++s) {
@@ -81,7 +34,6 @@ __device__ void put_scales(uint8_t* group, const uint8_t* row, int64_t tile, int
     }
   } else {
     constexpr int kRuns = packed::kTileColumns / Bits::kRun;
-    constexpr int kFactorAt = kType == DType::q2_k ? 80 : kType == DType::q3_k ? 108 : kType == DType::q6_k ? 208 : 0;
     uint32_t head = 0;
     if (row != nullptr) {
       const uint8_t* block = row + tile / 4 * kBytes;
@@ -90,8 +42,8 @@ __device__ void put_scales(uint8_t* group, const uint8_t* row, int64_t tile, int
         words[0] |= scale_in_block<kType>(block, run) << (8 * i);
         if constexpr (kRuns == 2) words[0] |= minimum_in_block(block, run) << (8 * i + 16);
       }
-      head = two_bytes(block + kFactorAt);
-      if constexpr (Bits::kHasMinimum) head |= two_bytes(block + kFactorAt + 2) << 16;
+      head = two_bytes(block + kFactorAt<kType>);
+      if constexpr (Bits::kHasMinimum) head |= two_bytes(block + kFactorAt<kType> + 2) << 16;
     }
     if (tile % 4 == 0) reinterpret_cast<uint32_t*>(group + F::head_at(tile))[lane] = head;
   }
@@ -104,7 +56,7 @@ __global__ void __launch_bounds__(kPackThreads)
     pack_kernel(uint8_t* packed, const uint8_t* source, int64_t rows, int64_t columns, int64_t row_bytes, int64_t tiles,
                 int64_t groups) {
   using F = Format<kType>;
-  constexpr int kBlock = F::kBlock, kBytes = F::kBlockBytes;
+  constexpr int kBlock = kBlockSize<kType>, kBytes = kBlockBytes<kType>;
   const int lane = threadIdx.x % 32;
   const int64_t unit = (static_cast<int64_t>(blockIdx.x) * kPackThreads + threadIdx.x) / 32;
   if (unit >= groups * tiles) return;
@@ -172,7 +124,7 @@ __global__ void __launch_bounds__(kPackThreads)
 void unpack(Cuda on, float* y, const PackedMatrix& w, const int32_t* ids, int64_t first, int64_t count) {
   const int64_t tiles = packed::tiles_of(w.columns);
   if (count == 0) return;
-  packed::with_packed(w.dtype, [&](auto type) {
+  cpu::with_stored(w.dtype, [&](auto type) {
     LAUNCH((unpack_kernel<decltype(type)::value>), dim3(blocks_of(count * tiles * 8, kPackThreads)), dim3(kPackThreads),
            0, on.stream, y, w.data, w.columns, tiles, ids, first, count);
   });
@@ -183,7 +135,7 @@ void unpack(Cuda on, float* y, const PackedMatrix& w, const int32_t* ids, int64_
 size_t packed_bytes(Cuda, DType dtype, int64_t rows, int64_t columns) {
   check_packable(dtype, rows, columns);
   int64_t bytes = 0;
-  packed::with_packed(
+  cpu::with_stored(
       dtype, [&](auto type) { bytes = packed::groups_of(rows) * packed::group_bytes<decltype(type)::value>(columns); });
   return static_cast<size_t>(bytes);
 }
@@ -191,7 +143,7 @@ size_t packed_bytes(Cuda, DType dtype, int64_t rows, int64_t columns) {
 void pack(Cuda on, uint8_t* packed, const void* source, DType dtype, int64_t rows, int64_t columns) {
   check_packable(dtype, rows, columns);
   const int64_t tiles = packed::tiles_of(columns), groups = packed::groups_of(rows);
-  packed::with_packed(dtype, [&](auto type) {
+  cpu::with_stored(dtype, [&](auto type) {
     LAUNCH((pack_kernel<decltype(type)::value>), dim3(blocks_of(groups * tiles * 32, kPackThreads)), dim3(kPackThreads),
            0, on.stream, packed, static_cast<const uint8_t*>(source), rows, columns,
            static_cast<int64_t>(bytes_of(dtype, columns)), tiles, groups);

@@ -31,7 +31,6 @@ template <DType kType>
 struct Format {
   using Bits = cpu::QuantisedLayout<kType>;
   static constexpr bool kQuantised = is_quantised(kType);
-  static constexpr int kBlock = info(kType).block_size, kBlockBytes = info(kType).block_bytes;  // of the file
   static constexpr int kLowBits = kType == DType::f32 ? 32 : !kQuantised ? 16 : Bits::kLowBits;
   static constexpr int kHighBits = kQuantised ? Bits::kHighBits : 0;
   static constexpr bool kHasHead = kQuantised && Bits::kIsK;
@@ -63,31 +62,18 @@ int64_t group_bytes(int64_t columns) {
   return Format<kType>::tile_at(static_cast<int>(tiles_of(columns)));
 }
 
-// f(DTypeConstant) for a dtype that has a packed form; other dtypes: nothing.
-template <class F>
-void with_packed(DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::f32: return f(cpu::DTypeConstant<DType::f32>());
-    case DType::bf16: return f(cpu::DTypeConstant<DType::bf16>());
-    case DType::f16: return f(cpu::DTypeConstant<DType::f16>());
-    default: return cpu::with_quantised(dtype, f);
-  }
-}
-
 // The words of `kWords` that a lane has in a plane.
 template <int kWords>
-__device__ __forceinline__ void load_plane(uint32_t (&to)[kWords], const uint8_t* plane, int lane) {
-  if constexpr (kWords == 1) {
-    to[0] = reinterpret_cast<const uint32_t*>(plane)[lane];
-  } else if constexpr (kWords == 2) {
+__device__ __forceinline__ void load_plane(uint32_t* to, const uint8_t* plane, int lane) {
+  if constexpr (kWords == 1) to[0] = reinterpret_cast<const uint32_t*>(plane)[lane];
+  if constexpr (kWords == 2) {
     const uint2 v = reinterpret_cast<const uint2*>(plane)[lane];
     to[0] = v.x, to[1] = v.y;
-  } else {
+  }
 #pragma unroll
-    for (int i = 0; i < kWords / 4; ++i) {
-      const uint4 v = reinterpret_cast<const uint4*>(plane)[i * 32 + lane];
-      to[4 * i] = v.x, to[4 * i + 1] = v.y, to[4 * i + 2] = v.z, to[4 * i + 3] = v.w;
-    }
+  for (int i = 0; i < kWords / 4; ++i) {
+    const uint4 v = reinterpret_cast<const uint4*>(plane)[i * 32 + lane];
+    to[4 * i] = v.x, to[4 * i + 1] = v.y, to[4 * i + 2] = v.z, to[4 * i + 3] = v.w;
   }
 }
 
@@ -108,12 +94,8 @@ struct Tile {
 
   __device__ __forceinline__ void load(const uint8_t* group, int tile, int lane) {
     const uint8_t* at = group + F::tile_at(tile);
-    load_plane(low, at, lane);
-    if constexpr (F::kHighWords == 1) high[0] = reinterpret_cast<const uint32_t*>(at + F::kHighAt)[lane];
-    if constexpr (F::kHighWords == 2) {
-      const uint2 v = reinterpret_cast<const uint2*>(at + F::kHighAt)[lane];
-      high[0] = v.x, high[1] = v.y;
-    }
+    load_plane<F::kLowWords>(low, at, lane);
+    load_plane<F::kHighWords>(high, at + F::kHighAt, lane);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int row = lane / 4 + 8 * h;

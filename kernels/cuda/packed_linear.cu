@@ -39,7 +39,7 @@ void packed_linear(Cuda on, const LinearPart* parts, int part_count, int64_t ldy
     }
     if (before) continue;
     jobs.tokens = static_cast<int>(m);
-    packed::with_packed(dtype, [&](auto type) {
+    cpu::with_stored(dtype, [&](auto type) {
       packed::multiply<decltype(type)::value>(
           on, jobs, walk, m, m > 64, packed::effective(arithmetic, dtype),
           [&](int64_t at_once) { return blocks_of(m, at_once); },
