@@ -1,8 +1,8 @@
 // Attention of training in f32 on the tiles of attention_tiles.h: FlashAttention-2 (Dao 2023, algorithms 1 and 2).
 //
-//   forward    a block has 8 to 32 rows (queries of the heads of one key-value head) and walks their keys by 64
+//   forward    a block has 16 or 32 rows (queries of the heads of one key-value head) and walks their keys by 64
 //   dq         the same rows; scores are recomputed, delta = rowsum(dout * out) of its rows is computed first
-//   dk, dv     a block has 8 to 32 keys and walks by 64 the rows that see them, heads of the group within a query
+//   dk, dv     a block has 16 or 32 keys and walks by 64 the rows that see them, heads of the group within a query
 //
 // One block owns what it writes and walks in ascending order from its sequence's start: no atomics, and the bits of a
 // sequence do not depend on its neighbours. Grids follow from N and S alone; the borders are read on the device.
@@ -202,15 +202,10 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   const int64_t unit = static_cast<int64_t>(blockIdx.x) * warps + threadIdx.x / 32;
   if (unit >= s.tokens * s.heads) return;
   const int64_t token = unit / s.heads, head = unit % s.heads, dim = s.head_dim;
-  int64_t low = 0, high = s.sequences;  // the last sequence that begins at the token or before it
-  while (high - low > 1) {
-    const int64_t middle = (low + high) / 2;
-    (s.seq_start[middle] <= token ? low : high) = middle;
-  }
-  const int64_t start = s.seq_start[low], query = token - start;
-  const int64_t first = options.window > 0 && query >= options.window ? query - options.window + 1 : 0;
+  const int64_t start = s.seq_start[sequence_of(s.seq_start, s.sequences, token)], query = token - start;
+  const int64_t first = first_key(static_cast<int>(query) + 1, options);
   const float* query_row = q.data + token * q.stride + head * dim;
-  const float* first_key = k.data + start * k.stride + head / (s.heads / s.kv_heads) * dim;
+  const float* keys = k.data + start * k.stride + head / (s.heads / s.kv_heads) * dim;
   const float slope = options.alibi_slopes != nullptr ? options.alibi_slopes[head] : 0.0f;
   float* const row = probabilities + unit * longest;
 
@@ -218,14 +213,13 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   for (int64_t key = lane; key < longest; key += 32) {
     float x = 0.0f;
     if (key >= first && key <= query) {
-      for (int64_t d = 0; d < dim; ++d) x = fmaf(query_row[d], first_key[key * k.stride + d], x);
+      for (int64_t d = 0; d < dim; ++d) x = fmaf(query_row[d], keys[key * k.stride + d], x);
       x = score(x, options, slope, static_cast<int>(key - query));
       highest = fmaxf(highest, x);
     }
     row[key] = x;
   }
-  for (int distance = 16; distance > 0; distance /= 2)
-    highest = fmaxf(highest, __shfl_xor_sync(kAllLanes, highest, distance));
+  highest = warp_max(highest);
   float sum = 0.0f;
   for (int64_t key = lane; key < longest; key += 32)
     if (key >= first && key <= query) sum += row[key] = exp2f(row[key] - highest);

@@ -51,11 +51,7 @@ __device__ inline TileOfSequence find_tile(const int32_t* seq_start, int64_t seq
     const bool exists = base + lane < sequences;
     const int start = exists ? seq_start[base + lane] : 0, tokens = exists ? seq_start[base + lane + 1] - start : 0;
     const int tiles = ceil_divide(tokens * rows_a_token, height);
-    int end = tiles;  // of this sequence and those before it
-    for (int distance = 1; distance < 32; distance *= 2) {
-      const int before = __shfl_up_sync(kAllLanes, end, distance);
-      if (lane >= distance) end += before;
-    }
+    const int end = warp_scan(tiles);  // of this sequence and those before it
     const unsigned beyond = __ballot_sync(kAllLanes, end > unit);
     if (beyond != 0) {
       const int owner = __ffs(static_cast<int>(beyond)) - 1;
@@ -66,6 +62,15 @@ __device__ inline TileOfSequence find_tile(const int32_t* seq_start, int64_t seq
     unit -= __shfl_sync(kAllLanes, end, 31);
   }
   return {};
+}
+// The sequence of a token: the last one that begins at it or before it.
+__device__ inline int64_t sequence_of(const int32_t* seq_start, int64_t sequences, int64_t token) {
+  int64_t low = 0, high = sequences;
+  while (high - low > 1) {
+    const int64_t middle = (low + high) / 2;
+    (seq_start[middle] <= token ? low : high) = middle;
+  }
+  return low;
 }
 // At least as many tiles as there are, by sizes alone.
 inline int64_t most_tiles(int64_t tokens, int64_t sequences, int64_t rows_a_token, int64_t height) {
@@ -302,8 +307,8 @@ struct Softmax {
   }
 };
 
-// Attention of a tile's rows to the keys [begin, end), a multiple of 64 from `begin` on, of which the tile's first row
-// sees those below `all_below`, and its last those from `all_from` on.
+// Attention of a tile's rows to the 64 keys of `range`, of which the tile's first row sees those below `all_below`, and
+// its last those from `all_from` on.
 template <int kRows, int kPieces, class Keys>
 __device__ __forceinline__ void attend(Softmax<kRows, kPieces>& state, float4 (*rows)[kQuads],
                                        float4 (*columns)[kQuads], float4 (*weights)[kQuads], const HeadRows& q,

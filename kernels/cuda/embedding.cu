@@ -45,12 +45,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t begin = own; begin < n; begin += kRound) {
     const unsigned mask = matching(ids, id, begin + tid, n);
     if (!__syncthreads_or(mask != 0)) continue;
-    int place = __popc(mask);  // becomes the number of matches up to this thread's last
-#pragma unroll
-    for (int distance = 1; distance < 32; distance *= 2) {
-      const int before = __shfl_up_sync(kAllLanes, place, distance);
-      place += lane >= distance ? before : 0;
-    }
+    int place = warp_scan(__popc(mask));  // the number of matches up to this thread's last
     if (lane == 31) counts[warp] = place;
     place -= __popc(mask);
     __syncthreads();

@@ -157,6 +157,17 @@ __device__ __forceinline__ T warp_join(T value, Join join) {
   for (int distance = 16; distance > 0; distance /= 2) value = join(value, __shfl_xor_sync(kAllLanes, value, distance));
   return value;
 }
+// Of the lanes up to this one.
+template <class T>
+__device__ __forceinline__ T warp_scan(T value) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const T before = __shfl_up_sync(kAllLanes, value, distance);
+    if (lane >= distance) value += before;
+  }
+  return value;
+}
 // Over a block of up to 1,024 threads; `none` joined with any value is that value. Contains two barriers.
 template <class T, class Join>
 __device__ __forceinline__ T block_join(T value, T none, Join join) {

@@ -49,7 +49,7 @@ __device__ __forceinline__ int64_t own_row() {
   return int64_t{blockIdx.x} * (kBlockThreads<kThreads> / kThreads) + threadIdx.x / kThreads;
 }
 
-// kernel(threads a row, whether fours are aligned), both as constants.
+// launch(threads a row, whether fours are aligned), both as constants.
 template <class F>
 void by_length(int64_t n, bool aligned, F&& launch) {
   using Warp = std::integral_constant<int, 32>;
@@ -161,6 +161,7 @@ constexpr int64_t kLongestHeld = 4 * 256 * kHeld;
 // of one group, for each of 132 multiprocessors.
 template <int kThreads>
 constexpr int64_t kGroups = kThreads == 32 ? 12 * 132 : 2 * 132;
+static_assert(kGroups<32> % (kBlockThreads<32> / 32) == 0, "no block has groups behind the last");
 
 // kShares: rows are taken in turn, and their shares of dw and db added up, else there is a group for every row.
 template <class T, bool kLayer, bool kShares, int kThreads, bool kVector>
@@ -218,7 +219,7 @@ __global__ void __launch_bounds__(kBlockThreads<kThreads>, kThreads == 32 ? 3 : 
     });
   }
   if constexpr (kShares) {
-    if (group >= rows || group >= kGroups<kThreads>) return;
+    if (group >= rows) return;
     over_row<kThreads>(n, [&](int k, int i) {
       float* const part = p.parts + 2 * group * n + i;
       store_four<kVector>(part, dw[k % kHeld], n - i);

@@ -38,7 +38,6 @@ __global__ void __launch_bounds__(kTileThreads, 1) paged_attention_kernel(PagedC
   const QueryRows<kRows> bounds(row0, row_end, group, tile.shift, tile.head0, options);
 
   Softmax<kRows, kPieces> segment, total;
-  segment.clear();
   total.clear();
   for (int s = tile.first_segment; s < tile.end_segment; ++s) {
     segment.clear();
@@ -85,12 +84,8 @@ __global__ void __launch_bounds__(kMergeThreads) merge_segments_kernel(PagedCall
   const PagedBatch& batch = call.batch;
   const int token = static_cast<int>(blockIdx.x), dim = static_cast<int>(call.head_dim);
   if (token >= batch.seq_start[batch.sequences]) return;
-  int64_t low = 0, high = batch.sequences;  // the sequence that the token is of
-  while (high - low > 1) {
-    const int64_t middle = (low + high) / 2;
-    (batch.seq_start[middle] <= token ? low : high) = middle;
-  }
-  int last = batch.context_len[low] - (batch.seq_start[low + 1] - token) + 1;
+  const int64_t sequence = sequence_of(batch.seq_start, batch.sequences, token);
+  int last = batch.context_len[sequence] - (batch.seq_start[sequence + 1] - token) + 1;
   if (last < 0) last = 0;
   const int first = first_key(last, call.options);
   const int64_t at = token * call.heads + blockIdx.y;
@@ -130,12 +125,8 @@ int64_t split_bytes(int64_t n, int64_t heads, int64_t head_dim, int64_t context)
 
 template <int kRows, int kPieces>
 void launch_paged(Cuda on, const PagedCall& call) {
-  const int64_t tiles =
-      most_tiles(call.batch.tokens, call.batch.sequences, call.heads / call.kv_heads, kGroups * kRows);
-  const int64_t segments = call.partials != nullptr ? call.segments : 1;
-  LAUNCH((paged_attention_kernel<kRows, kPieces>),
-         dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(call.kv_heads), static_cast<unsigned>(segments)),
-         dim3(kTileThreads), 0, on.stream, call);
+  LAUNCH((paged_attention_kernel<kRows, kPieces>), grid_of(call, kGroups * kRows), dim3(kTileThreads), 0, on.stream,
+         call);
 }
 
 }  // namespace

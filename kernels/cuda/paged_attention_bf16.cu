@@ -115,12 +115,9 @@ __global__ void __launch_bounds__(kTileThreads, 1) paged_attention_bf16_kernel(P
 }  // namespace
 
 void head_tiles::launch_paged_bf16(Cuda on, const PagedCall& call) {
-  const int64_t tiles = most_tiles(call.batch.tokens, call.batch.sequences, call.heads / call.kv_heads, kBlockRows);
-  const int64_t segments = call.partials != nullptr ? call.segments : 1;
   by_padded_dim(call.head_dim, [&](auto dim) {
-    LAUNCH((paged_attention_bf16_kernel<dim()>),
-           dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(call.kv_heads), static_cast<unsigned>(segments)),
-           dim3(kTileThreads), tile_bytes(dim(), kBlockRows + 4 * kColumns), on.stream, call);
+    LAUNCH((paged_attention_bf16_kernel<dim()>), grid_of(call, kBlockRows), dim3(kTileThreads),
+           tile_bytes(dim(), kBlockRows + 4 * kColumns), on.stream, call);
   });
 }
 

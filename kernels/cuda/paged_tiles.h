@@ -77,6 +77,13 @@ struct PagedTile {
   }
 };
 
+// Blocks for tiles of `height` rows, by key-value head and, where results are split, by segment.
+inline dim3 grid_of(const PagedCall& call, int height) {
+  const int64_t tiles = most_tiles(call.batch.tokens, call.batch.sequences, call.heads / call.kv_heads, height);
+  const int64_t segments = call.partials != nullptr ? call.segments : 1;
+  return dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(call.kv_heads), static_cast<unsigned>(segments));
+}
+
 // With queries, and weights of values, rounded to bf16, over a cache of bf16; paged_attention_bf16.cu.
 void launch_paged_bf16(Cuda on, const PagedCall& call);
 

@@ -124,11 +124,7 @@ __device__ Crossing crossing(const Weight* sums, Weight target) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
   Weight mine = 0;
   for (int i = 0; i < kEach && thread < kCount; ++i) mine += sums[thread * kEach + i];
-  Weight end = mine;
-  for (int distance = 1; distance < 32; distance *= 2) {
-    const Weight before = __shfl_up_sync(kAllLanes, end, distance);
-    if (lane >= distance) end += before;
-  }
+  Weight end = warp_scan(mine);
   if (lane == 31) of_warp[thread / 32] = end;
   if (thread == 0) found[0] = {-1, 0};
   __syncthreads();
@@ -212,11 +208,7 @@ __device__ int draw_by_id(const Row& row, const Tokens& tokens, double random, f
     Weight rest = at.rest;
     for (int base = at.digit << shift; base < tokens.count; base += 32) {
       const int id = base + lane;
-      Weight end = id < tokens.count ? row.weight(tokens.logits[id], least) : 0;
-      for (int distance = 1; distance < 32; distance *= 2) {
-        const Weight before = __shfl_up_sync(kAllLanes, end, distance);
-        if (lane >= distance) end += before;
-      }
+      const Weight end = warp_scan(id < tokens.count ? row.weight(tokens.logits[id], least) : Weight{0});
       const unsigned beyond = __ballot_sync(kAllLanes, end > rest);
       if (beyond != 0) {
         if (lane == 0) drawn[0] = base + __ffs(static_cast<int>(beyond)) - 1;
