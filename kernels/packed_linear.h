@@ -55,7 +55,7 @@ void unpack_rows(Cuda, float* y, const PackedMatrix& w, int64_t first, int64_t c
 // Bytes of 64-byte aligned scratch for the call below.
 size_t packed_linear_scratch_bytes(Cpu, const LinearPart* parts, int part_count, int64_t m, Arithmetic arithmetic);
 size_t packed_linear_scratch_bytes(Cuda, const LinearPart* parts, int part_count, int64_t m, Arithmetic arithmetic);
-// For every part p: p.y[t * ldy + r] = bias[r] + sum_k w[r, k] x[t, k].    x (M, K) f32, K the same in all
+// For every part p, of 1 to 8: p.y[t * ldy + r] = bias[r] + sum_k w[r, k] x[t, k].    x (M, K) f32, K the same in all
 // parts. All parts are one parallel region; x is rounded or quantised once. Arithmetic::int8 falls back to f32 for the
 // parts whose weights are not quantised.
 void packed_linear(Cpu, const LinearPart* parts, int part_count, int64_t ldy, ConstRows<float> x, int64_t m,

@@ -2,8 +2,8 @@
 // at a time, each byte of the source read once. One core of a Sapphire Rapids class Xeon packs 2.6 GB/s of q4_1.
 #include <cstring>
 
+#include "kernels/checks.h"
 #include "kernels/cpu/block_formats.h"
-#include "kernels/cpu/pack_checks.h"
 #include "kernels/cpu/packed_layout.h"
 #include "kernels/packed_linear.h"
 #include "tensor/errors.h"
@@ -235,23 +235,6 @@ void unpack_row(float* y, const PackedMatrix& w, int64_t row) {
 
 }  // namespace
 }  // namespace lathe::cpu
-
-namespace lathe {
-
-void check_packable(DType dtype, int64_t rows, int64_t columns) {
-  check(dtype != DType::f64 && dtype != DType::i32, "pack", "{} weights have no packed form", name(dtype));
-  check(rows >= 1 && columns >= 1, "pack", "weight is ({}, {}), expected at least one row and one column", rows,
-        columns);
-  check(columns % info(dtype).block_size == 0, "pack", "{} weight has {} columns, expected a multiple of {}",
-        name(dtype), columns, info(dtype).block_size);
-}
-
-void check_unpacked_rows(const PackedMatrix& w, int64_t first, int64_t count) {
-  check(first >= 0 && count >= 0 && first <= w.rows - count, "unpack_rows", "rows [{}, {}) wanted, weight has {}",
-        first, first + count, w.rows);
-}
-
-}  // namespace lathe
 
 namespace lathe::kernel {
 using namespace cpu;

@@ -13,6 +13,7 @@
 // the whole model prefills in bf16 at 2.6 times the speed (docs/performance.md has each kernel, docs/log.md the steps).
 #include "kernels/packed_linear.h"
 
+#include "kernels/checks.h"
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/packed_layout.h"
 #include "tensor/errors.h"
@@ -25,7 +26,6 @@ namespace {
 constexpr int64_t kSerialActivations = 1 << 14;
 constexpr int64_t kChunkBytes = 16 << 10;        // least bytes of weights in a chunk
 constexpr int64_t kTokenBlockBytes = 768 << 10;  // activations that should stay in the second-level cache
-constexpr int kMaxParts = 8;
 
 int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -127,8 +127,7 @@ size_t packed_linear_scratch_bytes(Cpu, const LinearPart* parts, int part_count,
 void packed_linear(Cpu, const LinearPart* parts, int part_count, int64_t ldy, ConstRows<float> x, int64_t m,
                    Arithmetic arithmetic, void* scratch) {
   const ProfileScope profile([&] { return describe(parts, part_count, m, arithmetic); });
-  check(part_count >= 1 && part_count <= kMaxParts, "packed_linear", "{} parts, expected 1 to {}", part_count,
-        kMaxParts);
+  check_parts(part_count);
   if (m <= 0) return;
   const int64_t columns = parts[0].weight.columns;
   const LinearTable& table = kernels().linear;

@@ -19,6 +19,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "kernels/checks.h"
 #include "kernels/cpu/dispatch.h"
 #include "tensor/errors.h"
 #include "tensor/profiler.h"
@@ -188,10 +189,6 @@ void prefill(const Call& call, bool small) {
   });
 }
 
-void check_pages(const CacheLayer& pages, const char* where) {
-  check(is_cache_dtype(pages.dtype), where, "cache is {}, expected f32, f16, bf16 or q8_0", name(pages.dtype));
-}
-
 // Keys and values count once a sequence, whatever the number of queries that read them.
 ProfiledCall describe(const CacheLayer& pages, const PagedBatch& batch, int64_t heads, int64_t kv_heads,
                       int64_t head_dim, int64_t window) {
@@ -220,7 +217,7 @@ void write_kv(Cpu, const CacheLayer& pages, ConstRows<float> k, ConstRows<float>
     return ProfiledCall{"write_kv",
                         2 * n * kv_heads * (4 * head_dim + static_cast<int64_t>(bytes_of(pages.dtype, head_dim))), 0};
   });
-  check_pages(pages, "write_kv");
+  check_cache("write_kv", pages.dtype);
   const auto write_token = kernels().attention.floats.write_token;
   const AttentionSource source{pages, nullptr, kv_heads, 0, head_dim, page_head_bytes(pages.dtype, head_dim), {}};
   const int64_t grain = 1 + (16 << 10) / (kv_heads * head_dim);
@@ -242,7 +239,7 @@ size_t paged_attention_scratch_bytes(Cpu, DType cache, int64_t n, int64_t heads,
 void paged_attention(Cpu, float* out, ConstRows<float> q, const CacheLayer& pages, const PagedBatch& batch,
                      int64_t heads, int64_t kv_heads, int64_t head_dim, const ScoreOptions& options, void* scratch) {
   const ProfileScope profile([&] { return describe(pages, batch, heads, kv_heads, head_dim, options.window); });
-  check_pages(pages, "paged_attention");
+  check_cache("paged_attention", pages.dtype);
   check(kv_heads >= 1 && heads % kv_heads == 0, "paged_attention",
         "{} query heads, expected a multiple of the {} key-value heads", heads, kv_heads);
   const int64_t n = batch.seq_start[batch.sequences] - batch.seq_start[0];

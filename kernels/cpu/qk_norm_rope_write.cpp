@@ -3,8 +3,8 @@
 
 #include <cstring>
 
+#include "kernels/checks.h"
 #include "kernels/cpu/dispatch.h"
-#include "tensor/errors.h"
 #include "tensor/profiler.h"
 #include "tensor/threads.h"
 
@@ -35,8 +35,7 @@ void qk_norm_rope_write(Cpu, float* out, const CacheLayer& pages, ConstRows<floa
     return ProfiledCall{"qk_norm_rope_write", 8 * n * (heads + 2 * kv_heads) * head_dim,
                         4 * n * (heads + kv_heads) * head_dim};
   });
-  check(is_cache_dtype(pages.dtype), "qk_norm_rope_write", "cache is {}, expected f32, f16, bf16 or q8_0",
-        name(pages.dtype));
+  check_cache("qk_norm_rope_write", pages.dtype);
   const auto write_token = cpu::kernels().attention.floats.write_token;
   const cpu::AttentionSource cache{pages, nullptr, kv_heads, 0, head_dim, page_head_bytes(pages.dtype, head_dim), {}};
   const int64_t width = (heads + kv_heads) * head_dim;

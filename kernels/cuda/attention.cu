@@ -237,7 +237,7 @@ bool multiplies_in_bf16(const PackedSequences& s, const ScoreOptions& options) {
 template <>
 void attention(Cuda on, float* out, float* logsumexp, ConstRows<float> q, ConstRows<float> k, ConstRows<float> v,
                const PackedSequences& s, const ScoreOptions& options) {
-  check_head_dim("attention", s.head_dim);
+  check_cuda_head_dim("attention", s.head_dim);
   if (s.tokens == 0) return;
   if (multiplies_in_bf16(s, options)) return launch_attention_bf16(on, out, logsumexp, q, k, v, s, options);
   by_head_dim(s.head_dim, [&](auto rows, auto pieces) {
@@ -250,7 +250,7 @@ template <>
 void attention_backward(Cuda on, Rows<float> dq, Rows<float> dk, Rows<float> dv, const float* dout, const float* out,
                         const float* logsumexp, ConstRows<float> q, ConstRows<float> k, ConstRows<float> v,
                         const PackedSequences& s, const ScoreOptions& options) {
-  check_head_dim("attention_backward", s.head_dim);
+  check_cuda_head_dim("attention_backward", s.head_dim);
   if (s.tokens == 0) return;
   if (multiplies_in_bf16(s, options))
     return launch_attention_backward_bf16(on, dq, dk, dv, dout, out, logsumexp, q, k, v, s, options);

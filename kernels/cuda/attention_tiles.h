@@ -8,10 +8,9 @@
 // Bits: a product is summed by ascending component and a weighted sum by ascending row, each by fused
 // multiply-additions in one thread: the number of rows in a tile changes no result.
 #pragma once
-#include <stdexcept>
-#include <string>
 #include <type_traits>
 
+#include "kernels/checks.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/loads.h"
 #include "kernels/paged_attention.h"
@@ -20,7 +19,6 @@ namespace lathe::kernel::head_tiles {
 
 constexpr int kTileThreads = 128, kGroups = 8, kColumns = 64, kPiece = 64;
 constexpr int kQuads = kPiece / 4 + 1;  // 16-byte words of a row in shared memory; one more, against bank conflicts
-constexpr int kMaxHeadDim = 256;
 constexpr float kLog2E = 1.44269504f, kLn2 = 0.69314718f;
 
 __device__ __forceinline__ int thread_column() { return static_cast<int>(threadIdx.x) % 16; }
@@ -325,12 +323,6 @@ __device__ __forceinline__ void attend(Softmax<kRows, kPieces>& state, float4 (*
 
 // ---- on the host ----
 
-// Not by `check` (tensor/errors.h): nvcc does not take fmt.
-inline void check_head_dim(const char* where, int64_t head_dim) {
-  if (head_dim > kMaxHeadDim)
-    throw std::runtime_error(std::string(where) + ": heads have " + std::to_string(head_dim) +
-                             " components, on CUDA at most " + std::to_string(kMaxHeadDim));
-}
 // f(rows a group of threads, pieces of 64 components), as integral constants, by head_dim: as many rows as the
 // registers of a thread hold.
 template <class F>

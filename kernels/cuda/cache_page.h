@@ -110,11 +110,4 @@ __device__ inline void write_head(uint8_t* head, DType dtype, int token, const f
   }
 }
 
-// On the host.
-inline void check_cache(const char* where, DType dtype) {
-  if (!is_cache_dtype(dtype))
-    throw std::runtime_error(std::string(where) + ": cache is " + std::string(name(dtype)) +
-                             ", expected f32, f16, bf16 or q8_0");
-}
-
 }  // namespace lathe::kernel::head_tiles

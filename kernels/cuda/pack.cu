@@ -4,7 +4,7 @@
 // Version 1. Bytes: the file's and the packed form's. Derived limit at 3.0 TB/s: 0.8 ms a GB of weights. Not measured
 // yet: no GPU has run it. Rows are widened with the reads of a whole tile for two halves of a row, so unpack_rows moves
 // twice the packed bytes of the rows that are asked for.
-#include "kernels/cpu/pack_checks.h"
+#include "kernels/checks.h"
 #include "kernels/cuda/block_formats.h"
 #include "kernels/cuda/packed_layout.h"
 #include "kernels/embedding.h"

@@ -1,6 +1,7 @@
 // Which weight and which tokens a block of packed_tiles.h has: of several weights over the same tokens, or of the
 // weights of groups of tokens.
 #pragma once
+#include "kernels/checks.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/groups.h"
 
@@ -16,14 +17,13 @@ struct Job {
 
 // Parts side by side: blocks of outputs are counted through all of them.
 struct PartJobs {
-  static constexpr int kMost = 8;
   struct Part {
     const uint8_t* weight;
     const float* bias;
     float* y;
     int rows, end;  // `end`: the blocks of all parts up to this one
   };
-  Part parts[kMost];
+  Part parts[kMaxParts];
   int count, tokens;
 
   void add(const Part& part) { parts[count++] = part; }

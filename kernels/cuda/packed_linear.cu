@@ -24,6 +24,7 @@ size_t packed_linear_scratch_bytes(Cuda, const LinearPart* parts, int part_count
 
 void packed_linear(Cuda on, const LinearPart* parts, int part_count, int64_t ldy, ConstRows<float> x, int64_t m,
                    Arithmetic arithmetic, void* scratch) {
+  check_parts(part_count);
   if (m <= 0) return;
   const packed::Walk walk =
       packed::start_walk(on, x, m, parts[0].weight.columns, ldy, scratch, rounds_tokens(parts, part_count, arithmetic));

@@ -146,7 +146,7 @@ size_t paged_attention_scratch_bytes(Cuda, DType, int64_t n, int64_t heads, int6
 void paged_attention(Cuda on, float* out, ConstRows<float> q, const CacheLayer& pages, const PagedBatch& batch,
                      int64_t heads, int64_t kv_heads, int64_t head_dim, const ScoreOptions& options, void* scratch) {
   check_cache("paged_attention", pages.dtype);
-  check_head_dim("paged_attention", head_dim);
+  check_cuda_head_dim("paged_attention", head_dim);
   if (batch.tokens == 0) return;
   const bool split = split_bytes(batch.tokens, heads, head_dim, batch.longest_context) > 0;
   const PagedCall call{out,

@@ -80,7 +80,7 @@ void qk_norm_rope_write(Cuda on, float* out, const CacheLayer& pages, ConstRows<
                         ConstRows<float> v, const int32_t* slots, const QkNormRope& steps, int64_t n, int64_t heads,
                         int64_t kv_heads, int64_t head_dim) {
   check_cache("qk_norm_rope_write", pages.dtype);
-  check_head_dim("qk_norm_rope_write", head_dim);
+  check_cuda_head_dim("qk_norm_rope_write", head_dim);
   if (n == 0) return;
   const PrepareCall call{out,
                          pages,
