@@ -35,9 +35,9 @@ struct SgdStep {
 //   any_sign  scale * sign(k) (k / 127)^4
 //   positive  scale * ((k + 128) / 255)^4, which is never 0: a second moment that vanished before its first moment
 //             would make an enormous step
-// so that steps are at most 3.2% and 1.6% of the block's largest magnitude, and the smallest values 4e-9 and 2e-10 of
-// it. A scale is a power of two and stays while the largest magnitude is in (scale / 4, scale]: where the grid stands
-// still, only what a value moved by is rounded.
+// so that steps are at most 3.2% and 1.6% of the scale, and the smallest values 4e-9 and 2e-10 of it. A scale is a
+// power of two and stays while the block's largest magnitude is in (scale / 4, scale], which makes it less than four
+// times that magnitude: where the grid stands still, only what a value moved by is rounded.
 //
 // A value becomes one of its two neighbours, so that its expectation is the value: a second moment moves 0.1% a step
 // with beta2 = 0.999, and would stand still if the nearer one were taken.

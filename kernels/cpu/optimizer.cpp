@@ -3,7 +3,6 @@
 #include "kernels/optimizer.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/cpu/training.h"
 #include "tensor/profiler.h"
@@ -11,28 +10,6 @@
 
 namespace lathe::kernel {
 namespace {
-
-cpu::AdamwFactors factors_of(const AdamwStep& step) {
-  const auto f32 = [](double x) { return static_cast<float>(x); };
-  return {.keep = f32(1 - step.learning_rate * step.weight_decay),
-          .one_minus_beta1 = f32(1 - step.beta1),
-          .beta2 = f32(step.beta2),
-          .one_minus_beta2 = f32(1 - step.beta2),
-          .root_correction2 = f32(std::sqrt(step.bias_correction2)),
-          .epsilon = f32(step.epsilon),
-          .step_size = f32(step.learning_rate / step.bias_correction1),
-          .gradient_scale = f32(step.gradient_scale),
-          .clear_gradient = step.clear_gradient};
-}
-
-cpu::SgdFactors factors_of(const SgdStep& step) {
-  const auto f32 = [](double x) { return static_cast<float>(x); };
-  return {.learning_rate = f32(step.learning_rate),
-          .momentum = f32(step.momentum),
-          .weight_decay = f32(step.weight_decay),
-          .gradient_scale = f32(step.gradient_scale),
-          .clear_gradient = step.clear_gradient};
-}
 
 // A block of coded states, in f32 while it is stepped.
 struct DecodedBlock {
@@ -82,7 +59,7 @@ double sum_of_squares(Cpu, const float* x, int64_t n) {
 
 void adamw_step(Cpu, float* w, float* m, float* v, float* g, int64_t n, const AdamwStep& step) {
   const ProfileScope profile([&] { return ProfiledCall{"adamw_step", (step.clear_gradient ? 32 : 28) * n, 14 * n}; });
-  const cpu::AdamwFactors factors = factors_of(step);
+  const AdamwFactors factors = factors_of(step);
   const auto kernel = cpu::training_kernels().optimizer.adamw;
   parallel_for(n, kGrainElements, [&](int64_t begin, int64_t end) {
     kernel(w + begin, m + begin, v + begin, g + begin, end - begin, factors);
@@ -92,7 +69,7 @@ void adamw_step(Cpu, float* w, float* m, float* v, float* g, int64_t n, const Ad
 void adamw_step(Cpu, float* w, CodedState m, CodedState v, float* g, int64_t n, const AdamwStep& step,
                 const StateDraws& draws) {
   const ProfileScope profile([&] { return ProfiledCall{"adamw_step", (step.clear_gradient ? 20 : 16) * n, 80 * n}; });
-  const cpu::AdamwFactors factors = factors_of(step);
+  const AdamwFactors factors = factors_of(step);
   const cpu::OptimizerTable& kernels = cpu::training_kernels().optimizer;
   for_each_block(n, draws, [&](int64_t block, const uint32_t* words) {
     DecodedBlock first(kernels, m, block, StateMap::any_sign), second(kernels, v, block, StateMap::positive);
@@ -107,7 +84,7 @@ void sgd_step(Cpu, float* w, float* m, float* g, int64_t n, const SgdStep& step)
   const ProfileScope profile([&] {
     return ProfiledCall{"sgd_step", (m != nullptr ? 20 : 12) * n + (step.clear_gradient ? 4 * n : 0), 6 * n};
   });
-  const cpu::SgdFactors factors = factors_of(step);
+  const SgdFactors factors = factors_of(step);
   const auto kernel = cpu::training_kernels().optimizer.sgd;
   parallel_for(n, kGrainElements, [&](int64_t begin, int64_t end) {
     kernel(w + begin, m != nullptr ? m + begin : nullptr, g + begin, end - begin, factors);
@@ -116,7 +93,7 @@ void sgd_step(Cpu, float* w, float* m, float* g, int64_t n, const SgdStep& step)
 
 void sgd_step(Cpu, float* w, CodedState m, float* g, int64_t n, const SgdStep& step, const StateDraws& draws) {
   const ProfileScope profile([&] { return ProfiledCall{"sgd_step", (step.clear_gradient ? 18 : 14) * n, 40 * n}; });
-  const cpu::SgdFactors factors = factors_of(step);
+  const SgdFactors factors = factors_of(step);
   const cpu::OptimizerTable& kernels = cpu::training_kernels().optimizer;
   for_each_block(n, draws, [&](int64_t block, const uint32_t* words) {
     DecodedBlock momentum(kernels, m, block, StateMap::any_sign);

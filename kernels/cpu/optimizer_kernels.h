@@ -104,7 +104,8 @@ struct OptimizerKernels {
     }
   }
 
-  // The next power of two, of at least 2^-90 so that no factor overflows; infinity stays.
+  // `old` while it fits, in [largest, 4 largest). Else the next power of two, of at least 2^-90 so that no factor
+  // overflows; infinity stays.
   static float scale_for(float largest, float old) {
     if (largest <= old && largest > 0.25f * old) return old;
     uint32_t bits;

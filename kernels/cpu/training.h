@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "kernels/activation.h"
-#include "kernels/optimizer.h"
+#include "kernels/optimizer_factors.h"
 #include "kernels/paged_attention.h"
 
 namespace lathe::cpu {
@@ -112,15 +112,6 @@ struct RowGradientTable {
 
 // ---- steps of optimizers (kernels/optimizer.h) ----
 
-struct AdamwFactors {
-  float keep;  // of a weight that decays
-  float one_minus_beta1, beta2, one_minus_beta2, root_correction2, epsilon, step_size, gradient_scale;
-  bool clear_gradient;
-};
-struct SgdFactors {
-  float learning_rate, momentum, weight_decay, gradient_scale;
-  bool clear_gradient;
-};
 struct OptimizerTable {
   double (*sum_of_squares)(const float* x, int64_t n);
   void (*adamw)(float* w, float* m, float* v, float* g, int64_t n, const AdamwFactors& factors);
