@@ -62,7 +62,7 @@ struct PagedBatch {
   const int32_t* page_table;   // (S, pages_per_sequence): page of each 16 positions; -1 where freed
   int64_t sequences;
   int64_t pages_per_sequence;
-  // What a device that cannot read the above chooses grids by; the CPU does not look at them.
+  // What grids are chosen by on the host, which cannot read a device's arrays; the CPU does not look at it.
   int64_t tokens = 0;           // N; those behind the last sequence are padding
   int64_t longest_context = 0;  // at least the largest of context_len
 };

@@ -9,7 +9,7 @@
 //
 // The ladder (GPT-2 124M, 64 x 1024 tokens, 12 heads of 64, one layer, causal):
 //   version 1 (this)   f32 in CUDA cores. Forward 103 GFLOP, 0.8 GB; backward 2.5 and 2 times that.
-//                      Limit at 60 TFLOP/s of f32 multiply-adds: 1.7 ms forward, 4.3 ms backward; at 790 TFLOP/s in
+//                      Limit at 67 TFLOP/s of f32 multiply-adds: 1.5 ms forward, 3.9 ms backward; at 790 TFLOP/s in
 //                      bf16 0.13 and 0.33 ms, at 3.0 TB/s 0.27 and 0.54 ms. Not measured yet: no GPU has run it.
 #include "kernels/attention.h"
 #include "kernels/cuda/attention_bf16.h"

@@ -1,5 +1,5 @@
 // Column sums on a CUDA device: see column_sums.h. Limit derived at 3.0 TB/s: 4 bytes an element, 67 us for (65,536,
-// 768). Not measured yet: no GPU has run it.
+// 768), where half the bytes are in flight that this takes. Not measured yet: no GPU has run it.
 #include "kernels/bias.h"
 #include "kernels/cuda/column_sums.h"
 

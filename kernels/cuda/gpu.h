@@ -4,8 +4,8 @@
 // nvcc compiles these files for a GPU. The tests compile the same files as C++ with an emulator in CUDA's place, which
 // finds their races, missing waits and reads out of bounds on the CPU: targets that have <simt/simt.h> on their include
 // path get it. So kernels keep to what both know: SHARED_ARRAY and DYN_SHARED in place of __shared__ (at the function's
-// scope, outside of any condition), LAUNCH in place of <<<>>>, no inline PTX outside of this file, no __activemask, no
-// block that waits for another.
+// scope, outside of any condition), LAUNCH in place of <<<>>>, no inline PTX outside of gpu_operations.h, no
+// __activemask, no block that waits for another.
 #pragma once
 #include <cstddef>
 #include <cstdint>

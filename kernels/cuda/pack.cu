@@ -1,9 +1,8 @@
 // Packing of weights into the layout of packed_layout.h, from GGUF's blocks in device memory, and the way back to f32.
 //
 // A thread makes what one lane holds of one tile. Blocks are read a byte at a time: a weight is packed once.
-// Version 1. Bytes: the file's and the packed form's. Derived limit at 3.0 TB/s: 0.8 ms a GB of weights. Not measured
-// yet: no GPU has run it. Rows are widened with the reads of a whole tile for two halves of a row, so unpack_rows moves
-// twice the packed bytes of the rows that are asked for.
+// Version 1. Bytes: the file's and the packed form's. Derived limit at 3.0 TB/s: 0.7 ms a GB of weights. A lane holds
+// two rows of a tile: one that is unpacked alone costs twice its packed bytes. Not measured yet: no GPU has run it.
 #include "kernels/checks.h"
 #include "kernels/cuda/block_formats.h"
 #include "kernels/cuda/packed_layout.h"

@@ -8,9 +8,9 @@
 // by the same instructions in either way and any height of tile, and keys that a row does not see change nothing: so
 // the choice, by sizes alone, changes no bit.
 //
-// The ladder (Qwen3-0.6B, 16 query and 8 key-value heads of 128, bf16 cache, one layer):
+// The ladder (Qwen3-0.6B, 16 query and 8 key-value heads of 128, f16 cache, one layer):
 //   version 1 (this)   multiply-adds in f32. Decode of 256 sequences at context 843: 0.88 GB of keys and values, 1.8
-//                      GFLOP, limit 0.29 ms at 3.0 TB/s. Prefill of 2,048 tokens: 17 GFLOP, limit 0.29 ms at 60 TFLOP/s
+//                      GFLOP, limit 0.29 ms at 3.0 TB/s. Prefill of 2,048 tokens: 17 GFLOP, limit 0.26 ms at 67 TFLOP/s
 //                      of f32 (0.02 ms in bf16 at 790). Not measured yet: no GPU has run it.
 #include "kernels/cuda/paged_tiles.h"
 #include "kernels/paged_attention.h"

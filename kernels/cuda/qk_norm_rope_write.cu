@@ -2,8 +2,8 @@
 // shared memory, and written to its place in `out`, in the cache or in both.
 //
 // The ladder (Qwen3-0.6B, 16 query and 8 key-value heads of 128, bf16 cache):
-//   version 1 (this)   28 KB a token; decode of 256 sequences 7.2 MB, limit 2.4 us at 3.0 TB/s; prefill of 8,192 tokens
-//                      77 us. Not measured yet: no GPU has run it.
+//   version 1 (this)   32 KB a token: 16 read, 12 to `out`, 4 to the cache; decode of 256 sequences 8.4 MB, limit 2.8
+//                      us at 3.0 TB/s; prefill of 8,192 tokens 89 us. Not measured yet: no GPU has run it.
 #include "kernels/cuda/cache_page.h"
 #include "kernels/qk_norm_rope_write.h"
 

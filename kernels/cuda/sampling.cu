@@ -10,10 +10,9 @@
 // a draw within some 1e-7 of it can fall on the neighbour there.
 //
 // The ladder (one row of 151,936 logits, 608 KB):
-//   version 1 (this)   two passes over the row and one or two a filter, 4 for top_k: some 6 us each where one block
-//   reads
-//                      100 GB/s from L2; 256 rows at 3.0 TB/s: 52 us a pass from memory. Not measured yet: no GPU has
-//                      run it.
+//   version 1 (this)   two passes over the row, four with top_k, five with top_p alone where 1,024 tokens hold what
+//                      stays; one more with penalties. A pass takes some 6 us where one block reads 100 GB/s from L2;
+//                      256 rows from memory at 3.0 TB/s: 52 us. Not measured yet: no GPU has run it.
 #include "kernels/cuda/gpu.h"
 #include "kernels/sampling.h"
 
