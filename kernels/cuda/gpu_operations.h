@@ -55,7 +55,7 @@ __device__ __forceinline__ T from_float(float x) {
   else
     return static_cast<T>(x);
 }
-// Two elements in the 32 bits that a fragment of mma_16816 holds: `low` has the lower index.
+// Two elements in the 32 bits that a fragment of mma_bf16_16816 holds: `low` has the lower index.
 __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
 #if defined(__CUDACC__)
   const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
@@ -74,16 +74,11 @@ __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
 // memory, zeros where !`read`; they are there for the thread that issued it after cp_async_wait<N>() with N groups
 // committed later at most, for the others after a barrier behind that.
 #if defined(__CUDACC__)
-#define LATHE_MMA(name, shape, C, constraint)                                                             \
-  __device__ __forceinline__ void name(C(&c)[4], const uint32_t(&a)[4], const uint32_t(&b)[2]) {          \
-    asm volatile("mma.sync.aligned." shape " {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"          \
-                 : "+" constraint(c[0]), "+" constraint(c[1]), "+" constraint(c[2]), "+" constraint(c[3]) \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));                     \
-  }
-LATHE_MMA(mma_bf16_16816, "m16n8k16.row.col.f32.bf16.bf16.f32", float, "f")
-LATHE_MMA(mma_f16_16816, "m16n8k16.row.col.f32.f16.f16.f32", float, "f")
-LATHE_MMA(mma_s8_16832, "m16n8k32.row.col.s32.s8.s8.s32", int, "r")
-#undef LATHE_MMA
+__device__ __forceinline__ void mma_bf16_16816(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
 __device__ __forceinline__ uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
@@ -113,14 +108,6 @@ __device__ __forceinline__ void cp_async_wait() {
 inline void mma_bf16_16816(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                            simt::Location at = simt::Location::here()) {
   simt::mma_bf16(c, a, b, at);
-}
-inline void mma_f16_16816(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                          simt::Location at = simt::Location::here()) {
-  simt::mma_f16(c, a, b, at);
-}
-inline void mma_s8_16832(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                         simt::Location at = simt::Location::here()) {
-  simt::mma_s8(c, a, b, at);
 }
 inline void ldmatrix_x4(uint32_t (&matrices)[4], const void* row, simt::Location at = simt::Location::here()) {
   simt::load_matrices(matrices, row, false, at);

@@ -178,10 +178,8 @@ T atomic(T* address, F change) {
   return std::bit_cast<T>(old);
 }
 
-// The fragments of PTX: mma.m16n8k16 (row.col, f32 sums) with its operands in bf16 or f16; ldmatrix.x4; cp.async.
+// The fragments of PTX: mma.m16n8k16 (row.col, f32 sums) with its operands in bf16; ldmatrix.x4; cp.async.
 void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Location at);
-void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Location at);
-void mma_s8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Location at);  // m16n8k32
 void load_matrices(uint32_t (&matrices)[4], const void* row, bool transpose, Location at);
 void copy_async(void* shared, const void* global, unsigned bytes, unsigned bytes_read, Location at);
 void copy_async_commit();

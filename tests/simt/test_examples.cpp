@@ -124,12 +124,11 @@ TEST_CASE("Sums and maxima of blocks and warps are the same in every thread") {
   }
 }
 
-template <class T>
-void check_multiply(T (*convert)(float)) {
-  std::vector<T> a(256), b(256);
+TEST_CASE("Matrix instructions have PTX's fragments") {
+  std::vector<bf16> a(256), b(256);
   for (size_t i = 0; i < 256; ++i) {
-    a[i] = convert(static_cast<float>(i * 37 % 31) - 15);
-    b[i] = convert(static_cast<float>(i * 41 % 29) / 4);
+    a[i] = to_bf16(static_cast<float>(i * 37 % 31) - 15);
+    b[i] = to_bf16(static_cast<float>(i * 41 % 29) / 4);
   }
   for (const bool transposed : {false, true}) {
     std::vector<float> c(256);
@@ -140,21 +139,6 @@ void check_multiply(T (*convert)(float)) {
         expected += to_float(a[i / 16 * 16 + k]) * to_float(b[transposed ? k * 16 + i % 16 : i % 16 * 16 + k]);
       REQUIRE(c[i] == expected);
     }
-  }
-}
-
-TEST_CASE("Matrix instructions have PTX's fragments") {
-  check_multiply<bf16>(to_bf16);
-  check_multiply<f16>(to_f16);
-  std::vector<int8_t> a(512), b(256);
-  for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<int8_t>(i * 37);
-  for (size_t i = 0; i < b.size(); ++i) b[i] = static_cast<int8_t>(i * 73);
-  std::vector<int> c(128);
-  example_multiply_int8({}, c.data(), a.data(), b.data());
-  for (size_t i = 0; i < c.size(); ++i) {
-    int expected = 0;
-    for (size_t k = 0; k < 32; ++k) expected += a[i / 8 * 32 + k] * b[i % 8 * 32 + k];
-    REQUIRE(c[i] == expected);
   }
 }
 

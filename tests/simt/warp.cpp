@@ -27,65 +27,36 @@ SIMT_RAW void act_reduce(void* const* lanes) {
 }
 
 // ---- mma ----
-template <class C>
 struct Fragments {
-  C* c;
+  float* c;
   const uint32_t *a, *b;
 };
-struct Bfloat16 {
-  using Sum = float;
-  static constexpr int size = 2;
-  SIMT_RAW static float element(uint32_t word, int i) { return std::bit_cast<float>(word >> 16 * i << 16); }
-};
-struct Float16 {
-  using Sum = float;
-  static constexpr int size = 2;
-  SIMT_RAW static float element(uint32_t word, int i) {
-    const uint32_t h = word >> 16 * i & 0xffff, exponent = h >> 10 & 31, mantissa = h & 1023;
-    const float magnitude = exponent == 0
-                                ? static_cast<float>(mantissa) * 0x1p-24f
-                                : std::bit_cast<float>((exponent == 31 ? 255 : exponent + 112) << 23 | mantissa << 13);
-    return h & 0x8000 ? -magnitude : magnitude;
-  }
-};
-struct Int8 {
-  using Sum = int;
-  static constexpr int size = 1;
-  SIMT_RAW static int element(uint32_t word, int i) { return static_cast<int8_t>(word >> 8 * i); }
-};
-// m16 n8 k(32 / size of an element): lane 4 g + t holds the words of a's rows g and g + 8 and of b's column g that
-// begin at element t * 4 / size, and those half of k further on; columns 2 t and 2 t + 1 of c's rows g and g + 8.
-template <class Element>
+SIMT_RAW float element(uint32_t word, int i) { return std::bit_cast<float>(word >> 16 * i << 16); }
+// m16 n8 k16: lane 4 g + t holds the words of a's rows g and g + 8 and of b's column g that begin at element 2 t, and
+// those half of k further on; columns 2 t and 2 t + 1 of c's rows g and g + 8.
 SIMT_RAW void act_mma(void* const* lanes) {
-  using Sum = typename Element::Sum;
-  constexpr int per_word = 4 / Element::size, depth = 8 * per_word;
-  Sum a[16][depth], b[8][depth], product[16][8];
+  constexpr int depth = 16;
+  float a[16][depth], b[8][depth], product[16][8];
   for (int lane = 0; lane < 32; ++lane) {
-    const auto* f = static_cast<const Fragments<Sum>*>(lanes[lane]);
-    const int g = lane / 4, first = lane % 4 * per_word;
+    const auto* f = static_cast<const Fragments*>(lanes[lane]);
+    const int g = lane / 4, first = lane % 4 * 2;
     for (int half = 0; half < 2; ++half)
-      for (int i = 0; i < per_word; ++i) {
+      for (int i = 0; i < 2; ++i) {
         const int k = first + half * depth / 2 + i;
-        a[g][k] = Element::element(f->a[2 * half], i);
-        a[g + 8][k] = Element::element(f->a[2 * half + 1], i);
-        b[g][k] = Element::element(f->b[half], i);
+        a[g][k] = element(f->a[2 * half], i);
+        a[g + 8][k] = element(f->a[2 * half + 1], i);
+        b[g][k] = element(f->b[half], i);
       }
   }
   for (int row = 0; row < 16; ++row)
     for (int column = 0; column < 8; ++column) {
-      Sum sum = 0;
+      float sum = 0;
       for (int k = 0; k < depth; ++k) sum += a[row][k] * b[column][k];
       product[row][column] = sum;
     }
   for (int lane = 0; lane < 32; ++lane)
     for (int i = 0; i < 4; ++i)
-      static_cast<const Fragments<Sum>*>(lanes[lane])->c[i] += product[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
-}
-template <class Element>
-SIMT_RAW void mma(const char* name, typename Element::Sum* c, const uint32_t* a, const uint32_t* b, Location at) {
-  Fragments<typename Element::Sum> fragments{c, a, b};
-  if (lane_index() == 0) ++statistics.matrix_products;
-  collective(name, ~0u, &fragments, act_mma<Element>, false, at);
+      static_cast<const Fragments*>(lanes[lane])->c[i] += product[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
 }
 
 // ---- ldmatrix ----
@@ -135,13 +106,9 @@ SIMT_RAW unsigned reduce(const char* name, Reduction kind, unsigned mask, unsign
 }
 
 SIMT_RAW void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Location at) {
-  mma<Bfloat16>("mma.sync bf16", c, a, b, at);
-}
-SIMT_RAW void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Location at) {
-  mma<Float16>("mma.sync f16", c, a, b, at);
-}
-SIMT_RAW void mma_s8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Location at) {
-  mma<Int8>("mma.sync s8", c, a, b, at);
+  Fragments fragments{c, a, b};
+  if (lane_index() == 0) ++statistics.matrix_products;
+  collective("mma.sync bf16", ~0u, &fragments, act_mma, false, at);
 }
 
 SIMT_RAW void load_matrices(uint32_t (&matrices)[4], const void* row, bool transpose, Location at) {

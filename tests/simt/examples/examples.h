@@ -22,10 +22,7 @@ void example_gemm(Cuda cuda, bf16* c, const bf16* a, const bf16* b, int m, int n
 // and the maximum of its warp.
 void example_reduce(Cuda cuda, float* sums, float* maxima, int* counts, float* warp_maxima, const float* x, int blocks,
                     int threads);
-// c (16, 16) = a (16, 16) b (16, 16)^T, `transposed`: a b. T: bf16, f16.
-template <class T>
-void example_multiply(Cuda cuda, float* c, const T* a, const T* b, bool transposed);
-// c (16, 8) = a (16, 32) b (8, 32)^T.
-void example_multiply_int8(Cuda cuda, int* c, const int8_t* a, const int8_t* b);
+// c (16, 16) = a (16, 16) b (16, 16)^T, `transposed`: a b.
+void example_multiply(Cuda cuda, float* c, const bf16* a, const bf16* b, bool transposed);
 
 }  // namespace lathe::kernel
