@@ -148,7 +148,6 @@ __device__ __forceinline__ T warp_join(T value, Join join) {
 template <class T>
 __device__ __forceinline__ T warp_scan(T value) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
   for (int distance = 1; distance < 32; distance *= 2) {
     const T before = __shfl_up_sync(kAllLanes, value, distance);
     if (lane >= distance) value += before;

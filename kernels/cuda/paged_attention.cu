@@ -38,6 +38,7 @@ __global__ void __launch_bounds__(kTileThreads, 1) paged_attention_kernel(PagedC
   const QueryRows<kRows> bounds(row0, row_end, group, tile.shift, tile.head0, options);
 
   Softmax<kRows, kPieces> segment, total;
+  segment.clear();  // stored as it is where the tile has no segment
   total.clear();
   for (int s = tile.first_segment; s < tile.end_segment; ++s) {
     segment.clear();
