@@ -1,6 +1,7 @@
 // What the kernel tests and the kernels' benchmark share: random data, outputs between guard bands, and the scale of
 // rounding errors.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -73,5 +74,8 @@ class Aligned {
 };
 
 inline constexpr double kEpsilon = 0x1p-24;  // half an ulp of f32 at 1
+
+// The larger error. std::max drops NaN: what no kernel wrote would pass for no error.
+inline double worse(double worst, double error) { return error > worst || std::isnan(error) ? error : worst; }
 
 }  // namespace lathe::test

@@ -75,7 +75,7 @@ double largest(const std::vector<double>& v) {
 }
 double difference(const std::vector<double>& a, const std::vector<double>& b) {
   double most = 0;
-  for (size_t i = 0; i < a.size(); ++i) most = std::max(most, std::abs(a[i] - b[i]));
+  for (size_t i = 0; i < a.size(); ++i) most = worse(most, std::abs(a[i] - b[i]));
   return most;
 }
 

@@ -40,7 +40,7 @@ struct Product {
           sum += term;
           magnitude += std::abs(term);
         }
-        worst = std::max(worst, std::abs(static_cast<double>(c[i * n + j]) - sum) / (kEpsilon * (magnitude + 1e-30)));
+        worst = worse(worst, std::abs(static_cast<double>(c[i * n + j]) - sum) / (kEpsilon * (magnitude + 1e-30)));
       }
     return worst;
   }

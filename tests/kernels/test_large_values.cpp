@@ -86,7 +86,7 @@ void check_attention(Sequence& sequence, const ScoreOptions& options, double tol
       const std::vector<double> expected = sequence.exact(kContext - rows + i / kHeads, i % kHeads, options);
       for (int64_t d = 0; d < kHeadDim; ++d) {
         const double error = std::abs(static_cast<double>(out[i * kHeadDim + d]) - expected[static_cast<size_t>(d)]);
-        worst = std::isfinite(error) ? std::max(worst, error) : INFINITY;
+        worst = worse(worst, error);
       }
     }
     INFO("rows " << rows << ", off by " << worst);

@@ -81,7 +81,7 @@ TEST_CASE("packed linear agrees with a product in double") {
           for (int64_t r = 0; r < w.rows; ++r) {
             const size_t at = static_cast<size_t>(t * w.rows + r);
             const double error = std::abs(y[t * ldy + r] - expected[at]) / magnitude[at];
-            worst = error > worst || std::isnan(error) ? error : worst;
+            worst = worse(worst, error);
           }
           for (int64_t r = w.rows; r < ldy; ++r) CHECK(std::isnan(y[t * ldy + r]));  // the gap between tokens
         }

@@ -19,7 +19,7 @@ std::vector<double> wide(const std::vector<float>& v) { return {v.begin(), v.end
 double deviation(const float* y, const std::vector<double>& exact) {
   double most = 0, scale = 1e-30;
   for (size_t i = 0; i < exact.size(); ++i) {
-    most = std::max(most, std::abs(static_cast<double>(y[i]) - exact[i]));
+    most = worse(most, std::abs(static_cast<double>(y[i]) - exact[i]));
     scale = std::max(scale, std::abs(exact[i]));
   }
   return most / (scale * kEpsilon);

@@ -40,7 +40,7 @@ TEST_CASE("activations agree with double") {
         // exp(u) is off by u epsilon for the rounding of its argument alone; u is up to 2 v for gelu at the sizes
         // where the result is not yet nothing.
         const double scale = (8 + 4 * std::abs(v) + (f == Activation::silu ? 0 : 2 * v * v)) * kEpsilon;
-        worst = std::max(worst, std::abs(y[i] - expected) / (std::abs(expected) * scale + 1e-37));
+        worst = worse(worst, std::abs(y[i] - expected) / (std::abs(expected) * scale + 1e-37));
       }
       CHECK(worst <= 1);
     });
@@ -105,11 +105,11 @@ TEST_CASE("norms agree with double and do not depend on the other rows") {
         if (n > 1) CHECK(layer_scale[r] == Catch::Approx(t).epsilon(1e-5));
         for (int64_t i = 0; i < n; ++i) {
           const size_t k = static_cast<size_t>(i);
-          worst = std::max(
+          worst = worse(
               worst, std::abs(rms[r * n + i] - row[i] * s * (w[k] + 1.0)) / (1 + std::abs(row[i] * s * (w[k] + 1.0))));
           if (n > 1) {
             const double expected = (row[i] - centre) * t * w[k] + b[k];
-            worst = std::max(worst, std::abs(layer[r * n + i] - expected) / (1 + std::abs(row[i] * t * w[k])));
+            worst = worse(worst, std::abs(layer[r * n + i] - expected) / (1 + std::abs(row[i] * t * w[k])));
           }
         }
       }
