@@ -3,7 +3,8 @@
 // at sizes that the emulator runs at once.
 //
 // A round queues calls for some 20 ms and waits once, so that what the host does is hidden; a figure is the median of
-// rounds. Weights and caches take turns with copies of themselves until they exceed the second-level cache.
+// rounds. Weights take turns with copies of themselves until they exceed the second-level cache, as the cache of keys
+// does alone.
 #include <fmt/core.h>
 
 #include <algorithm>

@@ -1,7 +1,10 @@
-// What the tests of CUDA kernels share. The kernels run on the emulator, whose memory is the host's.
+// What the tests of CUDA kernels share. The kernels run on the emulator, whose memory is the host's, or in a build with
+// LATHE_CUDA on a device that reads the host's memory.
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <new>
 #include <vector>
 
 #include "kernels/device.h"
@@ -26,18 +29,24 @@ inline simt::Order any_order() { return GENERATE(simt::Order::forward, simt::Ord
 
 inline std::vector<double> widened(const std::vector<float>& v) { return {v.begin(), v.end()}; }
 
-// n floats as a kernel's input `shift` elements off a 64-byte border.
+// n floats as a kernel's input `shift` elements off a 64-byte border. They end with their allocation, for
+// AddressSanitizer to see.
 class Input {
  public:
   explicit Input(const std::vector<float>& v, int64_t shift = 0)
-      : memory_(4 * (v.size() + static_cast<size_t>(shift))) {
-    data_ = reinterpret_cast<float*>(memory_.data()) + shift;
+      : memory_(
+            static_cast<float*>(::operator new (4 * (v.size() + static_cast<size_t>(shift)), std::align_val_t{64}))),
+        data_(memory_.get() + shift) {
+    std::fill(memory_.get(), data_, NAN);
     std::copy(v.begin(), v.end(), data_);
   }
   float* data() { return data_; }
 
  private:
-  Aligned memory_;
+  struct Delete {
+    void operator()(float* p) const { ::operator delete (p, std::align_val_t{64}); }
+  };
+  std::unique_ptr<float, Delete> memory_;
   float* data_;
 };
 

@@ -14,7 +14,8 @@ const Shape kShapes[] = {{1, 1, 1, 0},   {3, 5, 5, 0},   {1, 1027, 1027, 0},
                          {7, 64, 68, 0}, {5, 36, 37, 1}, {300, 4, 8, 0}};
 
 // exp errs by 2 ulp, a division by one and some six operations by half an ulp each; gelu's exponent is a polynomial of
-// x whose error is multiplied by up to 2 x^2 where the result still counts: 1e-6 of the largest value.
+// x whose error is multiplied by up to 2 x^2 where the result still counts: 2e-6 of the largest value, which counts as
+// 1 where it is less.
 double tolerance(const std::vector<double>& exact) { return 2e-6 * std::max(1.0, largest(exact)); }
 
 }  // namespace

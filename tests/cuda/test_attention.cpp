@@ -1,11 +1,8 @@
-// Attention of training on an emulated GPU against the CPU's in double; the laws of bits.
+// Attention of training on CUDA against the CPU's in double; the laws of bits.
 #include <cmath>
-#include <numeric>
 
 #include "kernels/attention.h"
-#include "tests/catch.h"
-#include "tests/cuda/schedules.h"
-#include "tests/kernels/kernel_data.h"
+#include "tests/cuda/cuda_cases.h"
 
 using namespace lathe;
 using namespace lathe::test;
@@ -37,6 +34,7 @@ const SequenceCase kSequenceCases[] = {
 
 struct Gradients {
   std::vector<double> out, logsumexp, dq, dk, dv;
+  bool operator==(const Gradients&) const = default;
 };
 
 struct PackedData {
@@ -86,15 +84,9 @@ struct PackedData {
   static constexpr float kMark = 12345.0f;
 };
 
-double largest_magnitude(const std::vector<double>& v) {
-  return std::accumulate(v.begin(), v.end(), 0.0, [](double a, double b) { return std::max(a, std::abs(b)); });
-}
 double difference(const std::vector<double>& a, const std::vector<double>& b) {
   double most = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const double off = std::abs(a[i] - b[i]);
-    most = off > most || std::isnan(off) ? off : most;
-  }
+  for (size_t i = 0; i < a.size(); ++i) most = worse(most, std::abs(a[i] - b[i]));
   return most;
 }
 
@@ -104,15 +96,15 @@ TEST_CASE("attention and its gradients on CUDA agree with double") {
   for (const SequenceCase& c : kSequenceCases) {
     INFO("head_dim " << c.dim << ", last token " << c.starts.back());
     const PackedData data{c};
-    const Gradients exact = data.run<double>(Cpu{}), g = data.run<float>(Cuda{});
+    const Gradients exact = data.run<double>(Cpu{}), g = data.run<float>(kOnDevice);
     // A score is off by the rounding of dim terms, and an exponential by that of its argument besides: relative to
     // the largest of each result, some dim + 16 roundings of scores of up to a few tens.
     const double bound = kEpsilon * 4 * static_cast<double>(c.dim + 16);
-    CHECK(difference(g.out, exact.out) <= bound * largest_magnitude(exact.out));
-    CHECK(difference(g.logsumexp, exact.logsumexp) <= bound * std::max(1.0, largest_magnitude(exact.logsumexp)));
-    CHECK(difference(g.dq, exact.dq) <= bound * largest_magnitude(exact.dq));
-    CHECK(difference(g.dk, exact.dk) <= bound * largest_magnitude(exact.dk));
-    CHECK(difference(g.dv, exact.dv) <= bound * largest_magnitude(exact.dv));
+    CHECK(difference(g.out, exact.out) <= bound * largest(exact.out));
+    CHECK(difference(g.logsumexp, exact.logsumexp) <= bound * std::max(1.0, largest(exact.logsumexp)));
+    CHECK(difference(g.dq, exact.dq) <= bound * largest(exact.dq));
+    CHECK(difference(g.dk, exact.dk) <= bound * largest(exact.dk));
+    CHECK(difference(g.dv, exact.dv) <= bound * largest(exact.dv));
   }
 }
 
@@ -120,7 +112,6 @@ TEST_CASE("attention on CUDA gives a sequence the same bits whatever other seque
   for (const SequenceCase& c : kSequenceCases) {
     if (c.starts.size() < 3) continue;
     const PackedData data{c};
-    const Gradients all = data.run<float>(Cuda{});
     // The last one alone.
     const int32_t first = c.starts[c.starts.size() - 2];
     SequenceCase alone = c;
@@ -128,11 +119,14 @@ TEST_CASE("attention on CUDA gives a sequence the same bits whatever other seque
     PackedData other{alone};
     other.packed.assign(data.packed.begin() + first * data.ld, data.packed.end());
     other.dout.assign(data.dout.begin() + first * data.q_width, data.dout.end());
-    const Gradients last = other.run<float>(Cuda{});
-    CHECK(std::equal(last.out.begin(), last.out.end(), all.out.begin() + first * data.q_width));
-    CHECK(std::equal(last.dq.begin(), last.dq.end(), all.dq.begin() + first * data.q_width));
-    CHECK(std::equal(last.dk.begin(), last.dk.end(), all.dk.begin() + first * data.kv_width));
-    CHECK(std::equal(last.dv.begin(), last.dv.end(), all.dv.begin() + first * data.kv_width));
+    for (const bool bf16 : {false, true}) {
+      const Gradients all = data.run<float>(kOnDevice, bf16), last = other.run<float>(kOnDevice, bf16);
+      CHECK(std::equal(last.out.begin(), last.out.end(), all.out.begin() + first * data.q_width));
+      CHECK(std::equal(last.logsumexp.begin(), last.logsumexp.end(), all.logsumexp.begin() + first * c.heads));
+      CHECK(std::equal(last.dq.begin(), last.dq.end(), all.dq.begin() + first * data.q_width));
+      CHECK(std::equal(last.dk.begin(), last.dk.end(), all.dk.begin() + first * data.kv_width));
+      CHECK(std::equal(last.dv.begin(), last.dv.end(), all.dv.begin() + first * data.kv_width));
+    }
   }
 }
 
@@ -142,27 +136,27 @@ TEST_CASE("attention on CUDA with products in bf16 agrees with double over the s
     PackedData data{c};
     for (std::vector<float>* x : {&data.packed, &data.dout})
       for (float& v : *x) v = bf16_to_f32(f32_to_bf16(v));
-    const Gradients exact = data.run<double>(Cpu{}), g = data.run<float>(Cuda{}, true);
+    const Gradients exact = data.run<double>(Cpu{}), g = data.run<float>(kOnDevice, true);
     // What is rounded besides: weights and gradients of scores, by 2^-9 of each at most. Relative to the largest result
     // the sum of what they are multiplied with, whose signs differ, is some 4; delta is a sum of rounded outputs. f32
     // alone where heads are wider than the tensor cores' form takes.
     const double bound = c.dim > kernel::kBf16HeadDim ? kEpsilon * 4 * static_cast<double>(c.dim + 16) : 4 * 0x1p-9;
-    CHECK(difference(g.out, exact.out) <= bound * largest_magnitude(exact.out));
+    CHECK(difference(g.out, exact.out) <= bound * largest(exact.out));
     CHECK(difference(g.logsumexp, exact.logsumexp) <=
-          kEpsilon * 4 * static_cast<double>(c.dim + 16) * std::max(1.0, largest_magnitude(exact.logsumexp)));
-    CHECK(difference(g.dq, exact.dq) <= bound * largest_magnitude(exact.dq));
-    CHECK(difference(g.dk, exact.dk) <= bound * largest_magnitude(exact.dk));
-    CHECK(difference(g.dv, exact.dv) <= bound * largest_magnitude(exact.dv));
+          kEpsilon * 4 * static_cast<double>(c.dim + 16) * std::max(1.0, largest(exact.logsumexp)));
+    CHECK(difference(g.dq, exact.dq) <= bound * largest(exact.dq));
+    CHECK(difference(g.dk, exact.dk) <= bound * largest(exact.dk));
+    CHECK(difference(g.dv, exact.dv) <= bound * largest(exact.dv));
   }
 }
 
 TEST_CASE("attention on CUDA is the same in every schedule of its threads") {
   const PackedData data{{.starts = {0, 3, 70}, .heads = 2, .kv_heads = 1, .dim = 20, .window = 40}};
   for (const bool bf16 : {false, true}) {
-    const Gradients expected = data.run<float>(Cuda{}, bf16);
+    const Gradients expected = data.run<float>(kOnDevice, bf16);
     simt::in_every_schedule([&] {
-      const Gradients g = data.run<float>(Cuda{}, bf16);
-      REQUIRE((g.out == expected.out && g.dq == expected.dq && g.dk == expected.dk && g.dv == expected.dv));
+      const bool same = data.run<float>(kOnDevice, bf16) == expected;
+      REQUIRE(same);
     });
   }
 }
@@ -176,12 +170,12 @@ TEST_CASE("what an observer sees of attention on CUDA is what it sees on the CPU
     Guarded expected(elements), found(elements);
     const Rows<const float> q{data.packed.data(), data.ld}, k{data.packed.data() + data.q_width, data.ld};
     kernel::attention_probabilities<float>(Cpu{}, expected.data(), longest, q, k, data.sequences, data.options);
-    kernel::attention_probabilities<float>(Cuda{}, found.data(), longest, q, k, data.sequences, data.options);
+    kernel::attention_probabilities<float>(kOnDevice, found.data(), longest, q, k, data.sequences, data.options);
     CHECK(found.intact());
     double worst = 0;
     for (int64_t i = 0; i < elements; ++i) {
       const double off = std::abs(static_cast<double>(expected[i]) - static_cast<double>(found[i]));
-      worst = off > worst || std::isnan(off) ? off : worst;
+      worst = worse(worst, off);
     }
     CHECK(worst <= kEpsilon * 4 * static_cast<double>(c.dim + 16));  // as above, of weights of at most 1
   }

@@ -171,15 +171,16 @@ TEST_CASE("gradients of norms on a CUDA device are those in double") {
   Output dx(s.rows, s.n, s.n, s.shift, accumulate ? 1.0f : NAN);
   run(dx.data(), nullptr, nullptr);
   CHECK(dx.error(dx64) <= tolerance(dx_scale));
-  if (s.n > 2000) return;  // the columns of shorter rows are as many
-  Output scratch(elements, s.shift), dx3(s.rows, s.n, s.n, s.shift, accumulate ? 1.0f : NAN);
-  Output dw3(s.n, 0, 1.0f), db3(s.n, 0, 1.0f);
-  run(dx3.data(), dw3.data(), layer ? db3.data() : nullptr, scratch.data());
-  CHECK(std::equal(dx.data(), dx.data() + s.rows * s.n, dx3.data()));
-  CHECK(dx3.intact());
-  CHECK(scratch.intact());
-  CHECK(dw3.error(dw64) <= tolerance(dw_scale));
-  if (layer) CHECK(db3.error(db64) <= tolerance(dw_scale));
+  if (elements > 0) {
+    Output scratch(elements, s.shift), dx3(s.rows, s.n, s.n, s.shift, accumulate ? 1.0f : NAN);
+    Output dw3(s.n, 0, 1.0f), db3(s.n, 0, 1.0f);
+    run(dx3.data(), dw3.data(), layer ? db3.data() : nullptr, scratch.data());
+    CHECK(std::equal(dx.data(), dx.data() + s.rows * s.n, dx3.data()));
+    CHECK(dx3.intact());
+    CHECK(scratch.intact());
+    CHECK(dw3.error(dw64) <= tolerance(dw_scale));
+    if (layer) CHECK(db3.error(db64) <= tolerance(dw_scale));
+  }
   Output dx2(s.rows, s.n, s.n, 0, accumulate ? 1.0f : NAN), dw(s.n, 0, 1.0f), db(s.n, 0, 1.0f);
   run(dx2.data(), dw.data(), db.data());
   CHECK(dx2.error(dx64) <= tolerance(dx_scale));

@@ -81,7 +81,8 @@ TEST_CASE("a sum of squares on a CUDA device is that of the CPU") {
   std::vector<double> sums(kernel::kSumsOfSquares + 1, NAN);
   kernel::sum_of_squares(kOnDevice, sums.data(), x.data(), n);
   const double exact = kernel::sum_of_squares(Cpu{}, values.data(), n);
-  CHECK(std::abs(sums[0] - exact) <= 0x1p-53 * 64 * exact);  // sums in double, of 64 steps at most
+  // Sums in double. The CPU's are the longest: 256 steps in each of 16 lanes, the lanes, the pieces of 4,096 elements.
+  CHECK(std::abs(sums[0] - exact) <= 0x1p-53 * 300 * exact);
   CHECK(std::isnan(sums.back()));
 }
 
@@ -92,5 +93,6 @@ TEST_CASE("a sum of squares on a CUDA device of more than a piece a block") {
   std::vector<double> sums(kernel::kSumsOfSquares);
   kernel::sum_of_squares(kOnDevice, sums.data(), x.data(), n);
   const double exact = kernel::sum_of_squares(Cpu{}, values.data(), n);
-  CHECK(std::abs(sums[0] - exact) <= 0x1p-53 * 1024 * exact);  // the CPU's pieces have 4,112 elements in 16 lanes
+  // The CPU's 256 pieces have 4,105 elements in 16 lanes: 257 steps, and 16, and 256.
+  CHECK(std::abs(sums[0] - exact) <= 0x1p-53 * 600 * exact);
 }

@@ -3,8 +3,7 @@
 
 #include "kernels/embedding.h"
 #include "kernels/packed_linear.h"
-#include "tests/catch.h"
-#include "tests/cuda/schedules.h"
+#include "tests/cuda/cuda_cases.h"
 #include "tests/kernels/linear_cases.h"
 
 using namespace lathe;
@@ -12,15 +11,13 @@ using namespace lathe::test;
 
 namespace {
 
-const Cuda kOnCuda{nullptr};
-
 // The same weight in both packed forms.
 struct BothPacked {
   Weight cpu;
   Aligned packed;
   BothPacked(DType type, int64_t n, int64_t k, unsigned seed)
-      : cpu(type, n, k, seed), packed(kernel::packed_bytes(kOnCuda, type, n, k)) {
-    kernel::pack(kOnCuda, packed.data(), cpu.source.data(), type, n, k);
+      : cpu(type, n, k, seed), packed(kernel::packed_bytes(kOnDevice, type, n, k)) {
+    kernel::pack(kOnDevice, packed.data(), cpu.source.data(), type, n, k);
   }
   PackedMatrix matrix() { return {cpu.dtype, cpu.rows, cpu.columns, packed.data()}; }
 };
@@ -39,13 +36,13 @@ TEST_CASE("rows packed on CUDA widen to the CPU's bits, and so do embedded ones"
       const int64_t k = w.cpu.columns;
       Guarded expected(19 * k), y(19 * k);
       kernel::unpack_rows(Cpu{}, expected.data(), w.cpu.matrix(), 0, 19);
-      kernel::unpack_rows(kOnCuda, y.data(), w.matrix(), 0, 19);
+      kernel::unpack_rows(kOnDevice, y.data(), w.matrix(), 0, 19);
       CHECK((y.same_bits(expected) && y.intact()));
 
       const std::vector<int32_t> ids = {18, 0, 7, 8, 18};
       Guarded chosen(5 * k), embedded(5 * k);
       kernel::embedding(Cpu{}, chosen.data(), w.cpu.matrix(), ids.data(), 5);
-      kernel::embedding(kOnCuda, embedded.data(), w.matrix(), ids.data(), 5);
+      kernel::embedding(kOnDevice, embedded.data(), w.matrix(), ids.data(), 5);
       CHECK((embedded.same_bits(chosen) && embedded.intact()));
     }
 }
@@ -58,9 +55,9 @@ struct Outputs {
   Outputs(BothPacked& w, const std::vector<float>& x, int64_t ldx, int64_t m, int64_t ldy, Arithmetic arithmetic)
       : y(m * ldy) {
     const LinearPart part{w.matrix(), w.cpu.bias.data(), y.data()};
-    Aligned scratch(kernel::packed_linear_scratch_bytes(kOnCuda, &part, 1, m, arithmetic));
+    Aligned scratch(kernel::packed_linear_scratch_bytes(kOnDevice, &part, 1, m, arithmetic));
     const std::vector<float> own(x.begin(), x.begin() + (m - 1) * ldx + w.cpu.columns);
-    kernel::packed_linear(kOnCuda, &part, 1, ldy, {own.data(), ldx}, m, arithmetic, scratch.data());
+    kernel::packed_linear(kOnDevice, &part, 1, ldy, {own.data(), ldx}, m, arithmetic, scratch.data());
   }
 };
 
@@ -98,7 +95,7 @@ TEST_CASE("linears on CUDA multiply every dtype, alone and among many, by the sa
             sum += term;
             magnitude += std::abs(term);
           }
-          worst = std::max(worst, std::abs(found - sum) / (kEpsilon * magnitude));
+          worst = worse(worst, std::abs(found - sum) / (kEpsilon * magnitude));
         }
       CHECK(worst <= static_cast<double>(k + 2));
       CHECK(many.y.intact());
@@ -136,8 +133,8 @@ TEST_CASE("linears on CUDA take parts of several dtypes, and int8 as bf16 where 
     const LinearPart parts[] = {{q.matrix(), q.cpu.bias.data(), y.data()},
                                 {v.matrix(), nullptr, y.data() + 20},
                                 {f.matrix(), f.cpu.bias.data(), y.data() + 53}};
-    Aligned scratch(kernel::packed_linear_scratch_bytes(kOnCuda, parts, 3, m, Arithmetic::int8));
-    kernel::packed_linear(kOnCuda, parts, 3, ldy, {x.data(), k}, m, Arithmetic::int8, scratch.data());
+    Aligned scratch(kernel::packed_linear_scratch_bytes(kOnDevice, parts, 3, m, Arithmetic::int8));
+    kernel::packed_linear(kOnDevice, parts, 3, ldy, {x.data(), k}, m, Arithmetic::int8, scratch.data());
     CHECK(y.intact());
     BothPacked* const weights[] = {&q, &v, &f};
     const int64_t at[] = {0, 20, 53};

@@ -4,16 +4,12 @@
 #include <cmath>
 
 #include "kernels/routing.h"
-#include "tests/catch.h"
-#include "tests/cuda/schedules.h"
-#include "tests/kernels/kernel_data.h"
+#include "tests/cuda/cuda_cases.h"
 
 using namespace lathe;
 using namespace lathe::test;
 
 namespace {
-
-const Cuda kGpu{nullptr};
 
 struct RoutingSize {
   int64_t n, e, k, stride;
@@ -42,8 +38,7 @@ void check_close(const Guarded& found, const Guarded& expected, int64_t n, doubl
   double magnitude = 0, worst = 0;
   for (int64_t i = 0; i < n; ++i) {
     magnitude = std::max(magnitude, std::abs(static_cast<double>(expected[i])));
-    worst = std::max(worst, std::abs(static_cast<double>(found[i]) - static_cast<double>(expected[i])));
-    CHECK(!std::isnan(found[i]));
+    worst = worse(worst, std::abs(static_cast<double>(found[i]) - static_cast<double>(expected[i])));
   }
   CHECK(worst <= ulps * kEpsilon * magnitude);
   CHECK(found.intact());
@@ -59,7 +54,8 @@ TEST_CASE("experts are chosen on CUDA as on the CPU, equal ones by their index")
       simt::in_every_schedule([&] {
         Guarded weights(s.n * s.k), expected(s.n * s.k), dlogits(s.n * s.e), expected_dlogits(s.n * s.e);
         std::vector<int32_t> experts(r.experts.size() + 2, -1);
-        kernel::choose_experts<float>(kGpu, weights.data(), experts.data() + 1, r.rows(), s.n, s.e, s.k, normalise);
+        kernel::choose_experts<float>(kOnDevice, weights.data(), experts.data() + 1, r.rows(), s.n, s.e, s.k,
+                                      normalise);
         CHECK(std::vector<int32_t>(experts.begin() + 1, experts.end() - 1) == r.experts);
         CHECK((experts.front() == -1 && experts.back() == -1));
         std::copy(r.weights.begin(), r.weights.end(), expected.data());
@@ -69,7 +65,7 @@ TEST_CASE("experts are chosen on CUDA as on the CPU, equal ones by their index")
         for (const bool cuda : {false, true}) {
           float* to = (cuda ? dlogits : expected_dlogits).data();
           if (cuda)
-            kernel::choose_experts_backward<float>(kGpu, to, dweights.data(), r.weights.data(), r.rows(),
+            kernel::choose_experts_backward<float>(kOnDevice, to, dweights.data(), r.weights.data(), r.rows(),
                                                    r.experts.data(), s.n, s.e, s.k, normalise);
           else
             kernel::choose_experts_backward<float>(Cpu{}, to, dweights.data(), r.weights.data(), r.rows(),
@@ -77,8 +73,7 @@ TEST_CASE("experts are chosen on CUDA as on the CPU, equal ones by their index")
         }
         // Differences of products: up to k terms of the size of the largest dweight.
         double worst = 0;
-        for (int64_t i = 0; i < s.n * s.e; ++i)
-          worst = std::max<double>(worst, std::abs(dlogits[i] - expected_dlogits[i]));
+        for (int64_t i = 0; i < s.n * s.e; ++i) worst = worse(worst, std::abs(dlogits[i] - expected_dlogits[i]));
         CHECK(worst <= kEpsilon * 4 * static_cast<double>(s.e + s.k + 8));
         CHECK(dlogits.intact());
       });
@@ -90,8 +85,8 @@ TEST_CASE("a token's experts on CUDA have the same bits alone and among others")
   const Routed r(s, false);
   std::vector<float> many(r.weights.size()), one(static_cast<size_t>(s.k));
   std::vector<int32_t> experts(r.experts.size()), chosen(one.size());
-  kernel::choose_experts<float>(kGpu, many.data(), experts.data(), r.rows(), s.n, s.e, s.k, false);
-  kernel::choose_experts<float>(kGpu, one.data(), chosen.data(), r.rows().from(20), 1, s.e, s.k, false);
+  kernel::choose_experts<float>(kOnDevice, many.data(), experts.data(), r.rows(), s.n, s.e, s.k, false);
+  kernel::choose_experts<float>(kOnDevice, one.data(), chosen.data(), r.rows().from(20), 1, s.e, s.k, false);
   CHECK(std::equal(one.begin(), one.end(), many.begin() + 20 * s.k));
 }
 
@@ -99,7 +94,7 @@ TEST_CASE("CUDA chooses different experts where logits are not numbers") {
   const std::vector<float> logits = {NAN, 1.0f, NAN, -INFINITY, 2.0f};
   std::vector<float> weights(5);
   std::vector<int32_t> experts(5);
-  kernel::choose_experts<float>(kGpu, weights.data(), experts.data(), {logits.data(), 5}, 1, 5, 5, true);
+  kernel::choose_experts<float>(kOnDevice, weights.data(), experts.data(), {logits.data(), 5}, 1, 5, 5, true);
   CHECK(experts == std::vector<int32_t>{4, 1, 3, 0, 2});
 }
 
@@ -116,7 +111,7 @@ TEST_CASE("pairs are sorted by expert on CUDA as on the CPU") {
       kernel::sort_by_expert(on, out[0].data(), out[1].data(), out[2].data(), experts.data(), n, k, e);
       return out;
     };
-    simt::in_every_schedule([&] { CHECK(sort(kGpu) == sort(Cpu{})); });
+    simt::in_every_schedule([&] { CHECK(sort(kOnDevice) == sort(Cpu{})); });
   }
 }
 
@@ -132,15 +127,15 @@ TEST_CASE("experts are combined on CUDA as on the CPU, and so are their gradient
     simt::in_every_schedule([&] {
       Guarded y(n * c), y0(n * c), dx(n * k * c), dx0(n * k * c), dw(n * k), dw0(n * k);
       kernel::combine_experts<float>(Cpu{}, y0.data(), x.data(), weights.data(), places.data(), n, k, c);
-      kernel::combine_experts<float>(kGpu, y.data(), x.data(), weights.data(), places.data(), n, k, c);
+      kernel::combine_experts<float>(kOnDevice, y.data(), x.data(), weights.data(), places.data(), n, k, c);
       check_close(y, y0, n * c, 4 * k);
       kernel::combine_experts_backward<float>(Cpu{}, dx0.data(), dw0.data(), dy.data(), x.data(), weights.data(),
                                               places.data(), n, k, c);
-      kernel::combine_experts_backward<float>(kGpu, dx.data(), dw.data(), dy.data(), x.data(), weights.data(),
+      kernel::combine_experts_backward<float>(kOnDevice, dx.data(), dw.data(), dy.data(), x.data(), weights.data(),
                                               places.data(), n, k, c);
       CHECK((dx.same_bits(dx0) && dx.intact()));
       double worst = 0;
-      for (int64_t i = 0; i < n * k; ++i) worst = std::max<double>(worst, std::abs(dw[i] - dw0[i]));
+      for (int64_t i = 0; i < n * k; ++i) worst = worse(worst, std::abs(dw[i] - dw0[i]));
       CHECK(worst <= kEpsilon * 4 * static_cast<double>(c * (c + 1)));
       CHECK(dw.intact());
     });
@@ -169,7 +164,7 @@ TEST_CASE("loads of experts and the loss that balances them are the CPU's on CUD
     };
     const Loads expected = run(Cpu{});
     simt::in_every_schedule([&] {
-      const Loads found = run(kGpu);
+      const Loads found = run(kOnDevice);
       CHECK(found.chosen == expected.chosen);
       // Softmaxes in f32 of E exponentials, each row's at most 1: off by (E + 8) halves of an ulp a row.
       const double ulps = kEpsilon * static_cast<double>(s.e + 8);
@@ -178,10 +173,8 @@ TEST_CASE("loads of experts and the loss that balances them are the CPU's on CUD
         CHECK(found.slope[i] == expected.slope[i]);
       }
       CHECK(std::abs(found.loss - expected.loss) <= 4 * ulps * std::abs(expected.loss));
-      double largest = 0;
-      for (const double slope : expected.slope) largest = std::max(largest, std::abs(slope));
       for (size_t i = 0; i < found.dlogits.size(); ++i)
-        CHECK(std::abs(found.dlogits[i] - expected.dlogits[i]) <= 4 * ulps * largest);
+        CHECK(std::abs(found.dlogits[i] - expected.dlogits[i]) <= 4 * ulps * largest(expected.slope));
     });
   }
 }

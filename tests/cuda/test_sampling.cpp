@@ -1,4 +1,4 @@
-// Sampling on an emulated GPU: the CPU's choices.
+// Sampling on CUDA: the CPU's choices.
 #include <algorithm>
 #include <cmath>
 #include <random>

@@ -129,6 +129,20 @@ struct World {
     attend(out, all_sequences(), std::vector<int64_t>(c.contexts.size(), 0), c.contexts);
     return out;
   }
+  // Whether the last tokens of all sequences, taken in one call, have their bits of `whole`.
+  bool last_tokens_alike(const Guarded& whole) const {
+    const int64_t row = c.heads * c.head_dim;
+    Guarded out(tokens * row);
+    std::vector<int64_t> from;
+    for (int64_t context : c.contexts) from.push_back(context - 1);
+    attend(out, all_sequences(), from, c.contexts);
+    bool alike = true;
+    for (size_t s = 0; s < c.contexts.size(); ++s) {
+      const int64_t at = (start[s] + c.contexts[s] - 1) * row;
+      alike = alike && std::equal(out.data() + at, out.data() + at + row, whole.data() + at);
+    }
+    return alike;
+  }
 
   // softmax(transform(q k^T)) v of one head in double.
   std::vector<double> expected(int64_t s, int64_t i, int64_t head) const {
