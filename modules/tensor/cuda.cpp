@@ -118,14 +118,21 @@ void give_back_kept(DeviceState& state, cudaStream_t stream = nullptr) {
   cudaGetLastError();
 }
 
-void* take(Device device, cudaStream_t stream, size_t bytes) {
+// A block of `bytes`, or, where none is kept and nothing is recorded, of the next larger size that is, which `bytes`
+// then becomes.
+void* take(Device device, cudaStream_t stream, size_t& bytes) {
   DeviceState& state = use(device);
   const std::lock_guard lock(state.mutex);
+  const bool recording = state.recording.contains(stream);
   void* block = nullptr;
-  if (std::vector<void*>& free = state.free[{stream, bytes}]; !free.empty()) {
-    block = free.back();
-    free.pop_back();
-    if (!state.recording.contains(stream)) state.memory.kept -= bytes;
+  auto kept = state.free.lower_bound({stream, bytes});
+  const std::pair last{stream, recording ? bytes : largest_in_place_of(bytes)};
+  while (kept != state.free.end() && kept->first <= last && kept->second.empty()) ++kept;
+  if (kept != state.free.end() && kept->first <= last) {
+    bytes = kept->first.second;
+    block = kept->second.back();
+    kept->second.pop_back();
+    if (!recording) state.memory.kept -= bytes;
   } else {
     cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
     check_call(cudaStreamIsCapturing(stream, &capturing), "cudaStreamIsCapturing");
@@ -168,7 +175,7 @@ cudaMemcpyKind direction(Device to, Device from) {
 namespace cuda {
 
 Storage allocate(Device device, size_t bytes) {
-  const size_t block = device_block_bytes(bytes);
+  size_t block = device_block_bytes(bytes);
   const cudaStream_t stream = Stream::current(device);
   void* data = take(device, stream, block);
   const auto give_back = [=](const void* p) { give(device, stream, const_cast<void*>(p), block); };

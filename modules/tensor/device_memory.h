@@ -11,6 +11,9 @@ Storage allocate_storage(Device device, size_t bytes);
 
 // Bytes of the block that serves a request of a CUDA device's pool.
 size_t device_block_bytes(size_t bytes);
+// The largest block that serves it where smaller ones are in use: twice as many bytes, and any block of some KiB. So
+// steps of all sizes need no more blocks than the largest one.
+constexpr size_t largest_in_place_of(size_t bytes) { return 2 * bytes + (size_t{16} << 10); }
 
 // Bytes that the driver of a CUDA device would still give, and those that the pool has of it to give again.
 size_t free_device_memory(Device device);

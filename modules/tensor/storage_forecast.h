@@ -48,6 +48,7 @@ class StorageForecast : public std::enable_shared_from_this<StorageForecast> {
   StorageForecast(Device device, size_t limit) : device_(device), limit_(limit) {}
   bool on_cuda() const { return device_.kind == Device::Kind::cuda; }
   size_t block_bytes(size_t bytes) const;
+  Block take_on_cuda(size_t bytes);
   Device device_;
   size_t limit_;
   std::map<size_t, std::vector<Block>> free_;  // by size class

@@ -174,7 +174,7 @@ TEST_CASE("a mixture whose experts an adapter changes decodes without graphs, as
   CHECK(answers[0] == answers[1]);
 }
 
-// Some minutes of emulation: `build/test_device "[long]"`.
+// Some ten minutes of emulation: `build/test_device "[long]"`.
 TEST_CASE("ten thousand random requests leave the device's memory as it was", "[.][long]") {
   ModelConfig config = tiny_llama();
   config.hidden_size = 16, config.intermediate_size = 16, config.num_hidden_layers = 1;
