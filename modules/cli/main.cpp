@@ -50,6 +50,7 @@ void declare(lathe::CommandLine& app) {
   lathe::add_inspect(app);
   lathe::add_plan(app);
   lathe::add_plot(app);
+  lathe::add_simulate(app);
   lathe::add_convert(app);
   lathe::add_bench(app);
   lathe::add_models(app);

@@ -24,9 +24,9 @@ std::unique_ptr<Sequence> make_sequence(uint64_t id, int64_t prompt, int64_t ans
 }
 
 // What the cache holds, slot by slot: the number of the prefix that ends there, or 0.
-class Simulation {
+class OracleRun {
  public:
-  Simulation(std::vector<PageGroup> groups, SchedulerOptions options, uint64_t seed)
+  OracleRun(std::vector<PageGroup> groups, SchedulerOptions options, uint64_t seed)
       : groups_(groups), options_(options), blocks_(groups), scheduler_(blocks_, options), seed_(seed) {
     for (const PageGroup& g : groups_) slots_.emplace_back(static_cast<size_t>(g.pages * kPageTokens), 0);
   }
@@ -192,30 +192,30 @@ TEST_CASE("random schedules: every query sees its own keys, no page is lost, eve
   constexpr int64_t kSchedules = test::kSanitized ? 150 : 1000;
   for (uint64_t seed = 0; seed < uint64_t{kSchedules}; ++seed) {
     INFO("seed " << seed);
-    Simulation probe({{0, 1}}, {1, 1}, seed);  // draws the settings
+    OracleRun probe({{0, 1}}, {1, 1}, seed);  // draws the settings
     const int64_t sequences = 1 + probe.number(6);
     const SchedulerOptions options{sequences, sequences + probe.number(40), probe.number(4) > 0};
     std::vector<PageGroup> groups = {{0, 2 + probe.number(14)}};
     if (probe.number(2) == 1) groups.push_back({1 + probe.number(40), 3 + probe.number(10)});
     if (probe.number(3) == 1) groups.erase(groups.begin());
-    Simulation simulation(groups, options, seed + 1000);
-    if (options.prefix_cache) simulation.words = 3;
+    OracleRun oracle(groups, options, seed + 1000);
+    if (options.prefix_cache) oracle.words = 3;
     for (int64_t round = 0; round < 60; ++round) {
-      if (simulation.number(3) == 0) {
+      if (oracle.number(3) == 0) {
         // Multiples of the page are as likely as all else together.
-        const int64_t prompt = simulation.number(2) == 0 ? 16 * (1 + simulation.number(4)) : 1 + simulation.number(70);
-        simulation.add(prompt, 1 + simulation.number(40), 1 + simulation.number(3) * simulation.number(2));
+        const int64_t prompt = oracle.number(2) == 0 ? 16 * (1 + oracle.number(4)) : 1 + oracle.number(70);
+        oracle.add(prompt, 1 + oracle.number(40), 1 + oracle.number(3) * oracle.number(2));
       }
-      if (simulation.number(12) == 0) simulation.cancel_one();
-      simulation.step();
+      if (oracle.number(12) == 0) oracle.cancel_one();
+      oracle.step();
     }
     int64_t steps = 0;
-    while (simulation.step()) REQUIRE(++steps < 20000);
-    preemptions += simulation.preemptions;
-    copies += simulation.copies;
-    shared += simulation.shared;
-    finished += simulation.finished;
-    shared_again += simulation.shared_again;
+    while (oracle.step()) REQUIRE(++steps < 20000);
+    preemptions += oracle.preemptions;
+    copies += oracle.copies;
+    shared += oracle.shared;
+    finished += oracle.finished;
+    shared_again += oracle.shared_again;
   }
   // The schedules are worth something only if all of this happened.
   CHECK(finished > 10 * kSchedules);
