@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -59,7 +60,8 @@ std::vector<TracedRequest> read_trace(const std::string& path) {
 Json spread(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const auto at = [&](double share) {
-    return values.empty() ? 0.0 : values[static_cast<size_t>(share * static_cast<double>(values.size() - 1) + 0.5)];
+    return values.empty() ? 0.0
+                          : values[static_cast<size_t>(std::lround(share * static_cast<double>(values.size() - 1)))];
   };
   return {{"median", at(0.5)}, {"90_percent", at(0.9)}, {"99_percent", at(0.99)}, {"max", at(1.0)}};
 }
