@@ -25,16 +25,16 @@ debug     = -DCMAKE_BUILD_TYPE=Debug $(warnings)
 reference_python = $(or $(wildcard .venv-reference/bin/python),python3)
 compile   = @cmake --build $(1) -j $(JOBS) --target $(2)
 
-.PHONY: help deps build demo train-demo stories test test-model test-python notebooks bench lint format reference asan tsan fuzz check-cuda gpu-check check-long install clean
+.PHONY: help deps build demo train-demo stories test test-model test-python test-serve notebooks bench lint format reference asan tsan fuzz check-cuda gpu-check check-long install clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 deps:  ## install every tool and library that any target needs
-	$(need) build test lint fuzz demo reference python mpi
+	$(need) build test lint fuzz demo reference python mpi serve
 
 build:  ## build/lathe and liblathe
-	$(need) build test
+	$(need) build test serve
 	$(configure) $(BUILD) $(options)
 	$(call compile,$(BUILD),all)
 
@@ -64,6 +64,12 @@ test-python:  ## the Python package as a stranger installs it: README's example,
 	@scripts/fetch_model.py
 	@WERROR=$(WERROR) scripts/test_python.sh
 
+test-serve: build  ## the server, asked by the standard library and by the official clients, on the demo model
+	$(need) demo
+	@scripts/fetch_model.py
+	@[ -x $(BUILD)/clients/bin/python ] || { python3 -m venv $(BUILD)/clients && $(BUILD)/clients/bin/pip install -q openai anthropic; }
+	@$(BUILD)/clients/bin/python scripts/check_serve.py $(BUILD)/lathe
+
 notebooks:  ## notebooks/ executed anew, their claims checked, their output kept
 	$(need) build demo reference python
 	@scripts/fetch_model.py
@@ -76,7 +82,7 @@ bench: build  ## kernels and demo model beside the machine's ceilings, into docs
 	@$(reference_python) scripts/write_performance.py --build $(BUILD)
 
 lint:  ## include table, banned conditionals, clang-format, clang-tidy (which remembers what it found clean)
-	$(need) build test lint
+	$(need) build test lint serve
 	$(configure) $(BUILD) $(options)
 	$(call compile,$(BUILD),lathe_headers_hash)
 	@scripts/lint.py --build $(BUILD)
@@ -94,16 +100,16 @@ reference: build  ## the Python environment of the reference (.venv-reference); 
 asan_options = -DLATHE_SANITIZE=address,undefined -DLATHE_FUZZ=$(if $(findstring clang,$(1)),ON,OFF) $(debug)
 
 asan:  ## every test under the address and undefined-behaviour sanitizers
-	$(need) build test
+	$(need) build test serve
 	$(configure) build-asan $(call asan_options,$(CXX))
 	$(call compile,build-asan,tests)
 	@scripts/run_tests.sh build-asan
 
-tsan:  ## the thread team, kernels (emulated CUDA kernels too), engine and the binding's classes under the thread sanitizer
-	$(need) build test
+tsan:  ## the thread team, kernels (emulated CUDA kernels too), engine, server and the binding's classes under the thread sanitizer
+	$(need) build test serve
 	$(configure) build-tsan -DLATHE_SANITIZE=thread $(debug)
-	$(call compile,build-tsan,test_tensor test_kernels test_simt test_cuda test_generate test_python_binding)
-	@scripts/run_tests.sh build-tsan -R '^(tensor/|simt/|cuda/|generate/|python_binding/|kernels/test_(threads|packed_linear|paged_attention))' -E 'test_(laws|random_schedules)'
+	$(call compile,build-tsan,test_tensor test_kernels test_simt test_cuda test_generate test_serve test_python_binding)
+	@scripts/run_tests.sh build-tsan -R '^(tensor/|simt/|cuda/|generate/|serve/|python_binding/|kernels/test_(threads|packed_linear|paged_attention))' -E 'test_(laws|random_schedules)'
 
 fuzz:  ## each fuzzer for SECONDS, from the kept corpus
 	$(need) build test fuzz
@@ -118,7 +124,7 @@ check-cuda: build  ## CUDA kernels compiled by nvcc for every architecture: no w
 gpu-check:  ## on a machine with a GPU: kernels and models on it, then their speed, into docs/benchmarks/gpu; PART=1 or 2 alone
 	@scripts/gpu_check.py $(PART:%=--part %)
 
-check-long: test lint asan tsan fuzz reference test-model test-python check-cuda  ## everything, speeds too, in about an hour: for a quiet machine
+check-long: test lint asan tsan fuzz reference test-model test-python test-serve check-cuda  ## everything, speeds too, in about an hour: for a quiet machine
 	@$(BUILD)/test_device "[long]"
 	$(need) demo
 	@scripts/fetch_model.py

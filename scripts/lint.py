@@ -44,8 +44,9 @@ MAY_INCLUDE = {
 MAY_INCLUDE["train"] = MAY_INCLUDE["generate"] + ["llm/export.h", "llm/adapter.h", "llm/adapter_file.h",
                                                     "generate"]
 MAY_INCLUDE["evaluate"] = MAY_INCLUDE["generate"] + ["generate"]
+MAY_INCLUDE["serve"] = MAY_INCLUDE["generate"] + ["generate"]
 MAY_INCLUDE["mpi"] = ["tensor"]
-FOLDERS = set(MAY_INCLUDE) | {"serve", "cli", "python", "tests"}
+FOLDERS = set(MAY_INCLUDE) | {"cli", "python", "tests"}
 
 # What README says of lines, and what it counts; the reading order names its own files.
 README_COUNTS = {
@@ -72,17 +73,18 @@ BUDGET = {
     "modules/block": 200,
     "modules/load_model": 1450,
     "modules/llm": 4660,
-    "modules/generate": 3350,
+    "modules/generate": 3530,
     "modules/evaluate": 920,
     "modules/train": 5900,
+    "modules/serve": 3600,
     "modules/mpi": 70,
-    "modules/cli": 4570,
+    "modules/cli": 4680,
     "modules/text/unicode": 910,
     "modules/text/tokenizer": 6840,
     "modules/text/chat_template": 5500,
     "python": 3330,
-    "scripts": 7400,
-    "tests": 28000,
+    "scripts": 7900,
+    "tests": 28700,
     "tests/cuda": 2600,
     "tests/simt": 3600,
     "examples": 140,

@@ -19,6 +19,7 @@ void add_perplexity(CommandLine& app);
 void add_plan(CommandLine& app);
 void add_plot(CommandLine& app);
 void add_render_chat(CommandLine& app);
+void add_serve(CommandLine& app);
 void add_simulate(CommandLine& app);
 void add_tokenize(CommandLine& app);
 void add_tokenizer(CommandLine& app);

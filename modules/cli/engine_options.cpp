@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstdio>
 
 namespace lathe {
@@ -31,10 +32,12 @@ EngineOptions engine_options(const ModelOptions& options, const LoadedModel& loa
   return result;
 }
 
-ChatModel load_chat_model(const ModelOptions& options, const std::string& speculate, int64_t max_sequences) {
+ChatModel load_chat_model(const ModelOptions& options, const std::string& speculate, int64_t max_sequences,
+                          int64_t max_batch_tokens) {
   LoadedModel loaded = options.load();
   EngineOptions engine = engine_options(options, loaded, speculate);
   engine.max_sequences = max_sequences;
+  engine.max_batch_tokens = std::max(max_batch_tokens, max_sequences);
   ChatModel model(std::move(loaded), std::move(engine));
   if (model.has_tokenizer())
     for (const std::string& warning : model.tokenizer()->warnings())

@@ -12,7 +12,8 @@ namespace lathe {
 EngineOptions engine_options(const ModelOptions& options, const LoadedModel& loaded, const std::string& speculate = {});
 // What --model names with its tokenizer, if there is one, and an engine of these settings; warnings on standard error.
 ChatModel load_chat_model(const ModelOptions& options, const std::string& speculate = {},
-                          int64_t max_sequences = EngineOptions().max_sequences);
+                          int64_t max_sequences = EngineOptions().max_sequences,
+                          int64_t max_batch_tokens = EngineOptions().max_batch_tokens);
 // On standard error: how many draft tokens were accepted, what a speculative step costs and yields.
 void print_speculation(const SpeculationControl& speculation);
 

@@ -39,6 +39,7 @@ void print_error(const std::string& message, const std::string& hint) {
 void declare(lathe::CommandLine& app) {
   lathe::add_generate(app);
   lathe::add_chat(app);
+  lathe::add_serve(app);
   lathe::add_logits(app);
   lathe::add_trace(app);
   lathe::add_tokenize(app);

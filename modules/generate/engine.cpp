@@ -24,10 +24,18 @@ struct Engine::Generation {
   std::optional<StreamDecoder> decoder;
   StopStrings stop_strings;
   std::string text;  // that was handed out
-  std::vector<TokenLogprobs> logprobs;
+  std::vector<TokenLogprobs> logprobs, prompt_logprobs;
 };
 
 namespace {
+
+constexpr int64_t kScoredLogits = int64_t{1} << 24;  // of prompts in one step: 64 MiB
+
+// Throws RequestError unless `condition` holds.
+template <class... Args>
+void check_field(bool condition, const char* field, fmt::format_string<Args...> format, Args&&... args) {
+  if (!condition) throw RequestError(field, "engine: " + fmt::format(format, std::forward<Args>(args)...));
+}
 
 int64_t context_of(const ModelSizes& config, int64_t asked) {
   const int64_t context = asked > 0 ? asked : config.context_limit();
@@ -36,6 +44,14 @@ int64_t context_of(const ModelSizes& config, int64_t asked) {
         config.max_position_embeddings);
   check(context > 0 && context <= std::numeric_limits<int32_t>::max(), "engine", "a context of {} tokens", context);
   return context;
+}
+
+// What f throws is the field's fault.
+template <class F>
+void blame(const char* field, const F& f) try {
+  f();
+} catch (const Error& e) {
+  throw RequestError(field, e.what(), e.hint());
 }
 
 }  // namespace
@@ -55,7 +71,8 @@ Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer
   for (const PageGroup& g : groups) pages.push_back(g.pages);
   blocks_ = std::make_unique<BlockManager>(groups);
   scheduler_ = std::make_unique<Scheduler>(
-      *blocks_, SchedulerOptions{options.max_sequences, options.max_batch_tokens, options.prefix_cache});
+      *blocks_, SchedulerOptions{options.max_sequences, options.max_batch_tokens, options.prefix_cache,
+                                 std::max<int64_t>(1, kScoredLogits / model.sizes.vocab_size)});
   // Last: what is refused above, on all ranks, leaves none of them waiting.
   runner_ = std::make_unique<ModelRunner>(model, options.cache_dtype, pages, context_,
                                           options.graphs ? options.max_sequences : 0);
@@ -64,19 +81,27 @@ Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer
 Engine::~Engine() = default;
 
 void Engine::check_request(const Request& r) const {
-  check(!r.prompt.empty(), "engine", "the prompt has no token");
+  check_field(!r.prompt.empty(), "prompt", "the prompt has no token");
   const int64_t vocabulary = model_.sizes.vocab_size;
   for (size_t i = 0; i < r.prompt.size(); ++i)
-    check(r.prompt[i] >= 0 && r.prompt[i] < vocabulary, "engine",
-          "token {} of the prompt is {}, the vocabulary has {} tokens", i, r.prompt[i], vocabulary);
-  check(std::ssize(r.prompt) <= context_, "engine", "the prompt has {} tokens, the context is {}", r.prompt.size(),
-        context_);
-  check(r.max_new_tokens >= 1, "engine", "max_new_tokens must be at least 1, found {}", r.max_new_tokens);
-  check(r.num_sequences >= 1 && r.num_sequences <= Request::kMostSequences, "engine",
-        "num_sequences must be from 1 to {}, found {}", Request::kMostSequences, r.num_sequences);
-  check(!r.logprobs || *r.logprobs >= 0, "engine", "logprobs must be at least 0, found {}", r.logprobs.value_or(0));
-  check(r.stop_strings.empty() || tokenizer_ != nullptr, "engine", "stop strings need a tokenizer");
+    check_field(r.prompt[i] >= 0 && r.prompt[i] < vocabulary, "prompt",
+                "token {} of the prompt is {}, the vocabulary has {} tokens", i, r.prompt[i], vocabulary);
+  check_field(std::ssize(r.prompt) <= context_, "prompt", "the prompt has {} tokens, the context is {}",
+              r.prompt.size(), context_);
+  check_field(r.max_new_tokens >= 1, "max_new_tokens", "max_new_tokens must be at least 1, found {}", r.max_new_tokens);
+  check_field(r.num_sequences >= 1 && r.num_sequences <= Request::kMostSequences, "num_sequences",
+              "num_sequences must be from 1 to {}, found {}", Request::kMostSequences, r.num_sequences);
+  for (const auto& k : {r.logprobs, r.prompt_logprobs})
+    check_field(k.value_or(0) >= 0, "logprobs", "logprobs must be at least 0, found {}", k.value_or(0));
+  check_field(r.stop_strings.empty() || tokenizer_ != nullptr, "stop", "stop strings need a tokenizer");
   validate(r.sampling);
+  blame("stop", [&] { StopStrings{r.stop_strings}; });
+  blame("max_new_tokens", [&] { scheduler_->check_room(token_limit(r)); });
+}
+
+int64_t Engine::token_limit(const Request& r) const {
+  const int64_t prompt_tokens = std::ssize(r.prompt);
+  return prompt_tokens + std::min(r.max_new_tokens, std::max<int64_t>(1, context_ - prompt_tokens));
 }
 
 RequestId Engine::submit(const Request& request, OnEvent on_event) {
@@ -86,8 +111,6 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
   const StopStrings stop_strings(request.stop_strings);
   const uint64_t seed = request.sampling.seed ? *request.sampling.seed : random_seed();
   const int64_t prompt_tokens = std::ssize(request.prompt);
-  const int64_t token_limit =
-      prompt_tokens + std::min(request.max_new_tokens, std::max<int64_t>(1, context_ - prompt_tokens));
   const uint64_t first = next_sequence_;
   for (int64_t i = 0; i < request.num_sequences; ++i) {
     auto g = std::make_unique<Generation>();
@@ -95,7 +118,8 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
     if (i > 0) g->sequence.leader = first;
     g->sequence.tokens = request.prompt;
     g->sequence.prompt_tokens = prompt_tokens;
-    g->sequence.token_limit = token_limit;
+    g->sequence.token_limit = token_limit(request);
+    g->sequence.scores_prompt = request.prompt_logprobs && i == 0;
     g->sequence.prefix_cache = request.prefix_cache;
     choose_rope(g->sequence);
     g->request_id = next_request_;
@@ -106,7 +130,7 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
     if (request.sampling.penalises()) g->history.add_prompt(request.prompt);
     if (tokenizer_) g->decoder.emplace(*tokenizer_);
     g->stop_strings = stop_strings;
-    scheduler_->add(g->sequence);  // throws for the first of them or for none
+    scheduler_->add(g->sequence);
     generations_.emplace(next_sequence_++, std::move(g));
   }
   return next_request_++;
@@ -158,11 +182,17 @@ StepReport Engine::step() {
   });
 
   const Tensor logits = run(plan);                   // (R, V)
-  const Tensor sampled = sample_rows(plan, logits);  // (R)
+  const Tensor sampled = sample_rows(plan, logits);  // a token for each row but the scored ones
+  std::vector<int64_t> scored;                       // rows, by item
+  for (const StepPlan::Item& item : plan.items)
+    scored.push_back(scored_rows(item, *generations_.at(item.sequence->id)));
   scheduler_->commit(plan);
-  int64_t row = 0;
-  for (const StepPlan::Item& item : plan.items) {
+  int64_t row = 0, sampled_row = 0;
+  for (size_t at = 0; at < plan.items.size(); ++at) {
+    const StepPlan::Item& item = plan.items[at];
     Sequence& s = *item.sequence;
+    if (scored[at] > 0) score_prompt(*generations_.at(s.id), logits.row_range(row, row + scored[at]));
+    row += scored[at];
     (item.decodes() ? report.decoded_tokens : report.prompt_tokens) += item.new_tokens;
     if (s.remaining() > 0) continue;  // the rest of its prompt comes later
     const std::vector<int32_t> draft(s.draft.begin(), s.draft.begin() + item.drafted);
@@ -172,12 +202,13 @@ StepReport Engine::step() {
     bool goes_on = true;
     for (int64_t i = 0; i <= item.drafted; ++i) {
       ++report.sampled;
-      goes_on = take_token(g, sampled.host<int32_t>()[row + i], logits.row_range(row + i, row + i + 1));
+      goes_on = take_token(g, sampled.host<int32_t>()[sampled_row + i], logits.row_range(row + i, row + i + 1));
       if (!goes_on || i == item.drafted || s.tokens.back() != draft[static_cast<size_t>(i)]) break;
       ++s.cached;  // the draft token is accepted, so its keys and values are cached
       ++report.accepted;
     }
     row += 1 + item.drafted;
+    sampled_row += 1 + item.drafted;
     if (goes_on && rope_switch_ > 0 && s.length() == rope_switch_ + 1) {
       choose_rope(s);
       scheduler_->recompute(s);
@@ -208,20 +239,40 @@ Tensor Engine::run(const StepPlan& plan) {
     b.cached = s.cached;
     b.pages.assign(s.pages.begin(), s.pages.end());
     b.rope = s.rope.get();
-    b.logits_from = plan.items[i].samples() ? new_tokens - 1 : new_tokens;
+    b.logits_from = new_tokens - plan.items[i].samples() - scored_rows(plan.items[i], *generations_.at(s.id));
   }
   return runner_->run(plan.copies, sequences);
 }
 
-// A token for each row of logits, each row behind a draft token as if that one were accepted: (R) on the host.
+// Those of tokens that were not scored before, should a preemption have come between.
+int64_t Engine::scored_rows(const StepPlan::Item& item, const Generation& g) {
+  const Sequence& s = *item.sequence;
+  const int64_t scored = std::ssize(g.prompt_logprobs);
+  if (!s.scores_prompt || scored == s.prompt_tokens - 1) return 0;
+  return std::max<int64_t>(0, s.cached + item.new_tokens - item.samples() - std::max(s.cached, scored));
+}
+
+// By the logits (r, V) of the first tokens that were not scored yet.
+void Engine::score_prompt(Generation& g, const Tensor& logits) {
+  const int32_t* next = g.sequence.tokens.data() + g.prompt_logprobs.size() + 1;
+  for (TokenLogprobs& token :
+       token_logprobs(logits, {next, static_cast<size_t>(logits.dim(0))}, *g.request->prompt_logprobs))
+    g.prompt_logprobs.push_back(std::move(token));
+}
+
+// A token for each row of logits that is not scored, each row behind a draft token as if that one were accepted: on the
+// host.
 Tensor Engine::sample_rows(const StepPlan& plan, const Tensor& logits) const {
   if (!logits.defined()) return {};
   std::vector<SamplingRow> rows;
+  std::vector<int32_t> places;  // of rows, in logits
+  int32_t place = 0;
   std::deque<TokenHistory> histories;  // of rows behind draft tokens
   for (const StepPlan::Item& item : plan.items) {
-    if (!item.samples()) continue;
     const Sequence& s = *item.sequence;
     const Generation& g = *generations_.at(s.id);
+    place += static_cast<int32_t>(scored_rows(item, g));
+    if (!item.samples()) continue;
     for (int64_t i = 0; i <= item.drafted; ++i) {
       std::span<const TokenCount> history = g.history.counts();
       if (i > 0 && g.request->sampling.penalises()) {
@@ -231,9 +282,13 @@ Tensor Engine::sample_rows(const StepPlan& plan, const Tensor& logits) const {
       }
       const SampleKey key{g.seed, static_cast<uint64_t>(g.index), static_cast<uint64_t>(s.length() + i)};
       rows.push_back({g.request->sampling, key.random(), history});
+      places.push_back(place++);
     }
   }
-  return sample(logits, rows).to(Device{});
+  if (rows.empty()) return {};
+  if (std::ssize(rows) == logits.dim(0)) return sample(logits, rows).to(Device{});
+  const Tensor chosen = Tensor::of<int32_t>({std::ssize(places)}, places.data()).to(logits.device());
+  return sample(select_rows(logits, chosen), rows).to(Device{});
 }
 
 // The token that was sampled from a row of logits (1, V). False where that ends the sequence, which then is gone.
@@ -249,7 +304,9 @@ bool Engine::take_token(Generation& g, int32_t token, const Tensor& logits) {
   }
   g.sequence.tokens.push_back(token);
   if (request.sampling.penalises()) g.history.add_generated({&token, 1});
-  if (request.logprobs) event.logprobs = g.logprobs.emplace_back(token_logprobs(logits, token, *request.logprobs));
+  if (request.logprobs)
+    event.logprobs = g.logprobs.emplace_back(std::move(token_logprobs(logits, {&token, 1}, *request.logprobs)[0]));
+  if (g.sequence.length() == g.sequence.prompt_tokens + 1) event.prompt_logprobs = g.prompt_logprobs;
   event.token = token;
 
   const auto& stops = request.stop_tokens;
@@ -277,15 +334,27 @@ void Engine::finish(Generation& g, GenerationEvent event, FinishReason reason, s
   c.tokens.assign(g.sequence.tokens.begin() + g.sequence.prompt_tokens, g.sequence.tokens.end());
   if (tokenizer_) c.text = std::move(g.text);
   c.finish_reason = reason;
+  c.stop_string = g.stop_strings.which();
   c.error = std::move(error);
   c.prompt_tokens = g.sequence.prompt_tokens;
   c.cached_tokens = g.sequence.shared;
   c.logprobs = std::move(g.logprobs);
+  c.prompt_logprobs = std::move(g.prompt_logprobs);
   c.seed = g.seed;
   events_.push_back({g.on_event, std::move(event)});
   if (drafter_) drafter_->forget(g.sequence.id);
   scheduler_->remove(g.sequence);
   generations_.erase(g.sequence.id);
+}
+
+Engine::Load Engine::load() const {
+  Load load{scheduler_->running(), scheduler_->waiting()};
+  for (size_t g = 0; g < blocks_->groups(); ++g) {
+    load.pages += blocks_->pages(g);
+    load.cached_pages += blocks_->cached_pages(g);
+    load.used_pages += blocks_->pages(g) - blocks_->free_pages(g);
+  }
+  return load;
 }
 
 void Engine::cancel(RequestId request) {

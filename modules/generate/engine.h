@@ -58,14 +58,14 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Queues a request. `on_event` is called from step() and cancel(). Throws Error naming the field and what was
+  // Queues a request. `on_event` is called from step() and cancel(). Throws RequestError naming the field and what was
   // expected: an empty prompt, an id outside the vocabulary, a prompt longer than the context, a request that the cache
   // could never hold, a sampling parameter out of range, a stop string that cannot be.
   //
   // A sequence ends with `length` when prompt and answer fill the context; a prompt that fills it alone still gets one
   // token.
   RequestId submit(const Request& request, OnEvent on_event);
-  // Throws Error where submit would, but for what the cache could never hold.
+  // Throws what submit would. From any thread.
   void check_request(const Request& request) const;
 
   // One pass over the model, and the events that follow from it. What `on_event` throws passes through; the remaining
@@ -84,6 +84,15 @@ class Engine {
   void cancel(RequestId request);
 
   int64_t context() const { return context_; }
+  // Tokens of the longest sequence that context and cache have room for. From any thread.
+  int64_t longest_sequence() const { return scheduler_->longest_sequence(context_); }
+  // What there is to do and what room there is for it, now.
+  struct Load {
+    size_t running = 0, waiting = 0;  // sequences
+    // Pages of all layer groups: those that sequences hold, those that are kept for their contents, all.
+    int64_t used_pages = 0, cached_pages = 0, pages = 0;
+  };
+  Load load() const;
   const SpeculationControl& speculation() const { return speculation_; }
   const KVCache& cache() const { return runner_->cache(); }
 
@@ -98,6 +107,10 @@ class Engine {
   Tensor run(const StepPlan& plan);
   void ask_for_drafts();
   Tensor sample_rows(const StepPlan& plan, const Tensor& logits) const;
+  int64_t token_limit(const Request& request) const;
+  // Rows of logits of tokens of the prompt that a step computes, ahead of the row that is sampled.
+  static int64_t scored_rows(const StepPlan::Item& item, const Generation& generation);
+  void score_prompt(Generation& generation, const Tensor& logits);
   bool take_token(Generation& generation, int32_t token, const Tensor& logits);
   void finish(Generation& generation, GenerationEvent event, FinishReason reason, std::string error = {});
   void deliver();

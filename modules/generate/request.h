@@ -5,15 +5,28 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "generate/sampler.h"
 #include "llm/load.h"
+#include "tensor/errors.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace lathe {
 
 using RequestId = uint64_t;  // counts up in the order of submission
+
+// A request is at fault, and which field of it: "prompt", or an option by its name in RequestOptions.
+class RequestError : public Error {
+ public:
+  RequestError(std::string field, const std::string& message, std::string hint = {})
+      : Error(message, std::move(hint)), field_(std::move(field)) {}
+  const std::string& field() const { return field_; }
+
+ private:
+  std::string field_;
+};
 
 struct Request {
   std::vector<int32_t> prompt;  // at least one token
@@ -29,6 +42,9 @@ struct Request {
   // that are written to between requests.
   bool prefix_cache = true;
   std::optional<int64_t> logprobs;  // alternatives to report a token, 0 for the chosen one alone; absent: none
+  // The same for the tokens of the prompt, all of which are then computed: none of its pages come from earlier
+  // requests.
+  std::optional<int64_t> prompt_logprobs;
 };
 
 // stop: a stop token or a stop string. length: max_new_tokens or the context is reached. error: the model gave no
@@ -43,11 +59,14 @@ struct Completion {
   std::optional<std::string> text;  // of the tokens, without the final stop token and without a stop string; absent
                                     // where the engine has no tokenizer
   FinishReason finish_reason = FinishReason::stop;
+  std::string stop_string;              // that ended it; empty: none did
   std::string error;                    // what was wrong, for FinishReason::error
   int64_t prompt_tokens = 0;            // tokens of the prompt
   int64_t cached_tokens = 0;            // of these, how many were in the cache already
   std::vector<TokenLogprobs> logprobs;  // one a token; empty where none were asked for
-  uint64_t seed = 0;                    // the request's, or the one that was chosen for it
+  // One a token of the prompt but for the first, which follows nothing. Of the request's first sequence alone.
+  std::vector<TokenLogprobs> prompt_logprobs;
+  uint64_t seed = 0;  // the request's, or the one that was chosen for it
 };
 
 // A new token, the end of a sequence, or both. The texts of a sequence's events, put together, are its completion's.
@@ -57,7 +76,8 @@ struct GenerationEvent {
   std::optional<int32_t> token;  // absent where a cancellation ends the sequence
   std::string text;              // whole characters; empty while they are incomplete or may begin a stop string
   std::optional<TokenLogprobs> logprobs;
-  std::optional<Completion> completion;  // on the sequence's last event
+  std::vector<TokenLogprobs> prompt_logprobs;  // on the first event of a sequence that has them
+  std::optional<Completion> completion;        // on the sequence's last event
 };
 using OnEvent = std::function<void(const GenerationEvent&)>;
 

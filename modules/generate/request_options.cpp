@@ -51,8 +51,9 @@ void validate(const SamplingParameters& p) {
   const SamplingChoices any;
   SamplingChoices::visit(any, [&](const auto&, const OptionFacts& facts, auto parameter) {
     if constexpr (std::is_arithmetic_v<std::decay_t<decltype(p.*parameter)>>)
-      check(facts.admits(static_cast<double>(p.*parameter)), "sampling", "{} must be {}, found {}", facts.name,
-            facts.range(), p.*parameter);
+      if (!facts.admits(static_cast<double>(p.*parameter)))
+        throw RequestError(facts.name,
+                           fmt::format("sampling: {} must be {}, found {}", facts.name, facts.range(), p.*parameter));
   });
 }
 
@@ -61,16 +62,21 @@ void RequestOptions::read(const OrderedJsonNode& json) {
     std::string name = key;
     std::replace(name.begin(), name.end(), '-', '_');
     if (name == "prompt" || name == "messages" || name == "tokens") continue;
-    const OrderedJsonNode node = json.at(key);
-    const bool given = json.has(key);  // null is the same as absent
     bool known = false;
-    visit(*this, [&](auto& field, const OptionFacts& facts, auto...) {
-      if (name != facts.name) return;
-      known = true;
-      if (given) read_into(field, facts, node);
-    });
+    visit(*this, [&](auto&, const OptionFacts& facts, auto...) { known |= name == facts.name; });
     if (!known) json.fail(fmt::format("unknown key {}", quote(key)), "lathe help generate lists the options");
+    if (json.has(key)) read(name, json.at(key));  // null is the same as absent
   }
+}
+
+bool RequestOptions::read(std::string_view name, const OrderedJsonNode& value) {
+  bool known = false;
+  visit(*this, [&](auto& field, const OptionFacts& facts, auto...) {
+    if (name != facts.name) return;
+    known = true;
+    read_into(field, facts, value);
+  });
+  return known;
 }
 
 Request RequestOptions::over(Request r) const {

@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "formats/json_node.h"
@@ -57,7 +58,7 @@ struct SamplingChoices {
   SamplingParameters over(SamplingParameters defaults) const;
 };
 
-// Throws Error naming the parameter, its range and the value found.
+// Throws RequestError naming the parameter, its range and the value found.
 void validate(const SamplingParameters& parameters);
 
 struct RequestOptions : SamplingChoices {
@@ -84,6 +85,8 @@ struct RequestOptions : SamplingChoices {
   // Overrides what the object `json` names, in the spelling of the options with _ or -; null is the same as absent.
   // Throws Error naming the key where it is no option or its value is none.
   void read(const OrderedJsonNode& json);
+  // The one option `name`, from a value that is not null; false where there is none of that name.
+  bool read(std::string_view name, const OrderedJsonNode& value);
   // `request` has the model's own sampling; greedy and what is chosen here come first.
   Request over(Request request) const;
 };

@@ -39,12 +39,19 @@ Error logits_error(const Tensor& row, uint64_t position) {
                "the model's activations overflow or its weights are damaged: lathe trace shows where");
 }
 
-TokenLogprobs token_logprobs(const Tensor& row, int32_t token, int64_t k) {
-  const LogProbabilities found = log_probabilities(row, Tensor::of<int32_t>({1}, &token).to(row.device()), k);
+std::vector<TokenLogprobs> token_logprobs(const Tensor& logits, std::span<const int32_t> tokens, int64_t k) {
+  const Tensor wanted = Tensor::of<int32_t>({std::ssize(tokens)}, tokens.data()).to(logits.device());
+  const LogProbabilities found = log_probabilities(logits, wanted, k);
   const Tensor chosen = found.chosen.to(Device{}), top = found.top.to(Device{}), ids = found.top_tokens.to(Device{});
-  TokenLogprobs logprobs{{token, *chosen.host<float>()}, {}};
-  for (int64_t i = 0; i < top.elements(); ++i) logprobs.top.push_back({ids.host<int32_t>()[i], top.host<float>()[i]});
-  return logprobs;
+  std::vector<TokenLogprobs> list;
+  for (size_t row = 0; row < tokens.size(); ++row) {
+    TokenLogprobs& of = list.emplace_back();
+    of.chosen = {tokens[row], chosen.host<float>()[row]};
+    const int64_t begin = static_cast<int64_t>(row) * top.dim(1);
+    for (int64_t i = begin; i < begin + top.dim(1); ++i)
+      of.top.push_back({ids.host<int32_t>()[i], top.host<float>()[i]});
+  }
+  return list;
 }
 
 }  // namespace lathe

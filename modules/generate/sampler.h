@@ -54,7 +54,7 @@ struct TokenLogprobs {
   std::vector<TokenLogprob>
       top;  // the most probable ones, descending, ties by id; the same float where `chosen` is one
 };
-// Of a token and of the k most probable ones of a row (1, V).
-TokenLogprobs token_logprobs(const Tensor& row, int32_t token, int64_t k);
+// By row of logits (R, V): of a token (R of them), and of the k most probable ones.
+std::vector<TokenLogprobs> token_logprobs(const Tensor& logits, std::span<const int32_t> tokens, int64_t k);
 
 }  // namespace lathe

@@ -18,14 +18,25 @@ Scheduler::Scheduler(BlockManager& blocks, SchedulerOptions options) : blocks_(b
         options.max_sequences);
 }
 
-void Scheduler::add(Sequence& sequence) {
+void Scheduler::check_room(int64_t token_limit) const {
   for (size_t g = 0; g < blocks_.groups(); ++g) {
-    const int64_t needed = peak_pages(blocks_.window(g), sequence.token_limit, options_.max_batch_tokens);
+    const int64_t needed = peak_pages(blocks_.window(g), token_limit, options_.max_batch_tokens);
     if (needed > blocks_.pages(g))
       throw Error(fmt::format("scheduler: a sequence of up to {} tokens needs {} pages of {} tokens, the cache has {}",
-                              sequence.token_limit, needed, kPageTokens, blocks_.pages(g)),
+                              token_limit, needed, kPageTokens, blocks_.pages(g)),
                   "ask for fewer new tokens, or give the cache more memory (--kv-memory)");
   }
+}
+
+int64_t Scheduler::longest_sequence(int64_t context) const {
+  for (size_t g = 0; g < blocks_.groups(); ++g)
+    if (peak_pages(blocks_.window(g), context, options_.max_batch_tokens) > blocks_.pages(g))
+      context = std::min(context, blocks_.pages(g) * kPageTokens);
+  return context;
+}
+
+void Scheduler::add(Sequence& sequence) {
+  check_room(sequence.token_limit);
   sequence.status = SequenceStatus::waiting;
   waiting_.insert(std::upper_bound(waiting_.begin(), waiting_.end(), &sequence, older), &sequence);
 }
@@ -46,25 +57,30 @@ std::vector<Sequence*> Scheduler::decoding() const {
 
 StepPlan Scheduler::plan() {
   StepPlan plan;
-  int64_t prompt_budget = options_.max_batch_tokens;
+  int64_t prompt_budget = options_.max_batch_tokens, scored_budget = options_.max_scored_tokens;
   for (const Sequence* s : decoding()) prompt_budget -= 1 + std::ssize(s->draft);
   check(prompt_budget >= 0, "scheduler", "drafts exceed the step's {} tokens", options_.max_batch_tokens);
 
   for (size_t i = 0; i < running_.size(); ++i) {  // may shrink from its end
     Sequence& s = *running_[i];
     const bool decodes = s.remaining() == 1;
-    const int64_t new_tokens = decodes ? 1 : std::min(s.remaining(), prompt_budget);
+    const int64_t budget = s.scores_prompt ? std::min(prompt_budget, scored_budget) : prompt_budget;
+    const int64_t new_tokens = decodes ? 1 : std::min(s.remaining(), budget);
     if (new_tokens == 0 || !advance(s, new_tokens, decodes ? std::ssize(s.draft) : 0, plan)) continue;
-    if (!decodes) prompt_budget -= new_tokens;
+    if (decodes) continue;
+    prompt_budget -= new_tokens;
+    if (s.scores_prompt) scored_budget -= new_tokens;
   }
 
   const bool was_idle = running_.empty();
   while (!waiting_.empty() && prompt_budget > 0 && std::ssize(running_) < options_.max_sequences) {
     Sequence& s = *waiting_.front();
-    if (!admit(s, prompt_budget, plan)) break;
+    const int64_t budget = s.scores_prompt ? std::min(prompt_budget, scored_budget) : prompt_budget;
+    if (budget <= 0 || !admit(s, budget, plan)) break;
     waiting_.pop_front();
     running_.push_back(&s);
     prompt_budget -= plan.items.back().new_tokens;
+    if (s.scores_prompt) scored_budget -= plan.items.back().new_tokens;
   }
   check(!was_idle || waiting_.empty() || !plan.items.empty(), "scheduler", "the oldest sequence cannot start alone");
   return plan;
@@ -127,7 +143,8 @@ bool Scheduler::share_prompt(Sequence& s) {
       return true;
     }
   }
-  if (options_.prefix_cache && s.prefix_cache) s.cached = blocks_.share_prefix(s.prefix_kind, s.tokens, s.pages);
+  if (options_.prefix_cache && s.prefix_cache && !s.scores_prompt)
+    s.cached = blocks_.share_prefix(s.prefix_kind, s.tokens, s.pages);
   return true;
 }
 

@@ -17,9 +17,10 @@
 namespace lathe {
 
 struct SchedulerOptions {
-  int64_t max_sequences = 64;      // that run at once
-  int64_t max_batch_tokens = 512;  // new tokens of a step; at least max_sequences
-  bool prefix_cache = true;        // pages of earlier sequences with the same beginning are used again
+  int64_t max_sequences = 64;       // that run at once
+  int64_t max_batch_tokens = 512;   // new tokens of a step; at least max_sequences
+  bool prefix_cache = true;         // pages of earlier sequences with the same beginning are used again
+  int64_t max_scored_tokens = 512;  // of these new tokens, those of prompts whose logits are all wanted
 };
 
 // What one step computes.
@@ -42,8 +43,12 @@ class Scheduler {
  public:
   Scheduler(BlockManager& blocks, SchedulerOptions options);
 
-  // Throws Error with the counts where the cache could not hold the sequence at its token_limit even alone.
-  // The sequence must live until it is removed.
+  // Throws Error with the counts where the cache could not hold a sequence of `token_limit` tokens even alone. From any
+  // thread.
+  void check_room(int64_t token_limit) const;
+  // The most tokens up to `context` for which there is room.
+  int64_t longest_sequence(int64_t context) const;
+  // Throws what check_room throws. The sequence must live until it is removed.
   void add(Sequence& sequence);
   // Ends a sequence, running or waiting, and gives back its pages. Not between plan() and commit().
   void remove(Sequence& sequence);
@@ -59,6 +64,7 @@ class Scheduler {
   // Those that would bring one token to the next step, and may bring a draft.
   std::vector<Sequence*> decoding() const;
 
+  const SchedulerOptions& options() const { return options_; }
   size_t running() const { return running_.size(); }
   size_t waiting() const { return waiting_.size(); }
 

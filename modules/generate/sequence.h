@@ -30,8 +30,10 @@ struct Sequence {
   PublishedPrefix published;
   int32_t prefix_kind = 0;   // sequences of one kind have the same keys for the same tokens
   bool prefix_cache = true;  // takes pages from the prefix cache and leaves its own there
-  bool admitted = false;     // has run before: its prefill may be a repetition
-  int64_t shared = 0;        // tokens that it found in the cache when it was first admitted
+  // Logits of every token of the prompt are wanted: nothing of it is taken from the prefix cache.
+  bool scores_prompt = false;
+  bool admitted = false;  // has run before: its prefill may be a repetition
+  int64_t shared = 0;     // tokens that it found in the cache when it was first admitted
   int64_t preemptions = 0;
 
   // Of the prompt, or of the text since it has passed rope_switch. Null without rope.

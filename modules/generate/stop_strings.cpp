@@ -25,6 +25,7 @@ std::string StopStrings::push(std::string_view piece) {
     end = at + stop.size();
   }
   found_ = end != std::string::npos;
+  if (found_) which_ = held_.substr(begin, end - begin);
   std::string certain = held_.substr(0, found_ ? begin : held_.size() - held_back());
   held_.erase(0, found_ ? held_.size() : certain.size());
   return certain;

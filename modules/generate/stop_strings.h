@@ -20,12 +20,13 @@ class StopStrings {
   // No more pieces follow: returns what was held back.
   std::string finish();
   bool found() const { return found_; }
+  const std::string& which() const { return which_; }  // was found
 
  private:
   size_t held_back() const;
 
   std::vector<std::string> stops_;
-  std::string held_;
+  std::string held_, which_;
   bool found_ = false;
 };
 

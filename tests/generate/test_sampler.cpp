@@ -81,6 +81,8 @@ void check_distribution(const std::vector<int64_t>& counts, const std::vector<do
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+TokenLogprobs of_one_row(const Tensor& row, int32_t token, int64_t k) { return token_logprobs(row, {&token, 1}, k)[0]; }
+
 }  // namespace
 
 TEST_CASE("greedy takes the highest logit, the lowest id of equals") {
@@ -180,7 +182,7 @@ TEST_CASE("log-probabilities are the model's own, the same float in both places"
   const SamplingParameters parameters{.temperature = 0.1, .top_k = 1, .repetition_penalty = 100.0};
   const int32_t token = sample(logs(p), parameters, 0, history);
   CHECK(token != 1);
-  const TokenLogprobs l = token_logprobs(row_of(logs(p)), token, 2);
+  const TokenLogprobs l = of_one_row(row_of(logs(p)), token, 2);
   CHECK(l.chosen.token == token);
   CHECK(l.chosen.logprob == Catch::Approx(std::log(p[static_cast<size_t>(token)])).epsilon(1e-6));
   REQUIRE(l.top.size() == 2);
@@ -188,11 +190,11 @@ TEST_CASE("log-probabilities are the model's own, the same float in both places"
   CHECK(l.top[1].token == 2);
   CHECK(l.top[0].logprob == Catch::Approx(std::log(0.5)).epsilon(1e-6));
 
-  const TokenLogprobs greedy = token_logprobs(row_of(logs(p)), 1, 5);
+  const TokenLogprobs greedy = of_one_row(row_of(logs(p)), 1, 5);
   CHECK(greedy.top.size() == 3);
   CHECK(greedy.top[0].logprob == greedy.chosen.logprob);
-  CHECK(token_logprobs(row_of(logs(p)), 1, 0).top.empty());
-  CHECK(token_logprobs(row_of(std::vector<float>(40, 1.0f)), 0, 3).top[2].token == 2);
+  CHECK(of_one_row(row_of(logs(p)), 1, 0).top.empty());
+  CHECK(of_one_row(row_of(std::vector<float>(40, 1.0f)), 0, 3).top[2].token == 2);
 }
 
 TEST_CASE("a draw depends on seed, sequence and position, and on nothing else") {

@@ -1,0 +1,109 @@
+// lathe serve: the model behind the APIs that clients speak.
+#include <fmt/core.h>
+
+#include "cli/command_line.h"
+#include "cli/commands.h"
+#include "tensor/errors.h"
+
+#ifdef LATHE_SERVE
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+
+#include "cli/engine_options.h"
+#include "formats/strict_json.h"
+#include "serve/server.h"
+#endif
+
+namespace lathe {
+
+#ifdef LATHE_SERVE
+namespace {
+
+struct ServeOptions {
+  ModelOptions model;
+  ServerOptions server;
+  std::string api_key_file, speculate;
+  int64_t port = 8000, max_batch_tokens = EngineOptions().max_batch_tokens;
+};
+
+std::vector<std::string> read_keys(const std::string& path) {
+  std::vector<std::string> keys;
+  if (path.empty()) return keys;
+  for_each_text_line(read_text(path), [&](std::string_view line, int64_t) { keys.emplace_back(line); });
+  check(!keys.empty(), "--api-key-file", "{} holds no key", path);
+  return keys;
+}
+
+// "NAME=PATH", or a path, whose last part without .gguf is the name.
+void name_model(ServeOptions& o) {
+  const std::string given = o.model.model;
+  if (const size_t equals = given.find('='); equals != std::string::npos && !std::filesystem::exists(given)) {
+    o.server.model_id = given.substr(0, equals);
+    o.model.model = given.substr(equals + 1);
+    return;
+  }
+  std::filesystem::path path(given);
+  if (!path.has_filename()) path = path.parent_path();
+  o.server.model_id = path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
+}
+
+Server* running_server = nullptr;
+
+void run_serve(ServeOptions& o) {
+  name_model(o);
+  o.server.port = static_cast<int>(o.port);
+  o.server.api_keys = read_keys(o.api_key_file);
+  Server server(o.server, [&o] {
+    return std::make_unique<ChatModel>(
+        load_chat_model(o.model, o.speculate, o.server.max_sequences, o.max_batch_tokens));
+  });
+  const bool loopback = o.server.host == "127.0.0.1" || o.server.host == "::1" || o.server.host == "localhost";
+  fmt::print(stderr, "lathe: listening on http://{}:{} ({})\n", o.server.host, server.port(),
+             loopback                    ? "this machine alone; --host 0.0.0.0 for others"
+             : o.server.api_keys.empty() ? "other machines too, without a key: --api-key-file asks for one"
+                                         : "other machines too, with a key");
+  running_server = &server;
+  for (const int signal : {SIGTERM, SIGINT}) std::signal(signal, [](int) { running_server->stop(); });
+  server.run();
+  if (server.loading()) std::_Exit(0);  // nothing is written that could be left half done
+}
+
+}  // namespace
+
+void add_serve(CommandLine& app) {
+  const auto o = std::make_shared<ServeOptions>();
+  const Command command = app.add("serve", "a server with OpenAI's and Anthropic's APIs");
+  o->model.declare(command);
+  command.find("--model").description("folder, file, or name of a model; NAME=MODEL: what requests call it");
+  command.option("--host", o->server.host, "address to listen on; 0.0.0.0: all").shows_default();
+  command.option("--port", o->port, "0: any that is free").shows_default().between(0, 65535);
+  command.option("--api-key-file", o->api_key_file, "a key a line; requests must bring one of them");
+  command.option("--cors-origin", o->server.cors_origins, "whose pages may ask, such as https://example.org; *: all");
+  command.option("--max-sequences", o->server.max_sequences, "that are computed at once")
+      .shows_default()
+      .between(1, 4096);
+  command.option("--max-batch-tokens", o->max_batch_tokens, "tokens of a step").shows_default().between(1, 1 << 20);
+  command.option("--max-queue", o->server.max_queue, "sequences that may wait; more get 429")
+      .shows_default()
+      .between(0, 1 << 20);
+  command.option("--request-timeout", o->server.request_timeout, "seconds an answer may take; 0: any");
+  command.option("--speculate", o->speculate, "guess tokens ahead and verify them: ngram, or a smaller model");
+  command.example("Example: lathe serve --model models/SmolLM2-135M-Instruct.Q4_1.gguf --port 8000");
+  command.run([o] { run_serve(*o); });
+}
+
+#else
+
+void add_serve(CommandLine& app) {
+  const Command command = app.add("serve", "a server with OpenAI's and Anthropic's APIs (this build has none)");
+  command.run([] {
+    throw Error("serve: this build has no server: libmicrohttpd was not there",
+                "apt install libmicrohttpd-dev, then build again");
+  });
+}
+
+#endif
+
+}  // namespace lathe

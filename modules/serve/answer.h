@@ -1,0 +1,45 @@
+// What an endpoint makes of a request's body: requests for the engine, and what writes their events as the API wants
+// them. It is made on a worker's thread; the rest happens on the server's.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "serve/api_error.h"
+#include "serve/engine_thread.h"
+#include "serve/http_server.h"
+
+namespace lathe {
+
+struct ServedModel {
+  std::string id;
+  const EngineThread& engine;
+  int64_t created;  // seconds since 1970
+  const ChatModel& chat() const { return engine.model(); }
+  // Throws ApiError where the model has none.
+  const Tokenizer& tokenizer() const;
+};
+
+class Answer {
+ public:
+  virtual ~Answer() = default;
+
+  std::vector<Request> requests;
+  bool stream = false;
+
+  // Before the first event of a stream.
+  virtual void begin(Exchange&) {}
+  // `request`: its place in `requests`.
+  virtual void take(Exchange& exchange, size_t request, const GenerationEvent& event) = 0;
+  // Every sequence has its completion.
+  virtual void finish(Exchange& exchange) = 0;
+  // Where a stream has begun already.
+  virtual void fail(Exchange& exchange, const ApiError& error) = 0;
+};
+
+// A name that no other answer of this process has: "cmpl-0018c3f2a9d10001".
+std::string new_id(const char* prefix);
+int64_t unix_seconds();
+
+}  // namespace lathe

@@ -1,0 +1,141 @@
+// /v1/completions: texts, or lists of ids, continued.
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "serve/endpoints.h"
+#include "serve/logprobs.h"
+#include "serve/openai_answer.h"
+
+namespace lathe {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr int64_t kDefaultTokens = 16;  // OpenAI's
+
+struct CompletionPrompt {
+  std::vector<int32_t> tokens;
+  std::string text;   // as it was given, or what the ids decode to
+  size_t hidden = 0;  // first tokens that the tokenizer added: they are no part of `text`
+};
+
+class CompletionAnswer final : public OpenAiAnswer {
+ public:
+  CompletionAnswer(const ServedModel& model, const OrderedJsonNode& body);
+
+ private:
+  std::vector<CompletionPrompt> read_prompts(const OrderedJsonNode& node) const;
+  CompletionPrompt read_text(const std::string& text) const;
+  CompletionPrompt read_ids(const OrderedJsonNode& list) const;
+  std::optional<Json> delta(size_t request, const GenerationEvent& event) override;
+  Json whole(size_t request, const Completion& completion) override;
+  void add_prompt(LegacyLogprobs& list, size_t request);
+
+  const Tokenizer* tokenizer_;
+  std::vector<CompletionPrompt> prompts_;
+  bool echo_ = false;
+  bool scores_only_ = false;                  // max_tokens is 0: the token that the engine must make is not shown
+  std::map<size_t, LegacyLogprobs> streams_;  // by choice
+  std::set<size_t> begun_;
+};
+
+CompletionAnswer::CompletionAnswer(const ServedModel& model, const OrderedJsonNode& body)
+    : OpenAiAnswer(model, "cmpl", "text_completion", "text_completion"),
+      tokenizer_(model.chat().has_tokenizer() ? model.chat().tokenizer().get() : nullptr) {
+  RequestFields fields(body);
+  read_common(fields);
+  fields.option(options_, "logprobs", "logprobs");
+  echo_ = fields.flag("echo", false);
+  if (echo_) prompt_logprobs_ = options_.logprobs;
+  int64_t most = kDefaultTokens;
+  fields.read("max_tokens", [&](const OrderedJsonNode& node) {
+    most = node.integer(echo_ ? 0 : 1);
+    scores_only_ = most == 0;
+  });
+  fields.read("best_of", [&](const OrderedJsonNode& node) {
+    if (node.integer() != options_.num_sequences)
+      throw ApiError(400, "best_of is not supported: only the value of n is accepted", "best_of",
+                     "unsupported_parameter");
+  });
+  fields.only("suffix", "");
+  fields.read("prompt", [&](const OrderedJsonNode& node) { prompts_ = read_prompts(node); });
+  fields.finish();
+  if (prompts_.empty()) throw ApiError(400, "prompt is missing", "prompt");
+  for (const CompletionPrompt& prompt : prompts_) add_request(fields, prompt.tokens, std::max<int64_t>(1, most));
+}
+
+CompletionPrompt CompletionAnswer::read_text(const std::string& text) const {
+  CompletionPrompt prompt{model_.tokenizer().encode(text), text};
+  while (prompt.hidden < prompt.tokens.size() && prompt.tokens[prompt.hidden] == tokenizer_->bos() &&
+         !text.starts_with(tokenizer_->token_text(prompt.tokens[prompt.hidden])))
+    ++prompt.hidden;
+  if (prompt.tokens.empty()) throw ApiError(400, "the prompt has no token", "prompt");
+  return prompt;
+}
+
+CompletionPrompt CompletionAnswer::read_ids(const OrderedJsonNode& list) const {
+  CompletionPrompt prompt;
+  for (size_t i = 0; i < list.size(); ++i)
+    prompt.tokens.push_back(static_cast<int32_t>(list.at(i).integer(0, INT32_MAX)));
+  if (tokenizer_) prompt.text = tokenizer_->decode(prompt.tokens);
+  return prompt;
+}
+
+// A string, a list of strings, a list of ids, or a list of lists of ids.
+std::vector<CompletionPrompt> CompletionAnswer::read_prompts(const OrderedJsonNode& node) const {
+  if (node.value().is_string()) return {read_text(node.string())};
+  if (!node.value().is_array() || node.size() == 0) node.expected("a string, ids, or a list of such");
+  if (node.value()[0].is_number()) return {read_ids(node)};
+  std::vector<CompletionPrompt> prompts;
+  for (size_t i = 0; i < node.size(); ++i)
+    prompts.push_back(node.value()[i].is_string() ? read_text(node.at(i).string()) : read_ids(node.at(i)));
+  return prompts;
+}
+
+void CompletionAnswer::add_prompt(LegacyLogprobs& list, size_t request) {
+  const CompletionPrompt& prompt = prompts_[request];
+  list.add_first(prompt.tokens[0], prompt.hidden == 0);
+  for (const TokenLogprobs& of : prompt_scores_[request]) list.add(of);
+}
+
+std::optional<Json> CompletionAnswer::delta(size_t request, const GenerationEvent& event) {
+  const size_t index = choice_index(request, event.sequence);
+  const bool first = begun_.insert(index).second;
+  std::string text = first && echo_ ? prompts_[request].text : "";
+  if (!scores_only_) text += event.text;
+  Json choice = {{"index", index}, {"text", text}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
+  if (options_.logprobs) {
+    LegacyLogprobs& list = streams_.try_emplace(index, tokenizer_).first->second;
+    if (first && echo_) add_prompt(list, request);
+    if (event.logprobs && !scores_only_) list.add(*event.logprobs);
+    choice["logprobs"] = list.take();
+  }
+  if (event.completion) choice["finish_reason"] = name(event.completion->finish_reason);
+  if (text.empty() && !options_.logprobs && !event.completion) return std::nullopt;
+  return choice;
+}
+
+Json CompletionAnswer::whole(size_t request, const Completion& c) {
+  std::string text = echo_ ? prompts_[request].text : "";
+  if (!scores_only_) text += c.text.value_or("");
+  Json logprobs = nullptr;
+  if (options_.logprobs) {
+    LegacyLogprobs list(tokenizer_);
+    if (echo_) add_prompt(list, request);
+    if (!scores_only_)
+      for (const TokenLogprobs& of : c.logprobs) list.add(of);
+    logprobs = list.take();
+  }
+  return {{"index", choice_index(request, c.sequence)},
+          {"text", text},
+          {"logprobs", logprobs},
+          {"finish_reason", scores_only_ ? "length" : name(c.finish_reason)}};
+}
+
+}  // namespace
+
+std::unique_ptr<Answer> make_completion(const ServedModel& model, const OrderedJsonNode& body) {
+  return std::make_unique<CompletionAnswer>(model, body);
+}
+
+}  // namespace lathe

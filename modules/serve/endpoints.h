@@ -1,0 +1,22 @@
+// The endpoints that look at a body: each makes an answer, or a whole response, of it. All throw ApiError, and Error or
+// RequestError where the library does. May be called from any thread.
+#pragma once
+#include <memory>
+
+#include "formats/json_node.h"
+#include "serve/answer.h"
+
+namespace lathe {
+
+std::unique_ptr<Answer> make_completion(const ServedModel& model, const OrderedJsonNode& body);       // /v1/completions
+std::unique_ptr<Answer> make_chat_completion(const ServedModel& model, const OrderedJsonNode& body);  // /v1/chat/...
+
+std::unique_ptr<Answer> make_message(const ServedModel& model, const OrderedJsonNode& body);  // /v1/messages
+
+nlohmann::ordered_json count_message_tokens(const ServedModel& model, const OrderedJsonNode& body);
+nlohmann::ordered_json tokenize(const ServedModel& model, const OrderedJsonNode& body);
+nlohmann::ordered_json detokenize(const ServedModel& model, const OrderedJsonNode& body);
+nlohmann::ordered_json tokenizer_info(const ServedModel& model);
+nlohmann::ordered_json describe_model(const ServedModel& model);  // an entry of /v1/models
+
+}  // namespace lathe

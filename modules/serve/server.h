@@ -1,0 +1,47 @@
+// The server: routes, keys, origins, health, deadlines and draining around one model's engine.
+//
+// Three kinds of threads: the event loop, which speaks HTTP and writes answers; workers, which parse bodies, render
+// templates and tokenise; the engine's. They hand things on by posting: nothing that answers a request is locked.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "serve/engine_thread.h"
+#include "serve/http_server.h"
+
+namespace lathe {
+
+struct ServerOptions {
+  std::string host = "127.0.0.1";
+  int port = 8000;
+  std::string model_id;
+  std::vector<std::string> api_keys;      // none: nobody is asked
+  std::vector<std::string> cors_origins;  // other than the server's own; "*": any
+  int64_t max_sequences = 64, max_queue = 256;
+  double request_timeout = 600;  // seconds; 0: none
+  HttpLimits http = {};
+};
+
+class Server {
+ public:
+  // Listens at once. Throws Error where it cannot.
+  Server(const ServerOptions& options, EngineThread::Load load);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  int port() const;
+  bool loading() const;
+  // Serves until it is drained. Throws Error where the model could not be loaded.
+  void run();
+  // Once: takes no new requests, finishes those under way and ends run(). Twice: ends it at once. For signal handlers,
+  // too.
+  void stop();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace lathe

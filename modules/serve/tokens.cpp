@@ -1,0 +1,89 @@
+// /tokenize, /detokenize, /tokenizer_info, and what /v1/models says of a model.
+#include <nlohmann/json.hpp>
+
+#include "serve/chat_messages.h"
+#include "serve/endpoints.h"
+#include "serve/openai_answer.h"
+#include "text/chat_template/encode_chat.h"
+
+namespace lathe {
+namespace {
+
+using InfoJson = nlohmann::ordered_json;
+
+InfoJson token_texts(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
+  InfoJson list = InfoJson::array();
+  for (const int32_t id : ids) list.push_back(tokenizer.token_text(id));
+  return list;
+}
+
+}  // namespace
+
+InfoJson tokenize(const ServedModel& model, const OrderedJsonNode& body) {
+  RequestFields fields(body);
+  check_model(fields, model);
+  const Tokenizer& tokenizer = model.tokenizer();
+  EncodeOptions options;
+  options.add_special_tokens = fields.flag("add_special_tokens", true);
+  std::optional<std::vector<int32_t>> ids;
+  fields.read("prompt", [&](const OrderedJsonNode& node) { ids = tokenizer.encode(node.string(), options); });
+  ChatTemplate::Inputs inputs = chat_inputs(tokenizer);
+  inputs.add_generation_prompt = fields.flag("add_generation_prompt", true);
+  fields.read("messages", [&](const OrderedJsonNode& node) {
+    inputs.messages = chat_messages(node);
+    ids = model.chat().encode(inputs);
+  });
+  const bool texts = fields.flag("return_token_strs", false);
+  fields.finish();
+  if (!ids) throw ApiError(400, "prompt or messages is missing", "prompt");
+  InfoJson json = {{"count", ids->size()}, {"max_model_len", model.engine.longest_sequence()}, {"tokens", *ids}};
+  if (texts) json["token_strs"] = token_texts(tokenizer, *ids);
+  return json;
+}
+
+InfoJson detokenize(const ServedModel& model, const OrderedJsonNode& body) {
+  RequestFields fields(body);
+  check_model(fields, model);
+  std::vector<int32_t> ids;
+  fields.read("tokens", [&](const OrderedJsonNode& node) {
+    for (size_t i = 0; i < node.size(); ++i) ids.push_back(static_cast<int32_t>(node.at(i).integer(0, INT32_MAX)));
+  });
+  if (!fields.given("tokens")) throw ApiError(400, "tokens is missing", "tokens");
+  fields.finish();
+  return {{"prompt", model.tokenizer().decode(ids)}};
+}
+
+InfoJson tokenizer_info(const ServedModel& model) {
+  const Tokenizer& tokenizer = model.tokenizer();
+  const auto text = [&](const std::optional<int32_t>& id) {
+    return id ? InfoJson(tokenizer.token_text(*id)) : InfoJson(nullptr);
+  };
+  InfoJson json = {{"tokenizer_class", tokenizer.kind()}, {"vocab_size", tokenizer.vocab_size()}};
+  for (const auto& [name, spelling] : tokenizer.named_tokens()) json[name] = spelling;
+  json["bos_token"] = text(tokenizer.bos());
+  json["eos_token"] = text(tokenizer.eos());
+  if (!json.contains("pad_token")) json["pad_token"] = nullptr;
+  json["chat_template"] = tokenizer.chat_template() ? InfoJson(*tokenizer.chat_template()) : InfoJson(nullptr);
+  return json;
+}
+
+InfoJson describe_model(const ServedModel& model) {
+  InfoJson json = {{"id", model.id}, {"object", "model"}, {"created", model.created}, {"owned_by", "lathe"}};
+  if (model.engine.state() != EngineThread::State::ready) return json;
+  const LoadedModel& loaded = model.chat().loaded();
+  const SamplingParameters defaults = model.chat().request({0}).sampling;
+  InfoJson sampling = InfoJson::object();
+  SamplingChoices any;
+  SamplingChoices::visit(any, [&](const auto&, const OptionFacts& facts, auto parameter) {
+    if constexpr (std::is_arithmetic_v<std::decay_t<decltype(defaults.*parameter)>>)
+      sampling[facts.name] = defaults.*parameter;
+  });
+  json["max_model_len"] = model.engine.longest_sequence();
+  json["architecture"] = loaded.model->sizes.architecture;
+  json["dtype"] = name(loaded.weight_dtype);
+  json["default_sampling"] = sampling;
+  json["chat"] = model.chat().has_tokenizer() && model.chat().tokenizer()->chat_template().has_value();
+  return json;
+}
+
+}  // namespace lathe

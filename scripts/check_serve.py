@@ -1,0 +1,409 @@
+#!/usr/bin/env python3
+"""Starts `lathe serve` and talks to it: with the standard library, and with the official clients where they are installed.
+
+  usage: check_serve.py LATHE [--model M] [--only NAME...]
+"""
+import argparse
+import concurrent.futures
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CHECKS = []
+
+
+def check(f):
+    CHECKS.append(f)
+    return f
+
+
+class Server:
+    """A running `lathe serve`, on a port of its own."""
+    started = []
+
+    def __init__(self, lathe, model, *options):
+        self.log = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen([lathe, "serve", "--model", f"tiny={model}", "--port", "0", "--dtype", "float32", *options],
+                                        stdout=subprocess.DEVNULL, stderr=self.log)
+        Server.started.append(self)
+        while not (found := re.search(r"listening on http://[^:]+:(\d+)", self.text())):
+            assert self.process.poll() is None, self.text()
+            time.sleep(0.02)
+        self.port = int(found[1])
+
+    def text(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def wait_until_ready(self):
+        while self.get("/health/ready")[0] != 200:
+            assert self.process.poll() is None, self.text()
+            time.sleep(0.05)
+        return self
+
+    def ask(self, method, path, body=None, headers=None, timeout=120):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+            connection.request(method, path, data, headers or {})
+            answer = connection.getresponse()
+            text = answer.read()
+            self.headers = dict(answer.getheaders())
+            kind = answer.getheader("Content-Type", "")
+            return answer.status, json.loads(text) if kind.startswith("application/json") and text else text.decode()
+        finally:
+            connection.close()
+
+    def get(self, path, headers=None):
+        return self.ask("GET", path, headers=headers)
+
+    def post(self, path, body, status=200):
+        found, answer = self.ask("POST", path, body)
+        assert found == status, (path, body, found, answer)
+        return answer
+
+    def stream(self, path, body):
+        """The events' data, and the names that they have in Anthropic's API."""
+        status, text = self.ask("POST", path, {**body, "stream": True})
+        assert status == 200, text
+        events = [e for e in text.split("\n\n") if e and not e.startswith(":")]
+        return [e.split("data: ", 1)[1] for e in events]
+
+    def metric(self, name):
+        return float(re.search(rf"^lathe_{name} (\S+)$", self.get("/metrics")[1], re.MULTILINE)[1])
+
+    def until(self, name, value, seconds=5):
+        """Waits until a metric has the value; returns the seconds that took."""
+        begin = time.monotonic()
+        while self.metric(name) != value:
+            assert time.monotonic() - begin < seconds, (name, value, self.metric(name))
+            time.sleep(0.01)
+        return time.monotonic() - begin
+
+    def memory(self):
+        return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{self.process.pid}/status").read_text())[1]) * 1024
+
+    def close(self, expect=0):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(60) == expect, self.text()
+
+
+def chat(text, **options):
+    return {"model": "tiny", "messages": [{"role": "user", "content": text}], "max_tokens": 12, **options}
+
+
+@check
+def front(s):
+    """Health, models, version, errors that name the field."""
+    assert s.get("/health/live")[0] == 200 and s.get("/health")[0] == 200
+    models = s.get("/v1/models")[1]["data"]
+    assert models[0]["id"] == "tiny" and models[0]["max_model_len"] > 0, models
+    assert s.get("/v1/models/tiny")[1]["id"] == "tiny" and s.get("/v1/models/other")[0] == 404
+    assert "version" in s.get("/version")[1] and s.get("/nowhere")[0] == 404 and s.get("/v1/completions")[0] == 405
+    assert s.post("/v1/completions", {"model": "other", "prompt": "a"}, 404)["error"]["param"] == "model"
+    for field, value in {"temperature": "hot", "logit_bias": {"1": 2}, "best_of": 3, "suffix": "x", "max_tokens": 0, "unheard_of": 1,
+                         "top_p": 3, "n": 0, "stop": "", "prompt": [], "stream_options": {"include_usage": True},
+                         "logprobs": -1}.items():
+        error = s.post("/v1/completions", {"model": "tiny", "prompt": "a", field: value}, 400)["error"]
+        assert error["param"] == field and error["type"] == "invalid_request_error", (field, error)
+    for field, value in {"messages": [{"role": "user", "content": [{"type": "image_url"}]}], "tools": [{"type": "function"}],
+                         "response_format": {"type": "json_object"}, "top_logprobs": 3, "max_completion_tokens": 0}.items():
+        assert s.post("/v1/chat/completions", chat("a", **{field: value}), 400)["error"]["param"] == field, field
+    assert s.post("/v1/messages", {"messages": []}, 400)["type"] == "error"
+    long = s.post("/v1/completions", {"prompt": [1] * 100000}, 400)["error"]
+    assert "100000 tokens, the context is" in long["message"] and long["param"] == "prompt", long
+    for body in b"", b"{", b"[]", b"\xff\xfe", b'{"a":1,"a":2}', b"[" * 100000, b'{"prompt":' + b"[" * 100000, b'{"temperature": 1e999}':
+        assert s.ask("POST", "/v1/completions", body)[0] == 400, body[:20]
+
+
+@check
+def chats(s):
+    """Whole, streamed, alone and side by side: the same text for the same seed."""
+    for options in {"temperature": 0}, {"temperature": 1.0, "seed": 7}, {"temperature": 1.0, "seed": 7, "n": 3}, {"stop": ["a", " t"], "temperature": 0}:
+        body = chat("Name three colours.", **options, logprobs=True, top_logprobs=2)
+        whole = s.post("/v1/chat/completions", body)
+        texts = [c["message"]["content"] for c in whole["choices"]]
+        for choice in whole["choices"]:
+            for token in choice["logprobs"]["content"]:
+                assert token["token"].encode() == bytes(token["bytes"]) or "\ufffd" in token["token"], token
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            streams = list(pool.map(lambda _: s.stream("/v1/chat/completions", {**body, "stream_options": {"include_usage": True}}), range(8)))
+        for events in streams:
+            assert events.pop() == "[DONE]"
+            chunks = [json.loads(e) for e in events]
+            assert chunks[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"] and not chunks[-1]["choices"]
+            parts, reasons = [""] * len(texts), [None] * len(texts)
+            for choice in (c for chunk in chunks for c in chunk["choices"]):
+                parts[choice["index"]] += choice["delta"].get("content", "")
+                reasons[choice["index"]] = choice["finish_reason"] or reasons[choice["index"]]
+            assert parts == texts and reasons == [c["finish_reason"] for c in whole["choices"]], (parts, texts)
+    assert whole["usage"]["prompt_tokens_details"]["cached_tokens"] > 0, whole["usage"]
+
+
+@check
+def scores(s):
+    """What lm-evaluation-harness needs of a prompt's log-probabilities; the same floats from the cache and in a batch."""
+    texts = ["The capital of France is Paris.", "Once upon a time there was a little dog named Max. " * 4]
+    ids = [s.post("/tokenize", {"prompt": t, "add_special_tokens": False})["tokens"] for t in texts]
+    assert [s.post("/detokenize", {"tokens": i})["prompt"] for i in ids] == texts
+    body = {"model": "tiny", "prompt": ids, "temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": True}
+    both = s.post("/v1/completions", body)["choices"]
+    for i, choice in enumerate(both):
+        of = choice["logprobs"]
+        lists = [of[name] for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")]
+        assert choice["index"] == i and {len(x) for x in lists} == {len(ids[i]) + 1}, [len(x) for x in lists]
+        assert of["token_logprobs"][0] is None and of["top_logprobs"][0] is None
+        greedy = 0
+        for token, logprob, top in list(zip(*lists[:3]))[1:]:
+            assert top[token] == logprob and max(top.values()) >= logprob
+            greedy += max(top.values()) == logprob
+        assert greedy > 1 and of["token_logprobs"][-1] == max(of["top_logprobs"][-1].values())
+        assert choice["text"].startswith(texts[i])
+        for token, offset in zip(of["tokens"], of["text_offset"]):
+            assert token.startswith("bytes:") or choice["text"][offset:offset + len(token)] in (token, ""), (token, offset)
+        alone = s.post("/v1/completions", {**body, "prompt": ids[i]})["choices"][0]
+        assert alone["logprobs"] == of and alone["text"] == choice["text"]
+        events = s.stream("/v1/completions", {**body, "prompt": ids[i]})
+        chunks = [json.loads(e)["choices"][0] for e in events[:-1]]
+        assert "".join(c["text"] for c in chunks) == choice["text"]
+        assert [t for c in chunks for t in c["logprobs"]["token_logprobs"]] == of["token_logprobs"]
+    nothing = s.post("/v1/completions", {**body, "max_tokens": 0, "n": 2})["choices"]
+    assert [c["index"] for c in nothing] == [0, 1, 2, 3] and nothing[2]["text"] == nothing[3]["text"] == texts[1]
+    assert nothing[3]["logprobs"]["token_logprobs"] == both[1]["logprobs"]["token_logprobs"][:-1]
+    info = s.get("/tokenizer_info")[1]
+    assert {"eos_token", "bos_token", "pad_token", "chat_template"} <= set(info), info
+
+
+@check
+def messages(s):
+    """Anthropic's shapes."""
+    body = {"model": "tiny", "max_tokens": 12, "temperature": 0, "system": [{"type": "text", "text": "Be brief."}],
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "Name a colour."}]}]}
+    whole = s.post("/v1/messages", body)
+    events = [json.loads(e) for e in s.stream("/v1/messages", body)]
+    kinds = [e["type"] for e in events]
+    assert kinds[:2] == ["message_start", "content_block_start"], kinds
+    assert kinds[-3:] == ["content_block_stop", "message_delta", "message_stop"], kinds
+    assert "".join(e["delta"]["text"] for e in events[2:-3]) == whole["content"][0]["text"]
+    usage = whole["usage"]
+    assert s.post("/v1/messages/count_tokens", {k: body[k] for k in ("model", "system", "messages")})["input_tokens"] == \
+        usage["input_tokens"] + usage["cache_read_input_tokens"]
+    stopped = s.post("/v1/messages", {**body, "stop_sequences": [whole["content"][0]["text"][2:5]]})
+    assert stopped["stop_reason"] == "stop_sequence" and stopped["stop_sequence"] == whole["content"][0]["text"][2:5], stopped
+    turn = [{**body, "system": f"x-anthropic-billing-header: cc_version=2; cch={c};\nBe brief, and kind to those who ask."} for c in ("aaaaa", "bbbbb")]
+    assert s.post("/v1/messages", turn[0])["content"] and s.post("/v1/messages", turn[1])["usage"]["cache_read_input_tokens"] > 16
+
+
+def half_request(s, body):
+    """A request that is sent, its answer not read."""
+    data = json.dumps(body).encode()
+    connection = socket.create_connection(("127.0.0.1", s.port))
+    connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
+    return connection
+
+
+def receive(connection, end):
+    """What comes until `end` has come."""
+    connection.settimeout(20)
+    text = b""
+    while end not in text:
+        piece = connection.recv(1 << 16)
+        assert piece, text[-1000:]
+        text += piece
+    return text
+
+
+@check
+def leaving(s):
+    """A client that leaves, streaming or not, frees its pages at once."""
+    for stream in True, False:
+        connection = half_request(s, {"prompt": "Once", "max_tokens": 400, "ignore_eos": True, "stream": stream})
+        while s.metric("sequences_running") == 0:
+            time.sleep(0.005)
+        if stream:
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        connection.close()
+        print(f"    pages are free {s.until('cache_pages_used', 0) * 1e3:.0f} ms after a client has left")
+
+
+@check
+def crowd(s):
+    """A thousand slow connections, some of which send a byte a second; a body of 100 MB; others are unharmed."""
+    before, crowd = s.memory(), []
+    for i in range(1000):
+        connection = socket.create_connection(("127.0.0.1", s.port))
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b" " * 1000 if i % 2 else b"POST /v1")
+        crowd.append(connection)
+    slowest = 0
+    answer = s.post("/v1/chat/completions", chat("Hello", temperature=0))
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        load = [pool.submit(s.post, "/v1/chat/completions", chat("Hello", temperature=0)) for _ in range(32)]
+        while not all(f.done() for f in load):
+            for connection in crowd[:50]:
+                connection.sendall(b" " if connection is not crowd[0] else b"/")
+            begin = time.monotonic()
+            assert s.get("/health")[0] == 200
+            slowest = max(slowest, time.monotonic() - begin)
+    assert all(f.result()["choices"] == answer["choices"] for f in load)
+    print(f"    health within {slowest * 1e3:.0f} ms; {(s.memory() - before) / 1e6:.0f} MB for 1,000 connections")
+    assert s.memory() - before < 200e6
+    for connection in crowd:
+        connection.close()
+    status, error = s.ask("POST", "/v1/completions", b" " * 100_000_000)
+    assert status == 413, error
+    assert s.memory() - before < 200e6
+
+
+def fails(f, *arguments):
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return f(*arguments)
+    return None
+
+
+@check
+def openai_client(s):
+    try:
+        import openai
+    except ImportError:
+        return print("    SKIP: openai is not installed")
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{s.port}/v1", api_key="none", max_retries=0)
+    assert client.models.list().data[0].id == "tiny"
+    asked = dict(model="tiny", messages=[{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
+                 max_completion_tokens=10, temperature=0)
+    whole = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2)
+    assert whole.choices[0].logprobs.content[0].top_logprobs[0].bytes
+    parts = client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+    chunks = list(parts)
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == whole.choices[0].message.content and chunks[-1].usage.total_tokens == whole.usage.total_tokens
+    with client.chat.completions.stream(**asked, stop=text[3:6]) as stream:  # by length, the client raises
+        assert stream.get_final_completion().choices[0].message.content == text[:text.index(text[3:6])]
+    legacy = client.completions.create(model="tiny", prompt=["a", "b"], max_tokens=2, logprobs=1, echo=True, n=2)
+    assert [c.index for c in legacy.choices] == [0, 1, 2, 3] and legacy.choices[0].logprobs.token_logprobs[-1] <= 0
+    try:
+        client.chat.completions.create(**{**asked, "temperature": -1})
+    except openai.BadRequestError as e:
+        assert e.param == "temperature", e
+    else:
+        raise AssertionError("temperature -1 was accepted")
+
+
+@check
+def anthropic_client(s):
+    try:
+        import anthropic
+    except ImportError:
+        return print("    SKIP: anthropic is not installed")
+    client = anthropic.Anthropic(base_url=f"http://127.0.0.1:{s.port}", api_key="none", max_retries=0)
+    asked = dict(model="tiny", max_tokens=10, extra_body={"temperature": 0}, system="Be brief.", messages=[{"role": "user", "content": "Hello"}])
+    whole = client.messages.create(**asked)
+    with client.messages.stream(**asked) as stream:
+        assert "".join(stream.text_stream) == whole.content[0].text
+        assert stream.get_final_message().usage.output_tokens == whole.usage.output_tokens
+    counted = client.messages.count_tokens(model="tiny", system="Be brief.", messages=asked["messages"]).input_tokens
+    assert counted == whole.usage.input_tokens + whole.usage.cache_read_input_tokens
+
+
+def keys_and_origins(lathe, model):
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("first\nsecond\n")
+        file.flush()
+        s = Server(lathe, model, "--api-key-file", file.name, "--cors-origin", "https://page.example").wait_until_ready()
+    for headers, status in [({}, 401), ({"Authorization": "Bearer wrong"}, 401), ({"Authorization": "Bearer second"}, 200),
+                            ({"x-api-key": "first"}, 200), ({"x-api-key": "first", "Origin": "https://page.example"}, 200),
+                            ({"x-api-key": "first", "Origin": "https://other.example"}, 403)]:
+        assert s.get("/v1/models", headers)[0] == status, (headers, status)
+        assert s.get("/metrics", headers)[0] == status
+    status, _ = s.ask("OPTIONS", "/v1/completions", headers={"Origin": "https://page.example"})
+    assert status == 204 and s.headers["Access-Control-Allow-Origin"] == "https://page.example", s.headers
+    assert s.get("/health")[0] == 200
+    s.close()
+
+
+LONG = {"prompt": "Once", "max_tokens": 400, "ignore_eos": True, "n": 60}
+
+
+def queue(lathe, model):
+    """One sequence at a time, two may wait: who waits gets headers at once and a comment line a second, further ones 429."""
+    s = Server(lathe, model, "--max-sequences", "1", "--max-queue", "2").wait_until_ready()
+    first = half_request(s, LONG)
+    s.until("sequences_running", 1)
+    s.post("/v1/completions", LONG, 429)
+    assert s.headers["Retry-After"] == "1"
+    first.close()
+    s.until("sequences_running", 0)
+    first = half_request(s, {**LONG, "n": 1})
+    s.until("sequences_running", 1)
+    waiting = half_request(s, {**LONG, "n": 1, "max_tokens": 2, "stream": True})
+    assert receive(waiting, b"\r\n\r\n").startswith(b"HTTP/1.1 200")
+    receive(waiting, b":\n\n")
+    first.close()
+    assert b"finish_reason\":\"length" in receive(waiting, b"[DONE]")
+    waiting.close()
+    s.close()
+
+
+def deadline(lathe, model):
+    """An answer that takes longer than --request-timeout ends, and its pages are free."""
+    s = Server(lathe, model, "--request-timeout", "0.5").wait_until_ready()
+    s.post("/v1/completions", LONG, 504)
+    assert "timeout_error" in s.stream("/v1/completions", LONG)[-1]
+    s.until("cache_pages_used", 0)
+    s.close()
+
+
+def draining(lathe, model):
+    """SIGTERM: answers under way are finished, new requests refused."""
+    s = Server(lathe, model).wait_until_ready()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(s.post, "/v1/completions", {"prompt": "Once", "max_tokens": 200, "ignore_eos": True}) for _ in range(4)]
+        s.until("sequences_running", 4)
+        s.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        if s.process.poll() is None and (status := fails(s.get, "/health/ready")):
+            assert status[0] == 503, status
+        assert all(a.result()["usage"]["completion_tokens"] == 200 for a in answers)
+    s.close()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("lathe")
+    parser.add_argument("--model", default=str(ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
+    parser.add_argument("--only", nargs="*")
+    arguments = parser.parse_args()
+    wanted = lambda f: not arguments.only or f.__name__ in arguments.only
+    server = Server(arguments.lathe, arguments.model)
+    assert server.get("/health/live")[0] == 200
+    server.wait_until_ready()
+    try:
+        for f in filter(wanted, CHECKS):
+            begin = time.monotonic()
+            f(server)
+            assert server.process.poll() is None and server.until("cache_pages_used", 0) is not None
+            print(f"  {f.__name__}: {time.monotonic() - begin:.1f} s", flush=True)
+        server.close()
+        for f in filter(wanted, (keys_and_origins, queue, deadline, draining)):
+            f(arguments.lathe, arguments.model)
+            print(f"  {f.__name__}", flush=True)
+    finally:
+        for s in Server.started:
+            if s.process.poll() is None:
+                s.process.kill()
+            print(s.text(), file=sys.stderr, end="")
+    print("check_serve: ok")
+
+
+if __name__ == "__main__":
+    main()
