@@ -112,12 +112,12 @@ def front(s):
     assert s.get("/v1/models/tiny")[1]["id"] == "tiny" and s.get("/v1/models/other")[0] == 404
     assert "version" in s.get("/version")[1] and s.get("/nowhere")[0] == 404 and s.get("/v1/completions")[0] == 405
     assert s.post("/v1/completions", {"model": "other", "prompt": "a"}, 404)["error"]["param"] == "model"
-    for field, value in {"temperature": "hot", "logit_bias": {"1": 2}, "best_of": 3, "suffix": "x", "max_tokens": 0, "unheard_of": 1,
+    for field, value in {"temperature": "hot", "logit_bias": {"1": 200}, "best_of": 3, "suffix": "x", "max_tokens": 0, "unheard_of": 1,
                          "top_p": 3, "n": 0, "stop": "", "prompt": [], "stream_options": {"include_usage": True},
                          "logprobs": -1}.items():
         error = s.post("/v1/completions", {"model": "tiny", "prompt": "a", field: value}, 400)["error"]
         assert error["param"] == field and error["type"] == "invalid_request_error", (field, error)
-    for field, value in {"messages": [{"role": "user", "content": [{"type": "image_url"}]}], "tools": [{"type": "function"}],
+    for field, value in {"messages": [{"role": "user", "content": [{"type": "image_url"}]}], "tools": [{"type": "function"}], "tool_choice": "required",
                          "response_format": {"type": "json_object"}, "top_logprobs": 3, "max_completion_tokens": 0}.items():
         assert s.post("/v1/chat/completions", chat("a", **{field: value}), 400)["error"]["param"] == field, field
     assert s.post("/v1/messages", {"messages": []}, 400)["type"] == "error"
@@ -235,6 +235,32 @@ def leaving(s):
             assert connection.recv(100).startswith(b"HTTP/1.1 200")
         connection.close()
         print(f"    pages are free {s.until('cache_pages_used', 0) * 1e3:.0f} ms after a client has left")
+
+
+@check
+def load(s):
+    """32 clients, mixed requests with shared beginnings, a third of them left midway: the others equal the same request alone."""
+    opening = "Once upon a time there was a little dog who lived in a big house with a garden. " * 3
+    asked = [{"prompt": opening + "He" * (i % 4), "max_tokens": 4 + i % 9, "seed": i, "temperature": i % 3 / 2, "n": 1 + i % 2} for i in range(12)]
+    alone = [[c["text"] for c in s.post("/v1/completions", body)["choices"]] for body in asked]
+    times = []
+
+    def ask(i):
+        body = asked[i % 12]
+        if i % 3 == 2:
+            connection = half_request(s, {**body, "max_tokens": 200, "ignore_eos": True, "stream": i % 2 == 0})
+            time.sleep(0.02 * (i % 7))
+            return connection.close()
+        begin = time.monotonic()
+        answer = s.post("/v1/completions", body)
+        times.append(time.monotonic() - begin)
+        assert [c["text"] for c in answer["choices"]] == alone[i % 12], i
+        return None
+
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        list(pool.map(ask, range(180)))
+    s.until("sequences_running", 0)
+    print(f"    120 answers, half of them within {sorted(times)[60]:.2f} s, all within {max(times):.2f} s; none refused or otherwise than alone")
 
 
 @check

@@ -47,13 +47,17 @@ Engine& ChatModel::engine() {
   return *engine_;
 }
 
+const std::string& ChatModel::chat_template(bool for_tools) const {
+  const auto& named = tokenizer()->chat_templates();
+  if (const auto found = named.find("tool_use"); for_tools && found != named.end()) return found->second;
+  if (const auto& source = tokenizer()->chat_template()) return *source;
+  throw Error(fmt::format("{}: the model has no chat template", loaded_.checkpoint.path),
+              "a base model continues text: give it ids of tokenizer()->encode");
+}
+
 std::vector<int32_t> ChatModel::encode(const ChatTemplate::Inputs& inputs) const {
-  const auto& source = tokenizer()->chat_template();
-  const std::string& path = loaded_.checkpoint.path;
-  if (!source)
-    throw Error(fmt::format("{}: the model has no chat template", path),
-                "a base model continues text: give it ids of tokenizer()->encode");
-  return encode_chat(*tokenizer_, ChatTemplate::parse(*source, path), inputs);
+  const std::string& source = chat_template(!inputs.tools.is_null());
+  return encode_chat(*tokenizer_, ChatTemplate::parse(source, loaded_.checkpoint.path), inputs);
 }
 
 Request ChatModel::request(std::vector<int32_t> prompt) const {

@@ -34,6 +34,9 @@ class ChatModel {
   // Made at first use, so that a model that is only looked at has no key-value cache.
   Engine& engine();
 
+  // Its chat template; with `for_tools` the one that it calls tool_use, where it has it. Throws Error where it has
+  // none.
+  const std::string& chat_template(bool for_tools = false) const;
   // Ids of a conversation through the model's template; `inputs` from chat_inputs (text/chat_template/encode_chat.h).
   // Throws Error where the model has no template.
   std::vector<int32_t> encode(const ChatTemplate::Inputs& inputs) const;

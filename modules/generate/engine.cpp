@@ -46,6 +46,15 @@ int64_t context_of(const ModelSizes& config, int64_t asked) {
   return context;
 }
 
+// Logits (R, V), which are overwritten, with what each row's request adds to them.
+Tensor biased(const Tensor& logits, const std::vector<const Request*>& requests) {
+  const Tensor host = logits.to(Device{});
+  for (size_t row = 0; row < requests.size(); ++row)
+    for (const auto& [token, bias] : requests[row]->logit_bias)
+      host.host<float>()[static_cast<int64_t>(row) * host.stride() + token] += bias;
+  return host.to(logits.device());
+}
+
 // What f throws is the field's fault.
 template <class F>
 void blame(const char* field, const F& f) try {
@@ -94,6 +103,12 @@ void Engine::check_request(const Request& r) const {
   for (const auto& k : {r.logprobs, r.prompt_logprobs})
     check_field(k.value_or(0) >= 0, "logprobs", "logprobs must be at least 0, found {}", k.value_or(0));
   check_field(r.stop_strings.empty() || tokenizer_ != nullptr, "stop", "stop strings need a tokenizer");
+  for (const auto& [token, bias] : r.logit_bias) {
+    check_field(token >= 0 && token < vocabulary, "logit_bias", "logit_bias names token {}, the vocabulary has {}",
+                token, vocabulary);
+    check_field(bias >= -100 && bias <= 100, "logit_bias",
+                "the logit_bias of token {} must be from -100 to 100, found {}", token, bias);
+  }
   validate(r.sampling);
   blame("stop", [&] { StopStrings{r.stop_strings}; });
   blame("max_new_tokens", [&] { scheduler_->check_room(token_limit(r)); });
@@ -266,6 +281,8 @@ Tensor Engine::sample_rows(const StepPlan& plan, const Tensor& logits) const {
   if (!logits.defined()) return {};
   std::vector<SamplingRow> rows;
   std::vector<int32_t> places;  // of rows, in logits
+  bool any_bias = false;
+  std::vector<const Request*> requests;  // of rows
   int32_t place = 0;
   std::deque<TokenHistory> histories;  // of rows behind draft tokens
   for (const StepPlan::Item& item : plan.items) {
@@ -283,12 +300,15 @@ Tensor Engine::sample_rows(const StepPlan& plan, const Tensor& logits) const {
       const SampleKey key{g.seed, static_cast<uint64_t>(g.index), static_cast<uint64_t>(s.length() + i)};
       rows.push_back({g.request->sampling, key.random(), history});
       places.push_back(place++);
+      requests.push_back(g.request.get());
+      any_bias |= !g.request->logit_bias.empty();
     }
   }
   if (rows.empty()) return {};
-  if (std::ssize(rows) == logits.dim(0)) return sample(logits, rows).to(Device{});
+  if (std::ssize(rows) == logits.dim(0) && !any_bias) return sample(logits, rows).to(Device{});
   const Tensor chosen = Tensor::of<int32_t>({std::ssize(places)}, places.data()).to(logits.device());
-  return sample(select_rows(logits, chosen), rows).to(Device{});
+  const Tensor own = select_rows(logits, chosen);
+  return sample(any_bias ? biased(own, requests) : own, rows).to(Device{});
 }
 
 // The token that was sampled from a row of logits (1, V). False where that ends the sequence, which then is gone.

@@ -84,6 +84,7 @@ class Engine {
   void cancel(RequestId request);
 
   int64_t context() const { return context_; }
+  const SchedulerOptions& limits() const { return scheduler_->options(); }
   // Tokens of the longest sequence that context and cache have room for. From any thread.
   int64_t longest_sequence() const { return scheduler_->longest_sequence(context_); }
   // What there is to do and what room there is for it, now.

@@ -35,7 +35,10 @@ struct Request {
   static constexpr int64_t kMostSequences = 1 << 16;
   int64_t num_sequences = 1;
   SamplingParameters sampling;
-  std::vector<int32_t> stop_tokens;       // any of them ends an answer: see stop_tokens() below
+  std::vector<int32_t> stop_tokens;  // any of them ends an answer: see stop_tokens() below
+  // Added to the logits of these tokens before all else, from -100 to 100. Reported log-probabilities know nothing of
+  // it.
+  std::vector<std::pair<int32_t, float>> logit_bias;
   bool ignore_eos = false;                // stop_tokens are tokens like any other
   std::vector<std::string> stop_strings;  // need a tokenizer
   // Pages of earlier requests with the same beginning are used, and this one's kept for later ones. Not for weights

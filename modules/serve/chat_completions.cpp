@@ -1,12 +1,14 @@
 // /v1/chat/completions: the next message of a conversation.
+#include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "serve/chat_messages.h"
 #include "serve/endpoints.h"
 #include "serve/logprobs.h"
 #include "serve/openai_answer.h"
+#include "serve/tool_calls.h"
 #include "text/chat_template/encode_chat.h"
+#include "text/chat_template/messages.h"
 
 namespace lathe {
 namespace {
@@ -24,7 +26,18 @@ class ChatAnswer final : public OpenAiAnswer {
   void read_logprobs(RequestFields& fields);
   std::optional<ChatJson> delta(size_t request, const GenerationEvent& event) override;
   ChatJson whole(size_t request, const Completion& completion) override;
+  void read_tools(RequestFields& fields, ChatTemplate::Inputs& inputs);
+  ChatJson tool_calls(const std::vector<ToolCall>& calls, size_t first, bool indexed) const;
   static ChatJson choice(int64_t index, const char* key, ChatJson message, ChatJson logprobs, ChatJson finish_reason);
+
+  // Of one choice of a stream.
+  struct Stream {
+    ToolCallParser parser;
+    size_t calls = 0;
+  };
+  ToolFormat tool_format_ = ToolFormat::none;
+  bool one_call_ = false;
+  std::map<int64_t, Stream> streams_;
 };
 
 ChatAnswer::ChatAnswer(const ServedModel& model, const OrderedJsonNode& body)
@@ -43,12 +56,11 @@ ChatAnswer::ChatAnswer(const ServedModel& model, const OrderedJsonNode& body)
               [&](const OrderedJsonNode& node) { inputs.add_generation_prompt = node.boolean(); });
   fields.only("response_format", {{"type", "text"}});
   fields.only("modalities", ChatJson::array({"text"}));
-  fields.only("tools", ChatJson::array());
-  fields.only("tool_choice", "none");
+  read_tools(fields, inputs);
   fields.only("functions", ChatJson::array());
   fields.only("function_call", "none");
   fields.only("store", false);
-  fields.ignore({"parallel_tool_calls"});  // of tools, which there are none
+  fields.calls("prompt", "messages");
   fields.finish();
   if (inputs.messages.empty()) throw ApiError(400, "messages is missing", "messages");
   std::vector<int32_t> prompt;
@@ -64,8 +76,35 @@ ChatAnswer::ChatAnswer(const ServedModel& model, const OrderedJsonNode& body)
 std::optional<int64_t> ChatAnswer::read_length(RequestFields& fields) {
   std::optional<int64_t> most;
   for (const char* name : {"max_tokens", "max_completion_tokens"})
-    fields.read(name, [&](const OrderedJsonNode& node) { most = node.integer(1); });
+    fields.read(name, [&](const OrderedJsonNode& node) {
+      most = node.integer(1);
+      fields.calls("max_new_tokens", name);
+    });
   return most;
+}
+
+// A call is found in what the model writes; nothing makes it write one.
+void ChatAnswer::read_tools(RequestFields& fields, ChatTemplate::Inputs& inputs) {
+  fields.read("tools", [&](const OrderedJsonNode& node) {
+    check_tools(node.value(), node.where());
+    for (size_t i = 0; i < node.size(); ++i) {
+      if (node.at(i).at("type").string() != "function") node.at(i).at("type").expected("\"function\"");
+      node.at(i).at("function").at("name").string();
+    }
+    if (node.size() > 0) inputs.tools = node.value();
+  });
+  fields.read("tool_choice", [&](const OrderedJsonNode& node) {
+    if (node.value() == "none")
+      inputs.tools = nullptr;
+    else if (node.value() != "auto")
+      throw ApiError(400, "tool_choice is not supported but for \"auto\" and \"none\"", "tool_choice",
+                     "unsupported_parameter");
+  });
+  one_call_ = !fields.flag("parallel_tool_calls", true);
+  if (inputs.tools.is_null()) return;
+  tool_format_ = tool_format(model_.chat().chat_template(true));
+  if (tool_format_ == ToolFormat::none)
+    throw ApiError(400, "the model's chat template takes no tools, or in a form that is not known", "tools");
 }
 
 void ChatAnswer::read_logprobs(RequestFields& fields) {
@@ -93,15 +132,33 @@ void ChatAnswer::begin(Exchange& exchange) {
   send(exchange, choices);
 }
 
+ChatJson ChatAnswer::tool_calls(const std::vector<ToolCall>& calls, size_t first, bool indexed) const {
+  ChatJson list = ChatJson::array();
+  for (size_t i = 0; i < calls.size() && !(one_call_ && first + i > 0); ++i) {
+    ChatJson call = ChatJson::object();
+    if (indexed) call["index"] = first + i;
+    call["id"] = new_id("call");
+    call["type"] = "function";
+    call["function"] = {{"name", calls[i].name}, {"arguments", calls[i].arguments}};
+    list.push_back(std::move(call));
+  }
+  return list;
+}
+
 // The end token is no part of the content, so its probability is none either.
 std::optional<ChatJson> ChatAnswer::delta(size_t, const GenerationEvent& event) {
+  Stream& of = streams_.try_emplace(event.sequence, Stream{ToolCallParser(tool_format_)}).first->second;
+  ToolCallParser::Found found = of.parser.push(event.text);
+  if (event.completion) found += of.parser.finish();
   const bool ends = event.completion && event.completion->finish_reason == FinishReason::stop && event.text.empty();
   ChatJson message = ChatJson::object(), logprobs = nullptr, finish_reason = nullptr;
-  if (!event.text.empty()) message["content"] = event.text;
+  if (!found.content.empty()) message["content"] = found.content;
+  if (!found.calls.empty()) message["tool_calls"] = tool_calls(found.calls, of.calls, true);
+  of.calls += found.calls.size();
   if (event.logprobs && !ends)
     logprobs = {{"content", ChatJson::array({chat_logprob(model_.tokenizer(), *event.logprobs)})},
                 {"refusal", nullptr}};
-  if (event.completion) finish_reason = name(event.completion->finish_reason);
+  if (event.completion) finish_reason = of.calls > 0 ? "tool_calls" : name(event.completion->finish_reason);
   if (message.empty() && logprobs.is_null() && finish_reason.is_null()) return std::nullopt;
   return choice(event.sequence, "delta", message, logprobs, finish_reason);
 }
@@ -112,8 +169,14 @@ ChatJson ChatAnswer::whole(size_t, const Completion& c) {
     logprobs = {{"content", ChatJson::array()}, {"refusal", nullptr}};
     for (const TokenLogprobs& of : c.logprobs) logprobs["content"].push_back(chat_logprob(model_.tokenizer(), of));
   }
-  return choice(c.sequence, "message", {{"role", "assistant"}, {"content", c.text.value_or("")}, {"refusal", nullptr}},
-                logprobs, name(c.finish_reason));
+  ToolCallParser parser(tool_format_);
+  ToolCallParser::Found found = parser.push(c.text.value_or(""));
+  found += parser.finish();
+  ChatJson message = {{"role", "assistant"}, {"content", found.content}, {"refusal", nullptr}};
+  if (found.calls.empty()) return choice(c.sequence, "message", message, logprobs, name(c.finish_reason));
+  if (found.content.empty()) message["content"] = nullptr;
+  message["tool_calls"] = tool_calls(found.calls, 0, false);
+  return choice(c.sequence, "message", message, logprobs, "tool_calls");
 }
 
 }  // namespace

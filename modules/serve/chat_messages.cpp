@@ -22,6 +22,42 @@ void read_arguments(nlohmann::ordered_json& calls, const std::string& where) {
   }
 }
 
+// Claude Code writes a checksum into the first line of its system prompt that is another one at every turn: with it no
+// two turns would have a prefix in common.
+std::string without_checksum(std::string text) {
+  if (!text.starts_with("x-anthropic-billing-header:")) return text;
+  const size_t begin = text.find("cch="), line = text.find('\n');
+  if (begin < std::min(line, text.size())) text.erase(begin, std::min(text.find(';', begin), line) - begin);
+  return text;
+}
+
+// What tools answered comes first, as messages of their own.
+void add_blocks(nlohmann::ordered_json& prepared, const std::string& role, const OrderedJsonNode& blocks) {
+  std::string text;
+  nlohmann::ordered_json calls = nlohmann::ordered_json::array();
+  bool answered = false;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const OrderedJsonNode block = blocks.at(i);
+    const std::string& type = block.at("type").string();
+    if (type == "text") {
+      text += block.at("text").string();
+    } else if (type == "tool_use") {
+      const nlohmann::ordered_json function = {{"name", block.at("name").string()},
+                                               {"arguments", block.at("input").value()}};
+      calls.push_back({{"id", block.at("id").string()}, {"type", "function"}, {"function", function}});
+    } else if (type == "tool_result") {
+      const auto content = block.has("content") ? text_content(block.at("content")) : nlohmann::ordered_json("");
+      prepared.push_back({{"role", "tool"}, {"tool_call_id", block.at("tool_use_id").string()}, {"content", content}});
+      answered = true;
+    } else if (type != "thinking" && type != "redacted_thinking") {
+      block.at("type").expected("\"text\", \"tool_use\" or \"tool_result\"");
+    }
+  }
+  if (answered && text.empty()) return;
+  prepared.push_back({{"role", role}, {"content", text}});
+  if (!calls.empty()) prepared.back()["tool_calls"] = std::move(calls);
+}
+
 }  // namespace
 
 nlohmann::ordered_json text_content(const OrderedJsonNode& content) {
@@ -37,15 +73,6 @@ nlohmann::ordered_json text_content(const OrderedJsonNode& content) {
   return text;
 }
 
-// Claude Code writes a checksum into the first line of its system prompt that is another one at every turn: with it no
-// two turns would have a prefix in common.
-std::string without_checksum(std::string text) {
-  if (!text.starts_with("x-anthropic-billing-header:")) return text;
-  const size_t begin = text.find("cch="), line = text.find('\n');
-  if (begin < std::min(line, text.size())) text.erase(begin, std::min(text.find(';', begin), line) - begin);
-  return text;
-}
-
 nlohmann::ordered_json anthropic_messages(const nlohmann::ordered_json& system, const OrderedJsonNode& messages) {
   nlohmann::ordered_json prepared = nlohmann::ordered_json::array();
   if (!system.is_null())
@@ -55,9 +82,25 @@ nlohmann::ordered_json anthropic_messages(const nlohmann::ordered_json& system, 
     const OrderedJsonNode message = messages.at(i);
     const std::string& role = message.at("role").string();
     if (role != "user" && role != "assistant") message.at("role").expected("\"user\" or \"assistant\"");
-    prepared.push_back({{"role", role}, {"content", text_content(message.at("content"))}});
+    if (message.at("content").value().is_array())
+      add_blocks(prepared, role, message.at("content"));
+    else
+      prepared.push_back({{"role", role}, {"content", message.at("content").string()}});
   }
   return prepared;
+}
+
+nlohmann::ordered_json anthropic_tools(const OrderedJsonNode& tools) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < tools.size(); ++i) {
+    const OrderedJsonNode tool = tools.at(i);
+    if (tool.string_or("type", "custom") != "custom") tool.at("type").expected("\"custom\": the server runs no tools");
+    nlohmann::ordered_json function = {{"name", tool.at("name").string()}};
+    if (tool.has("description")) function["description"] = tool.at("description").string();
+    function["parameters"] = tool.at("input_schema").value();
+    list.push_back({{"type", "function"}, {"function", std::move(function)}});
+  }
+  return list;
 }
 
 nlohmann::ordered_json chat_messages(const OrderedJsonNode& messages) {

@@ -12,6 +12,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 constexpr int64_t kDefaultTokens = 16;  // OpenAI's
+constexpr int64_t kMostLogprobs = 100;  // a token
 
 struct CompletionPrompt {
   std::vector<int32_t> tokens;
@@ -44,7 +45,8 @@ CompletionAnswer::CompletionAnswer(const ServedModel& model, const OrderedJsonNo
       tokenizer_(model.chat().has_tokenizer() ? model.chat().tokenizer().get() : nullptr) {
   RequestFields fields(body);
   read_common(fields);
-  fields.option(options_, "logprobs", "logprobs");
+  fields.read("logprobs", [&](const OrderedJsonNode& node) { options_.logprobs = node.integer(0, kMostLogprobs); });
+  fields.calls("max_new_tokens", "max_tokens");
   echo_ = fields.flag("echo", false);
   if (echo_) prompt_logprobs_ = options_.logprobs;
   int64_t most = kDefaultTokens;

@@ -1,7 +1,10 @@
 #include "serve/engine_thread.h"
 
+#include <algorithm>
 #include <exception>
 #include <utility>
+
+#include "generate/generate.h"
 
 namespace lathe {
 namespace {
@@ -148,10 +151,24 @@ void EngineThread::step() {
       static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(SteadyClock::now() - begin).count());
 }
 
+// As many sequences as may run and as many tokens as a step may have, then a step of answers.
+void EngineThread::warm_up() {
+  const SchedulerOptions& limits = engine_->limits();
+  Request r = model_->request({});
+  r.prompt.assign(static_cast<size_t>(std::max<int64_t>(
+                      1, std::min(limits.max_batch_tokens / limits.max_sequences, engine_->longest_sequence() - 2))),
+                  0);
+  r.max_new_tokens = 2;
+  r.ignore_eos = true;
+  r.prefix_cache = false;
+  generate(*engine_, std::vector<Request>(static_cast<size_t>(limits.max_sequences), r));
+}
+
 void EngineThread::run(const Load& load) {
   try {
     model_ = load();
     engine_ = &model_->engine();
+    warm_up();
     const Engine::Load idle = engine_->load();
     const std::lock_guard lock(mutex_);
     load_ = idle;

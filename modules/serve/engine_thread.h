@@ -52,8 +52,8 @@ class EngineThread {
     std::atomic<uint64_t> step_microseconds = 0;
   };
 
-  // `most_sequences`: that may run or wait together. `on_state` is called once, on the engine's thread, when the model
-  // is loaded or could not be.
+  // Once loaded, the largest step is run, so that none later needs more memory. `most_sequences`: that may run or wait
+  // together. `on_state` is called once, on the engine's thread, when the model is loaded or could not be.
   EngineThread(Load load, int64_t most_sequences, std::function<void()> on_state);
   ~EngineThread();  // cancels what is left
   EngineThread(const EngineThread&) = delete;
@@ -84,6 +84,7 @@ class EngineThread {
   using Task = std::function<void()>;
 
   void run(const Load& load);
+  void warm_up();
   void begin(Ticket ticket, const std::vector<Request>& requests, Listener listener);
   void take(Ticket ticket, size_t request, const GenerationEvent& event);
   void step();

@@ -57,6 +57,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   bool answered() const { return status_ != 0; }  // or begun to
   bool streams() const { return streams_; }
   bool over() const { return ended_ || gone_; }
+  int status() const { return status_; }
+  const std::string& output() const { return output_; }  // of a connection that reads none: all of it
   // f is called once, where the client leaves before its answer has ended.
   void on_leave(std::function<void()> f) { on_leave_ = std::move(f); }
   // Headers that every answer gets besides its own.

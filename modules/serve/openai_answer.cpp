@@ -1,9 +1,16 @@
 #include "serve/openai_answer.h"
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 namespace lathe {
+
+namespace {
+
+constexpr int64_t kMostChoices = 128;  // OpenAI's
+
+}  // namespace
 
 void check_model(RequestFields& fields, const ServedModel& model) {
   fields.read("model", [&](const OrderedJsonNode& node) {
@@ -20,7 +27,7 @@ OpenAiAnswer::OpenAiAnswer(const ServedModel& model, const char* id_prefix, cons
 void OpenAiAnswer::read_common(RequestFields& fields) {
   check_model(fields, model_);
   fields.sampling(options_);
-  fields.option(options_, "n", "num_sequences");
+  fields.read("n", [&](const OrderedJsonNode& node) { options_.num_sequences = node.integer(1, kMostChoices); });
   stream = fields.flag("stream", false);
   fields.read("stream_options", [&](const OrderedJsonNode& node) {
     if (!stream) throw ApiError(400, "stream_options needs stream: true", "stream_options");
@@ -29,7 +36,15 @@ void OpenAiAnswer::read_common(RequestFields& fields) {
     of.ignore({"include_obfuscation"});
     of.finish();
   });
-  fields.only("logit_bias", nlohmann::ordered_json::object());
+  fields.read("logit_bias", [&](const OrderedJsonNode& node) {
+    if (!node.value().is_object()) node.expected("an object");
+    for (const auto& [token, bias] : node.value().items()) {
+      int32_t id = 0;
+      const auto [end, problem] = std::from_chars(token.data(), token.data() + token.size(), id);
+      if (problem != std::errc() || end != token.data() + token.size()) node.expected("ids of tokens as its keys");
+      logit_bias_.emplace_back(id, static_cast<float>(node.at(token).number()));
+    }
+  });
   fields.ignore(
       {"user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier"});
 }
@@ -40,6 +55,7 @@ void OpenAiAnswer::add_request(RequestFields& fields, std::vector<int32_t> promp
   Request request = options_.over(model_.chat().request(std::move(prompt)));
   if (!options_.seed) request.sampling.seed = random_seed();
   request.prompt_logprobs = prompt_logprobs_;
+  request.logit_bias = logit_bias_;
   try {
     model_.engine.check_request(request);
   } catch (const RequestError& e) {

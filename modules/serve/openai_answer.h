@@ -46,6 +46,7 @@ class OpenAiAnswer : public Answer {
   nlohmann::ordered_json head(bool chunk) const;
   nlohmann::ordered_json usage() const;
 
+  std::vector<std::pair<int32_t, float>> logit_bias_;
   std::string id_;
   const char *object_, *chunk_object_;
   int64_t created_;

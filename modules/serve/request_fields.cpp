@@ -24,7 +24,7 @@ void RequestFields::read(const std::string& name, const std::function<void(const
 void RequestFields::option(RequestOptions& options, const std::string& name, const std::string& option) {
   read(name, [&](const OrderedJsonNode& node) {
     options.read(option, node);
-    field_of_option_[option] = name;
+    calls(option, name);
   });
 }
 

@@ -23,6 +23,8 @@ class RequestFields {
   void read(const std::string& name, const std::function<void(const OrderedJsonNode&)>& f);
   // The field sets the option of RequestOptions, whose name may be another one.
   void option(RequestOptions& options, const std::string& name, const std::string& option);
+  // What the engine calls `option` is this field to a client.
+  void calls(const std::string& option, const std::string& name) { field_of_option_[option] = name; }
   // All options that a field of the same name sets: sampling, stop, ignore_eos.
   void sampling(RequestOptions& options);
   bool given(const std::string& name);

@@ -154,6 +154,7 @@ struct Server::State {
   void compute(const ExchangePtr& exchange, MakeJson make);
   void submit(const ExchangePtr& exchange, std::shared_ptr<Answer> answer);
   void take(Job& job, AnswerEvents events);
+  void write(Job& job, const AnswerEvents& events);
   void fail(Job& job, const ApiError& error);
   void close(Job& job);
   void tick();
@@ -308,6 +309,15 @@ void Server::State::submit(const ExchangePtr& exchange, std::shared_ptr<Answer> 
 
 void Server::State::take(Job& job, AnswerEvents events) {
   if (job.over) return;
+  try {
+    write(job, events);
+  } catch (const std::exception& e) {  // a fault of ours: the answer ends, the server goes on
+    engine.cancel(job.ticket);
+    fail(job, {500, e.what()});
+  }
+}
+
+void Server::State::write(Job& job, const AnswerEvents& events) {
   if (!events.failure.empty()) return fail(job, {500, events.failure});
   for (const AnswerEvents::Event& e : events.events) {
     metrics.take(job.times, e.event);

@@ -105,6 +105,25 @@ TEST_CASE("the first event carries the prompt's scores") {
   CHECK(counts == std::vector<size_t>{3, 0, 0, 0});
 }
 
+TEST_CASE("a bias moves what is sampled and no log-probability, of its own request alone") {
+  const auto model = make_tiny(tiny_llama());
+  Engine engine(*model, byte_tokenizer());
+  const Request plain = scored(random_tokens(5, 1));
+  const Completion usual = generate(engine, {plain}).completions[0][0];
+  Request pushed = plain, banned = plain;
+  pushed.logit_bias = {{7, 100.0f}};
+  banned.logit_bias = {{usual.tokens[0], -100.0f}};
+  const auto together = generate(engine, {plain, pushed, banned, plain}).completions;
+  for (const size_t i : {0, 3}) CHECK(together[i][0].tokens == usual.tokens);
+  CHECK(together[1][0].tokens == std::vector<int32_t>(4, 7));
+  CHECK(together[2][0].tokens[0] == usual.logprobs[0].top[1].token);
+  CHECK(together[1][0].logprobs[0].top[0].logprob == usual.logprobs[0].top[0].logprob);
+  pushed.logit_bias = {{7, 101.0f}};
+  CHECK_THROWS_AS(engine.submit(pushed, {}), RequestError);
+  pushed.logit_bias = {{1000, 1.0f}};
+  CHECK_THROWS_AS(engine.submit(pushed, {}), RequestError);
+}
+
 TEST_CASE("a completion says which stop string ended it") {
   const auto model = make_tiny(tiny_llama());
   Engine engine(*model, byte_tokenizer());
