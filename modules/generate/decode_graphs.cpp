@@ -75,11 +75,9 @@ Tensor DecodeGraphs::run(std::span<const BatchSequence> sequences) {
   } else {
     if (buckets_.size() > kMostBuckets) drop_least_used();
     try {
-      bucket->graph = std::make_unique<Graph>(recording_, work);
-      bucket->graph->replay();
+      bucket->graph = std::make_unique<Graph>(recording_, work);  // runs it
     } catch (const NotRecordable&) {
       recordable_ = false;
-      work();
     }
   }
   return logits_.row_range(0, std::ssize(sequences));

@@ -281,11 +281,15 @@ Graph::Graph(const Stream& recording, const std::function<void()>& work) : devic
   check_call(cudaStreamBeginCapture(recording.stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
   try {
     work();
-  } catch (const Error& error) {
+  } catch (...) {
     cudaStreamEndCapture(recording.stream_, &graph);
     if (graph != nullptr) cudaGraphDestroy(graph);
     cudaGetLastError();
-    throw NotRecordable(error.what(), error.hint());
+    try {
+      throw;  // an interruption goes on as it is
+    } catch (const Error& error) {
+      throw NotRecordable(error.what(), error.hint());
+    }
   }
   check_call(cudaStreamEndCapture(recording.stream_, &graph), "cudaStreamEndCapture");
   const cudaError_t result = cudaGraphInstantiate(&executable_, graph, 0);

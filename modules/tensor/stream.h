@@ -53,7 +53,8 @@ struct NotRecordable : Error {
 // replay. It may read nothing on the host, and what changes from replay to replay must lie on the device.
 class Graph {
  public:
-  // Runs `work` twice, once for the memory and once to record it. Throws what `work` throws, and NotRecordable.
+  // Calls `work` twice: the first time it runs, and finds its memory; the second time it is recorded, and nothing runs.
+  // Throws what `work` throws, and NotRecordable behind its run.
   Graph(const Stream& recording, const std::function<void()>& work);
   ~Graph();
   Graph(const Graph&) = delete;
