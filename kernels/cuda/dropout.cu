@@ -31,15 +31,16 @@ struct Dropout {
   T* y;
   const T* x;
   int64_t n;
-  uint64_t seed, stream;
+  const uint64_t* seed;
+  uint64_t stream;
   uint32_t threshold;
   float factor;
 
   __device__ void operator()(int64_t, int64_t item) const {
     const auto low = [](uint64_t v) { return static_cast<uint32_t>(v); };
-    const uint64_t index = static_cast<uint64_t>(item);
+    const uint64_t index = static_cast<uint64_t>(item), key = *seed;
     const Words numbers =
-        philox_words(low(seed), low(seed >> 32), {low(index), low(index >> 32), low(stream), low(stream >> 32)});
+        philox_words(low(key), low(key >> 32), {low(index), low(index >> 32), low(stream), low(stream >> 32)});
     const int64_t i = 4 * item;
     Four v = load_four<kVector>(x + i, n - i);
 #pragma unroll
@@ -51,7 +52,7 @@ struct Dropout {
 }  // namespace
 
 template <class T>
-void dropout(Cuda on, T* y, const T* x, int64_t n, double rate, uint64_t seed, uint64_t stream) {
+void dropout(Cuda on, T* y, const T* x, int64_t n, double rate, const uint64_t* seed, uint64_t stream) {
   const auto threshold = static_cast<uint32_t>(rate * 0x1p32);
   const auto factor = static_cast<float>(1.0 / (1.0 - rate));
   if (fours_aligned(y) && fours_aligned(x))
@@ -60,6 +61,6 @@ void dropout(Cuda on, T* y, const T* x, int64_t n, double rate, uint64_t seed, u
     over_grid(on, 1, ceil_divide(n, 4), Dropout<false, T>{y, x, n, seed, stream, threshold, factor});
 }
 
-template void dropout(Cuda, float*, const float*, int64_t, double, uint64_t, uint64_t);
+template void dropout(Cuda, float*, const float*, int64_t, double, const uint64_t*, uint64_t);
 
 }  // namespace lathe::kernel

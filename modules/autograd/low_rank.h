@@ -17,7 +17,7 @@ struct LowRank {
 
 // The seed of a micro-batch's dropout before A, active in its forward and its backward; without one nothing is dropped.
 struct LowRankDropout {
-  uint64_t seed = 0;
+  Tensor seed;  // dropout_seed
 
   class Scope : public Active<LowRankDropout> {
    public:

@@ -129,8 +129,10 @@ Tensor add(const Tensor& a, const Tensor& b);
 Tensor multiply(const Tensor& a, const Tensor& b);
 Tensor scale(const Tensor& x, double factor);
 
-// x / (1 - rate) with probability 1 - rate, else 0, chosen by (seed, stream, index of the element).
-Tensor dropout(const Tensor& x, double rate, uint64_t seed, uint64_t stream);
+// x / (1 - rate) with probability 1 - rate, else 0, chosen by (seed, stream, index of the element). The seed is a
+// tensor, so that work that was recorded on a device can be given another.
+Tensor dropout(const Tensor& x, double rate, const Tensor& seed, uint64_t stream);
+Tensor dropout_seed(uint64_t seed);  // (2) i32: the bytes of the number
 // x within [-bound, bound]; rows may be strided.
 Tensor clamp(const Tensor& x, double bound);
 // Row i of x (N, n) times factors[i]: x may be strided, factors (N) are constants.

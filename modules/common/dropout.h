@@ -10,7 +10,7 @@ namespace lathe {
 
 struct Dropout {
   double rate = 0.0;
-  uint64_t seed = 0;    // of one micro-batch
+  Tensor seed = {};     // of one micro-batch (dropout_seed)
   uint64_t stream = 0;  // of the next call
 
   class Scope : public Active<Dropout> {

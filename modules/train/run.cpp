@@ -136,6 +136,7 @@ class Run {
       if (stops) break;
     }
     const bool whole = trainer_.steps_done == trainer_.length().steps;
+    if (trainer_.graphs() != nullptr) note_graphs(*trainer_.graphs());
     if (ranks_.is_first()) write_report(folder_.string(), count_parameters(model_.model()));
     if (whole) {
       const AveragedWeights averaged(trainer_);
@@ -148,6 +149,11 @@ class Run {
  private:
   void note(const std::string& line) const {
     if (ranks_.is_first()) callbacks_.on_note(line);
+  }
+  void note_graphs(const StepGraphs& graphs) const {
+    const StepGraphs::Counts& counts = graphs.counts();
+    note(fmt::format("graphs: {} recorded, {} micro-batches replayed, {} run kernel by kernel{}{}", counts.recorded,
+                     counts.replayed, counts.by_kernel, graphs.why_not().empty() ? "" : ": ", graphs.why_not()));
   }
   bool learns_preferences() const { return recipe_.data.format == DataRecipe::Format::preference; }
 

@@ -4,11 +4,8 @@
 #include <cmath>
 #include <numbers>
 
-#include "attention/rope_table.h"
 #include "autograd/tape.h"
 #include "autograd/update.h"
-#include "common/router_logits.h"
-#include "config/model_config.h"
 #include "tensor/interruption.h"
 #include "train/not_finite.h"
 #include "train/schedule.h"
@@ -40,6 +37,7 @@ TrainingStep Trainer::step(bool measure_updates) {
   const std::vector<TrainingRows> micro_batches = rows_of(step.number, ranks_);
   count(micro_batches, step);
   for (size_t i = 0; i < micro_batches.size(); ++i) accumulate(micro_batches[i], static_cast<int64_t>(i), step);
+  read_losses(micro_batches, step);
   add_over_ranks(step);
   step.gradient_norm = optimizer_.gradient_norm();
   step.skipped = why_to_skip(micro_batches, step);
@@ -82,25 +80,39 @@ void Trainer::add_over_ranks(TrainingStep& step) const {
   in_host_memory(arena_.gradients(), [&](float* g) { ranks_.reduce_scatter(g, optimizer_.borders()); });
 }
 
-// Forward and backward of micro-batch number `index` of the step: adds to the gradients and to the step's loss.
+// Forward and backward of micro-batch number `index` of the step: adds to the gradients, and leaves the losses in
+// losses_, or of pairs adds them to the step's.
 void Trainer::accumulate(const TrainingRows& rows, int64_t index, TrainingStep& step) const {
   if (rows.target_count == 0) return;
   Interruption::point();
-  const MicroBatchScope scope(recipe_, step.number, index * ranks_.size() + ranks_.rank());
-  if (reference_ != nullptr) return accumulate_pairs(rows, step);
-  Tape tape;
-  MicroBatchLoss loss;
-  {
-    const Tape::Scope recording(tape);
-    loss = micro_batch_loss(model_, recipe_, rows, step.targets);
-  }
-  step.loss += static_cast<double>(loss.cross_entropy.to(Device{}).host<float>()[0]);
-  if (loss.router_balance.defined())
-    step.router_balance += static_cast<double>(loss.router_balance.to(Device{}).host<float>()[0]);
-  tape.backward(loss.total);
+  const int64_t number = index * ranks_.size() + ranks_.rank();
+  if (reference_ != nullptr) return accumulate_pairs(rows, number, step);
+  const MicroBatchNumbers numbers = micro_batch_numbers(model_, recipe_, rows, step.targets, step.number, number);
+  const Tensor losses = losses_.row_range(index, index + 1).view({2});
+  if (graphs_)
+    losses.copy_from(graphs_->run(rows, numbers));
+  else
+    run_micro_batch(model_, recipe_, make_micro_batch(model_, recipe_, rows, numbers), losses);
 }
 
-void Trainer::accumulate_pairs(const TrainingRows& rows, TrainingStep& step) const {
+// The device is waited for here, once for all micro-batches.
+void Trainer::read_losses(const std::vector<TrainingRows>& micro_batches, TrainingStep& step) const {
+  if (reference_ != nullptr) return;
+  const Tensor on_host = losses_.to(Device{});
+  const float* losses = on_host.host<float>();
+  for (const TrainingRows& rows : micro_batches) {
+    if (rows.target_count > 0) {
+      const MicroBatchNumbers numbers = micro_batch_numbers(model_, recipe_, rows, step.targets, step.number, 0);
+      const LossFactors factors(losses_.device(), numbers);
+      step.loss += static_cast<double>(losses[0]) * factors.behind[0];
+      step.router_balance += static_cast<double>(losses[1]) * factors.behind[1];
+    }
+    losses += 2;
+  }
+}
+
+void Trainer::accumulate_pairs(const TrainingRows& rows, int64_t number, TrainingStep& step) const {
+  const MicroBatchScope scope(recipe_, step.number, number);
   Tape tape;
   PreferenceLoss pairs;
   {
@@ -113,39 +125,6 @@ void Trainer::accumulate_pairs(const TrainingRows& rows, TrainingStep& step) con
   step.preference->margin += pairs.margin;
   step.preference->accuracy += pairs.accuracy;
   tape.backward({pairs.seed});
-}
-
-Arithmetic products_of(const TrainingRecipe& recipe) {
-  return recipe.dtype == TrainingRecipe::Dtype::bfloat16 ? Arithmetic::bf16 : Arithmetic::f32;
-}
-
-// Each micro-batch drops other elements: its seed is of the run, the step and its place in it.
-MicroBatchScope::MicroBatchScope(const Recipe& recipe, int64_t step, int64_t index)
-    : dropout_{recipe.model.dropout,
-               recipe.training.seed + 0x9E3779B97F4A7C15u * static_cast<uint64_t>(step * 65536 + index)},
-      dropping_(dropout_),
-      adapter_dropout_{dropout_.seed},
-      dropping_in_adapter_(adapter_dropout_),
-      precision_(products_of(recipe.training)) {}
-
-Tensor router_balance_loss(const CausalLM& model, const std::vector<Tensor>& router_logits, double factor) {
-  if (factor == 0.0 || router_logits.empty()) return {};
-  return scale(load_balancing_loss(router_logits, model.sizes.num_experts_per_tok), factor);
-}
-
-MicroBatchLoss micro_batch_loss(const CausalLM& model, const Recipe& recipe, const TrainingRows& rows,
-                                int64_t targets) {
-  const double share = static_cast<double>(rows.target_count) / static_cast<double>(targets);
-  const double balance = recipe.training.router_balance.value_or(model.config.router_aux_loss_coef) * share;
-  const Batch batch = make_training_batch(model, rows, recipe.training.recompute);
-  const Tensor ids = Tensor::of<int32_t>({std::ssize(rows.targets)}, rows.targets.data()).to(batch.tokens.device());
-  std::vector<Tensor> router_logits;
-  const RouterLogits collecting(router_logits);
-  MicroBatchLoss loss;
-  loss.cross_entropy = loss.total = lathe::loss(model, batch, ids, static_cast<double>(targets));
-  loss.router_balance = router_balance_loss(model, router_logits, balance);
-  if (loss.router_balance.defined()) loss.total = add(loss.cross_entropy, loss.router_balance);
-  return loss;
 }
 
 std::vector<TrainingRows> Trainer::rows_of(int64_t step, Communicator& ranks) const {
@@ -201,7 +180,10 @@ Trainer::Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, Tra
       ranks_(ranks),
       reference_(reference),
       arena_(model),
-      optimizer_(recipe.optimizer, arena_, ranks, recipe.training.seed) {
+      optimizer_(recipe.optimizer, arena_, ranks, recipe.training.seed),
+      losses_(Tensor::zeros({recipe.training.accumulation, 2}, DType::f32, model.device())) {
+  if (model.device().kind == Device::Kind::cuda && reference == nullptr)
+    graphs_ = std::make_unique<StepGraphs>(model, recipe_);
   const std::vector<std::string> decayed = arena_.decayed_names();
   check(recipe.optimizer.decayed.empty() || recipe.optimizer.decayed == decayed, "recipe",
         "optimizer.decayed does not name the {} tensors that decay in this model", decayed.size());
@@ -226,29 +208,6 @@ TrainingLength training_length(const TrainingRecipe& t, const Dataset& data) {
   if (length.rows > 0) length.steps = (length.rows + rows_a_step - 1) / rows_a_step;
   check(length.steps > 0, "train", "the run has no step");
   return length;
-}
-
-Batch make_training_batch(const CausalLM& model, const TrainingRows& rows, TrainingRecipe::Recompute recompute) {
-  std::vector<BatchSequence> sequences;
-  int64_t longest = 0;
-  for (size_t s = 0; s + 1 < rows.seq_start.size(); ++s) {
-    const auto begin = static_cast<size_t>(rows.seq_start[s]), end = static_cast<size_t>(rows.seq_start[s + 1]);
-    BatchSequence sequence;
-    sequence.tokens = std::span(rows.tokens).subspan(begin, end - begin);
-    sequence.logits_from = std::ssize(sequence.tokens);
-    longest = std::max(longest, sequence.logits_from);
-    sequences.push_back(sequence);
-  }
-  const Device device = model.device();
-  RopeTables tables(model.config, longest, DType::f32, device);
-  std::vector<std::shared_ptr<RopeTable>> held;
-  for (BatchSequence& sequence : sequences) {
-    held.push_back(tables.of(std::ssize(sequence.tokens)));
-    sequence.rope = held.back().get();
-  }
-  Batch batch = make_batch(sequences, nullptr, device);
-  batch.recompute = recompute == TrainingRecipe::Recompute::block;
-  return batch;
 }
 
 Evaluation evaluate_loss(const CausalLM& model, const Dataset& data, int64_t batch_size, int64_t batches,

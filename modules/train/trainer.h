@@ -5,18 +5,18 @@
 // rows are cut into micro-batches, and however many ranks share them.
 #pragma once
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
-#include "autograd/low_rank.h"
-#include "autograd/precision.h"
-#include "common/dropout.h"
 #include "tensor/communicator.h"
 #include "train/dataset.h"
+#include "train/micro_batch.h"
 #include "train/optimizer.h"
 #include "train/parameter_arena.h"
 #include "train/preference.h"
 #include "train/recipe.h"
+#include "train/step_graphs.h"
 
 namespace lathe {
 
@@ -61,13 +61,16 @@ class Trainer {
   const Optimizer& optimizer() const { return optimizer_; }
   const TrainingLength& length() const { return length_; }
   Communicator& ranks() const { return ranks_; }
+  // Of a run on a CUDA device that learns no preferences; else null.
+  StepGraphs* graphs() { return graphs_.get(); }
 
  private:
   friend class AveragedWeights;
   std::vector<TrainingRows> rows_of(int64_t step, Communicator& ranks) const;
   void count(const std::vector<TrainingRows>& micro_batches, TrainingStep& step) const;
   void accumulate(const TrainingRows& rows, int64_t index, TrainingStep& step) const;
-  void accumulate_pairs(const TrainingRows& rows, TrainingStep& step) const;
+  void accumulate_pairs(const TrainingRows& rows, int64_t number, TrainingStep& step) const;
+  void read_losses(const std::vector<TrainingRows>& micro_batches, TrainingStep& step) const;
   void add_over_ranks(TrainingStep& step) const;
   std::string why_to_skip(const std::vector<TrainingRows>& micro_batches, const TrainingStep& step) const;
   void gather_values();
@@ -80,6 +83,8 @@ class Trainer {
   const ReferenceScores* reference_;
   ParameterArena arena_;
   Optimizer optimizer_;
+  Tensor losses_;                       // (micro-batches of a step, 2) f32, as run_micro_batch leaves them
+  std::unique_ptr<StepGraphs> graphs_;  // on a CUDA device; null: none
 };
 
 // While it lives, the model has the average of its weights, where the recipe keeps one. All ranks together.
@@ -94,40 +99,6 @@ class AveragedWeights {
   void swap();
   Trainer& trainer_;
 };
-
-// The batch of some rows, on the model's device: each document has positions of its own, and the rotary frequencies of
-// its length.
-Batch make_training_batch(const CausalLM& model, const TrainingRows& rows,
-                          TrainingRecipe::Recompute recompute = TrainingRecipe::Recompute::none);
-
-// While it lives, forward and backward of micro-batch number `index` (from 0, over all ranks) of step `step` drop what
-// the recipe and these numbers say, and multiply in its arithmetic.
-class MicroBatchScope {
- public:
-  MicroBatchScope(const Recipe& recipe, int64_t step, int64_t index);
-
- private:
-  Dropout dropout_;
-  Dropout::Scope dropping_;
-  LowRankDropout adapter_dropout_;
-  LowRankDropout::Scope dropping_in_adapter_;
-  Precision precision_;
-};
-
-// The loss that balances the experts whose routers said `router_logits` (common/router_logits.h), times `factor`: (1),
-// undefined where that is 0 or the model has none.
-Tensor router_balance_loss(const CausalLM& model, const std::vector<Tensor>& router_logits, double factor);
-
-// The forward of a micro-batch that is a part of a step of `targets` targets. Records on the active tape.
-struct MicroBatchLoss {
-  Tensor cross_entropy;   // (1): the sum over the rows' targets, divided by `targets`
-  Tensor router_balance;  // (1): the routers' share, its factor included; undefined where there is none
-  Tensor total;           // (1): both
-};
-MicroBatchLoss micro_batch_loss(const CausalLM& model, const Recipe& recipe, const TrainingRows& rows, int64_t targets);
-
-// The arithmetic of a step's products (autograd/precision.h), forward and backward. Evaluation computes in f32.
-Arithmetic products_of(const TrainingRecipe& recipe);
 
 struct Evaluation {
   double loss = 0.0;           // mean over the targets

@@ -73,14 +73,15 @@ TrainingRows full_rows(const Recipe& recipe) {
 }
 
 // What `backward` begins with.
-Tape::Seed forward(const CausalLM& model, const Recipe& recipe, const TrainingRows& rows) {
+std::vector<Tape::Seed> forward(const CausalLM& model, const Recipe& recipe, const TrainingRows& rows) {
   if (recipe.data.format != DataRecipe::Format::preference) {
-    const Tensor loss = micro_batch_loss(model, recipe, rows, rows.target_count).total;
-    return {loss, like(loss)};
+    const MicroBatchNumbers numbers = micro_batch_numbers(model, recipe, rows, rows.target_count, 1, 0);
+    const MicroBatch m = make_micro_batch(model, recipe, rows, numbers);
+    return micro_batch_loss(model, m).seeds(m.gradients);
   }
   const Tensor scores =
       answer_log_probabilities(model, make_training_batch(model, rows, recipe.training.recompute), rows);
-  return {scores, like(scores)};
+  return {{scores, like(scores)}};
 }
 
 }  // namespace
@@ -119,13 +120,13 @@ TrainingPlan plan_training(const Recipe& recipe) {
       peak = pool->peak();
       {
         Tape tape;
-        Tape::Seed seed;
+        std::vector<Tape::Seed> seeds;
         {
           const Active<Tape> recording(records ? &tape : nullptr);
-          seed = forward(model, recipe, rows);
+          seeds = forward(model, recipe, rows);
         }
         if (!records) continue;
-        tape.backward({seed});
+        tape.backward(seeds);
       }
       optimizer->step(1, recipe.optimizer.learning_rate, 1.0);
     }

@@ -60,7 +60,7 @@ TEST_CASE("gradients of a product with a change of low rank") {
 }
 
 TEST_CASE("gradients of a change of low rank behind dropout") {
-  LowRankDropout seed{31};
+  LowRankDropout seed{dropout_seed(31)};
   const LowRankDropout::Scope dropping(seed);
   check_case({"low_rank with dropout", {{5, 6}}, {{2, 6}, {4, 2}}, [](const Inputs& in, const Parameters& p) {
                 return linear(in[0], {&changed({4, 6}, 70, p[0], p[1], 0.4), nullptr});

@@ -86,7 +86,10 @@ TEST_CASE("dropout on a CUDA device drops what the CPU drops") {
   const int64_t n = GENERATE(1, 6, 1029), shift = GENERATE(0, 1);
   const double rate = GENERATE(0.0, 0.3);
   CAPTURE(n, shift, rate);
-  const uint64_t seed = 0x123456789abcdef0, stream = 0xfedcba9876543210;
+  const uint64_t number = 0x123456789abcdef0, stream = 0xfedcba9876543210;
+  Aligned memory(sizeof(number));
+  auto* seed = reinterpret_cast<uint64_t*>(memory.data());
+  *seed = number;
   const auto values = random_floats(n, 1);
   Input x(values, shift);
   Output y(n, shift);

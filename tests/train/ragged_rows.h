@@ -44,16 +44,44 @@ class RaggedRows : public Dataset {
   std::string key_ = "ragged";
 };
 
+// Rows of so many ids that count up from the row's number: what a few steps can learn something of.
+class CountingRows : public Dataset {
+ public:
+  explicit CountingRows(int64_t context) : context_(context) {}
+  TrainingRows rows(int64_t first, int64_t count) const override {
+    TrainingRows rows;
+    rows.seq_start.push_back(0);
+    for (int64_t r = first; r < first + count; ++r) {
+      for (int64_t i = 0; i < context_; ++i) {
+        rows.tokens.push_back(static_cast<int32_t>((7 * r + i) % 61));
+        rows.targets.push_back(static_cast<int32_t>((7 * r + i + 1) % 61));
+      }
+      rows.seq_start.push_back(static_cast<int32_t>(rows.tokens.size()));
+      rows.pieces.push_back(r);
+    }
+    rows.target_count = context_ * count;
+    return rows;
+  }
+  int64_t rows_per_epoch() const override { return 61; }
+  Counts counts() const override { return {61 * context_, 61 * context_}; }
+  const std::string& key() const override { return key_; }
+
+ private:
+  int64_t context_;
+  std::string key_ = "counting";
+};
+
 struct Outcome {
   std::vector<double> losses, norms;
   std::vector<float> weights;
 };
 
-// All steps of the recipe, on a golden and the rows above.
-inline Outcome train(const std::string& name, const Recipe& recipe, Device device = {}) {
+// All steps of the recipe, on a golden and the rows above; on a device with graphs of its micro-batches or without.
+inline Outcome train(const std::string& name, const Recipe& recipe, Device device = {}, bool graphs = true) {
   const LoadedModel loaded = trainable_golden(name, device);
   const RaggedRows data(static_cast<int32_t>(loaded.model->sizes.vocab_size));
   Trainer trainer(*loaded.model, recipe, data, {recipe.training.steps, 0});
+  if (trainer.graphs() != nullptr) trainer.graphs()->records = graphs;
   Outcome outcome;
   while (trainer.steps_done < recipe.training.steps) {
     const TrainingStep step = trainer.step();

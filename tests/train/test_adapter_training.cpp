@@ -7,7 +7,7 @@
 #include "llm/export.h"
 #include "tests/catch.h"
 #include "tests/support.h"
-#include "tests/train/goldens.h"
+#include "tests/train/ragged_rows.h"
 #include "train/checkpoint.h"
 #include "train/run.h"
 
@@ -16,31 +16,6 @@ using namespace lathe::test;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {
-
-// Rows of ids that count up from the row's number: what a few steps can learn something of.
-class CountingRows : public Dataset {
- public:
-  TrainingRows rows(int64_t first, int64_t count) const override {
-    TrainingRows rows;
-    rows.seq_start.push_back(0);
-    for (int64_t r = first; r < first + count; ++r) {
-      for (int64_t i = 0; i < 16; ++i) {
-        rows.tokens.push_back(static_cast<int32_t>((7 * r + i) % 61));
-        rows.targets.push_back(static_cast<int32_t>((7 * r + i + 1) % 61));
-      }
-      rows.seq_start.push_back(static_cast<int32_t>(rows.tokens.size()));
-      rows.pieces.push_back(r);
-    }
-    rows.target_count = 16 * count;
-    return rows;
-  }
-  int64_t rows_per_epoch() const override { return 61; }
-  Counts counts() const override { return {61 * 16, 61 * 16}; }
-  const std::string& key() const override { return key_; }
-
- private:
-  std::string key_ = "counting";
-};
 
 Recipe recipe_of(const std::string& checkpoint, const std::vector<std::string>& targets, int64_t steps) {
   Recipe r;
@@ -85,7 +60,7 @@ TEST_CASE("an adapter learns on bases of every kind, whose bits stay") {
     const Recipe recipe = recipe_of(checkpoint, targets, 12);
     const TrainingModel made = make_training_model(recipe);
     const std::string before = base_bytes(made.model());
-    const CountingRows data;
+    const CountingRows data(16);
     Trainer trainer(made.model(), recipe, data, {12, 0});
     int64_t adapted = 0;
     for (const NamedParameter& p : adapter_parameters(made.model())) adapted += p.parameter->shape.elements();
@@ -108,7 +83,7 @@ TEST_CASE("on a quantised base an adapter learns what it would on the values tha
   for (size_t i = 0; i < 2; ++i) {
     const Recipe recipe = recipe_of(i == 0 ? blocks : wide, {"q_proj", "up_proj"}, 6);
     const TrainingModel made = make_training_model(recipe);
-    const CountingRows data;
+    const CountingRows data(16);
     Trainer trainer(made.model(), recipe, data, {6, 0});
     for (int step = 0; step < 6; ++step) losses[i].push_back(trainer.step().loss);
   }
@@ -119,7 +94,7 @@ TEST_CASE("experts learn through their parameters") {
   Recipe recipe = recipe_of(golden_path("mixtral"), {"o_proj"}, 12);
   recipe.adapter->target_parameters = {"experts.gate_up_proj", "experts.down_proj"};
   const TrainingModel made = make_training_model(recipe);
-  const CountingRows data;
+  const CountingRows data(16);
   Trainer trainer(made.model(), recipe, data, {12, 0});
   const double first = trainer.step().loss;
   for (int i = 0; i < 10; ++i) trainer.step();
@@ -129,7 +104,7 @@ TEST_CASE("experts learn through their parameters") {
 TEST_CASE("an adapter's run goes on from its checkpoint with the same bits, dropout included") {
   Recipe recipe = recipe_of(golden_path("llama_untied_gqa"), {"q_proj", "lm_head"}, 6);
   recipe.adapter->dropout = 0.2;
-  const CountingRows data;
+  const CountingRows data(16);
   const TrainingModel whole = make_training_model(recipe);
   Trainer unbroken(whole.model(), recipe, data, {6, 0});
   const TemporaryDirectory place;
@@ -155,7 +130,7 @@ TEST_CASE("an adapter's run goes on from its checkpoint with the same bits, drop
 TEST_CASE("what was trained is what its files give back") {
   const Recipe recipe = recipe_of(golden_path("gpt2"), {"c_attn", "c_proj", "wte", "lm_head"}, 5);
   const TrainingModel made = make_training_model(recipe);
-  const CountingRows data;
+  const CountingRows data(16);
   Trainer trainer(made.model(), recipe, data, {5, 0});
   for (int i = 0; i < 5; ++i) trainer.step();
   const TemporaryDirectory place;
