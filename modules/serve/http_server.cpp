@@ -287,7 +287,7 @@ ssize_t HttpServer::Loop::read_stream(void* context, uint64_t, char* buffer, siz
   Exchange& exchange = *static_cast<Exchange*>(context);
   const size_t count = std::min(most, exchange.output_.size() - exchange.written_);
   if (count > 0) {
-    std::memcpy(buffer, exchange.output_.data() + exchange.written_, count);
+    exchange.output_.copy(buffer, count, exchange.written_);
     exchange.written_ += count;
     return static_cast<ssize_t>(count);
   }

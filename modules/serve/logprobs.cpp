@@ -40,7 +40,7 @@ LegacyLogprobs::LegacyLogprobs(const Tokenizer* tokenizer) : tokenizer_(tokenize
 // Part of a character has no text of its own: its bytes are spelled out, so that different tokens stay different.
 std::string LegacyLogprobs::spelling(int32_t token) const {
   if (!tokenizer_) return fmt::format("token_id:{}", token);
-  const std::string bytes = tokenizer_->token_bytes(token);
+  std::string bytes = tokenizer_->token_bytes(token);
   if (!first_invalid_utf8(bytes)) return bytes;
   std::string text = "bytes:";
   for (const char byte : bytes) text += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
