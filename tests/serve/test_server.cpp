@@ -1,0 +1,173 @@
+// The server over loopback sockets: what the threads hand each other, and what clients may do to it.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <future>
+#include <nlohmann/json.hpp>
+
+#include "formats/strict_json.h"
+#include "serve/server.h"
+#include "tests/catch.h"
+#include "tests/serve/tiny_chat.h"
+
+using namespace lathe;
+
+namespace {
+
+using Catch::Matchers::ContainsSubstring;
+
+struct RunningServer {
+  test::TinyChat folder;
+  std::promise<void> let_go;  // of the load
+  Server server;
+  std::thread thread;
+
+  explicit RunningServer(ServerOptions options = {}, bool loaded = true)
+      : server(on_any_port(std::move(options)), [this, may_load = let_go.get_future().share()] {
+          may_load.wait();
+          return folder.load();
+        }) {
+    thread = std::thread([this] { server.run(); });
+    if (loaded) finish_loading();
+  }
+  ~RunningServer() {
+    if (!thread.joinable()) return;
+    server.stop();
+    server.stop();
+    thread.join();
+  }
+  static ServerOptions on_any_port(ServerOptions options) {
+    options.port = 0;
+    options.model_id = "tiny";
+    return options;
+  }
+  void finish_loading() {
+    let_go.set_value();
+    while (ask("GET /health").find(" 200 ") == std::string::npos) std::this_thread::yield();
+  }
+
+  int connect() const {
+    const int client = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(server.port()));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    // Thrown, not asserted: Catch's assertions are for one thread.
+    check(::connect(client, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0, "test", "no connection");
+    return client;
+  }
+  int send(const std::string& line, const std::string& body = {}, const std::string& headers = {}) const {
+    const int client = connect();
+    const std::string text =
+        fmt::format("{} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {}\r\n{}\r\n{}", line, body.size(),
+                    headers, body);
+    // The server may answer and hang up before all of it is sent.
+    size_t sent = 0;
+    while (sent < text.size()) {
+      const ssize_t count = ::send(client, text.data() + sent, text.size() - sent, MSG_NOSIGNAL);
+      if (count <= 0) break;
+      sent += static_cast<size_t>(count);
+    }
+    return client;
+  }
+  static std::string receive(int client) {
+    std::string text;
+    char buffer[4096];
+    for (ssize_t count; (count = recv(client, buffer, sizeof buffer, 0)) > 0;)
+      text.append(buffer, static_cast<size_t>(count));
+    close(client);
+    return text;
+  }
+  std::string ask(const std::string& line, const std::string& body = {}, const std::string& headers = {}) const {
+    return receive(send(line, body, headers));
+  }
+  double metric(const std::string& name) const {
+    const std::string text = ask("GET /metrics"), line = "\nlathe_" + name + " ";
+    return std::stod(text.substr(text.find(line) + line.size()));
+  }
+};
+
+nlohmann::ordered_json body_of(const std::string& answer) {
+  return parse_ordered_json(answer.substr(answer.find("\r\n\r\n") + 4), "answer");
+}
+
+const std::string kLong = R"({"prompt": [1, 2], "max_tokens": 60, "ignore_eos": true, "n": 100, "stream": )";
+
+}  // namespace
+
+TEST_CASE("a server listens while its model loads, and is ready when it has") {
+  RunningServer s({}, false);
+  CHECK_THAT(s.ask("GET /health"), ContainsSubstring(" 503 "));
+  CHECK_THAT(s.ask("GET /health/live"), ContainsSubstring(" 200 "));
+  CHECK_THAT(s.ask("POST /v1/completions", R"({"prompt": "ab"})"), ContainsSubstring("still loading"));
+  s.finish_loading();
+  CHECK_THAT(s.ask("GET /health/ready"), ContainsSubstring(" 200 "));
+  CHECK(body_of(s.ask("GET /v1/models"))["data"][0]["max_model_len"] == 64);
+}
+
+TEST_CASE("requests from many threads are answered as one alone is") {
+  const RunningServer s;
+  const std::string body = R"({"prompt": "abc", "max_tokens": 12, "ignore_eos": true, "temperature": 1, "seed": 5})";
+  const auto text = [&] {
+    return body_of(s.ask("POST /v1/completions", body))["choices"][0]["text"].get<std::string>();
+  };
+  const std::string alone = text();
+  CHECK(alone.size() == 12);
+  std::vector<std::future<std::string>> answers;
+  for (int i = 0; i < 16; ++i) answers.push_back(std::async(std::launch::async, text));
+  for (auto& answer : answers) CHECK(answer.get() == alone);
+}
+
+TEST_CASE("clients that leave take their sequences with them") {
+  const RunningServer s;
+  for (const char* stream : {"true", "false"}) {
+    const int client = s.send("POST /v1/completions", kLong + stream + "}");
+    while (s.metric("sequences_running") == 0) std::this_thread::yield();
+    close(client);
+    while (s.metric("sequences_running") > 0 || s.metric("cache_pages_used") > 0) std::this_thread::yield();
+  }
+  CHECK(s.metric("requests_cancelled_total") == 2);
+}
+
+TEST_CASE("what may not be asked has a status that says so") {
+  ServerOptions options;
+  options.api_keys = {"one", "two"};
+  options.http.body = 1000;
+  const RunningServer s(options);
+  const std::string key = "x-api-key: two\r\n";
+  CHECK_THAT(s.ask("GET /v1/models"), ContainsSubstring(" 401 "));
+  CHECK_THAT(s.ask("GET /v1/models", "", "Authorization: Bearer on\r\n"), ContainsSubstring(" 401 "));
+  CHECK_THAT(s.ask("GET /v1/models", "", key), ContainsSubstring(" 200 "));
+  CHECK_THAT(s.ask("GET /v1/models", "", key + "Origin: http://elsewhere\r\n"), ContainsSubstring(" 403 "));
+  CHECK_THAT(s.ask("GET /v1/models", "", key + "Origin: http://h\r\n"), ContainsSubstring(" 200 "));
+  CHECK_THAT(s.ask("POST /v1/completions", std::string(1 << 20, ' '), key), ContainsSubstring(" 413 "));
+  CHECK_THAT(s.ask("POST /v1/completions", "{", key), ContainsSubstring("invalid_request_error"));
+  CHECK_THAT(s.ask("POST /v1/messages", "{", key), ContainsSubstring(R"({"type":"error")"));
+  CHECK_THAT(s.ask("DELETE /v1/models", "", key), ContainsSubstring(" 405 "));
+  CHECK_THAT(s.ask("GET /nowhere", "", key), ContainsSubstring(" 404 "));
+}
+
+TEST_CASE("a server that is to stop finishes what it has begun") {
+  RunningServer s;
+  const int client =
+      s.send("POST /v1/completions", R"({"prompt": [1], "max_tokens": 50, "ignore_eos": true, "n": 20})");
+  while (s.metric("sequences_running") == 0) std::this_thread::yield();
+  s.server.stop();
+  CHECK(body_of(RunningServer::receive(client))["usage"]["completion_tokens"] == 20 * 50);
+  s.thread.join();
+}
+
+TEST_CASE("a stop that is asked for twice waits for nothing, and a failed load ends the server") {
+  RunningServer s;
+  const int client = s.send("POST /v1/completions", kLong + "true}");
+  while (s.metric("sequences_running") == 0) std::this_thread::yield();
+  s.server.stop();
+  s.server.stop();
+  s.thread.join();
+  RunningServer::receive(client);
+  Server broken(RunningServer::on_any_port({}), []() -> std::unique_ptr<ChatModel> { throw Error("no weights"); });
+  CHECK_THROWS_WITH(broken.run(), "no weights");
+}
