@@ -181,6 +181,9 @@ def scores(s):
     nothing = s.post("/v1/completions", {**body, "max_tokens": 0, "n": 2})["choices"]
     assert [c["index"] for c in nothing] == [0, 1, 2, 3] and nothing[2]["text"] == nothing[3]["text"] == texts[1]
     assert nothing[3]["logprobs"]["token_logprobs"] == both[1]["logprobs"]["token_logprobs"][:-1]
+    messages = [{"role": "user", "content": "Hi"}]
+    rendered = s.post("/render", {"messages": messages})["prompt"]
+    assert "Hi" in rendered and s.post("/detokenize", {"tokens": s.post("/tokenize", {"messages": messages})["tokens"]})["prompt"] == rendered
     info = s.get("/tokenizer_info")[1]
     assert {"eos_token", "bos_token", "pad_token", "chat_template"} <= set(info), info
 

@@ -89,6 +89,8 @@ void add_serve(CommandLine& app) {
       .shows_default()
       .between(0, 1 << 20);
   command.option("--request-timeout", o->server.request_timeout, "seconds an answer may take; 0: any");
+  command.option("--stats-seconds", o->server.stats_seconds,
+                 "between lines of load and speed on standard error; 0: none");
   command.option("--speculate", o->speculate, "guess tokens ahead and verify them: ngram, or a smaller model");
   command.example("Example: lathe serve --model models/SmolLM2-135M-Instruct.Q4_1.gguf --port 8000");
   command.run([o] { run_serve(*o); });

@@ -14,6 +14,7 @@ std::unique_ptr<Answer> make_chat_completion(const ServedModel& model, const Ord
 std::unique_ptr<Answer> make_message(const ServedModel& model, const OrderedJsonNode& body);  // /v1/messages
 
 nlohmann::ordered_json count_message_tokens(const ServedModel& model, const OrderedJsonNode& body);
+nlohmann::ordered_json render(const ServedModel& model, const OrderedJsonNode& body);
 nlohmann::ordered_json tokenize(const ServedModel& model, const OrderedJsonNode& body);
 nlohmann::ordered_json detokenize(const ServedModel& model, const OrderedJsonNode& body);
 nlohmann::ordered_json tokenizer_info(const ServedModel& model);

@@ -231,8 +231,12 @@ void HttpServer::Loop::refuse_unread(Exchange& exchange) {
 
 MHD_Result HttpServer::Loop::take_body(Exchange& exchange, std::string_view piece) {
   Exchange::Connection& c = *exchange.connection_;
-  // Only a chunked body gets here longer than allowed: it did not say how long it would be.
-  if (exchange.request.body.size() + piece.size() > limits.body) return MHD_NO;
+  // Only a body that did not say its length gets here longer than allowed.
+  exchange.request.too_long |= c.body_bytes + piece.size() > limits.body;
+  if (exchange.request.too_long) {
+    exchange.take_body();
+    return MHD_YES;
+  }
   if (body_bytes + piece.size() > limits.bodies) return MHD_NO;
   exchange.request.body += piece;
   c.body_bytes += piece.size();

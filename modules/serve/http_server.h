@@ -27,6 +27,7 @@ struct HttpRequest {
   std::string method, path;                    // "POST", "/v1/models" without its query
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
+  bool too_long = false;  // a body that did not say its length was longer than is read: it is not here
 
   std::string header(const std::string& name) const;  // empty where there is none
 };

@@ -128,6 +128,8 @@ struct Server::State {
   Metrics metrics;
   std::list<std::shared_ptr<Job>> jobs;
   std::chrono::steady_clock::time_point draining_since{};
+  std::chrono::steady_clock::time_point stats_time = std::chrono::steady_clock::now();
+  uint64_t stats_generated = 0, stats_prompts = 0;  // then
   std::atomic<int> stops = 0;
   EngineThread engine;
   ServedModel model;
@@ -158,6 +160,7 @@ struct Server::State {
   void fail(Job& job, const ApiError& error);
   void close(Job& job);
   void tick();
+  void print_stats();
 };
 
 // Health is for whoever watches; all else is for who has a key, and for pages that may ask.
@@ -230,6 +233,8 @@ void Server::State::list_models(Exchange& exchange) const {
 void Server::State::handle(const ExchangePtr& exchange) try {
   const std::string &path = exchange->request.path, &method = exchange->request.method;
   const bool get = method == "GET" || method == "HEAD";
+  if (exchange->request.too_long)
+    throw ApiError(413, fmt::format("the body has more than {} bytes", options.http.body));
   if (get && health(*exchange)) return;
   if (get && path == "/version") return respond_json(*exchange, {{"version", LATHE_VERSION}});
   if (get && path == "/metrics")
@@ -242,6 +247,7 @@ void Server::State::handle(const ExchangePtr& exchange) try {
       {"/v1/messages/count_tokens",
        {"POST", [](State& s, const ExchangePtr& e) { s.compute(e, count_message_tokens); }}},
       {"/tokenize", {"POST", [](State& s, const ExchangePtr& e) { s.compute(e, tokenize); }}},
+      {"/render", {"POST", [](State& s, const ExchangePtr& e) { s.compute(e, render); }}},
       {"/detokenize", {"POST", [](State& s, const ExchangePtr& e) { s.compute(e, detokenize); }}},
       {"/tokenizer_info", {"GET", [](State& s, const ExchangePtr& e) { respond_json(*e, tokenizer_info(s.model)); }}},
       {"/v1/models", {"GET", [](State& s, const ExchangePtr& e) { s.list_models(*e); }}},
@@ -361,6 +367,7 @@ void Server::State::tick() {
     engine.cancel(job->ticket);
     fail(*job, {504, fmt::format("the answer took longer than {} s (--request-timeout)", options.request_timeout)});
   }
+  print_stats();
   if (stops > 1) return http.stop();
   if (!draining()) return;
   if (draining_since == std::chrono::steady_clock::time_point{}) {
@@ -369,6 +376,25 @@ void Server::State::tick() {
   }
   if (engine.state() == EngineThread::State::loading) return http.stop();
   if (jobs.empty() && (http.open_exchanges() == 0 || now - draining_since > kFlushTime)) http.stop();
+}
+
+// A line of what there was to do since the last one, where anything was.
+void Server::State::print_stats() {
+  const auto now = std::chrono::steady_clock::now();
+  const std::chrono::duration<double> since = now - stats_time;
+  if (options.stats_seconds <= 0 || since.count() < options.stats_seconds) return;
+  const uint64_t generated = engine.counters().generated_tokens, prompts = engine.counters().prompt_tokens;
+  const Engine::Load load = engine.load();
+  if (generated + prompts > stats_generated + stats_prompts)
+    fmt::print(stderr,
+               "lathe: {} running, {} waiting; {:.1f} tokens/s generated, {:.1f} of prompts; pages: {} used, {} cached "
+               "of {}\n",
+               load.running, load.waiting, static_cast<double>(generated - stats_generated) / since.count(),
+               static_cast<double>(prompts - stats_prompts) / since.count(), load.used_pages, load.cached_pages,
+               load.pages);
+  stats_time = now;
+  stats_generated = generated;
+  stats_prompts = prompts;
 }
 
 Server::Server(const ServerOptions& options, EngineThread::Load load)

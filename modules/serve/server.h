@@ -20,6 +20,7 @@ struct ServerOptions {
   std::vector<std::string> cors_origins;  // other than the server's own; "*": any
   int64_t max_sequences = 64, max_queue = 256;
   double request_timeout = 600;  // seconds; 0: none
+  double stats_seconds = 0;      // between lines on standard error; 0: none
   HttpLimits http = {};
 };
 

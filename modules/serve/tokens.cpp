@@ -1,10 +1,11 @@
-// /tokenize, /detokenize, /tokenizer_info, and what /v1/models says of a model.
+// /tokenize, /detokenize, /render, /tokenizer_info, and what /v1/models says of a model.
 #include <nlohmann/json.hpp>
 
 #include "serve/chat_messages.h"
 #include "serve/endpoints.h"
 #include "serve/openai_answer.h"
 #include "text/chat_template/encode_chat.h"
+#include "text/chat_template/messages.h"
 
 namespace lathe {
 namespace {
@@ -39,6 +40,19 @@ InfoJson tokenize(const ServedModel& model, const OrderedJsonNode& body) {
   InfoJson json = {{"count", ids->size()}, {"max_model_len", model.engine.longest_sequence()}, {"tokens", *ids}};
   if (texts) json["token_strs"] = token_texts(tokenizer, *ids);
   return json;
+}
+
+InfoJson render(const ServedModel& model, const OrderedJsonNode& body) {
+  RequestFields fields(body);
+  check_model(fields, model);
+  ChatTemplate::Inputs inputs = chat_inputs(model.tokenizer());
+  fields.read("messages", [&](const OrderedJsonNode& node) { inputs.messages = chat_messages(node); });
+  fields.read("tools", [&](const OrderedJsonNode& node) { check_tools(inputs.tools = node.value(), node.where()); });
+  inputs.add_generation_prompt = fields.flag("add_generation_prompt", true);
+  fields.finish();
+  if (inputs.messages.empty()) throw ApiError(400, "messages is missing", "messages");
+  const std::string& source = model.chat().chat_template(!inputs.tools.is_null());
+  return {{"prompt", ChatTemplate::parse(source, model.id).render(inputs)}};
 }
 
 InfoJson detokenize(const ServedModel& model, const OrderedJsonNode& body) {

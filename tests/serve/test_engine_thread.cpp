@@ -55,7 +55,7 @@ TEST_CASE("a cancelled submission frees its pages and says nothing more") {
   const TinyChat folder;
   ReadyEngine engine([&] { return folder.load(); }, 64);
   std::atomic<int> calls = 0;
-  std::atomic<bool> begun = false, finished = false;
+  std::atomic<bool> begun = false, cancelled = false, finished = false;
   Request long_one = asked(engine.thread.model(), {1, 2, 3}, 60, 1);
   long_one.num_sequences = 8;
   std::vector<EngineThread::Ticket> tickets;
@@ -63,11 +63,13 @@ TEST_CASE("a cancelled submission frees its pages and says nothing more") {
     tickets.push_back(engine.thread.submit({long_one}, [&](const AnswerEvents& events) {
       begun = true;
       ++calls;
+      while (!cancelled) std::this_thread::yield();  // the engine goes no further meanwhile
       finished = finished || events.finished;
     }));
   while (!begun) std::this_thread::yield();
   for (const auto ticket : tickets) engine.thread.cancel(ticket);
   engine.thread.cancel(tickets[0]);  // once more: it is gone
+  cancelled = true;
   wait_until_idle(engine.thread);
   CHECK_FALSE(finished);
   const int before = calls;

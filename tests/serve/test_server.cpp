@@ -94,7 +94,13 @@ nlohmann::ordered_json body_of(const std::string& answer) {
   return parse_ordered_json(answer.substr(answer.find("\r\n\r\n") + 4), "answer");
 }
 
-const std::string kLong = R"({"prompt": [1, 2], "max_tokens": 60, "ignore_eos": true, "n": 100, "stream": )";
+// 4,000 sequences, in whose time much can happen.
+std::string long_request(bool stream) {
+  const std::vector<std::vector<int>> prompts(40, {1, 2});
+  return nlohmann::ordered_json{
+      {"prompt", prompts}, {"max_tokens", 60}, {"ignore_eos", true}, {"n", 100}, {"stream", stream}}
+      .dump();
+}
 
 }  // namespace
 
@@ -123,8 +129,8 @@ TEST_CASE("requests from many threads are answered as one alone is") {
 
 TEST_CASE("clients that leave take their sequences with them") {
   const RunningServer s;
-  for (const char* stream : {"true", "false"}) {
-    const int client = s.send("POST /v1/completions", kLong + stream + "}");
+  for (const bool stream : {true, false}) {
+    const int client = s.send("POST /v1/completions", long_request(stream));
     while (s.metric("sequences_running") == 0) std::this_thread::yield();
     close(client);
     while (s.metric("sequences_running") > 0 || s.metric("cache_pages_used") > 0) std::this_thread::yield();
@@ -144,6 +150,11 @@ TEST_CASE("what may not be asked has a status that says so") {
   CHECK_THAT(s.ask("GET /v1/models", "", key + "Origin: http://elsewhere\r\n"), ContainsSubstring(" 403 "));
   CHECK_THAT(s.ask("GET /v1/models", "", key + "Origin: http://h\r\n"), ContainsSubstring(" 200 "));
   CHECK_THAT(s.ask("POST /v1/completions", std::string(1 << 20, ' '), key), ContainsSubstring(" 413 "));
+  const int chunked = s.connect();
+  const std::string text = "POST /v1/completions HTTP/1.1\r\nHost: h\r\nConnection: close\r\n" + key +
+                           "Transfer-Encoding: chunked\r\n\r\n800\r\n" + std::string(0x800, ' ') + "\r\n0\r\n\r\n";
+  REQUIRE(::send(chunked, text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size()));
+  CHECK_THAT(RunningServer::receive(chunked), ContainsSubstring(" 413 "));
   CHECK_THAT(s.ask("POST /v1/completions", "{", key), ContainsSubstring("invalid_request_error"));
   CHECK_THAT(s.ask("POST /v1/messages", "{", key), ContainsSubstring(R"({"type":"error")"));
   CHECK_THAT(s.ask("DELETE /v1/models", "", key), ContainsSubstring(" 405 "));
@@ -154,7 +165,7 @@ TEST_CASE("a server that is to stop finishes what it has begun") {
   RunningServer s;
   const int client =
       s.send("POST /v1/completions", R"({"prompt": [1], "max_tokens": 50, "ignore_eos": true, "n": 20})");
-  while (s.metric("sequences_running") == 0) std::this_thread::yield();
+  while (s.metric("requests_accepted_total") == 0) std::this_thread::yield();
   s.server.stop();
   CHECK(body_of(RunningServer::receive(client))["usage"]["completion_tokens"] == 20 * 50);
   s.thread.join();
@@ -162,8 +173,8 @@ TEST_CASE("a server that is to stop finishes what it has begun") {
 
 TEST_CASE("a stop that is asked for twice waits for nothing, and a failed load ends the server") {
   RunningServer s;
-  const int client = s.send("POST /v1/completions", kLong + "true}");
-  while (s.metric("sequences_running") == 0) std::this_thread::yield();
+  const int client = s.send("POST /v1/completions", long_request(true));
+  while (s.metric("requests_accepted_total") == 0) std::this_thread::yield();
   s.server.stop();
   s.server.stop();
   s.thread.join();
