@@ -96,7 +96,8 @@ class Server:
     def close(self, expect=0):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(60) == expect, self.text()
+        code = self.process.wait(60)
+        assert code == expect, (code, self.text())
 
 
 def chat(text, **options):

@@ -51,6 +51,19 @@ void name_model(ServeOptions& o) {
 
 Server* running_server = nullptr;
 
+// SIGTERM and SIGINT stop the server while there is one; when it goes it is ending already.
+struct HeardSignals {
+  explicit HeardSignals(Server& server) {
+    running_server = &server;
+    for (const int signal : {SIGTERM, SIGINT}) std::signal(signal, [](int) { running_server->stop(); });
+  }
+  ~HeardSignals() {
+    for (const int signal : {SIGTERM, SIGINT}) std::signal(signal, SIG_IGN);
+  }
+  HeardSignals(const HeardSignals&) = delete;
+  HeardSignals& operator=(const HeardSignals&) = delete;
+};
+
 void run_serve(ServeOptions& o) {
   name_model(o);
   o.server.port = static_cast<int>(o.port);
@@ -64,8 +77,7 @@ void run_serve(ServeOptions& o) {
              loopback                    ? "this machine alone; --host 0.0.0.0 for others"
              : o.server.api_keys.empty() ? "other machines too, without a key: --api-key-file asks for one"
                                          : "other machines too, with a key");
-  running_server = &server;
-  for (const int signal : {SIGTERM, SIGINT}) std::signal(signal, [](int) { running_server->stop(); });
+  const HeardSignals signals(server);
   server.run();
   if (server.loading()) std::_Exit(0);  // nothing is written that could be left half done
 }
