@@ -126,6 +126,7 @@ gpu-check:  ## on a machine with a GPU: kernels and models on it, then their spe
 
 check-long: test lint asan tsan fuzz reference test-model test-python test-serve check-cuda  ## everything, speeds too, in about an hour: for a quiet machine
 	@$(BUILD)/test_device "[long]"
+	@scripts/mutate_kernels.py --builds $(BUILD) build-asan build-tsan
 	$(need) demo
 	@scripts/fetch_model.py
 	@scripts/check_demo.py $(BUILD)/lathe --timed

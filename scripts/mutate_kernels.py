@@ -1,30 +1,59 @@
 #!/usr/bin/env python3
 """Breaks CUDA kernels in one place at a time, and says which of these mutants no test finds.
 
-    scripts/mutate_kernels.py tests/simt/examples/gemm.cu --program test_simt --builds build build-asan build-tsan
-    scripts/mutate_kernels.py kernels/cuda/gpu_operations.h --program test_simt --through tests/simt/examples/rms_norm.cu
-    scripts/mutate_kernels.py kernels/cuda/norm.cu --program test_cuda --arguments "[#test_norm] -#"
+    scripts/mutate_kernels.py                                                     # kernels/cuda, by tests/cuda
+    scripts/mutate_kernels.py kernels/cuda/norm.cu --builds build                 # one file, in one build
+    scripts/mutate_kernels.py tests/simt/examples/*.cu --program test_simt
 
 A mutant drops a barrier or a fence (__syncthreads, __syncwarp, __threadfence), waits for one cp.async group less, drops one
 term of a condition (`if`, `while`, ternary, `const bool`), goes once too often through a loop, or takes one argument of
-min or max. Only bodies of __global__ and __device__ functions are changed. Each is compiled with the command of the build
-in place of the file itself (a header: in front of it, for the file --through) and linked into a copy of the program, which
-is run in one build after the other until it fails; --every runs all. The source tree is not touched.
+min or max. Only bodies of __global__ and __device__ functions are changed.
 
-Survivors that are no bugs are listed in tests/simt/survivors.txt, one a line: file: line of code -> its mutant: reason.
-Exit code 1 when another one survives; 2 when the program fails without a mutant.
+All mutants are compiled at once, into a copy of the program whose environment chooses one; the source tree is not touched.
+Which test cases reach a mutant is seen in a run of each. A mutant is run with these alone, up to the first that fails, in
+one build after the other until one finds it. A run that takes ten times the processor's time of the cases is ended: found.
+
+Mutants that are no bugs are listed in tests/simt/survivors.txt, one a line: file: line of code -> its mutant: reason.
+Exit code 1 when another one is not found, or a line of the list names no mutant that survives; 2 when a test fails without a
+mutant.
 """
-import argparse, itertools, json, os, pathlib, re, shlex, subprocess, sys, tempfile
+import argparse, collections, concurrent.futures, dataclasses, json, math, os, pathlib, re, resource, shlex, shutil, subprocess, sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SURVIVORS = ROOT / "tests/simt/survivors.txt"
 DEVICE = re.compile(r"__global__|__device__")
 WORD = r"[A-Za-z_]\w*"
 
+# What every kernel is compiled with. Only the program of the first build, which no sanitizer watches, notes what it reaches.
+HEADER = """#pragma once
+#include <cstdio>
+#include <cstdlib>
+namespace mutants {
+struct State {
+  const char *chosen = std::getenv("MUTANT"), *file = std::getenv("REACHED");
+  int number = chosen != nullptr ? std::atoi(chosen) : -1;
+  unsigned char reached[COUNT + 1] = {};
+  ~State() {
+    std::FILE* f = file != nullptr ? std::fopen(file, "wb") : nullptr;
+    if (f == nullptr) return;
+    std::fwrite(reached, 1, COUNT, f);
+    std::fclose(f);
+  }
+};
+inline State state;
+__attribute__((always_inline)) inline bool mutated(int number) {
+  if (state.file != nullptr) state.reached[number] = 1;
+  return number == state.number;
+}
+}  // namespace mutants
+using mutants::mutated;
+"""
+
 
 def blank_comments(text):
-    """The same text with comments, strings and preprocessor lines as spaces."""
+    """The same text with comments, strings, preprocessor lines and what nvcc alone reads as spaces."""
     blank = lambda match: re.sub(r"[^\n]", " ", match[0])
+    text = re.sub(r"(?<=#if defined\(__CUDACC__\)\n).*?(?=#else|#endif)", blank, text, flags=re.DOTALL)
     return re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|^[ \t]*#(?:[^\n]*\\\n)*[^\n]*', blank, text, flags=re.DOTALL | re.MULTILINE)
 
 
@@ -60,139 +89,278 @@ def split(text, begin, end, separator):
     yield start, end
 
 
+@dataclasses.dataclass
+class Mutant:
+    """What is found in place of text[begin:end]; `code` says what is compiled there: {} is what stood there."""
+    begin: int
+    end: int
+    replacement: str
+    code: str
+    # In which part of the text another one stands, where that is not all of it; for the report.
+    part: tuple = ()
+    number: int = -1
+    file: str = ""
+    name: str = ""
+    lines: range = range(0)
+
+
+def taken(begin, end, neutral):
+    return Mutant(begin, end, neutral, "(mutated(NUMBER) || ({}))" if neutral.strip() == "true" else "(!mutated(NUMBER) && ({}))")
+
+
+def instead(begin, end, replacement, name=None, part=()):
+    return Mutant(begin, end, name or replacement, "(mutated(NUMBER) ? " + replacement.replace("{", "{{").replace("}", "}}") + " : {})", part)
+
+
 def dropped_terms(text, begin, end):
     """A condition with one of its terms taken for true (of `||`: false)."""
-    for separator, neutral in (("&&", "true"), ("||", "false")):
+    begin = list(split(text, begin, end, ";"))[-1][0]  # if (declaration; condition)
+    for separator, neutral in (("&&", " true "), ("||", " false ")):
         terms = list(split(text, begin, end, separator))
         if len(terms) > 1:
-            yield from ((a, b, f" {neutral} ") for a, b in terms)
-            return
-    if "constexpr" not in text[begin - 12:begin]:
-        yield begin, end, "true"
+            return [taken(a, b, neutral) for a, b in terms]
+    return [taken(begin, end, "true")]
 
 
-def mutations(text):
-    """(begin, end, replacement) of all mutants of a kernel file."""
+def mutants_of(text):
+    """All mutants of a kernel file."""
     clean = blank_comments(text)
     for body, body_end in device_bodies(clean):
         find = lambda pattern: re.compile(pattern).finditer(clean, body, body_end)
         for match in find(r"__(?:syncthreads|syncwarp|threadfence|threadfence_block)\([^()]*\);"):
-            yield match.start(), match.end(), ";"
-        for match in find(r"cp_async_wait<\s*(\d+)\s*>"):
-            yield match.start(), match.end(), f"cp_async_wait<{int(match[1]) + 1}>"
+            yield instead(match.start(), match.end() - 1, "void()", "")
+        for match in find(r"cp_async_wait<\s*(\d+)\s*>\(\)"):
+            yield instead(match.start(), match.end(), f"cp_async_wait<{int(match[1]) + 1}>()")
         for match in find(r"\b(?:if|while)\s*\("):
             yield from dropped_terms(clean, match.end(), closing(clean, match.end() - 1))
         for match in find(rf"\bconst bool {WORD} = "):
             for begin, end in split(clean, match.end(), clean.index(";", match.end()), ","):
                 name = re.match(rf"\s*{WORD} = ", clean[begin:end]) if begin != match.end() else None
                 yield from dropped_terms(clean, begin + (name.end() if name else 0), end)
-        for match in find(r"[=(,]\s*([^?:;{}=(,]*[<>][^?:;{}=,]*?)\s\? "):
-            yield match.start(1), match.end(1), "true"
+        for match in find(r"(?<![!<>=])[=(,]\s*((?:[^?:;{}=(,]|[!<>=]=)*[<>](?:[^?:;{}=,]|[!<>=]=)*?)\s\? "):
+            if all(match[1].count(a) == match[1].count(b) for a, b in ("()", "[]")):
+                yield taken(match.start(1), match.end(1), "true")
         for match in find(r"\bfor\s*\("):
             parts = list(split(clean, match.end(), closing(clean, match.end() - 1), ";"))
             bound = re.compile(r" < (\w)").search(clean, *parts[1]) if len(parts) == 3 else None
             # A loop over registers has a constant for its bound, and the compiler, not a test, is to be trusted with it.
             if bound and (re.search(r"(?:thread|block)Idx", clean[slice(*parts[0])]) or bound[1].islower() and
                           not re.match(rf"k[A-Z]", clean[bound.start(1):])):
-                yield bound.start(), bound.start(1), " <= "
+                begin, end = parts[1]
+                longer = text[begin:bound.start()] + " <= " + text[bound.start(1):end]
+                yield instead(begin, end, f"({longer.strip()})", " <= ", (bound.start(), bound.start(1)))
         for match in find(r"\b(?:min|max|fminf|fmaxf)\("):
             end = closing(clean, match.end() - 1)
             for a, b in split(clean, match.end(), end, ","):
-                yield match.start(), end + 1, f"({text[a:b].strip()})"
+                yield instead(match.start(), end + 1, f"({text[a:b].strip()})")
 
 
 def line_of(text, at):
     return re.sub(r"\s+", " ", text[text.rfind("\n", 0, at) + 1:(text.find("\n", at) + len(text) + 1) % (len(text) + 1)]).strip()
 
 
-class Build:
-    """How a build folder makes a program, with another source in one object's place."""
+def numbered(files):
+    """All mutants of files, numbered, with their names."""
+    mutants = []
+    for file in files:
+        text = (ROOT / file).read_text()
+        seen = {}
+        for m in sorted(mutants_of(text), key=lambda m: (m.begin, -m.end)):
+            constexpr = re.search(r"constexpr\s*\($", text[:m.begin]) or re.search(r"constexpr\b[^;{}]*$", text[:m.begin])
+            if constexpr or (m.begin, m.end, m.replacement) in seen:
+                continue
+            seen[m.begin, m.end, m.replacement] = m
+            begin, end = m.part or (m.begin, m.end)
+            m.file, m.number = file, len(mutants)
+            m.name = f"{file}: {line_of(text, begin)} -> {line_of(text[:begin] + m.replacement + text[end:], begin)}"
+            m.lines = range(text.count("\n", 0, m.begin) + 1, text.count("\n", 0, m.end) + 2)
+            mutants.append(m)
+    return mutants
 
-    def __init__(self, folder, program, source):
-        self.folder, self.program, self.source = ROOT / folder, program, ROOT / source
+
+def with_mutants(text, begin, end, mutants):
+    """text[begin:end] with all mutants in it, of which the environment chooses; they come by their place, outer ones first."""
+    made, at = "", begin
+    while mutants:
+        first = mutants[0]
+        inner = [m for m in mutants if m.begin < first.end]
+        same = [m for m in inner if (m.begin, m.end) == (first.begin, first.end)]
+        code = with_mutants(text, first.begin, first.end, [m for m in inner[len(same):] if m.end <= first.end])
+        for m in same:
+            code = m.code.replace("NUMBER", str(m.number)).format(code)
+        made, at = made + text[at:first.begin] + code, first.end
+        mutants = mutants[len(inner):]
+    return made + text[at:end]
+
+
+Run = collections.namedtuple("Run", "mark seconds")
+
+
+class Build:
+    """A build folder's program, with the mutants in it."""
+
+    def __init__(self, folder, program, mutants):
+        self.folder, self.made, self.program, self.baselines = ROOT / folder, ROOT / folder / "mutants", program, {}
+        self.mutants = list(mutants)
         subprocess.run(["ninja", "-C", str(self.folder), program], check=True, stdout=subprocess.DEVNULL)
-        commands = json.loads((self.folder / "compile_commands.json").read_text())
-        entry = next((c for c in commands if pathlib.Path(c["file"]) == self.source), None)
-        if entry is None:
-            sys.exit(f"mutate_kernels: {folder} does not compile {source} by itself")
-        self.directory, self.compile = entry["directory"], shlex.split(entry["command"])
-        self.object = self.compile[self.compile.index("-o") + 1]
         ninja = subprocess.run(["ninja", "-C", str(self.folder), "-t", "commands", program], check=True, capture_output=True, text=True)
         link = next(c for c in reversed(ninja.stdout.splitlines()) if f" -o {program} " in c)
         self.link = shlex.split(re.sub(r"^: && (.*) && :$", r"\1", link))
-        if self.object not in self.link:
-            sys.exit(f"mutate_kernels: {program} of {folder} does not link {source}")
+        headers = any(m.file.endswith(".h") for m in mutants)
+        self.sources = {}
+        for entry in json.loads((self.folder / "compile_commands.json").read_text()):
+            command, source = shlex.split(entry["command"]), pathlib.Path(entry["file"])
+            target = command[command.index("-o") + 1]
+            file = str(source.relative_to(ROOT)) if source.is_relative_to(ROOT) else ""
+            if target in self.link and source.suffix == ".cu" and (headers or any(m.file == file for m in mutants)):
+                self.sources[file] = (command, target)
+        self.compile_all()
 
-    def outcome(self, scratch, source, arguments, timeout):
-        """'.' no test failed, W a test failed, E the emulator found a fault, S a sanitizer, T time ran out, B no compiler takes it."""
-        made, program = str(scratch / "mutant.o"), str(scratch / self.program)
-        environment = dict(os.environ, CCACHE_DISABLE="1", TSAN_OPTIONS="halt_on_error=1:exitcode=66:atexit_sleep_ms=0:symbolize=0",
+    def compile_all(self):
+        shutil.rmtree(self.made, ignore_errors=True)  # ccache remembers what was compiled before
+        (self.made / "objects").mkdir(parents=True)
+        self.write("mutants.h", HEADER.replace("COUNT", str(len(self.mutants))))
+        while True:
+            files = {m.file for m in self.mutants} | set(self.sources)
+            for file in files:
+                text = (ROOT / file).read_text()
+                self.write(file, with_mutants(text, 0, len(text), [m for m in self.mutants if m.file == file]))
+            with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+                errors = "".join(pool.map(self.compile, self.sources))
+            if not errors:
+                break
+            # A mutant that no compiler takes is none.
+            at = {(m[1], int(m[2])) for m in re.finditer(rf"{re.escape(str(self.made))}/(\S+?):(\d+):\d+: (?:error|.*required from)", errors)}
+            refused = [m for m in self.mutants if any((m.file, line) in at for line in m.lines)]
+            if not refused:
+                sys.exit(f"mutate_kernels: {self.folder.name} does not compile\n{errors}")
+            for m in refused:
+                print(f"no compiler takes {m.name}")
+            self.mutants = [m for m in self.mutants if m not in refused]
+        swap = {target: self.object(file) for file, (_, target) in self.sources.items()} | {self.program: str(self.made / self.program)}
+        subprocess.run([swap.get(word, word) for word in self.link], cwd=self.folder, check=True)
+
+    def write(self, file, text):
+        path = self.made / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def object(self, file):
+        return str(self.made / "objects" / (pathlib.Path(file).name + ".o"))
+
+    def compile(self, file):
+        command, target = self.sources[file]
+        made = self.object(file)
+        swap = {target: made, str(ROOT / file): str(self.made / file), f"{target}.d": f"{made}.d"}
+        at = 1 + ("ccache" in command[0])
+        command = [swap.get(word, word) for word in command]
+        command[at:at] = ["-include", str(self.made / "mutants.h"), f"-I{self.made}", f"-I{(ROOT / file).parent}", "-w"]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
+        return done.stderr if done.returncode else ""
+
+    def cases(self):
+        names = subprocess.run([self.made / self.program, "~[long]", "--list-test-names-only"], capture_output=True, text=True)
+        return names.stdout.splitlines()
+
+    def run(self, cases, number, limit=None, reached=""):
+        """'.' no test failed, W a test failed, E the emulator found a fault, S a sanitizer, T time ran out."""
+        environment = dict(os.environ, MUTANT=str(number), REACHED=reached, LATHE_THREADS="1",
+                           TSAN_OPTIONS="halt_on_error=1:exitcode=66:atexit_sleep_ms=0:symbolize=0",
                            ASAN_OPTIONS="exitcode=67:symbolize=0", UBSAN_OPTIONS="halt_on_error=1:symbolize=0")
-        swap = {self.object: made, str(self.source): str(source), f"{self.object}.d": f"{made}.d", self.program: program}
-        compile = [swap.get(word, word) for word in self.compile]
-        compile[1 + ("ccache" in compile[0]):1 + ("ccache" in compile[0])] = [f"-I{scratch}", f"-I{self.source.parent}", "-w"]
-        for command in (compile, [swap.get(word, word) for word in self.link]):
-            if subprocess.run(command, cwd=self.directory, env=environment, capture_output=True).returncode:
-                return "B"
-        try:
-            run = subprocess.run([program, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True,
-                                 errors="replace", timeout=timeout)
-        except subprocess.TimeoutExpired:
-            return "T"
-        if run.returncode == 0:
-            return "."
-        if run.returncode in (66, 67) or "runtime error:" in run.stderr or "Sanitizer" in run.stderr:
-            return "S"
-        return "E" if "[block " in run.stdout + run.stderr else "W"
+        if not reached:
+            del environment["REACHED"]
+        named = ",".join(re.sub(r"([\\,\[\]\"])", r"\\\1", case) for case in cases)
+        most = None if limit is None else math.ceil(limit)
+        program = subprocess.Popen([self.made / self.program, named, "--abort"], cwd=self.folder, env=environment, text=True, errors="replace",
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   preexec_fn=most and (lambda: resource.setrlimit(resource.RLIMIT_CPU, (most, most + 5))))
+        output = program.stdout.read()
+        _, status, used = os.wait4(program.pid, 0)
+        code, seconds = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
+        program.returncode = code
+        if code == 0:
+            return Run(".", seconds)
+        if most and seconds >= most - 1:
+            return Run("T", seconds)
+        if code in (66, 67) or "runtime error:" in output or "Sanitizer" in output:
+            return Run("S", seconds)
+        return Run("E" if "[block " in output else "W", seconds)
+
+    def baseline(self, case):
+        """The processor's seconds of a case without a mutant."""
+        if case not in self.baselines:
+            found = self.run([case], -1)
+            if found.mark != ".":
+                print(f"mutate_kernels: {self.folder.name}: '{case}' fails without a mutant")
+                sys.exit(2)
+            self.baselines[case] = found.seconds
+        return self.baselines[case]
+
+    def reaching(self):
+        """Of each mutant's number the cases that reach it."""
+        reached, file = collections.defaultdict(list), self.made / "reached"
+        for case in self.cases():
+            found = self.run([case], -1, reached=str(file))
+            if found.mark != ".":
+                print(f"mutate_kernels: {self.folder.name}: '{case}' fails without a mutant")
+                sys.exit(2)
+            for number, is_reached in enumerate(file.read_bytes()):
+                if is_reached:
+                    reached[number].append(case)
+        return reached
+
+    def mark(self, mutant, cases):
+        if mutant not in self.mutants:
+            return "B"
+        # First the cases that cost least.
+        cases = sorted(cases, key=self.baseline)
+        for share in (cases[:len(cases) // 2], cases[len(cases) // 2:]):
+            found = share and self.run(share, mutant.number, 10 + 10 * sum(map(self.baseline, share)))
+            if found and found.mark != ".":
+                return found.mark
+        return "."
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", help="kernel files, from the root of the tree")
-    parser.add_argument("--program", required=True, help="the test program that links them")
-    parser.add_argument("--arguments", default="", help="for the program: which tests to run")
-    parser.add_argument("--builds", nargs="+", default=["build"], help="build folders, the fastest first")
-    parser.add_argument("--through", help="the .cu file that is compiled with a header of `files`")
+    parser.add_argument("files", nargs="*", help="kernel files, from the root of the tree; all of kernels/cuda where none are named")
+    parser.add_argument("--program", default="test_cuda", help="the test program that links them")
+    parser.add_argument("--builds", nargs="+", default=["build", "build-asan", "build-tsan"], help="build folders, the fastest first")
     parser.add_argument("--only", default="", help="mutants with this text in their line")
-    parser.add_argument("--every", action="store_true", help="run every build, not only until one finds the mutant")
-    parser.add_argument("--timeout", type=float, default=120, help="seconds a run may take")
     options = parser.parse_args()
-    arguments = shlex.split(options.arguments)
-    listed = [line.rsplit(": ", 1)[0] for line in SURVIVORS.read_text().splitlines()] if SURVIVORS.exists() else []
-    found = survived = expected = 0
-    for file in options.files:
-        text = (ROOT / file).read_text()
-        builds = [Build(folder, options.program, options.through or file) for folder in options.builds]
-        with tempfile.TemporaryDirectory() as folder:
-            scratch = pathlib.Path(folder)
-            copy = scratch / file
-            copy.parent.mkdir(parents=True)
-            source = ROOT / options.through if options.through else copy
-            for build in builds:
-                copy.write_text(text)
-                if build.outcome(scratch, source, arguments, options.timeout) != ".":
-                    print(f"mutate_kernels: {options.program} fails in {build.folder.name} without a mutant")
-                    sys.exit(2)
-            for begin, end, replacement in sorted(set(mutations(text))):
-                if options.only not in line_of(text, begin):
-                    continue
-                mutant = text[:begin] + replacement + text[end:]
-                copy.write_text(mutant)
-                marks = ""
-                for build in builds:
-                    marks += build.outcome(scratch, source, arguments, options.timeout)
-                    if marks[-1] != "." and not options.every:
-                        break
-                if marks == "B" * len(marks):
-                    continue
-                name = f"{file}: {line_of(text, begin)} -> {line_of(mutant, begin)}"
-                survives = not set(marks) - set(".B")
-                reason = survives and name in listed
-                found, survived, expected = found + (not survives), survived + bool(survives and not reason), expected + bool(reason)
-                print(f"{marks:4s} {'listed ' if reason else 'SURVIVES ' if survives else ''}{name}", flush=True)
-    print(f"{found} mutants found, {expected} survive and are listed, {survived} survive")
-    print(f"{found + expected} passed, {survived} failed")
-    sys.exit(1 if survived else 0)
+    files = options.files or sorted(str(p.relative_to(ROOT)) for p in (ROOT / "kernels/cuda").iterdir() if p.suffix in (".cu", ".h"))
+    listed = collections.Counter(line.rsplit(": ", 1)[0] for line in SURVIVORS.read_text().splitlines() if line.split(": ")[0] in files)
+    mutants = numbered(files)
+    first = Build(options.builds[0], options.program, mutants)
+    reaching = first.reaching()
+    builds = [first]
+    counts = {file: collections.Counter() for file in files}
+    for mutant in first.mutants:
+        if options.only not in mutant.name:
+            continue
+        marks, cases = "", reaching[mutant.number]
+        for i in range(len(options.builds) if cases else 0):
+            if i == len(builds):
+                builds.append(Build(options.builds[i], options.program, mutants))
+            marks += builds[i].mark(mutant, cases)
+            if marks[-1] not in ".B":
+                break
+        survives = not set(marks) - set(".B")
+        reason = survives and listed[mutant.name] > 0
+        listed[mutant.name] -= bool(reason)
+        outcome = "found" if not survives else "listed" if reason else "survive"
+        counts[mutant.file][outcome] += 1
+        print(f"{marks or '-':4s} {'' if outcome == 'found' else 'listed ' if reason else 'SURVIVES ' if cases else 'NOT REACHED '}{mutant.name}", flush=True)
+    for file, count in counts.items():
+        if count:
+            print(f"{file}: " + ", ".join(f"{count[key]} {key}" for key in ("found", "listed", "survive")))
+    stale = [] if options.only else [name for name, left in listed.items() if left > 0]
+    for name in stale:
+        print(f"listed, but found or not there: {name}")
+    total = sum(counts.values(), collections.Counter())
+    failed = total["survive"] + len(stale)
+    print(f"{total['found']} passed, {failed} failed, {total['listed']} skipped")
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":
