@@ -202,9 +202,10 @@ class Build:
     def __init__(self, folder, program, mutants):
         self.folder, self.made, self.program, self.baselines = ROOT / folder, ROOT / folder / "mutants", program, {}
         self.mutants = list(mutants)
-        subprocess.run(["ninja", "-C", str(self.folder), program], check=True, stdout=subprocess.DEVNULL)
-        ninja = subprocess.run(["ninja", "-C", str(self.folder), "-t", "commands", program], check=True, capture_output=True, text=True)
-        link = next(c for c in reversed(ninja.stdout.splitlines()) if f" -o {program} " in c)
+        ninja = ["ninja", "-C", str(self.folder)]
+        subprocess.run([*ninja, "build.ninja"], check=True, stdout=subprocess.DEVNULL)
+        commands = subprocess.run([*ninja, "-t", "commands", program], check=True, capture_output=True, text=True).stdout
+        link = next(c for c in reversed(commands.splitlines()) if f" -o {program} " in c)
         self.link = shlex.split(re.sub(r"^: && (.*) && :$", r"\1", link))
         headers = any(m.file.endswith(".h") for m in mutants)
         self.sources = {}
@@ -214,6 +215,9 @@ class Build:
             file = str(source.relative_to(ROOT)) if source.is_relative_to(ROOT) else ""
             if target in self.link and source.suffix == ".cu" and (headers or any(m.file == file for m in mutants)):
                 self.sources[file] = (command, target)
+        made = {target for _, target in self.sources.values()}
+        others = [word for word in self.link if re.search(r"\.(o|a|so)$", word) and not word.startswith("/") and word not in made]
+        subprocess.run([*ninja, *others], check=True, stdout=subprocess.DEVNULL)
         self.compile_all()
 
     def compile_all(self):
