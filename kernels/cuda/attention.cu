@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
       for (int e = 0; e < 4; ++e) dks[i][p][e] = dvs[i][p][e] = 0.0f;
 
   // Rows that see any of the keys, from a border of 64.
-  const int last_key = key0 + kGroups * kRows < place.tokens ? key0 + kGroups * kRows - 1 : place.tokens - 1;
+  const int last_key = key0 + kGroups * kRows - 1;
   int end_query = place.tokens;
   if (options.window > 0 && last_key + options.window < end_query)
     end_query = last_key + static_cast<int>(options.window);
@@ -224,8 +224,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   for (int64_t key = lane; key < longest; key += 32)
     if (key >= first && key <= query) sum += row[key] = exp2f(row[key] - highest);
   sum = warp_sum(sum);
-  for (int64_t key = lane; key < longest; key += 32)
-    if (key >= first && key <= query) row[key] /= sum;
+  for (int64_t key = lane; key < longest; key += 32) row[key] /= sum;
 }
 
 bool multiplies_in_bf16(const PackedSequences& s, const ScoreOptions& options) {

@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   load_tile<kBlockRows, kDim>(values, HeadRows(v.data, v.stride, place.start, kv_head, 1, dim), key0, 0, place.tokens);
   float dks[kDim / 8][4] = {}, dvs[kDim / 8][4] = {};
 
-  const int last_key = key0 + kBlockRows < place.tokens ? key0 + kBlockRows - 1 : place.tokens - 1;
+  const int last_key = key0 + kBlockRows - 1;
   int end_query = place.tokens;
   if (options.window > 0 && last_key + options.window < end_query)
     end_query = last_key + static_cast<int>(options.window);

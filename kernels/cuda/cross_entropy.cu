@@ -44,8 +44,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int k = 0; k < kFours; ++k) {
       const int64_t left = width - (begin + int64_t{4} * kThreads * k);
-      Four four = {};
-      if (left > 0) four = load_four<kVector>(x + (width - left), left);
+      const Four four = load_four<kVector>(x + (width - left), left);
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         v[4 * k + j] = j < left ? four.v[j] : -INFINITY;
@@ -63,8 +62,8 @@ __global__ void __launch_bounds__(kThreads)
   const float largest = block_max(maximum);
   const double total = block_sum(rescaled(sum, maximum, largest));
   if (threadIdx.x != 0) return;
-  const int64_t target = targets[row] - first;
-  if (targets[row] >= 0 && target >= 0 && target < width) state.target_logit[row] = x[target];
+  const int64_t target = targets[row] - first;  // negative too where there is none
+  if (target >= 0 && target < width) state.target_logit[row] = x[target];
   const float before = state.maximum[row], now = fmaxf(before, largest);
   state.sum[row] = rescaled(state.sum[row], before, now) + rescaled(total, largest, now);
   state.maximum[row] = now;

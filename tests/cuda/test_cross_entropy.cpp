@@ -16,14 +16,23 @@ struct State {
   RunningLogsumexp<T> running() { return {maximum.data(), sum.data(), target_logit.data()}; }
 };
 
+// The logits come in chunks, each of which is all that there is of them then.
 template <class T, class Device>
 void take_in(Device on, State<T>& state, const T* logits, int64_t stride, const std::vector<int32_t>& targets,
              int64_t vocabulary, int64_t chunk) {
   const auto n = static_cast<int64_t>(targets.size());
   kernel::logsumexp_start<T>(on, state.running(), n);
-  for (int64_t first = 0; first < vocabulary; first += chunk)
-    kernel::logsumexp_update<T>(on, state.running(), {logits + first, stride}, targets.data(), n, first,
-                                std::min(chunk, vocabulary - first));
+  for (int64_t first = 0; first < vocabulary; first += chunk) {
+    const int64_t width = std::min(chunk, vocabulary - first);
+    const auto shift = static_cast<int64_t>(reinterpret_cast<uintptr_t>(logits) / sizeof(T) % 4);
+    Aligned memory(static_cast<size_t>(n * stride + shift) * sizeof(T));
+    T* const part = reinterpret_cast<T*>(memory.data()) + shift;
+    std::fill_n(part, n * stride, T(NAN));
+    for (int64_t row = 0; row < n; ++row) std::copy_n(logits + row * stride + first, width, part + row * stride);
+    kernel::logsumexp_update<T>(on, state.running(), {part, stride}, targets.data(), n, first, width);
+    for (size_t i = 0; i < targets.size(); ++i)
+      REQUIRE((targets[i] < first + width || state.target_logit[i] == 0));  // it has not come yet
+  }
 }
 
 // A logsumexp's terms err by 2 ulp of exp and some 3 of sums in f32, its value by half an ulp of its own.

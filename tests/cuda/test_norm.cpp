@@ -78,6 +78,10 @@ TEST_CASE("norms on a CUDA device are those in double") {
     CHECK(y.error(y64) <= tolerance(scale));
     CHECK(mean.error(mean64) <= tolerance(largest(d.x64)));
     CHECK(rstd.error(rstd64) <= tolerance(largest(rstd64)));
+    Output again(s.rows, s.n, s.n, s.shift);
+    kernel::layer_norm<float>(kOnDevice, again.data(), nullptr, nullptr, {x.data(), s.stride}, w.data(),
+                              biased ? bias.data() : nullptr, s.rows, s.n, kEps);
+    CHECK(std::equal(y.data(), y.data() + s.rows * s.n, again.data()));
   }
 }
 

@@ -1,7 +1,7 @@
 // Attention over the paged cache of CUDA, and the write into it.
 #include <cmath>
 
-#include "tests/cuda/schedules.h"
+#include "tests/cuda/cuda_cases.h"
 #include "tests/kernels/paged_world.h"
 
 using namespace lathe;
@@ -144,16 +144,44 @@ TEST_CASE("padding is no work on CUDA: sequences without tokens, rows without ke
   }
 }
 
-TEST_CASE("an infinite value of a later token does not reach an earlier one on CUDA") {
-  const PagedCase c{4, 2, 16, {90}};
-  CudaWorld world(c, 0);
+TEST_CASE("an infinite value of a token reaches neither earlier ones nor those whose window it left on CUDA") {
+  CudaWorld world({4, 2, 16, {90}, DType::f32, 30}, 0);
   const Guarded clean = world.whole();
   std::vector<float> k(32, 0.0f), v(32, std::numeric_limits<float>::infinity());
   const int32_t slot = 20;
   kernel::write_kv(Cuda{}, world.layer(), {k.data(), 32}, {v.data(), 32}, &slot, 1, 2, 16);
   const Guarded spoilt = world.whole();
-  CHECK(std::memcmp(clean.data(), spoilt.data(), 20 * 64 * sizeof(float)) == 0);
-  CHECK_FALSE(std::isfinite(spoilt[20 * 64]));
+  for (int64_t i = 0; i < 90 * 64; ++i) {
+    const bool sees = i / 64 >= 20 && i / 64 < 50;
+    REQUIRE((sees ? !std::isfinite(spoilt[i]) : spoilt[i] == clean[i]));
+  }
+}
+
+// Blocks of zeros, of values whose scale f16 rounds down to 2^-24, of values whose scale is 0, and with an infinity.
+TEST_CASE("write_kv on CUDA in q8_0 clamps to the scale as it is stored, and keeps what is not finite in its block") {
+  const int64_t dim = 4 * kCacheBlock, bytes = page_head_bytes(DType::q8_0, dim);
+  std::vector<float> x(static_cast<size_t>(dim));
+  for (int64_t i = 0; i < kCacheBlock; ++i) {
+    const float sign = i % 2 == 0 ? 1.0f : -1.0f;
+    x[static_cast<size_t>(kCacheBlock + i)] = sign * 0x1p-24f * static_cast<float>(6 * i);  // up to 186 steps
+    x[static_cast<size_t>(2 * kCacheBlock + i)] = sign * 1e-10f;
+    x[static_cast<size_t>(3 * kCacheBlock + i)] = i == 5 ? INFINITY : sign;
+  }
+  std::vector<uint8_t> keys(static_cast<size_t>(bytes), 0xee), values = keys;
+  const int32_t slot = 3;
+  kernel::write_kv(kOnDevice, {keys.data(), values.data(), DType::q8_0, bytes}, {x.data(), dim}, {x.data(), dim}, &slot,
+                   1, 1, dim);
+  const uint8_t *steps = keys.data() + slot * dim, *scales = keys.data() + kPageTokens * dim + slot * 4 * 2;
+  for (int64_t block = 0; block < 4; ++block) {
+    uint16_t half = 0;
+    std::memcpy(&half, scales + 2 * block, 2);
+    const float scale = f16_to_f32(half);
+    CHECK((block == 3 ? std::isnan(scale) : scale == (block == 1 ? 0x1p-24f : 0.0f)));
+    for (int64_t i = 0; i < kCacheBlock; ++i) {
+      const int64_t exact = (i % 2 == 0 ? 6 : -6) * i, step = static_cast<int8_t>(steps[block * kCacheBlock + i]);
+      CHECK(step == (block == 1 ? std::clamp<int64_t>(exact, -127, 127) : 0));
+    }
+  }
 }
 
 TEST_CASE(
