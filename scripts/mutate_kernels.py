@@ -21,6 +21,7 @@ import argparse, collections, concurrent.futures, dataclasses, json, math, os, p
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SURVIVORS = ROOT / "tests/simt/survivors.txt"
+PER_FILE = 1000  # mutants that a file has at most
 DEVICE = re.compile(r"__global__|__device__")
 WORD = r"[A-Za-z_]\w*"
 
@@ -164,6 +165,8 @@ def numbered(files):
     mutants = []
     for file in files:
         text = (ROOT / file).read_text()
+        # A change of one file leaves the numbers of others, which ccache knows then.
+        number = PER_FILE * sorted((ROOT / file).parent.iterdir()).index(ROOT / file)
         seen = {}
         for m in sorted(mutants_of(text), key=lambda m: (m.begin, -m.end)):
             constexpr = re.search(r"constexpr\s*\($", text[:m.begin]) or re.search(r"constexpr\b[^;{}]*$", text[:m.begin])
@@ -171,7 +174,7 @@ def numbered(files):
                 continue
             seen[m.begin, m.end, m.replacement] = m
             begin, end = m.part or (m.begin, m.end)
-            m.file, m.number = file, len(mutants)
+            m.file, m.number = file, number + len(seen) - 1
             m.name = f"{file}: {line_of(text, begin)} -> {line_of(text[:begin] + m.replacement + text[end:], begin)}"
             m.lines = range(text.count("\n", 0, m.begin) + 1, text.count("\n", 0, m.end) + 2)
             mutants.append(m)
@@ -223,7 +226,7 @@ class Build:
     def compile_all(self):
         shutil.rmtree(self.made, ignore_errors=True)  # ccache remembers what was compiled before
         (self.made / "objects").mkdir(parents=True)
-        self.write("mutants.h", HEADER.replace("COUNT", str(len(self.mutants))))
+        self.write("mutants.h", HEADER.replace("COUNT", str(100 * PER_FILE)))
         while True:
             files = {m.file for m in self.mutants} | set(self.sources)
             for file in files:

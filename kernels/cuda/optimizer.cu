@@ -68,7 +68,7 @@ struct SgdFours {
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       d.v[j] = d.v[j] * f.gradient_scale + f.weight_decay * w4.v[j];
-      if (m != nullptr) d.v[j] = m4.v[j] * f.momentum + d.v[j];
+      d.v[j] = m4.v[j] * f.momentum + d.v[j];
       w4.v[j] -= f.learning_rate * d.v[j];
     }
     if (m != nullptr) store_four<kVector>(m + i, d, left);

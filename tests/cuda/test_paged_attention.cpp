@@ -98,6 +98,13 @@ TEST_CASE("paged attention on CUDA is the same in every schedule of its threads"
   }
 }
 
+TEST_CASE("pages of a cache may begin anywhere on CUDA") {
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8_0}) {
+    const PagedCase c{2, 1, 32, {20}, dtype};
+    CHECK(CudaWorld(c, 7, 4).whole().same_bits(CudaWorld(c, 7).whole()));
+  }
+}
+
 TEST_CASE("a freed page before the window is not touched on CUDA") {
   for (const DType dtype : {DType::f32, DType::q8_0, DType::bf16}) {
     CudaWorld world({4, 2, 16, {600}, dtype, 100}, 0);

@@ -48,8 +48,10 @@ struct World {
   std::vector<float> stored_k, stored_v;
   std::vector<int32_t> table;
   std::vector<uint8_t> k_pages, v_pages;
+  size_t shift;
 
-  World(const PagedCase& of, unsigned page_seed) : c(of) {
+  // Pages begin `shift` bytes off their allocation.
+  World(const PagedCase& of, unsigned page_seed, size_t shift = 0) : c(of), shift(shift) {
     for (int64_t context : c.contexts) {
       start.push_back(tokens);
       tokens += context;
@@ -66,7 +68,7 @@ struct World {
     std::iota(table.begin(), table.end(), 0);
     if (page_seed != 0) std::shuffle(table.begin(), table.end(), std::mt19937(page_seed));
     // Every bit set is a NaN in every dtype, in q8_0 by the scale: what nobody wrote must not be read.
-    const size_t bytes = static_cast<size_t>(pages * layer().page_stride);
+    const size_t bytes = static_cast<size_t>(pages * layer().page_stride) + shift;
     k_pages.assign(bytes, 0xff);
     v_pages.assign(bytes, 0xff);
     std::vector<int32_t> slots;
@@ -79,7 +81,7 @@ struct World {
   }
 
   CacheLayer layer() const {
-    return {const_cast<uint8_t*>(k_pages.data()), const_cast<uint8_t*>(v_pages.data()), c.dtype,
+    return {const_cast<uint8_t*>(k_pages.data()) + shift, const_cast<uint8_t*>(v_pages.data()) + shift, c.dtype,
             c.kv_heads * page_head_bytes(c.dtype, c.head_dim)};
   }
 
@@ -105,7 +107,10 @@ struct World {
     }
     const int64_t n = seq_start.back();
     Guarded y(n * row);
-    Aligned scratch(kernel::paged_attention_scratch_bytes(Device{}, layer().dtype, n, c.heads, c.head_dim, longest));
+    const size_t bytes =
+        kernel::paged_attention_scratch_bytes(Device{}, layer().dtype, n, c.heads, c.head_dim, longest);
+    Aligned scratch(bytes);
+    std::fill_n(scratch.data(), bytes, 0xff);
     kernel::paged_attention(Device{}, y.data(), {queries.data(), row}, layer(),
                             {seq_start.data(), context_len.data(), pages.data(), static_cast<int64_t>(sequences.size()),
                              pages_per_sequence, n, longest},
