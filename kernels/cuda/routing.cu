@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(32 * kSortWarps)
   SHARED_ARRAY(int, own, [kSortWarps]);
   const int expert = static_cast<int>(blockIdx.x), warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int64_t part = ceil_divide(pairs, 32 * kSortWarps) * 32;
-  const int64_t first = min(warp * part, pairs), last = min(first + part, pairs);
+  const int64_t first = warp * part, last = min(first + part, pairs);
   int lower = 0, equal = 0;
   for (int64_t i = first + lane; i < last; i += 32) {
     lower += experts[i] < expert ? 1 : 0;

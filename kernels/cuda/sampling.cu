@@ -101,11 +101,11 @@ struct Row {
   }
   __device__ __forceinline__ int step_of(float logit) const {
     const float t = nats(logit);
-    return t < kNats ? min(static_cast<int>(t * kStepsANat), kSteps - 1) : kSteps - 1;
+    return t < kNats ? static_cast<int>(t * kStepsANat) : kSteps - 1;
   }
   __device__ __forceinline__ Weight weight(float logit, float least) const {
     const float t = nats(logit);
-    const float w = t < kNats ? expf(-t) : 0.0f;
+    const float w = expf(-t);
     return w >= least ? static_cast<Weight>(w * kUnit + 0.5f) : 0;
   }
 };

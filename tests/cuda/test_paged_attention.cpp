@@ -123,12 +123,14 @@ TEST_CASE("a freed page before the window is not touched on CUDA") {
 
 TEST_CASE("padding is no work on CUDA: sequences without tokens, rows without keys, tokens behind the last sequence") {
   const int64_t heads = 2, dim = 8, row = heads * dim;
-  for (const int64_t n : {5, 300}) {  // segments are units; a block has all segments
+  // Segments are units; a block has all segments.
+  for (const auto& [n, dtype] : {std::pair{5, DType::f32}, {300, DType::f32}, {300, DType::bf16}}) {
     INFO(n << " tokens, two of them real");
-    const std::vector<float> k = random_floats(2 * row, 1), v = random_floats(2 * row, 2),
-                             q = random_floats(n * row, 3);
-    std::vector<float> pages(2 * 16 * static_cast<size_t>(row), std::numeric_limits<float>::quiet_NaN());
-    const CacheLayer layer{pages.data(), pages.data() + 16 * row, DType::f32, 16 * row * 4};
+    const std::vector<float> k = random_floats(2 * row, 1), q = random_floats(n * row, 3),
+                             v = stored(random_floats(2 * row, 2), dtype, dim);
+    const int64_t page_bytes = heads * page_head_bytes(dtype, dim);
+    std::vector<uint8_t> pages(static_cast<size_t>(2 * page_bytes), 0xff);  // NaN
+    const CacheLayer layer{pages.data(), pages.data() + page_bytes, dtype, page_bytes};
     std::vector<int32_t> slots(static_cast<size_t>(n), -1);
     slots[0] = 0, slots[1] = 1;
     std::vector<float> all_k(static_cast<size_t>(n * row)), all_v = all_k;
@@ -137,7 +139,7 @@ TEST_CASE("padding is no work on CUDA: sequences without tokens, rows without ke
     kernel::write_kv(Cuda{}, layer, {all_k.data(), row}, {all_v.data(), row}, slots.data(), n, heads, dim);
     const std::vector<int32_t> seq_start{0, 2, 2, 3, 4}, context{2, 0, 0, 0}, table{0, -1, -1, -1};
     Guarded out(n * row);
-    Aligned scratch(kernel::paged_attention_scratch_bytes(Cuda{}, DType::f32, n, heads, dim, 300));
+    Aligned scratch(kernel::paged_attention_scratch_bytes(Cuda{}, dtype, n, heads, dim, 300));
     kernel::paged_attention(Cuda{}, out.data(), {q.data(), row}, layer,
                             {seq_start.data(), context.data(), table.data(), 4, 1, n, 300}, heads, heads, dim,
                             {0.5f, 0, 0.0f, nullptr}, scratch.data());

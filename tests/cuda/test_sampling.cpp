@@ -54,11 +54,11 @@ SamplingParameters parameters(double temperature, int64_t top_k, double top_p, d
 TEST_CASE("CUDA draws the CPU's tokens under every filter") {
   // Borders of top_p and min_p and draws are random numbers here: one falls within 1e-7 of a sum once in millions.
   const SamplingParameters kinds[] = {
-      parameters(1.0, 0, 1.0, 0.0),       parameters(0.7, 0, 1.0, 0.1),   parameters(0.6, 20, 0.95, 0.0),
-      parameters(1.0, 0, 0.9, 0.0),       parameters(1.5, 0, 0.99, 0.02), parameters(2.0, 3, 1.0, 0.0),
-      parameters(1.0, 1, 1.0, 0.0),       parameters(0.01, 0, 0.5, 0.0),  parameters(50.0, 1500, 0.999, 0.5),
-      parameters(1.0, 1 << 20, 0.8, 0.0), parameters(1.0, 0, 0.0, 0.0),   parameters(1e-300, 0, 0.9, 0.0),
-      parameters(1e300, 0, 1.0, 0.0)};
+      parameters(1.0, 0, 1.0, 0.0),       parameters(0.7, 0, 1.0, 0.1),      parameters(0.6, 20, 0.95, 0.0),
+      parameters(1.0, 0, 0.9, 0.0),       parameters(1.5, 0, 0.99, 0.02),    parameters(2.0, 3, 1.0, 0.0),
+      parameters(1.0, 1, 1.0, 0.0),       parameters(0.01, 0, 0.5, 0.0),     parameters(50.0, 1500, 0.999, 0.5),
+      parameters(1.0, 1 << 20, 0.8, 0.0), parameters(1.0, 0, 0.0, 0.0),      parameters(1e-300, 0, 0.9, 0.0),
+      parameters(1e300, 0, 1.0, 0.0),     parameters(1.0, 1 << 20, 1.0, 0.0)};
   std::mt19937_64 random(7);
   for (const int64_t vocabulary : {1, 31, 700, 2101}) {
     std::vector<SamplingRow> rows;
@@ -69,6 +69,13 @@ TEST_CASE("CUDA draws the CPU's tokens under every filter") {
     INFO("vocabulary " << vocabulary);
     CHECK(sampled_on_cuda(logits, rows) == sampled_on_cpu(logits, rows));
   }
+}
+
+TEST_CASE("CUDA draws by id from more tokens than 32 for each of its sums") {
+  std::vector<SamplingRow> rows;
+  for (const double random : {0.02, 0.5, 0.97}) rows.push_back({parameters(1.0, 0, 1.0, 0.0), random, {}});
+  const LogitRows logits(3, 70001, 1.0f);
+  CHECK(sampled_on_cuda(logits, rows) == sampled_on_cpu(logits, rows));
 }
 
 TEST_CASE("ties go to the lowest id on CUDA, also where more tokens are equal than are gathered") {
@@ -101,6 +108,21 @@ TEST_CASE("penalties on CUDA are the CPU's, and the logits are as before") {
   logits.row(0)[7] = -kInfinity;
   logits.row(1)[14] = std::numeric_limits<float>::max();
   CHECK(sampled_on_cuda(logits, rows) == sampled_on_cpu(logits, rows));
+}
+
+// A negative logit is multiplied, tokens of the prompt alone lose no presence, and -inf stays.
+TEST_CASE("a penalty on CUDA decides which token is chosen") {
+  SamplingParameters greedy = parameters(0.0, 0, 1.0, 0.0), random = parameters(1.0, 0, 1.0, 0.0);
+  greedy.repetition_penalty = random.repetition_penalty = 1.3, greedy.presence_penalty = 0.5;
+  const std::vector<TokenCount> first{{0, 1}}, prompt{{0, 0}}, second{{1, 1}};
+  const std::vector<SamplingRow> rows = {
+      {greedy, 0.0, prompt}, {greedy, 0.0, prompt}, {greedy, 0.0, first}, {random, 0.9, second}};
+  LogitRows logits(4, 3, 1.0f);
+  const float most = std::numeric_limits<float>::max();
+  const float values[4][3] = {{-1, -1.2f, -9}, {1, 0.6f, -9}, {1, 0.6f, -9}, {-most, -kInfinity, -kInfinity}};
+  for (int64_t i = 0; i < 4; ++i) std::copy_n(values[i], 3, logits.row(i).begin());
+  CHECK(sampled_on_cuda(logits, rows) == std::vector<int32_t>{1, 0, 1, 0});
+  CHECK(sampled_on_cpu(logits, rows) == std::vector<int32_t>{1, 0, 1, 0});
 }
 
 TEST_CASE("CUDA chooses no token where a logit is NaN or infinite, and none that is -inf") {

@@ -41,7 +41,8 @@ struct HeadRows {
   QkNormRope steps() const {
     QkNormRope s;
     if (c.norms) s.q_norm = {q_norm.data(), 1e-6, 1.0}, s.k_norm = {k_norm.data(), 1e-6, 1.0};
-    if (c.rotary_dim > 0) s.rotation = {cos.data(), sin.data(), angles.data(), c.rotary_dim, c.style};
+    s.rotation = {cos.data(), sin.data(), angles.data(), c.rotary_dim, c.style};
+    if (c.rotary_dim == 0) s.rotation = {.rotary_dim = c.head_dim / 2 * 2};  // without tables: none
     return s;
   }
   ConstRows<float> q() const { return {rows.data(), stride}; }
