@@ -17,7 +17,7 @@ Mutants that are no bugs are listed in tests/simt/survivors.txt, one a line: fil
 Exit code 1 when another one is not found, or a line of the list names no mutant that survives; 2 when a test fails without a
 mutant.
 """
-import argparse, collections, concurrent.futures, dataclasses, json, math, os, pathlib, re, resource, shlex, shutil, subprocess, sys
+import argparse, collections, concurrent.futures, dataclasses, functools, json, math, os, pathlib, re, resource, shlex, shutil, subprocess, sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SURVIVORS = ROOT / "tests/simt/survivors.txt"
@@ -49,6 +49,12 @@ __attribute__((always_inline)) inline bool mutated(int number) {
 }  // namespace mutants
 using mutants::mutated;
 """
+
+
+@functools.cache
+def text_of(file):
+    """As it was when the mutants were found."""
+    return (ROOT / file).read_text()
 
 
 def blank_comments(text):
@@ -164,7 +170,7 @@ def numbered(files):
     """All mutants of files, numbered, with their names."""
     mutants = []
     for file in files:
-        text = (ROOT / file).read_text()
+        text = text_of(file)
         # A change of one file leaves the numbers of others, which ccache knows then.
         number = PER_FILE * sorted((ROOT / file).parent.iterdir()).index(ROOT / file)
         seen = {}
@@ -230,7 +236,7 @@ class Build:
         while True:
             files = {m.file for m in self.mutants} | set(self.sources)
             for file in files:
-                text = (ROOT / file).read_text()
+                text = text_of(file)
                 self.write(file, with_mutants(text, 0, len(text), [m for m in self.mutants if m.file == file]))
             with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
                 errors = "".join(pool.map(self.compile, self.sources))
