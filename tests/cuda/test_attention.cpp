@@ -40,7 +40,7 @@ const SequenceCase kSequenceCases[] = {
     {.starts = {0, 20}, .heads = 3, .kv_heads = 1, .dim = 256, .padding = 0},
     {.starts = {0, 17}, .heads = 1, .kv_heads = 1, .dim = 1},
     {.starts = pairs(40), .heads = 2, .kv_heads = 1, .dim = 4},
-    {.starts = {0, 70}, .heads = 2, .kv_heads = 1, .dim = 16, .deviation = 6},
+    {.starts = {0, 70}, .heads = 2, .kv_heads = 1, .dim = 16, .deviation = 20},
 };
 
 struct Gradients {
@@ -75,7 +75,10 @@ struct PackedData {
     ScoreOptions used = options;
     if (bf16) used.products = Arithmetic::bf16;
     kernel::attention<T>(on, y, lse, rows[0], rows[1], rows[2], sequences, used);
-    kernel::attention_backward<T>(on, dq, dk, dv, d.data(), y, lse, rows[0], rows[1], rows[2], sequences, used);
+    // They end with their last element, for AddressSanitizer to see.
+    const std::vector<T> y_read(y, y + tokens * q_width), lse_read(lse, lse + tokens * c.heads);
+    kernel::attention_backward<T>(on, dq, dk, dv, d.data(), y_read.data(), lse_read.data(), rows[0], rows[1], rows[2],
+                                  sequences, used);
     for (const auto* guarded : {&out, &logsumexp, &dx})
       for (int64_t i = 0; i < kBand; ++i)
         REQUIRE(((*guarded)[i] == kMark && (*guarded)[guarded->size() - 1 - i] == kMark));
