@@ -219,7 +219,7 @@ TEST_CASE("random schedules: every query sees its own keys, no page is lost, eve
   }
   // The schedules are worth something only if all of this happened.
   CHECK(finished > 10 * kSchedules);
-  CHECK(preemptions > kSchedules);
+  CHECK(preemptions > kSchedules / 2);
   CHECK(copies > kSchedules);
   CHECK(shared > 100 * kSchedules);
   CHECK(shared_again > kSchedules);  // found again after a preemption

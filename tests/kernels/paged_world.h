@@ -68,7 +68,7 @@ struct World {
     std::iota(table.begin(), table.end(), 0);
     if (page_seed != 0) std::shuffle(table.begin(), table.end(), std::mt19937(page_seed));
     // Every bit set is a NaN in every dtype, in q8_0 by the scale: what nobody wrote must not be read.
-    const size_t bytes = static_cast<size_t>(pages * layer().page_stride) + shift;
+    const size_t bytes = static_cast<size_t>(pages * page_stride()) + shift;
     k_pages.assign(bytes, 0xff);
     v_pages.assign(bytes, 0xff);
     std::vector<int32_t> slots;
@@ -80,9 +80,10 @@ struct World {
     kernel::write_kv(Device{}, layer(), {k.data(), ld}, {v.data(), ld}, slots.data(), tokens, c.kv_heads, c.head_dim);
   }
 
+  int64_t page_stride() const { return c.kv_heads * page_head_bytes(c.dtype, c.head_dim); }
   CacheLayer layer() const {
     return {const_cast<uint8_t*>(k_pages.data()) + shift, const_cast<uint8_t*>(v_pages.data()) + shift, c.dtype,
-            c.kv_heads * page_head_bytes(c.dtype, c.head_dim)};
+            page_stride()};
   }
 
   ScoreOptions options() const {
