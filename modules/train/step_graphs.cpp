@@ -137,7 +137,10 @@ const Tensor& StepGraphs::run(const TrainingRows& rows, const MicroBatchNumbers&
   }
   ++counts_.by_kernel;
   const auto work = [&] { run_micro_batch(model_, recipe_, form.m, figures_); };
-  records&& why_not_.empty() ? record(form, work) : work();
+  if (records && why_not_.empty())
+    record(form, work);
+  else
+    work();
   return figures_;
 }
 
