@@ -26,6 +26,8 @@
 
 #include "tensor/errors.h"
 
+static_assert(MHD_VERSION >= 0x00097300, "the server needs libmicrohttpd 0.9.73 or later");
+
 namespace lathe {
 namespace {
 
