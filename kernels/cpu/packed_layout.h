@@ -78,11 +78,11 @@ static inline int64_t quantised_group_bytes(int64_t columns) {
   return columns / info(kType).block_size * QuantisedLayout<kType>::kSectionBytes;
 }
 
-// f(dtype as a std::integral_constant-like argument) for the quantised dtype at hand; other dtypes: nothing.
 template <DType kType>
 struct DTypeConstant {
   static constexpr DType value = kType;
 };
+// f(DTypeConstant) for the quantised dtype at hand; other dtypes: nothing.
 template <class F>
 static inline void with_quantised(DType dtype, F&& f) {
   switch (dtype) {

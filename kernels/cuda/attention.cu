@@ -224,7 +224,8 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   for (int64_t key = lane; key < longest; key += 32)
     if (key >= first && key <= query) sum += row[key] = exp2f(row[key] - highest);
   sum = warp_sum(sum);
-  for (int64_t key = lane; key < longest; key += 32) row[key] /= sum;
+  for (int64_t key = lane; key < longest; key += 32)
+    if (key >= first && key <= query) row[key] /= sum;  // the others stay 0 beside a NaN, too
 }
 
 bool multiplies_in_bf16(const PackedSequences& s, const ScoreOptions& options) {

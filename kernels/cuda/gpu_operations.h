@@ -12,11 +12,12 @@ namespace lathe::kernel {
 
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 
-// n / by, rounded up; on the host as the width of a grid.
+// n / by, rounded up.
 template <class N, class By>
 __host__ __device__ constexpr auto ceil_divide(N n, By by) {
   return (n + by - 1) / by;
 }
+// A dimension of a grid whose blocks take `of_block` of n each.
 inline unsigned blocks_of(int64_t n, int64_t of_block) { return static_cast<unsigned>(ceil_divide(n, of_block)); }
 
 // 16 bytes of elements: what one thread reads or writes at once. The address must be a multiple of 16.
@@ -144,7 +145,7 @@ __device__ __forceinline__ T warp_join(T value, Join join) {
   for (int distance = 16; distance > 0; distance /= 2) value = join(value, __shfl_xor_sync(kAllLanes, value, distance));
   return value;
 }
-// Of the lanes up to this one.
+// The sum over the lanes up to this one, itself included.
 template <class T>
 __device__ __forceinline__ T warp_scan(T value) {
   const int lane = static_cast<int>(threadIdx.x) % 32;

@@ -53,7 +53,7 @@ __device__ __forceinline__ void store_some(T* p, const Four& y, int64_t left, bo
     store_four<false>(p, y, left);
 }
 
-// Whether each row begins where four elements may be moved at once; null is.
+// Whether four elements may be moved at once from p on, or from where each row begins; from null they may.
 template <class T>
 __host__ __device__ __forceinline__ bool fours_aligned(const T* p) {
   return reinterpret_cast<uintptr_t>(p) % (4 * sizeof(T)) == 0;

@@ -51,12 +51,6 @@ bool DecodeGraphs::takes(std::span<const BatchSequence> sequences) const {
   });
 }
 
-void DecodeGraphs::drop_least_used() {
-  buckets_.erase(std::min_element(buckets_.begin(), buckets_.end(), [](const auto& a, const auto& b) {
-    return a.second->last_used < b.second->last_used;
-  }));
-}
-
 Tensor DecodeGraphs::run(std::span<const BatchSequence> sequences) {
   int64_t longest = 0;
   for (const BatchSequence& s : sequences) longest = std::max(longest, s.cached + 1);
@@ -73,7 +67,7 @@ Tensor DecodeGraphs::run(std::span<const BatchSequence> sequences) {
   if (bucket->graph) {
     bucket->graph->replay();
   } else {
-    if (buckets_.size() > kMostBuckets) drop_least_used();
+    if (buckets_.size() > kMostBuckets) drop_least_used(buckets_);
     try {
       bucket->graph = std::make_unique<Graph>(recording_, work);  // runs it
     } catch (const NotRecordable&) {

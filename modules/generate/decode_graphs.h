@@ -35,7 +35,6 @@ class DecodeGraphs {
 
  private:
   struct Bucket;
-  void drop_least_used();
   const CausalLM& model_;
   KVCache& cache_;
   int64_t longest_, most_sequences_, steps_ = 0;

@@ -202,6 +202,7 @@ size_t graph_bytes(const CausalLM& model, RopeTable* rope, const PlanRequest& r)
   }();
   const int64_t most = DecodeGraphs::bucket_rows(EngineOptions().max_sequences), V = model.head().weight->shape[0];
   const Tensor shared = Tensor::empty({most, V}, DType::f32, kPlan);
+  pool->record();
   std::vector<std::unique_ptr<DecodeBatch>> batches;
   for (int64_t context = DecodeGraphs::bucket_context(1);; context *= 2) {
     batches.push_back(std::make_unique<DecodeBatch>(DecodeGraphs::bucket_rows(std::min(r.batch, most)),

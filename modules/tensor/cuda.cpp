@@ -8,6 +8,7 @@
 #if LATHE_CUDA
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -118,17 +119,17 @@ void give_back_kept(DeviceState& state, cudaStream_t stream = nullptr) {
   cudaGetLastError();
 }
 
-// A block of `bytes`, or, where none is kept and nothing is recorded, of the next larger size that is, which `bytes`
-// then becomes.
+// A block of `bytes`; where none is kept, of the next larger size that one is kept of (largest_in_place_of), but not on
+// a recording stream. `bytes` becomes the block's.
 void* take(Device device, cudaStream_t stream, size_t& bytes) {
   DeviceState& state = use(device);
   const std::lock_guard lock(state.mutex);
   const bool recording = state.recording.contains(stream);
   void* block = nullptr;
-  auto kept = state.free.lower_bound({stream, bytes});
-  const std::pair last{stream, recording ? bytes : largest_in_place_of(bytes)};
-  while (kept != state.free.end() && kept->first <= last && kept->second.empty()) ++kept;
-  if (kept != state.free.end() && kept->first <= last) {
+  const auto end = state.free.upper_bound({stream, recording ? bytes : largest_in_place_of(bytes)});
+  const auto kept =
+      std::find_if(state.free.lower_bound({stream, bytes}), end, [](const auto& size) { return !size.second.empty(); });
+  if (kept != end) {
     bytes = kept->first.second;
     block = kept->second.back();
     kept->second.pop_back();
@@ -279,17 +280,19 @@ Graph::Graph(const Stream& recording, const std::function<void()>& work) : devic
   Stream::synchronise(device_);
   cudaGraph_t graph = nullptr;
   check_call(cudaStreamBeginCapture(recording.stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-  try {
-    work();
-  } catch (...) {
+  const auto abandon = [&] {
     cudaStreamEndCapture(recording.stream_, &graph);
     if (graph != nullptr) cudaGraphDestroy(graph);
     cudaGetLastError();
-    try {
-      throw;  // an interruption goes on as it is
-    } catch (const Error& error) {
-      throw NotRecordable(error.what(), error.hint());
-    }
+  };
+  try {
+    work();
+  } catch (const Error& error) {
+    abandon();
+    throw NotRecordable(error.what(), error.hint());
+  } catch (...) {  // an interruption goes on as it is
+    abandon();
+    throw;
   }
   check_call(cudaStreamEndCapture(recording.stream_, &graph), "cudaStreamEndCapture");
   const cudaError_t result = cudaGraphInstantiate(&executable_, graph, 0);

@@ -47,7 +47,7 @@ Storage allocate_storage(Device device, size_t bytes) {
   without_cuda(device);
 }
 
-size_t device_block_bytes(size_t bytes) { return std::max<size_t>(256, StoragePool::block_bytes(bytes)); }
+size_t device_block_bytes(size_t bytes) { return std::max<size_t>(256, StoragePool::class_bytes(bytes)); }
 
 size_t free_device_memory(Device device) {
 #if LATHE_CUDA

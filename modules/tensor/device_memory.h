@@ -11,15 +11,15 @@ Storage allocate_storage(Device device, size_t bytes);
 
 // Bytes of the block that serves a request of a CUDA device's pool.
 size_t device_block_bytes(size_t bytes);
-// The largest block that serves it where smaller ones are in use: twice as many bytes, and any block of some KiB. So
-// steps of all sizes need no more blocks than the largest one.
+// The largest block that serves it where none of its own size is free: twice as many bytes and 16 KiB. So a step of at
+// least half the size of one before it finds nearly all of its blocks; a much smaller one does not hold large ones.
 constexpr size_t largest_in_place_of(size_t bytes) { return 2 * bytes + (size_t{16} << 10); }
 
 // Bytes that the driver of a CUDA device would still give, and those that the pool has of it to give again.
 size_t free_device_memory(Device device);
 
 // Bytes of a CUDA device that are neither free nor the pool's: the driver's context, the program's kernels, other
-// programs. 0 where the machine has no such device.
+// programs, and free blocks of streams that graphs were recorded on. 0 where the machine has no such device.
 size_t foreign_device_memory(Device device);
 
 // Gives the pool's blocks that nobody uses back to the system or the driver.

@@ -233,6 +233,7 @@ void StoragePool::set_budget(size_t bytes) { pool().set_budget(bytes); }
 void StoragePool::trim() { pool().trim(); }
 
 size_t StoragePool::block_bytes(size_t bytes) { return size_class(BlockAllocator<Nothing>::kHeader + bytes).bytes; }
+size_t StoragePool::class_bytes(size_t bytes) { return size_class(bytes).bytes; }
 size_t StoragePool::resident_bytes(size_t bytes, size_t touched) {
   constexpr size_t kPage = 4096;
   static const bool granted = huge_pages_granted();

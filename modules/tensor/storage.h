@@ -33,6 +33,7 @@ struct StoragePool {
   // For those who plan memory: the size of the block that serves a request, and how much of it is resident once its
   // first `touched` bytes were written: whole pages, huge ones where such a block gets them.
   static size_t block_bytes(size_t bytes);
+  static size_t class_bytes(size_t bytes);  // the size class alone, without the header that a block of the host has
   static size_t resident_bytes(size_t bytes, size_t touched);
 };
 

@@ -13,14 +13,10 @@ StorageForecast*& Active<StorageForecast>::slot() {
   return forecast;
 }
 
-size_t StorageForecast::block_bytes(size_t bytes) const {
-  return on_cuda() ? device_block_bytes(bytes) : StoragePool::block_bytes(bytes);
-}
-
 StorageForecast::Block StorageForecast::take(size_t bytes) {
-  if (on_cuda()) return take_on_cuda(block_bytes(bytes));
+  if (on_cuda()) return take_on_cuda(device_block_bytes(bytes));
   Block block{bytes, 0};
-  std::vector<Block>& list = free_[block_bytes(bytes)];
+  std::vector<Block>& list = free_[StoragePool::block_bytes(bytes)];
   if (!list.empty()) {
     block.resident = list.back().resident;
     list.pop_back();
@@ -32,11 +28,11 @@ StorageForecast::Block StorageForecast::take(size_t bytes) {
   return block;
 }
 
-// As tensor/cuda.cpp does.
+// As take() of tensor/cuda.cpp does: a free block of this size or a little larger, whole, else a new one.
 StorageForecast::Block StorageForecast::take_on_cuda(size_t bytes) {
-  auto kept = free_.lower_bound(bytes);
-  while (kept != free_.end() && kept->first <= largest_in_place_of(bytes) && kept->second.empty()) ++kept;
-  if (kept != free_.end() && kept->first <= largest_in_place_of(bytes)) {
+  const auto end = free_.upper_bound(records_ ? bytes : largest_in_place_of(bytes));
+  const auto kept = std::find_if(free_.lower_bound(bytes), end, [](const auto& size) { return !size.second.empty(); });
+  if (kept != end) {
     const Block block = kept->second.back();
     kept->second.pop_back();
     return block;
@@ -49,8 +45,8 @@ StorageForecast::Block StorageForecast::take_on_cuda(size_t bytes) {
 void StorageForecast::give(const Block& block) {
   if (on_cuda())
     free_[block.resident].push_back(block);
-  else if (block_bytes(block.bytes) <= limit_ / 4)
-    free_[block_bytes(block.bytes)].push_back(block);
+  else if (const size_t size = StoragePool::block_bytes(block.bytes); size <= limit_ / 4)
+    free_[size].push_back(block);
   else
     resident_ -= block.resident;
 }

@@ -3,7 +3,8 @@
 // Tensors on Device::Kind::plan have shapes, dtypes and no elements; kernels do not run on them. Making and dropping
 // them moves blocks of a forecast as it would move blocks of the pool (tensor/storage.h): by size class, the one given
 // back last taken first, and resident from its first use on. A forecast may stand for a CUDA device's pool
-// (tensor/cuda.h), whose blocks are resident whole and stay; layouts and scratch then have that device's sizes.
+// (tensor/cuda.h), whose blocks are resident whole, stay, and serve smaller requests too; layouts and scratch then have
+// that device's sizes.
 #pragma once
 #include <cstddef>
 #include <map>
@@ -28,6 +29,9 @@ class StorageForecast : public std::enable_shared_from_this<StorageForecast> {
     return active != nullptr && active->on_cuda();
   }
 
+  // From now on as a stream that graphs are recorded on (tensor/stream.h): a block serves its own size alone.
+  void record() { records_ = true; }
+
   struct Block {
     size_t bytes = 0, resident = 0;
   };
@@ -47,9 +51,9 @@ class StorageForecast : public std::enable_shared_from_this<StorageForecast> {
  private:
   StorageForecast(Device device, size_t limit) : device_(device), limit_(limit) {}
   bool on_cuda() const { return device_.kind == Device::Kind::cuda; }
-  size_t block_bytes(size_t bytes) const;
   Block take_on_cuda(size_t bytes);
   Device device_;
+  bool records_ = false;
   size_t limit_;
   std::map<size_t, std::vector<Block>> free_;  // by size class
   size_t resident_ = 0, peak_ = 0;

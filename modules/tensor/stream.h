@@ -1,6 +1,7 @@
 // CUDA streams: the queue that a thread's kernels and copies on a device go to, in order; and graphs, work of a stream
 // that was recorded once and is queued again as one.
 #pragma once
+#include <algorithm>
 #include <functional>
 #include <string>
 
@@ -73,5 +74,12 @@ class Graph {
   [[maybe_unused]] CUgraphExec_st* executable_ = nullptr;
   [[maybe_unused]] mutable CUstream_st* stream_ = nullptr;  // of the last replay
 };
+
+// Of a map to what graphs are kept for, the one whose last_used is least goes.
+template <class Kept>
+void drop_least_used(Kept& kept) {
+  kept.erase(std::min_element(kept.begin(), kept.end(),
+                              [](const auto& a, const auto& b) { return a.second->last_used < b.second->last_used; }));
+}
 
 }  // namespace lathe

@@ -76,22 +76,26 @@ LossFactors::LossFactors(Device device, const MicroBatchNumbers& numbers) {
   behind[1] = numbers.router_balance;
 }
 
+Tensor LossFactors::gradients() const {
+  const float values[] = {static_cast<float>(behind[0]), static_cast<float>(behind[1])};
+  return Tensor::of<float>({2}, values);
+}
+
 MicroBatch make_micro_batch(const CausalLM& model, const Recipe& recipe, const TrainingRows& rows,
                             const MicroBatchNumbers& numbers) {
   const Device device = model.device();
   const LossFactors factors(device, numbers);
-  const float behind[] = {static_cast<float>(factors.behind[0]), static_cast<float>(factors.behind[1])};
   return {.batch = make_training_batch(model, rows, recipe.training.recompute),
           .targets = Tensor::of<int32_t>({std::ssize(rows.targets)}, rows.targets.data()).to(device),
           .dropout_seed = dropout_seed(numbers.dropout_seed).to(device),
-          .gradients = Tensor::of<float>({2}, behind).to(device),
+          .gradients = factors.gradients().to(device),
           .total = factors.total,
           .router_balance = factors.router_balance};
 }
 
 std::vector<Tape::Seed> MicroBatchLoss::seeds(const Tensor& gradients) const {
   std::vector<Tape::Seed> seeds{{cross_entropy, gradients.row_range(0, 1)}};
-  if (router_balance.defined() && router_balance.tape_id != 0)
+  if (router_balance.defined() && router_balance.tape_id != 0)  // not recorded where the routers are frozen
     seeds.push_back({router_balance, gradients.row_range(1, 2)});
   return seeds;
 }

@@ -58,13 +58,14 @@ struct LossFactors {
   double behind[2] = {1.0, 1.0};
 
   LossFactors(Device device, const MicroBatchNumbers& numbers);
+  Tensor gradients() const;  // `behind` (2) f32, on the host: what backward begins with
 };
 
 struct MicroBatch {
   Batch batch;
   Tensor targets;       // (N) i32
   Tensor dropout_seed;  // (2) i32
-  Tensor gradients;     // (2) f32: LossFactors::behind
+  Tensor gradients;     // (2) f32: LossFactors::gradients
   double total = 1.0, router_balance = 0.0;
 };
 MicroBatch make_micro_batch(const CausalLM& model, const Recipe& recipe, const TrainingRows& rows,

@@ -63,16 +63,15 @@ struct StepGraphs::Form {
     const LossFactors factors(on_device.device(), numbers);
     m.total = factors.total;
     m.router_balance = factors.router_balance;
-    const float behind[] = {static_cast<float>(factors.behind[0]), static_cast<float>(factors.behind[1])};
-    m.gradients.copy_from(Tensor::of<float>({2}, behind));
+    m.gradients.copy_from(factors.gradients());
   }
 };
 
-StepGraphs::StepGraphs(const CausalLM& model, const Recipe& recipe)
+StepGraphs::StepGraphs(const CausalLM& model, const Recipe& recipe, int ranks)
     : model_(model),
       recipe_(recipe),
       figures_(Tensor::zeros({2}, DType::f32, model.device())),
-      most_(recipe.training.batch_size * recipe.training.context),
+      most_((recipe.training.batch_size + ranks - 1) / ranks * recipe.training.context),
       longest_(recipe.training.context),
       padding_(std::min(longest_, model.sizes.context_limit())),
       rope_(RopeTables(model.config, longest_, DType::f32, model.device()).of(longest_)) {}
@@ -100,17 +99,17 @@ StepGraphs::Form& StepGraphs::form_of(const TrainingRows& rows) {
   const int64_t sequences = std::ssize(rows.seq_start) - 1 + divide(tokens - count, padding_);
   const auto rounded = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(sequences)));
   std::unique_ptr<Form>& form = forms_[{tokens, rounded}];
-  if (!form) form = std::make_unique<Form>(model_.device(), tokens, rounded, rope_.get(), longest_);
-  form->m.batch.recompute = recipe_.training.recompute == TrainingRecipe::Recompute::block;
+  if (!form) {
+    form = std::make_unique<Form>(model_.device(), tokens, rounded, rope_.get(), longest_);
+    form->m.batch.recompute = recipe_.training.recompute == TrainingRecipe::Recompute::block;
+  }
   form->last_used = counts_.replayed + counts_.by_kernel;
-  return *form;
+  Form& used = *form;
+  if (forms_.size() > kMostForms) drop_least_used(forms_);
+  return used;
 }
 
 void StepGraphs::record(Form& form, const std::function<void()>& work) {
-  if (forms_.size() > kMostForms)
-    forms_.erase(std::min_element(forms_.begin(), forms_.end(), [](const auto& a, const auto& b) {
-      return a.second->last_used < b.second->last_used;
-    }));
   if (!recording_) recording_.emplace(model_.device());
   try {
     form.graph = std::make_unique<Graph>(*recording_, work);

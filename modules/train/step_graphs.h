@@ -29,8 +29,8 @@ namespace lathe {
 
 class StepGraphs {
  public:
-  // The model and the recipe must outlive it.
-  StepGraphs(const CausalLM& model, const Recipe& recipe);
+  // Of one of `ranks` processes, which share each micro-batch. The model and the recipe must outlive it.
+  StepGraphs(const CausalLM& model, const Recipe& recipe, int ranks);
   ~StepGraphs();
 
   // Forward and backward of a micro-batch: adds to the gradients. What run_micro_batch leaves in its figures, (2),

@@ -80,14 +80,18 @@ void Trainer::add_over_ranks(TrainingStep& step) const {
   in_host_memory(arena_.gradients(), [&](float* g) { ranks_.reduce_scatter(g, optimizer_.borders()); });
 }
 
+// Of the rank's micro-batch number `index` of the step.
+MicroBatchNumbers Trainer::numbers_of(const TrainingRows& rows, int64_t index, const TrainingStep& step) const {
+  return micro_batch_numbers(model_, recipe_, rows, step.targets, step.number, index * ranks_.size() + ranks_.rank());
+}
+
 // Forward and backward of micro-batch number `index` of the step: adds to the gradients, and leaves the losses in
 // losses_, or of pairs adds them to the step's.
 void Trainer::accumulate(const TrainingRows& rows, int64_t index, TrainingStep& step) const {
   if (rows.target_count == 0) return;
   Interruption::point();
-  const int64_t number = index * ranks_.size() + ranks_.rank();
-  if (reference_ != nullptr) return accumulate_pairs(rows, number, step);
-  const MicroBatchNumbers numbers = micro_batch_numbers(model_, recipe_, rows, step.targets, step.number, number);
+  if (reference_ != nullptr) return accumulate_pairs(rows, index * ranks_.size() + ranks_.rank(), step);
+  const MicroBatchNumbers numbers = numbers_of(rows, index, step);
   const Tensor losses = losses_.row_range(index, index + 1).view({2});
   if (graphs_)
     losses.copy_from(graphs_->run(rows, numbers));
@@ -100,14 +104,11 @@ void Trainer::read_losses(const std::vector<TrainingRows>& micro_batches, Traini
   if (reference_ != nullptr) return;
   const Tensor on_host = losses_.to(Device{});
   const float* losses = on_host.host<float>();
-  for (const TrainingRows& rows : micro_batches) {
-    if (rows.target_count > 0) {
-      const MicroBatchNumbers numbers = micro_batch_numbers(model_, recipe_, rows, step.targets, step.number, 0);
-      const LossFactors factors(losses_.device(), numbers);
-      step.loss += static_cast<double>(losses[0]) * factors.behind[0];
-      step.router_balance += static_cast<double>(losses[1]) * factors.behind[1];
-    }
-    losses += 2;
+  for (size_t i = 0; i < micro_batches.size(); ++i, losses += 2) {
+    if (micro_batches[i].target_count == 0) continue;
+    const LossFactors factors(losses_.device(), numbers_of(micro_batches[i], static_cast<int64_t>(i), step));
+    step.loss += static_cast<double>(losses[0]) * factors.behind[0];
+    step.router_balance += static_cast<double>(losses[1]) * factors.behind[1];
   }
 }
 
@@ -183,7 +184,7 @@ Trainer::Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, Tra
       optimizer_(recipe.optimizer, arena_, ranks, recipe.training.seed),
       losses_(Tensor::zeros({recipe.training.accumulation, 2}, DType::f32, model.device())) {
   if (model.device().kind == Device::Kind::cuda && reference == nullptr)
-    graphs_ = std::make_unique<StepGraphs>(model, recipe_);
+    graphs_ = std::make_unique<StepGraphs>(model, recipe_, ranks.size());
   const std::vector<std::string> decayed = arena_.decayed_names();
   check(recipe.optimizer.decayed.empty() || recipe.optimizer.decayed == decayed, "recipe",
         "optimizer.decayed does not name the {} tensors that decay in this model", decayed.size());

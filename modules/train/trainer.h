@@ -68,6 +68,7 @@ class Trainer {
   friend class AveragedWeights;
   std::vector<TrainingRows> rows_of(int64_t step, Communicator& ranks) const;
   void count(const std::vector<TrainingRows>& micro_batches, TrainingStep& step) const;
+  MicroBatchNumbers numbers_of(const TrainingRows& rows, int64_t index, const TrainingStep& step) const;
   void accumulate(const TrainingRows& rows, int64_t index, TrainingStep& step) const;
   void accumulate_pairs(const TrainingRows& rows, int64_t number, TrainingStep& step) const;
   void read_losses(const std::vector<TrainingRows>& micro_batches, TrainingStep& step) const;
@@ -84,7 +85,7 @@ class Trainer {
   ParameterArena arena_;
   Optimizer optimizer_;
   Tensor losses_;                       // (micro-batches of a step, 2) f32, as run_micro_batch leaves them
-  std::unique_ptr<StepGraphs> graphs_;  // on a CUDA device; null: none
+  std::unique_ptr<StepGraphs> graphs_;  // null: see graphs()
 };
 
 // While it lives, the model has the average of its weights, where the recipe keeps one. All ranks together.
