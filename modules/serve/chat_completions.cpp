@@ -146,11 +146,13 @@ ChatJson ChatAnswer::tool_calls(const std::vector<ToolCall>& calls, size_t first
 }
 
 // The end token is no part of the content, so its probability is none either.
+bool ended_by_token(const Completion& c) { return c.finish_reason == FinishReason::stop && c.stop_string.empty(); }
+
 std::optional<ChatJson> ChatAnswer::delta(size_t, const GenerationEvent& event) {
   Stream& of = streams_.try_emplace(event.sequence, Stream{ToolCallParser(tool_format_)}).first->second;
   ToolCallParser::Found found = of.parser.push(event.text);
   if (event.completion) found += of.parser.finish();
-  const bool ends = event.completion && event.completion->finish_reason == FinishReason::stop && event.text.empty();
+  const bool ends = event.completion && ended_by_token(*event.completion);
   ChatJson message = ChatJson::object(), logprobs = nullptr, finish_reason = nullptr;
   if (!found.content.empty()) message["content"] = found.content;
   if (!found.calls.empty()) message["tool_calls"] = tool_calls(found.calls, of.calls, true);
@@ -167,7 +169,8 @@ ChatJson ChatAnswer::whole(size_t, const Completion& c) {
   ChatJson logprobs = nullptr;
   if (options_.logprobs) {
     logprobs = {{"content", ChatJson::array()}, {"refusal", nullptr}};
-    for (const TokenLogprobs& of : c.logprobs) logprobs["content"].push_back(chat_logprob(model_.tokenizer(), of));
+    const size_t shown = c.logprobs.size() - (ended_by_token(c) ? 1 : 0);
+    for (size_t i = 0; i < shown; ++i) logprobs["content"].push_back(chat_logprob(model_.tokenizer(), c.logprobs[i]));
   }
   ToolCallParser parser(tool_format_);
   ToolCallParser::Found found = parser.push(c.text.value_or(""));

@@ -13,6 +13,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 constexpr int64_t kDefaultTokens = 16;  // OpenAI's
 constexpr int64_t kMostLogprobs = 100;  // a token
+constexpr size_t kMostPrompts = 2048;   // a request
 
 struct CompletionPrompt {
   std::vector<int32_t> tokens;
@@ -31,6 +32,7 @@ class CompletionAnswer final : public OpenAiAnswer {
   std::optional<Json> delta(size_t request, const GenerationEvent& event) override;
   Json whole(size_t request, const Completion& completion) override;
   void add_prompt(LegacyLogprobs& list, size_t request);
+  std::string_view reason(const Completion& c) const { return scores_only_ ? "length" : name(c.finish_reason); }
 
   const Tokenizer* tokenizer_;
   std::vector<CompletionPrompt> prompts_;
@@ -88,6 +90,8 @@ std::vector<CompletionPrompt> CompletionAnswer::read_prompts(const OrderedJsonNo
   if (node.value().is_string()) return {read_text(node.string())};
   if (!node.value().is_array() || node.size() == 0) node.expected("a string, ids, or a list of such");
   if (node.value()[0].is_number()) return {read_ids(node)};
+  if (node.size() > kMostPrompts)
+    node.fail(fmt::format("{} prompts, at most {} are taken: send several requests", node.size(), kMostPrompts));
   std::vector<CompletionPrompt> prompts;
   for (size_t i = 0; i < node.size(); ++i)
     prompts.push_back(node.value()[i].is_string() ? read_text(node.at(i).string()) : read_ids(node.at(i)));
@@ -112,7 +116,7 @@ std::optional<Json> CompletionAnswer::delta(size_t request, const GenerationEven
     if (event.logprobs && !scores_only_) list.add(*event.logprobs);
     choice["logprobs"] = list.take();
   }
-  if (event.completion) choice["finish_reason"] = name(event.completion->finish_reason);
+  if (event.completion) choice["finish_reason"] = reason(*event.completion);
   if (text.empty() && !options_.logprobs && !event.completion) return std::nullopt;
   return choice;
 }
@@ -131,7 +135,7 @@ Json CompletionAnswer::whole(size_t request, const Completion& c) {
   return {{"index", choice_index(request, c.sequence)},
           {"text", text},
           {"logprobs", logprobs},
-          {"finish_reason", scores_only_ ? "length" : name(c.finish_reason)}};
+          {"finish_reason", reason(c)}};
 }
 
 }  // namespace

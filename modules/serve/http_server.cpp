@@ -16,13 +16,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cctype>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <list>
 #include <mutex>
-#include <set>
 
 #include "tensor/errors.h"
 
@@ -144,7 +143,7 @@ void Exchange::begin_stream(HttpHeaders headers) {
 
 void Exchange::write(std::string_view piece) {
   if (over()) return;
-  if (written_ == output_.size()) output_.clear(), written_ = 0;
+  if (written_ > output_.size() / 2) output_.erase(0, std::exchange(written_, 0));
   output_ += piece;
   last_write_ = Clock::now();
   wake();
@@ -249,6 +248,7 @@ MHD_Result HttpServer::Loop::take_body(Exchange& exchange, std::string_view piec
 MHD_Result HttpServer::Loop::dispatch(const std::shared_ptr<Exchange>& exchange) {
   Exchange::Connection& c = *exchange->connection_;
   if (!c.dispatched) {
+    if (stopping) return MHD_NO;  // it would be suspended, and none may be when the daemon ends
     c.dispatched = true;
     epoll_event event{};
     event.events = EPOLLRDHUP | EPOLLET;
@@ -322,6 +322,11 @@ HttpServer::HttpServer(const std::string& host, int port, const HttpLimits& limi
   Loop& l = *loop_;
   l.limits = limits;
   raise_descriptor_limit();
+  l.epoll = epoll_create1(EPOLL_CLOEXEC);
+  l.wakeup = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (l.epoll < 0 || l.wakeup < 0)
+    throw Error(fmt::format("serve: no event loop: {}", std::strerror(errno)),
+                "raise the limit of open files: ulimit -n");
   l.listening = listening_socket(host, port);
   l.daemon =
       MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, nullptr, nullptr, &Loop::on_request, &l,
@@ -330,15 +335,14 @@ HttpServer::HttpServer(const std::string& host, int port, const HttpLimits& limi
                        limits.idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT, size_t{32} << 10, MHD_OPTION_END);
   if (l.daemon == nullptr) {
     close(l.listening);
-    throw Error(fmt::format("serve: libmicrohttpd {} does not start on {} port {}", MHD_get_version(), host, port));
+    throw Error(fmt::format("serve: libmicrohttpd {} does not start on {} port {}", MHD_get_version(), host, port),
+                "raise the limit of open files: ulimit -n");
   }
   sockaddr_storage address{};
   socklen_t length = sizeof address;
   getsockname(l.listening, reinterpret_cast<sockaddr*>(&address), &length);
   l.bound_port = ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
                                                      : reinterpret_cast<const sockaddr_in&>(address).sin_port);
-  l.epoll = epoll_create1(EPOLL_CLOEXEC);
-  l.wakeup = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   epoll_event event{};
   event.events = EPOLLIN;
   for (const int descriptor : {l.wakeup, MHD_get_daemon_info(l.daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd})
@@ -438,6 +442,10 @@ void HttpServer::Loop::drain_lingering() {
 
 void HttpServer::run() {
   Loop& l = *loop_;
+  struct Closing {  // behind an exception, too: whoever hears of a client that leaves is still there
+    Loop& loop;
+    ~Closing() { loop.close_all(); }
+  } const closing{l};
   auto next_tick = Clock::now() + kTick;
   while (!l.stopping) {
     epoll_event events[64];
@@ -460,7 +468,6 @@ void HttpServer::run() {
       next_tick = now + kTick;
     }
   }
-  l.close_all();
 }
 
 }  // namespace lathe

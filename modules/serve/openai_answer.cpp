@@ -9,6 +9,7 @@ namespace lathe {
 namespace {
 
 constexpr int64_t kMostChoices = 128;  // OpenAI's
+constexpr size_t kMostBiases = 1024;   // tokens
 
 }  // namespace
 
@@ -38,6 +39,8 @@ void OpenAiAnswer::read_common(RequestFields& fields) {
   });
   fields.read("logit_bias", [&](const OrderedJsonNode& node) {
     if (!node.value().is_object()) node.expected("an object");
+    if (node.value().size() > kMostBiases)
+      node.fail(fmt::format("{} tokens, at most {} may be named", node.value().size(), kMostBiases));
     for (const auto& [token, bias] : node.value().items()) {
       int32_t id = 0;
       const auto [end, problem] = std::from_chars(token.data(), token.data() + token.size(), id);

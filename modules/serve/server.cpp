@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <deque>
@@ -10,6 +11,7 @@
 #include <list>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "formats/strict_json.h"
@@ -49,7 +51,8 @@ class Workers {
 
  private:
   void work() {
-    for (std::function<void()> task;;) {
+    while (true) {
+      std::function<void()> task;  // gone before the next is waited for, with the body that it holds
       {
         std::unique_lock lock(mutex_);
         wake_.wait(lock, [&] { return stopping_ || !tasks_.empty(); });
@@ -95,6 +98,12 @@ ApiError api_error(const std::exception& e) {
   return {500, e.what()};
 }
 
+// Whether a Host is this machine's: a page of another name that resolves to it has its own name there.
+bool own_host(const std::string& host, const std::string& listens) {
+  const std::string name = host.substr(0, host.starts_with('[') ? host.find(']') + 1 : host.find(':'));
+  return name == "localhost" || name == "127.0.0.1" || name == "[::1]" || name == listens;
+}
+
 }  // namespace
 
 std::string new_id(const char* prefix) {
@@ -121,18 +130,20 @@ struct Server::State {
     bool over = false;
     RequestTimes times;
   };
-  using Route = std::function<void(State&, const ExchangePtr&)>;
+  using Route = void (*)(State&, const ExchangePtr&);
 
   ServerOptions options;
   HttpServer http;
   Metrics metrics;
   std::list<std::shared_ptr<Job>> jobs;
-  std::chrono::steady_clock::time_point draining_since{};
+  std::optional<std::chrono::steady_clock::time_point>
+      flushing_since;  // while the server drains and nothing is computed
   std::chrono::steady_clock::time_point stats_time = std::chrono::steady_clock::now();
   uint64_t stats_generated = 0, stats_prompts = 0;  // then
   std::atomic<int> stops = 0;
   EngineThread engine;
   ServedModel model;
+  std::atomic<size_t> working_bytes = 0;  // of bodies that wait for a worker or are read by one
   Workers workers;
 
   State(const ServerOptions& o, EngineThread::Load load)
@@ -152,6 +163,7 @@ struct Server::State {
   void list_models(Exchange& exchange) const;
   using MakeAnswer = std::unique_ptr<Answer> (*)(const ServedModel&, const OrderedJsonNode&);
   using MakeJson = Json (*)(const ServedModel&, const OrderedJsonNode&);
+  void with_body(const ExchangePtr& exchange, std::function<void(const OrderedJsonNode&)> f);
   void generate(const ExchangePtr& exchange, MakeAnswer make);
   void compute(const ExchangePtr& exchange, MakeJson make);
   void submit(const ExchangePtr& exchange, std::shared_ptr<Answer> answer);
@@ -171,7 +183,8 @@ void Server::State::admit(Exchange& exchange) const {
     const bool listed =
         std::any_of(allowed.begin(), allowed.end(), [&](const auto& o) { return o == "*" || o == origin; });
     const std::string host = r.header("host");
-    if (!listed && origin != "http://" + host && origin != "https://" + host)
+    const bool own = own_host(host, options.host) && (origin == "http://" + host || origin == "https://" + host);
+    if (!listed && !own)
       return respond_error(exchange,
                            {403, fmt::format("pages of {} may not ask: --cors-origin allows them", quote(origin))});
     exchange.common_headers.emplace_back("Access-Control-Allow-Origin", origin);
@@ -186,7 +199,7 @@ void Server::State::admit(Exchange& exchange) const {
   if (bytes > options.http.body)
     return respond_error(exchange,
                          {413, fmt::format("the body has {} bytes, at most {} are read", bytes, options.http.body)});
-  if (http.body_bytes() + bytes > options.http.bodies)
+  if (http.body_bytes() + working_bytes + bytes > options.http.bodies)
     return respond_error(exchange, {429, "too many requests are being received"});
   if (options.api_keys.empty() || r.path.starts_with("/health")) return;
   std::string given = r.header("x-api-key");
@@ -211,9 +224,10 @@ bool Server::State::health(Exchange& exchange) const {
   } else if (path == "/health" || path == "/health/ready") {
     const bool ready = state == EngineThread::State::ready && !(draining() && path == "/health/ready");
     respond_json(exchange,
-                 {{"status", state == EngineThread::State::loading ? "loading"
-                             : draining()                          ? "draining"
-                                                                   : "ready"}},
+                 {{"status", state == EngineThread::State::failed    ? "failed"
+                             : state == EngineThread::State::loading ? "loading"
+                             : draining()                            ? "draining"
+                                                                     : "ready"}},
                  ready ? 200 : 503);
   } else {
     return false;
@@ -258,36 +272,39 @@ void Server::State::handle(const ExchangePtr& exchange) try {
   if (method != wanted && !(get && wanted == std::string("GET")))
     throw ApiError(405, fmt::format("{} takes {}, found {}", path, wanted, method));
   if (engine.state() == EngineThread::State::loading) throw ApiError(503, "the model is still loading");
+  if (engine.state() == EngineThread::State::failed) throw ApiError(503, "the model could not be loaded");
   if (draining()) throw ApiError(503, "the server is shutting down");
   route(*this, exchange);
 } catch (const std::exception& e) {
   respond_error(*exchange, api_error(e));
 }
 
-// On a worker: f(body). What it throws is the answer.
-static void read_body(HttpServer& http, const ExchangePtr& exchange, const std::string& text,
-                      const std::function<void(const OrderedJsonNode&)>& f) try {
-  const Json body = parse_ordered_json(text, "body");
-  f({body, "body"});
-} catch (const std::exception& e) {
-  http.post([exchange, error = api_error(e)] { respond_error(*exchange, error); });
+// f(body) on a worker. What it throws is the answer.
+void Server::State::with_body(const ExchangePtr& exchange, std::function<void(const OrderedJsonNode&)> f) {
+  std::string taken = exchange->take_body();
+  working_bytes += taken.size();
+  workers.post([this, exchange, f = std::move(f), text = std::move(taken)] {
+    try {
+      const Json body = parse_ordered_json(text, "body");
+      f({body, "body"});
+    } catch (const std::exception& e) {
+      http.post([exchange, error = api_error(e)] { respond_error(*exchange, error); });
+    }
+    working_bytes -= text.size();
+  });
 }
 
 void Server::State::compute(const ExchangePtr& exchange, MakeJson make) {
-  workers.post([this, exchange, make, text = exchange->take_body()] {
-    read_body(http, exchange, text, [&](const OrderedJsonNode& body) {
-      http.post([exchange, json = dump_json(make(model, body))] { exchange->respond(200, json); });
-    });
+  with_body(exchange, [this, exchange, make](const OrderedJsonNode& body) {
+    http.post([exchange, json = dump_json(make(model, body))] { exchange->respond(200, json); });
   });
 }
 
 void Server::State::generate(const ExchangePtr& exchange, MakeAnswer make) {
   metrics.arrived();
-  workers.post([this, exchange, make, text = exchange->take_body()] {
-    read_body(http, exchange, text, [&](const OrderedJsonNode& body) {
-      std::shared_ptr<Answer> answer = make(model, body);
-      http.post([this, exchange, answer] { submit(exchange, answer); });
-    });
+  with_body(exchange, [this, exchange, make](const OrderedJsonNode& body) {
+    std::shared_ptr<Answer> answer = make(model, body);
+    http.post([this, exchange, answer] { submit(exchange, answer); });
   });
 }
 
@@ -370,12 +387,10 @@ void Server::State::tick() {
   print_stats();
   if (stops > 1) return http.stop();
   if (!draining()) return;
-  if (draining_since == std::chrono::steady_clock::time_point{}) {
-    draining_since = now;
-    fmt::print(stderr, "lathe: shutting down: {} answers are finished first\n", jobs.size());
-  }
+  if (!flushing_since) fmt::print(stderr, "lathe: shutting down: {} answers are finished first\n", jobs.size());
+  if (!flushing_since || !jobs.empty()) flushing_since = now;
   if (engine.state() == EngineThread::State::loading) return http.stop();
-  if (jobs.empty() && (http.open_exchanges() == 0 || now - draining_since > kFlushTime)) http.stop();
+  if (jobs.empty() && (http.open_exchanges() == 0 || now - *flushing_since > kFlushTime)) http.stop();
 }
 
 // A line of what there was to do since the last one, where anything was.

@@ -86,9 +86,14 @@ TEST_CASE("more sequences than may wait are refused, and a submission that is al
   Request many = asked(engine.thread.model(), {1}, 50, 1);
   many.num_sequences = 6;
   Told first;
-  engine.thread.submit({many}, first.listener());
+  std::atomic<bool> refused = false;
+  engine.thread.submit({many}, [&, hear = first.listener()](AnswerEvents events) {
+    while (!refused) std::this_thread::yield();  // it does not end before
+    hear(std::move(events));
+  });
   many.num_sequences = 1;
   CHECK_THROWS_AS(engine.thread.submit({many}, {}), BusyError);
+  refused = true;
   CHECK(engine.thread.counters().refused == 1);
   first.wait();
   wait_until_idle(engine.thread);

@@ -62,8 +62,8 @@ struct RunningServer {
   int send(const std::string& line, const std::string& body = {}, const std::string& headers = {}) const {
     const int client = connect();
     const std::string text =
-        fmt::format("{} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {}\r\n{}\r\n{}", line, body.size(),
-                    headers, body);
+        fmt::format("{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n{}\r\n{}", line,
+                    body.size(), headers, body);
     // The server may answer and hang up before all of it is sent.
     size_t sent = 0;
     while (sent < text.size()) {
@@ -148,7 +148,13 @@ TEST_CASE("what may not be asked has a status that says so") {
   CHECK_THAT(s.ask("GET /v1/models", "", "Authorization: Bearer on\r\n"), ContainsSubstring(" 401 "));
   CHECK_THAT(s.ask("GET /v1/models", "", key), ContainsSubstring(" 200 "));
   CHECK_THAT(s.ask("GET /v1/models", "", key + "Origin: http://elsewhere\r\n"), ContainsSubstring(" 403 "));
-  CHECK_THAT(s.ask("GET /v1/models", "", key + "Origin: http://h\r\n"), ContainsSubstring(" 200 "));
+  CHECK_THAT(s.ask("GET /v1/models", "", key + "Origin: http://localhost\r\n"), ContainsSubstring(" 200 "));
+  // A page of another name that was made to resolve to this machine.
+  const int rebound = s.connect();
+  const std::string foreign =
+      "GET /v1/models HTTP/1.1\r\nHost: h\r\nConnection: close\r\n" + key + "Origin: http://h\r\n\r\n";
+  REQUIRE(::send(rebound, foreign.data(), foreign.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(foreign.size()));
+  CHECK_THAT(RunningServer::receive(rebound), ContainsSubstring(" 403 "));
   CHECK_THAT(s.ask("POST /v1/completions", std::string(1 << 20, ' '), key), ContainsSubstring(" 413 "));
   const int chunked = s.connect();
   const std::string text = "POST /v1/completions HTTP/1.1\r\nHost: h\r\nConnection: close\r\n" + key +
@@ -161,13 +167,19 @@ TEST_CASE("what may not be asked has a status that says so") {
   CHECK_THAT(s.ask("GET /nowhere", "", key), ContainsSubstring(" 404 "));
 }
 
-TEST_CASE("a server that is to stop finishes what it has begun") {
+TEST_CASE("a server that is to stop finishes what it has begun, and begins nothing more") {
   RunningServer s;
   const int client =
-      s.send("POST /v1/completions", R"({"prompt": [1], "max_tokens": 50, "ignore_eos": true, "n": 20})");
+      s.send("POST /v1/completions", R"({"prompt": [[1], [2], [3]], "max_tokens": 50, "ignore_eos": true, "n": 100})");
   while (s.metric("requests_accepted_total") == 0) std::this_thread::yield();
   s.server.stop();
-  CHECK(body_of(RunningServer::receive(client))["usage"]["completion_tokens"] == 20 * 50);
+  std::string refused;
+  try {
+    refused = s.ask("POST /v1/completions", R"({"prompt": [1]})");
+  } catch (const Error&) {  // it has ended already, and nobody listens
+  }
+  CHECK_THAT(refused, !ContainsSubstring(" 200 "));
+  CHECK(body_of(RunningServer::receive(client))["usage"]["completion_tokens"] == 300 * 50);
   s.thread.join();
 }
 
