@@ -67,7 +67,8 @@ test-python:  ## the Python package as a stranger installs it: README's example,
 test-serve: build  ## the server, asked by the standard library and by the official clients, on the demo model
 	$(need) demo
 	@scripts/fetch_model.py
-	@[ -x $(BUILD)/clients/bin/python ] || { python3 -m venv $(BUILD)/clients && $(BUILD)/clients/bin/pip install -q openai anthropic; }
+	@$(BUILD)/clients/bin/python -c 'import openai, anthropic' 2>/dev/null || \
+	  { python3 -m venv $(BUILD)/clients && $(BUILD)/clients/bin/pip install -q openai anthropic; }
 	@$(BUILD)/clients/bin/python scripts/check_serve.py $(BUILD)/lathe
 
 notebooks:  ## notebooks/ executed anew, their claims checked, their output kept

@@ -113,8 +113,8 @@ def main():
         return 0
     # The longest first, so that none is left alone at the end.
     files = sorted((f for f in KERNELS.glob("*.cu") if not options.names or f.stem in options.names), key=lambda f: -f.stat().st_size)
-    if not files:
-        parser.error(f"no such file in {KERNELS.relative_to(ROOT)}: {', '.join(options.names)}")
+    if unknown := set(options.names) - {f.stem for f in files}:
+        parser.error(f"no such file in {KERNELS.relative_to(ROOT)}: {', '.join(sorted(unknown))}")
     architectures = options.arch or ([*ARCHITECTURES, "ptx" + ARCHITECTURES[-1]] if options.all else ["90"])
     result, failed = check(nvcc, files, architectures, options.jobs)
     if options.json:

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Starts `lathe serve` and talks to it: with the standard library, and with the official clients where they are installed.
 
-  usage: check_serve.py LATHE [--model M] [--only NAME...]
+  usage: check_serve.py LATHE [--model M] [--only NAME...]        Closing line "N passed, N failed, N skipped".
 """
 import argparse
+import collections
 import concurrent.futures
-import contextlib
 import http.client
+import importlib
 import json
 import os
 import pathlib
@@ -17,9 +18,21 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHECKS = []
+
+
+class Skipped(Exception):
+    """Why a check was not made."""
+
+
+def installed(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise Skipped(f"{name} is not installed") from None
 
 
 def check(f):
@@ -32,7 +45,7 @@ class Server:
     started = []
 
     def __init__(self, lathe, model, *options):
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.NamedTemporaryFile("w")
         self.process = subprocess.Popen([lathe, "serve", "--model", f"tiny={model}", "--port", "0", "--dtype", "float32", *options],
                                         stdout=subprocess.DEVNULL, stderr=self.log)
         Server.started.append(self)
@@ -42,8 +55,7 @@ class Server:
         self.port = int(found[1])
 
     def text(self):
-        self.log.seek(0)
-        return self.log.read()
+        return pathlib.Path(self.log.name).read_text()  # by an offset of its own: the server writes at the file's
 
     def wait_until_ready(self):
         while self.get("/health/ready")[0] != 200:
@@ -93,11 +105,11 @@ class Server:
     def memory(self):
         return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{self.process.pid}/status").read_text())[1]) * 1024
 
-    def close(self, expect=0):
+    def close(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(60)
-        assert code == expect, (code, self.text())
+        assert code == 0, (code, self.text())
 
 
 def chat(text, **options):
@@ -171,8 +183,10 @@ def scores(s):
             greedy += max(top.values()) == logprob
         assert greedy > 1 and of["token_logprobs"][-1] == max(of["top_logprobs"][-1].values())
         assert choice["text"].startswith(texts[i])
-        for token, offset in zip(of["tokens"], of["text_offset"]):
-            assert token.startswith("bytes:") or choice["text"][offset:offset + len(token)] in (token, ""), (token, offset)
+        for j, (token, offset) in enumerate(zip(of["tokens"], of["text_offset"])):
+            found = choice["text"][offset:offset + len(token)]
+            # The last one is the model's, and may be a special token, which has no text.
+            assert token.startswith("bytes:") or found == token or (j == len(ids[i]) and found == ""), (token, offset)
         alone = s.post("/v1/completions", {**body, "prompt": ids[i]})["choices"][0]
         assert alone["logprobs"] == of and alone["text"] == choice["text"]
         events = s.stream("/v1/completions", {**body, "prompt": ids[i]})
@@ -232,6 +246,7 @@ def receive(connection, end):
 def leaving(s):
     """A client that leaves, streaming or not, frees its pages at once."""
     for stream in True, False:
+        cancelled = s.metric("requests_cancelled_total")
         connection = half_request(s, {"prompt": "Once", "max_tokens": 400, "ignore_eos": True, "stream": stream})
         while s.metric("sequences_running") == 0:
             time.sleep(0.005)
@@ -239,13 +254,14 @@ def leaving(s):
             assert connection.recv(100).startswith(b"HTTP/1.1 200")
         connection.close()
         print(f"    pages are free {s.until('cache_pages_used', 0) * 1e3:.0f} ms after a client has left")
+        s.until("requests_cancelled_total", cancelled + 1)  # it did not end by itself
 
 
 @check
 def load(s):
     """32 clients, mixed requests with shared beginnings, a third of them left midway: the others equal the same request alone."""
     opening = "Once upon a time there was a little dog who lived in a big house with a garden. " * 3
-    asked = [{"prompt": opening + "He" * (i % 4), "max_tokens": 4 + i % 9, "seed": i, "temperature": i % 3 / 2, "n": 1 + i % 2} for i in range(12)]
+    asked = [{"prompt": opening + "He" * (i % 4), "max_tokens": 4 + i % 9, "seed": i, "temperature": i % 4 / 3, "n": 1 + i % 2} for i in range(12)]
     alone = [[c["text"] for c in s.post("/v1/completions", body)["choices"]] for body in asked]
     times = []
 
@@ -269,14 +285,15 @@ def load(s):
 
 @check
 def crowd(s):
-    """A thousand slow connections, some of which send a byte a second; a body of 100 MB; others are unharmed."""
-    before, crowd = s.memory(), []
+    """A thousand slow connections, some of which send on, byte by byte; a body of 100 MB; others are unharmed."""
+    answer = s.post("/v1/chat/completions", chat("Hello", temperature=0))
+    # A pool of 32 KiB a connection, and as much again for what belongs to it: less than the body below.
+    before, crowd, most = s.memory(), [], 1000 * 2 * 32768
     for i in range(1000):
         connection = socket.create_connection(("127.0.0.1", s.port))
         connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b" " * 1000 if i % 2 else b"POST /v1")
         crowd.append(connection)
     slowest = 0
-    answer = s.post("/v1/chat/completions", chat("Hello", temperature=0))
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         load = [pool.submit(s.post, "/v1/chat/completions", chat("Hello", temperature=0)) for _ in range(32)]
         while not all(f.done() for f in load):
@@ -287,26 +304,17 @@ def crowd(s):
             slowest = max(slowest, time.monotonic() - begin)
     assert all(f.result()["choices"] == answer["choices"] for f in load)
     print(f"    health within {slowest * 1e3:.0f} ms; {(s.memory() - before) / 1e6:.0f} MB for 1,000 connections")
-    assert s.memory() - before < 200e6
+    assert s.memory() - before < most
     for connection in crowd:
         connection.close()
     status, error = s.ask("POST", "/v1/completions", b" " * 100_000_000)
     assert status == 413, error
-    assert s.memory() - before < 200e6
-
-
-def fails(f, *arguments):
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        return f(*arguments)
-    return None
+    assert s.memory() - before < most
 
 
 @check
 def openai_client(s):
-    try:
-        import openai
-    except ImportError:
-        return print("    SKIP: openai is not installed")
+    openai = installed("openai")
     client = openai.OpenAI(base_url=f"http://127.0.0.1:{s.port}/v1", api_key="none", max_retries=0)
     assert client.models.list().data[0].id == "tiny"
     asked = dict(model="tiny", messages=[{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
@@ -331,10 +339,7 @@ def openai_client(s):
 
 @check
 def anthropic_client(s):
-    try:
-        import anthropic
-    except ImportError:
-        return print("    SKIP: anthropic is not installed")
+    anthropic = installed("anthropic")
     client = anthropic.Anthropic(base_url=f"http://127.0.0.1:{s.port}", api_key="none", max_retries=0)
     asked = dict(model="tiny", max_tokens=10, extra_body={"temperature": 0}, system="Be brief.", messages=[{"role": "user", "content": "Hello"}])
     whole = client.messages.create(**asked)
@@ -373,7 +378,7 @@ def queue(lathe, model):
     assert s.headers["Retry-After"] == "1"
     first.close()
     s.until("sequences_running", 0)
-    first = half_request(s, {**LONG, "n": 1})
+    first = half_request(s, {**LONG, "n": 1, "max_tokens": 4000})  # some seconds on any machine; it is not waited for
     s.until("sequences_running", 1)
     waiting = half_request(s, {**LONG, "n": 1, "max_tokens": 2, "stream": True})
     assert receive(waiting, b"\r\n\r\n").startswith(b"HTTP/1.1 200")
@@ -400,39 +405,61 @@ def draining(lathe, model):
         answers = [pool.submit(s.post, "/v1/completions", {"prompt": "Once", "max_tokens": 200, "ignore_eos": True}) for _ in range(4)]
         s.until("sequences_running", 4)
         s.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-        if s.process.poll() is None and (status := fails(s.get, "/health/ready")):
-            assert status[0] == 503, status
+        while (status := s.get("/health/ready")[0]) == 200:
+            time.sleep(0.005)
+        assert status == 503, status
+        s.post("/v1/completions", {"prompt": "a"}, 503)
         assert all(a.result()["usage"]["completion_tokens"] == 200 for a in answers)
     s.close()
 
 
+def ends(s):
+    """The server that was asked all this ends when it is told to."""
+    s.close()
+
+
 def main():
+    alone = (keys_and_origins, queue, deadline, draining)
+    names = [f.__name__ for f in (*CHECKS, *alone)]
     parser = argparse.ArgumentParser()
     parser.add_argument("lathe")
     parser.add_argument("--model", default=str(ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
-    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="NAME")
     arguments = parser.parse_args()
-    wanted = lambda f: not arguments.only or f.__name__ in arguments.only
-    server = Server(arguments.lathe, arguments.model)
-    assert server.get("/health/live")[0] == 200
-    server.wait_until_ready()
+    counts = collections.Counter()
+
+    def run(f, *given):
+        begin, outcome, why = time.monotonic(), "passed", ""
+        try:
+            f(*given)
+            if f in CHECKS:
+                server.until("cache_pages_used", 0)
+        except Skipped as reason:
+            outcome, why = "skipped", f" ({reason})"
+        except Exception:
+            traceback.print_exc()
+            outcome = "failed"
+        counts[outcome] += 1
+        print(f"{dict(passed='ok  ', failed='FAIL', skipped='SKIP')[outcome]} {f.__name__}{why}: {time.monotonic() - begin:.1f} s", flush=True)
+
     try:
-        for f in filter(wanted, CHECKS):
-            begin = time.monotonic()
-            f(server)
-            assert server.process.poll() is None and server.until("cache_pages_used", 0) is not None
-            print(f"  {f.__name__}: {time.monotonic() - begin:.1f} s", flush=True)
-        server.close()
-        for f in filter(wanted, (keys_and_origins, queue, deadline, draining)):
-            f(arguments.lathe, arguments.model)
-            print(f"  {f.__name__}", flush=True)
+        server = Server(arguments.lathe, arguments.model)
+        assert server.get("/health/live")[0] == 200
+        server.wait_until_ready()
+        for f in CHECKS:
+            if f.__name__ in arguments.only:
+                run(f, server)
+        run(ends, server)
+        for f in alone:
+            if f.__name__ in arguments.only:
+                run(f, arguments.lathe, arguments.model)
     finally:
         for s in Server.started:
             if s.process.poll() is None:
                 s.process.kill()
             print(s.text(), file=sys.stderr, end="")
-    print("check_serve: ok")
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    sys.exit(counts["failed"] > 0)
 
 
 if __name__ == "__main__":

@@ -341,9 +341,15 @@ def main():
     parser.add_argument("--builds", nargs="+", default=["build", "build-asan", "build-tsan"], help="build folders, the fastest first")
     parser.add_argument("--only", default="", help="mutants with this text in their line")
     options = parser.parse_args()
-    files = options.files or sorted(str(p.relative_to(ROOT)) for p in (ROOT / "kernels/cuda").iterdir() if p.suffix in (".cu", ".h"))
+    files = [os.path.relpath(f, ROOT) for f in options.files] or sorted(str(p.relative_to(ROOT)) for p in (ROOT / "kernels/cuda").iterdir() if p.suffix in (".cu", ".h"))
     listed = collections.Counter(line.rsplit(": ", 1)[0] for line in SURVIVORS.read_text().splitlines() if line.split(": ")[0] in files)
+    if absent := [file for file in files if not (ROOT / file).is_file()]:
+        parser.error(f"no such file: {', '.join(absent)}")
+    if len({pathlib.Path(file).parent for file in files}) > 1:
+        parser.error("files of several folders would share their mutants' numbers: name those of one folder")
     mutants = numbered(files)
+    if not any(options.only in m.name for m in mutants):
+        parser.error("no mutant has this text in its line" if options.only else "these files have no mutants")
     first = Build(options.builds[0], options.program, mutants)
     reaching = first.reaching()
     builds = [first]

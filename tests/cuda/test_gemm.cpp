@@ -140,7 +140,7 @@ TEST_CASE("gemm on CUDA activates an operand and applies a slope as the CPU does
           for (const auto& [expected, found] : {std::pair{&on_cpu, &on_cuda}, {&dup, &dup_cuda}}) {
             double worst = 0, magnitude = 0;
             for (int64_t i = 0; i < m * n; ++i) {
-              if (std::isnan((*expected)[i]) && std::isnan((*found)[i])) continue;  // not asked for
+              if (expected == &dup && std::isnan(dup[i]) && std::isnan(dup_cuda[i])) continue;  // not asked for
               worst = worse(worst, std::abs((*expected)[i] - (*found)[i]));
               magnitude = std::max<double>(magnitude, std::abs((*expected)[i]));
             }

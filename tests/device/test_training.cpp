@@ -165,6 +165,7 @@ TEST_CASE("an adapter's steps are recorded once, neither record nor allocate aft
   AdaptedRun resumed(recipe);
   load_checkpoint(*newest_checkpoint(folder.path().string()), resumed.trainer, resumed.data.key());
   resumed.until(20);
+  REQUIRE(resumed.losses.size() == 10);
   CHECK(std::equal(resumed.losses.begin(), resumed.losses.end(), eager.losses.begin() + 10));
   CHECK(resumed.weights() == eager.weights());
 }

@@ -55,7 +55,8 @@ TEST_CASE("a prompt's scores are those of its logits, in one piece and in many")
     Engine whole(*model, byte_tokenizer(), {.max_batch_tokens = 64});
     const Completion once = generate(whole, {scored(prompt)}).completions[0][0];
     REQUIRE(once.prompt_logprobs.size() == expected.size());
-    // Logits of order 10 are rounded to 2^-21 of their own; a sum of 257 exponentials in f32 adds a few of these.
+    // A sum of 257 exponentials in f32 is off by up to 257 x 2^-24 = 1.5e-5 of itself, which a logarithm makes
+    // absolute; logits of order 10 and the logarithm are rounded by 2^-21 = 5e-7 each.
     for (size_t i = 0; i < expected.size(); ++i) {
       CHECK(std::abs(once.prompt_logprobs[i].chosen.logprob - expected[i]) < 2e-5);
       CHECK(once.prompt_logprobs[i].chosen.token == prompt[i + 1]);
@@ -87,13 +88,22 @@ TEST_CASE("a preempted prompt is scored once") {
   const std::vector<int32_t> prompt = random_tokens(40, 5);
   Engine roomy(*model, byte_tokenizer());
   const Completion alone = generate(roomy, {scored(prompt)}).completions[0][0];
-  // Pages for some 80 tokens: sequences of 44 that start together push each other out.
+  // Pages for 128 tokens: two of the sequences start together and push each other out on their way to 70.
   const size_t page = static_cast<size_t>(KVCache::page_bytes(model->sizes, layer_groups(model->sizes)[0], DType::f32));
-  Engine tight(*model, byte_tokenizer(), {.kv_memory = 5 * page, .max_sequences = 4, .max_batch_tokens = 8});
+  Engine tight(*model, byte_tokenizer(), {.kv_memory = 8 * page, .max_sequences = 4, .max_batch_tokens = 8});
   std::vector<Request> requests(3, scored(prompt));
   for (Request& r : requests) r.max_new_tokens = 30;
-  for (const auto& completions : generate(tight, requests).completions)
-    CHECK(same(completions[0].prompt_logprobs, alone.prompt_logprobs));
+  std::vector<Completion> ended;
+  for (const Request& r : requests)
+    tight.submit(r, [&](const GenerationEvent& e) {
+      if (e.completion) ended.push_back(*e.completion);
+    });
+  int64_t preempted = 0;
+  while (!tight.idle()) preempted += tight.step().preempted;
+  CHECK(preempted > 0);
+  REQUIRE(ended.size() == 3);
+  REQUIRE(alone.prompt_logprobs.size() == 39);
+  for (const Completion& c : ended) CHECK(same(c.prompt_logprobs, alone.prompt_logprobs));
 }
 
 TEST_CASE("the first event carries the prompt's scores") {
