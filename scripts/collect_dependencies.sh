@@ -17,7 +17,12 @@ read -ra libraries < <(scripts/install_dependencies.sh --libraries build test)
 # What the C library and the compiler need is there with them.
 mapfile -t packages < <(comm -23 <(with_what_they_need "${libraries[@]}") <(with_what_they_need libc6-dev libstdc++6))
 
-work=$(mktemp -d)
+for library in "${libraries[@]}"; do
+  [[ " ${packages[*]-} " == *" $library "* ]] || { echo "$library: apt knows no such package; apt-get update may help" >&2; exit 1; }
+done
+
+mkdir -p "$(dirname "$folder")"
+work=$(mktemp -d "$(dirname "$folder")/.collect.XXXXXX")  # beside it, so that it is there whole or not at all
 trap 'rm -rf "$work"' EXIT
 (cd "$work" && apt-get download -q "${packages[@]}") >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 mkdir -p "$work/tree"
@@ -30,6 +35,5 @@ find "$work/tree" -type l | while read -r link; do
   target=$(readlink "$link")
   [[ $target != /* ]] || ln -sfr "$work/tree/usr/lib/${target#*/lib/}" "$link"
 done
-mkdir -p "$(dirname "$folder")"
 mv "$work/tree" "$folder"
 echo "$folder: $(du -sh "$folder" | cut -f1) of ${#packages[@]} packages"
