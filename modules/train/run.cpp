@@ -13,7 +13,6 @@
 #include "formats/safetensors.h"
 #include "llm/export.h"
 #include "llm/family.h"
-#include "tensor/storage.h"
 #include "train/checkpoint.h"
 #include "train/event_file.h"
 #include "train/metrics_log.h"
@@ -63,21 +62,6 @@ auto first_rank_first(Communicator& ranks, const Make& make) {
   if (ranks.is_first()) ranks.barrier();
   return made;
 }
-
-// While a run lives, the pool keeps what steps of full rows need, and no more when rows are shorter.
-class StepsMemory {
- public:
-  explicit StepsMemory(const Recipe& recipe) {
-    StoragePool::set_limit(StoragePool::kNoLimit);
-    StoragePool::set_budget(plan_training(recipe).tensors());
-  }
-  ~StepsMemory() {
-    StoragePool::set_budget(StoragePool::kNoLimit);
-    StoragePool::set_limit(StoragePool::kDefaultLimit);
-  }
-  StepsMemory(const StepsMemory&) = delete;
-  StepsMemory& operator=(const StepsMemory&) = delete;
-};
 
 // One run, from where it stands to its end.
 class Run {

@@ -138,6 +138,16 @@ TrainingPlan plan_training(const Recipe& recipe) {
   return plan;
 }
 
+StepsMemory::StepsMemory(const Recipe& recipe) {
+  StoragePool::set_limit(StoragePool::kNoLimit);
+  StoragePool::set_budget(plan_training(recipe).tensors());
+}
+
+StepsMemory::~StepsMemory() {
+  StoragePool::set_budget(StoragePool::kNoLimit);
+  StoragePool::set_limit(StoragePool::kDefaultLimit);
+}
+
 size_t measure_training_runtime(const Recipe& recipe) {
   Recipe small;
   // Products as deep and as wide as the blocks that kernels cut them into.

@@ -28,6 +28,17 @@ struct TrainingPlan {
 // Of rows as long as the context. Reads no weights and no data: of text, four bytes are taken for a token, one where
 // tokens are characters.
 TrainingPlan plan_training(const Recipe& recipe);
+
+// While it lives, the CPU's pool keeps what steps of full rows need, and no more when rows are shorter: without it a
+// step's large tensors would go back to the system, and their pages be cleared anew.
+class StepsMemory {
+ public:
+  explicit StepsMemory(const Recipe& recipe);
+  ~StepsMemory();
+  StepsMemory(const StepsMemory&) = delete;
+  StepsMemory& operator=(const StepsMemory&) = delete;
+};
+
 // Bytes of this process beside a run's tensors, measured: it makes steps of a small model, as the recipe has them, so
 // that code and the scratch of its kernels are there, and gives their tensors back.
 size_t measure_training_runtime(const Recipe& recipe);

@@ -8,6 +8,7 @@
 #include "tensor/random.h"
 #include "tensor/stream.h"
 #include "train/run.h"
+#include "train/training_plan.h"
 
 namespace lathe {
 namespace {
@@ -60,6 +61,7 @@ int64_t training_operations(CausalLM& model, int64_t context) {
 }
 
 TrainingSpeed measure_training_speed(const Recipe& recipe, int64_t steps, Device device) {
+  const StepsMemory memory(recipe);
   const TrainingModel made = make_training_model(recipe, nullptr, device);
   CausalLM& model = made.model();
   const TrainingRecipe& t = recipe.training;
