@@ -20,7 +20,7 @@ namespace {
 // 3 to 8% faster than 256 where C exceeds the second-level cache.
 constexpr int64_t kBlockDepth = 512;
 constexpr int64_t kBlockColumns = 768;  // of B: 1.5 MB; A is packed anew for each
-constexpr int64_t kBlockRows = 96;      // of A: 200 KB; a multiple of every tile's height
+constexpr int64_t kBlockRows = 48;      // of A: 100 KB; a multiple of every tile's height
 constexpr int64_t kPackedRows = 32;     // of B that are activated at a time
 
 int64_t divided(int64_t n, int64_t by) { return (n + by - 1) / by; }
