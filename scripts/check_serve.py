@@ -92,7 +92,7 @@ class Server:
         return [e.split("data: ", 1)[1] for e in events]
 
     def metric(self, name):
-        return float(re.search(rf"^lathe_{name} (\S+)$", self.get("/metrics")[1], re.MULTILINE)[1])
+        return float(re.search(rf'^lathe_{name}{{model_name="tiny"}} (\S+)$', self.get("/metrics")[1], re.MULTILINE)[1])
 
     def until(self, name, value, seconds=5):
         """Waits until a metric has the value; returns the seconds that took."""

@@ -1,4 +1,4 @@
-// lathe serve: the model behind the APIs that clients speak.
+// lathe serve: models behind the APIs that clients speak.
 #include <fmt/core.h>
 
 #include "cli/command_line.h"
@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <mutex>
 
 #include "cli/engine_options.h"
 #include "formats/strict_json.h"
@@ -24,6 +25,7 @@ namespace {
 struct ServeOptions {
   ModelOptions model;
   ServerOptions server;
+  std::vector<std::string> models;  // "NAME=PATH", or a path
   std::string api_key_file, speculate;
   int64_t port = 8000, max_batch_tokens = EngineOptions().max_batch_tokens;
 };
@@ -36,18 +38,38 @@ std::vector<std::string> read_keys(const std::string& path) {
   return keys;
 }
 
-// "NAME=PATH", or a path, whose last part without .gguf is the name.
-void name_model(ServeOptions& o) {
-  const std::string given = o.model.model;
-  if (const size_t equals = given.find('='); equals != std::string::npos && !std::filesystem::exists(given)) {
-    o.server.model_id = given.substr(0, equals);
-    o.model.model = given.substr(equals + 1);
-    return;
-  }
+// The name and the path of "NAME=PATH", or of a path, whose last part without .gguf is the name.
+std::pair<std::string, std::string> name_and_path(const std::string& given) {
+  if (const size_t equals = given.find('='); equals != std::string::npos && !std::filesystem::exists(given))
+    return {given.substr(0, equals), given.substr(equals + 1)};
   std::filesystem::path path(given);
   if (!path.has_filename()) path = path.parent_path();
-  o.server.model_id = path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
+  return {path.extension() == ".gguf" ? path.stem().string() : path.filename().string(), given};
 }
+
+// Loads models one after the other, as their engines ask: what one takes, the next one finds taken. After one has
+// failed the server ends, and no other is begun.
+class Loader {
+ public:
+  explicit Loader(const ServeOptions& options) : options_(options) {}
+
+  std::unique_ptr<ChatModel> load(const std::string& path) {
+    const std::lock_guard lock(mutex_);
+    check(!std::exchange(failed_, true), "load", "{}: another model could not be loaded", path);
+    ModelOptions model = options_.model;
+    model.model = path;
+    auto loaded = std::make_unique<ChatModel>(
+        load_chat_model(model, options_.speculate, options_.server.max_sequences, options_.max_batch_tokens));
+    loaded->engine();
+    failed_ = false;
+    return loaded;
+  }
+
+ private:
+  const ServeOptions& options_;
+  std::mutex mutex_;
+  bool failed_ = false;
+};
 
 Server* running_server = nullptr;
 
@@ -65,13 +87,17 @@ struct HeardSignals {
 };
 
 void run_serve(ServeOptions& o) {
-  name_model(o);
   o.server.port = static_cast<int>(o.port);
   o.server.api_keys = read_keys(o.api_key_file);
-  Server server(o.server, [&o] {
-    return std::make_unique<ChatModel>(
-        load_chat_model(o.model, o.speculate, o.server.max_sequences, o.max_batch_tokens));
-  });
+  check(o.models.size() == 1 || o.model.adapter.empty(), "--adapter", "{} models are served, it would change each",
+        o.models.size());
+  const auto loader = std::make_shared<Loader>(o);
+  std::vector<ModelToServe> models;
+  for (const std::string& given : o.models) {
+    const auto named = name_and_path(given);
+    models.push_back({named.first, [loader, path = named.second] { return loader->load(path); }});
+  }
+  Server server(o.server, std::move(models));
   const bool loopback = o.server.host == "127.0.0.1" || o.server.host == "::1" || o.server.host == "localhost";
   fmt::print(stderr, "lathe: listening on http://{}:{} ({})\n", o.server.host, server.port(),
              loopback                    ? "this machine alone; --host 0.0.0.0 for others"
@@ -88,7 +114,10 @@ void add_serve(CommandLine& app) {
   const auto o = std::make_shared<ServeOptions>();
   const Command command = app.add("serve", "a server with OpenAI's and Anthropic's APIs");
   o->model.declare(command);
-  command.find("--model").description("folder, file, or name of a model; NAME=MODEL: what requests call it");
+  command.remove("--model");
+  command.option("--model", o->models, "folder, file, or name of a model; NAME=MODEL: what requests call it (repeated)")
+      .required();
+  command.find("--kv-memory").description("memory for the key-value cache of each model, such as 512MiB");
   command.option("--host", o->server.host, "address to listen on; 0.0.0.0: all").shows_default();
   command.option("--port", o->port, "0: any that is free").shows_default().between(0, 65535);
   command.option("--api-key-file", o->api_key_file, "a key a line; requests must bring one of them");

@@ -146,6 +146,8 @@ void EngineThread::step() {
   const auto begin = SteadyClock::now();
   const StepReport report = engine_->step();
   ++counters_.steps;
+  batch_sizes_.add(static_cast<double>(report.sequences));
+  batch_tokens_.add(static_cast<double>(report.prompt_tokens + report.decoded_tokens));
   counters_.preempted += static_cast<uint64_t>(report.preempted);
   counters_.step_microseconds +=
       static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(SteadyClock::now() - begin).count());

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "generate/chat_model.h"
+#include "serve/histogram.h"
 
 namespace lathe {
 
@@ -78,6 +79,8 @@ class EngineThread {
   int64_t sequences() const { return sequences_; }  // that run or wait
   Engine::Load load() const;                        // as of the last step
   const Counters& counters() const { return counters_; }
+  const Histogram& batch_sizes() const { return batch_sizes_; }    // sequences of a step
+  const Histogram& batch_tokens() const { return batch_tokens_; }  // tokens of a step
 
  private:
   struct Submission;
@@ -110,6 +113,7 @@ class EngineThread {
   std::atomic<Ticket> next_ticket_ = 1;
   std::atomic<std::chrono::steady_clock::time_point> busy_since_ = std::chrono::steady_clock::time_point{};
   Counters counters_;
+  Histogram batch_sizes_{kSequencesBounds}, batch_tokens_{kTokensBounds};
   std::thread thread_;
 };
 

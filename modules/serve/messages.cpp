@@ -41,7 +41,6 @@ void read_message_tools(RequestFields& fields, const ServedModel& model, ChatTem
 // Names what both endpoints know of a conversation.
 Conversation read_conversation(RequestFields& fields, const ServedModel& model) {
   Conversation conversation;
-  check_model(fields, model);
   ChatTemplate::Inputs inputs = chat_inputs(model.tokenizer());
   MessageJson system;
   fields.read("system", [&](const OrderedJsonNode& node) { system = node.value(); });

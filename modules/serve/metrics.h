@@ -4,9 +4,11 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "serve/engine_thread.h"
+#include "serve/histogram.h"
 
 namespace lathe {
 
@@ -17,29 +19,32 @@ struct RequestTimes {
   std::optional<Time> last_token;
 };
 
-class Histogram {
- public:
-  void add(double seconds);
-  std::string text(const std::string& name, const std::string& help) const;
-
- private:
-  static constexpr std::array<double, 16> kBounds = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
-                                                     0.5,   1,      2.5,   5,    10,    25,   60,  120};
-  std::array<uint64_t, kBounds.size() + 1> counts_{};  // the last: beyond all bounds
-  double sum_ = 0;
-};
-
-// Of the server's thread.
+// Of one model. Written by the server's thread.
 class Metrics {
  public:
   void arrived() { ++arrived_; }
   void take(RequestTimes& times, const GenerationEvent& event);
   void finished(const RequestTimes& times);
-  std::string text(const EngineThread& engine, const std::string& model) const;
 
  private:
+  friend struct MetricFamilies;
   uint64_t arrived_ = 0;
-  Histogram first_token_, between_tokens_, whole_;
+  std::array<uint64_t, 4> endings_ = {};  // of sequences, by FinishReason
+  Histogram first_token_{kSecondsBounds}, between_tokens_{kSecondsBounds}, whole_{kSecondsBounds};
+  Histogram prompt_tokens_{kTokensBounds}, generated_tokens_{kTokensBounds};
 };
+
+struct MeasuredModel {
+  std::string id;
+  const EngineThread* engine;
+  const Metrics* metrics;
+};
+
+// vllm: those that vLLM (vllm-project/vllm, docs/design/metrics) has are called as there, so that dashboards made for
+// it show this server.
+enum class MetricNames : uint8_t { lathe, vllm };
+
+// A label model_name tells the models apart.
+std::string metrics_text(std::span<const MeasuredModel> models, MetricNames names);
 
 }  // namespace lathe

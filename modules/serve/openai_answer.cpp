@@ -13,20 +13,11 @@ constexpr size_t kMostBiases = 1024;   // tokens
 
 }  // namespace
 
-void check_model(RequestFields& fields, const ServedModel& model) {
-  fields.read("model", [&](const OrderedJsonNode& node) {
-    if (node.string() != model.id)
-      throw ApiError(404, fmt::format("no model {}: {} is served", quote(node.string()), model.id), "model",
-                     "model_not_found");
-  });
-}
-
 OpenAiAnswer::OpenAiAnswer(const ServedModel& model, const char* id_prefix, const char* object,
                            const char* chunk_object)
     : model_(model), id_(new_id(id_prefix)), object_(object), chunk_object_(chunk_object), created_(unix_seconds()) {}
 
 void OpenAiAnswer::read_common(RequestFields& fields) {
-  check_model(fields, model_);
   fields.sampling(options_);
   fields.read("n", [&](const OrderedJsonNode& node) { options_.num_sequences = node.integer(1, kMostChoices); });
   stream = fields.flag("stream", false);

@@ -11,9 +11,6 @@
 
 namespace lathe {
 
-// Throws ApiError where the field `model` names another one.
-void check_model(RequestFields& fields, const ServedModel& model);
-
 class OpenAiAnswer : public Answer {
  public:
   void take(Exchange& exchange, size_t request, const GenerationEvent& event) override;

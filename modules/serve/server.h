@@ -1,40 +1,41 @@
-// The server: routes, keys, origins, health, deadlines and draining around one model's engine.
+// The server: routes, health, deadlines and draining around the engines of the models that are served.
 //
 // Three kinds of threads: the event loop, which speaks HTTP and writes answers; workers, which parse bodies, render
-// templates and tokenise; the engine's. They hand things on by posting: nothing that answers a request is locked.
+// templates and tokenise; one a model's engine. They hand things on by posting: nothing that answers a request is
+// locked.
 #pragma once
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "serve/engine_thread.h"
 #include "serve/http_server.h"
+#include "serve/served_models.h"
 
 namespace lathe {
 
 struct ServerOptions {
   std::string host = "127.0.0.1";
   int port = 8000;
-  std::string model_id;
-  std::vector<std::string> api_keys;      // none: nobody is asked
-  std::vector<std::string> cors_origins;  // other than the server's own; "*": any
-  int64_t max_sequences = 64, max_queue = 256;
-  double request_timeout = 600;  // seconds; 0: none
-  double stats_seconds = 0;      // between lines on standard error; 0: none
+  std::vector<std::string> api_keys;            // none: nobody is asked
+  std::vector<std::string> cors_origins;        // other than the server's own; "*": any
+  int64_t max_sequences = 64, max_queue = 256;  // of each model
+  double request_timeout = 600;                 // seconds; 0: none
+  double stats_seconds = 0;                     // between lines on standard error; 0: none
+  MetricNames metric_names = MetricNames::lathe;
   HttpLimits http = {};
 };
 
 class Server {
  public:
   // Listens at once. Throws Error where it cannot.
-  Server(const ServerOptions& options, EngineThread::Load load);
+  Server(const ServerOptions& options, std::vector<ModelToServe> models);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
   int port() const;
   bool loading() const;
-  // Serves until it is drained. Throws Error where the model could not be loaded.
+  // Serves until it is drained. Throws Error where a model could not be loaded.
   void run();
   // Once: takes no new requests, finishes those under way and ends run(). Twice: ends it at once. For signal handlers,
   // too.

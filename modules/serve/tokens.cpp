@@ -22,7 +22,6 @@ InfoJson token_texts(const Tokenizer& tokenizer, const std::vector<int32_t>& ids
 
 InfoJson tokenize(const ServedModel& model, const OrderedJsonNode& body) {
   RequestFields fields(body);
-  check_model(fields, model);
   const Tokenizer& tokenizer = model.tokenizer();
   EncodeOptions options;
   options.add_special_tokens = fields.flag("add_special_tokens", true);
@@ -44,7 +43,6 @@ InfoJson tokenize(const ServedModel& model, const OrderedJsonNode& body) {
 
 InfoJson render(const ServedModel& model, const OrderedJsonNode& body) {
   RequestFields fields(body);
-  check_model(fields, model);
   ChatTemplate::Inputs inputs = chat_inputs(model.tokenizer());
   fields.read("messages", [&](const OrderedJsonNode& node) { inputs.messages = chat_messages(node); });
   fields.read("tools", [&](const OrderedJsonNode& node) { check_tools(inputs.tools = node.value(), node.where()); });
@@ -57,7 +55,6 @@ InfoJson render(const ServedModel& model, const OrderedJsonNode& body) {
 
 InfoJson detokenize(const ServedModel& model, const OrderedJsonNode& body) {
   RequestFields fields(body);
-  check_model(fields, model);
   std::vector<int32_t> ids;
   fields.read("tokens", [&](const OrderedJsonNode& node) {
     for (size_t i = 0; i < node.size(); ++i) ids.push_back(static_cast<int32_t>(node.at(i).integer(0, INT32_MAX)));

@@ -26,10 +26,12 @@ struct RunningServer {
   std::thread thread;
 
   explicit RunningServer(ServerOptions options = {}, bool loaded = true)
-      : server(on_any_port(std::move(options)), [this, may_load = let_go.get_future().share()] {
-          may_load.wait();
-          return folder.load();
-        }) {
+      : server(on_any_port(std::move(options)), {{"tiny",
+                                                  [this, may_load = let_go.get_future().share()] {
+                                                    may_load.wait();
+                                                    return folder.load();
+                                                  }},
+                                                 {"second", [this] { return folder.load(); }}}) {
     thread = std::thread([this] { server.run(); });
     if (loaded) finish_loading();
   }
@@ -41,7 +43,6 @@ struct RunningServer {
   }
   static ServerOptions on_any_port(ServerOptions options) {
     options.port = 0;
-    options.model_id = "tiny";
     return options;
   }
   void finish_loading() {
@@ -85,7 +86,7 @@ struct RunningServer {
     return receive(send(line, body, headers));
   }
   double metric(const std::string& name) const {
-    const std::string text = ask("GET /metrics"), line = "\nlathe_" + name + " ";
+    const std::string text = ask("GET /metrics"), line = "\nlathe_" + name + "{model_name=\"tiny\"} ";
     return std::stod(text.substr(text.find(line) + line.size()));
   }
 };
@@ -125,6 +126,25 @@ TEST_CASE("requests from many threads are answered as one alone is") {
   std::vector<std::future<std::string>> answers;
   for (int i = 0; i < 16; ++i) answers.push_back(std::async(std::launch::async, text));
   for (auto& answer : answers) CHECK(answer.get() == alone);
+}
+
+TEST_CASE("the field model chooses among the models that are served") {
+  const RunningServer s;
+  const auto listed = body_of(s.ask("GET /v1/models"))["data"];
+  CHECK(listed.size() == 2);
+  CHECK(listed[1]["id"] == "second");
+  const auto model_of = [&](const std::string& model) {
+    return body_of(s.ask("POST /v1/completions", fmt::format(R"({{"prompt": "abc", "max_tokens": 2{}}})", model)));
+  };
+  CHECK(model_of("")["model"] == "tiny");
+  CHECK(model_of(R"(, "model": null)")["model"] == "tiny");
+  CHECK(model_of(R"(, "model": "second")")["model"] == "second");
+  CHECK(model_of(R"(, "model": "third")")["error"]["message"] == "no model 'third': tiny, second is served");
+  CHECK(model_of(R"(, "model": "third")")["error"]["code"] == "model_not_found");
+  CHECK(model_of(R"(, "model": 3)")["error"]["param"] == "model");
+  CHECK(s.metric("requests_accepted_total") == 2);
+  CHECK_THAT(s.ask("GET /metrics"), ContainsSubstring("lathe_requests_accepted_total{model_name=\"second\"} 1"));
+  CHECK_THAT(s.ask("GET /v1/models/third"), ContainsSubstring(" 404 "));
 }
 
 TEST_CASE("clients that leave take their sequences with them") {
@@ -191,6 +211,7 @@ TEST_CASE("a stop that is asked for twice waits for nothing, and a failed load e
   s.server.stop();
   s.thread.join();
   RunningServer::receive(client);
-  Server broken(RunningServer::on_any_port({}), []() -> std::unique_ptr<ChatModel> { throw Error("no weights"); });
+  Server broken(RunningServer::on_any_port({}),
+                {{"tiny", []() -> std::unique_ptr<ChatModel> { throw Error("no weights"); }}});
   CHECK_THROWS_WITH(broken.run(), "no weights");
 }
