@@ -6,7 +6,7 @@
 #include <cstdlib>
 
 #include "formats/quote.h"
-#include "serve/responses.h"
+#include "serve/respond.h"
 
 namespace lathe {
 namespace {

@@ -12,7 +12,7 @@
 #include "formats/strict_json.h"
 #include "serve/admission.h"
 #include "serve/endpoints.h"
-#include "serve/responses.h"
+#include "serve/respond.h"
 #include "serve/workers.h"
 
 namespace lathe {

@@ -1,4 +1,4 @@
-#include "serve/responses.h"
+#include "serve/respond.h"
 
 #include <nlohmann/json.hpp>
 
