@@ -66,8 +66,5 @@ std::shared_ptr<const Tokenizer> load_tokenizer_file(const std::string& path, co
 std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint);
 // The same by what `--model` names, without opening the weights.
 std::shared_ptr<const Tokenizer> load_tokenizer_of(const std::string& model, const std::string& pattern = {});
-// The template of the model; with `for_tools` the one that it calls tool_use, where it has it. Throws Error when it has
-// none.
-std::string chat_template_of(const Tokenizer& tokenizer, const std::string& model, bool for_tools = false);
 
 }  // namespace lathe

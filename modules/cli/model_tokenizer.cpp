@@ -23,13 +23,4 @@ std::shared_ptr<const Tokenizer> load_tokenizer_of(const std::string& model, con
   return load_tokenizer_file(weights ? path.parent_path().string() : path.string(), pattern);
 }
 
-std::string chat_template_of(const Tokenizer& tokenizer, const std::string& model, bool for_tools) {
-  if (const auto found = tokenizer.chat_templates().find("tool_use");
-      for_tools && found != tokenizer.chat_templates().end())
-    return found->second;
-  if (tokenizer.chat_template()) return *tokenizer.chat_template();
-  throw Error(fmt::format("{}: the model has no chat template", model),
-              "a base model completes text: give it a --prompt without --chat");
-}
-
 }  // namespace lathe

@@ -26,7 +26,7 @@ struct ServeOptions {
   ModelOptions model;
   ServerOptions server;
   std::vector<std::string> models;  // "NAME=PATH", or a path
-  std::string api_key_file, speculate;
+  std::string api_key_file, speculate, chat_template;
   int64_t port = 8000, max_batch_tokens = EngineOptions().max_batch_tokens;
 };
 
@@ -60,6 +60,7 @@ class Loader {
     model.model = path;
     auto loaded = std::make_unique<ChatModel>(
         load_chat_model(model, options_.speculate, options_.server.max_sequences, options_.max_batch_tokens));
+    if (!options_.chat_template.empty()) loaded->set_chat_template(read_text(options_.chat_template));
     loaded->engine();
     failed_ = false;
     return loaded;
@@ -133,6 +134,7 @@ void add_serve(CommandLine& app) {
   command.option("--stats-seconds", o->server.stats_seconds,
                  "between lines of load and speed on standard error; 0: none");
   command.option("--speculate", o->speculate, "guess tokens ahead and verify them: ngram, or a smaller model");
+  command.option("--chat-template", o->chat_template, "a file whose template takes the place of the model's own");
   command.example("Example: lathe serve --model models/SmolLM2-135M-Instruct.Q4_1.gguf --port 8000");
   command.run([o] { run_serve(*o); });
 }

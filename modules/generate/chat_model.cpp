@@ -47,12 +47,14 @@ Engine& ChatModel::engine() {
   return *engine_;
 }
 
+void ChatModel::set_chat_template(std::string source) {
+  ChatTemplate::parse(source);
+  given_template_ = std::move(source);
+}
+
 const std::string& ChatModel::chat_template(bool for_tools) const {
-  const auto& named = tokenizer()->chat_templates();
-  if (const auto found = named.find("tool_use"); for_tools && found != named.end()) return found->second;
-  if (const auto& source = tokenizer()->chat_template()) return *source;
-  throw Error(fmt::format("{}: the model has no chat template", loaded_.checkpoint.path),
-              "a base model continues text: give it ids of tokenizer()->encode");
+  if (given_template_) return *given_template_;
+  return chat_template_of(*tokenizer(), loaded_.checkpoint.path, for_tools);
 }
 
 std::vector<int32_t> ChatModel::encode(const ChatTemplate::Inputs& inputs) const {

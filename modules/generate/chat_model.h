@@ -34,6 +34,8 @@ class ChatModel {
   // Made at first use, so that a model that is only looked at has no key-value cache.
   Engine& engine();
 
+  // Takes the place of the model's own chat template, with tools and without. Throws Error where it is none.
+  void set_chat_template(std::string source);
   // Its chat template; with `for_tools` the one that it calls tool_use, where it has it. Throws Error where it has
   // none.
   const std::string& chat_template(bool for_tools = false) const;
@@ -51,6 +53,7 @@ class ChatModel {
   LoadedModel loaded_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::optional<Error> tokenizer_problem_;
+  std::optional<std::string> given_template_;
   SamplingParameters sampling_;
   std::vector<int32_t> stop_tokens_;
   EngineOptions engine_options_;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "serve/api_error.h"
+#include "serve/call_memory.h"
 #include "serve/engine_thread.h"
 #include "serve/http_server.h"
 
@@ -16,6 +17,7 @@ struct ServedModel {
   std::string id;
   const EngineThread& engine;
   int64_t created;  // seconds since 1970
+  std::shared_ptr<CallMemory> calls = std::make_shared<CallMemory>();
   const ChatModel& chat() const { return engine.model(); }
   // Throws ApiError where the model has none.
   const Tokenizer& tokenizer() const;

@@ -33,7 +33,7 @@ std::string without_checksum(std::string text) {
 
 // What tools answered comes first, as messages of their own.
 void add_blocks(nlohmann::ordered_json& prepared, const std::string& role, const OrderedJsonNode& blocks) {
-  std::string text;
+  std::string text, thinking;
   nlohmann::ordered_json calls = nlohmann::ordered_json::array();
   bool answered = false;
   for (size_t i = 0; i < blocks.size(); ++i) {
@@ -49,12 +49,15 @@ void add_blocks(nlohmann::ordered_json& prepared, const std::string& role, const
       const auto content = block.has("content") ? text_content(block.at("content")) : nlohmann::ordered_json("");
       prepared.push_back({{"role", "tool"}, {"tool_call_id", block.at("tool_use_id").string()}, {"content", content}});
       answered = true;
-    } else if (type != "thinking" && type != "redacted_thinking") {
+    } else if (type == "thinking") {
+      thinking += block.at("thinking").string();
+    } else if (type != "redacted_thinking") {
       block.at("type").expected("\"text\", \"tool_use\" or \"tool_result\"");
     }
   }
   if (answered && text.empty()) return;
   prepared.push_back({{"role", role}, {"content", text}});
+  if (!thinking.empty()) prepared.back()["reasoning_content"] = thinking;
   if (!calls.empty()) prepared.back()["tool_calls"] = std::move(calls);
 }
 
@@ -110,6 +113,8 @@ nlohmann::ordered_json chat_messages(const OrderedJsonNode& messages) {
     nlohmann::ordered_json& message = prepared[i];
     if (message["role"] == "developer") message["role"] = "system";
     if (message.contains("content")) message["content"] = text_content(messages.at(i).at("content"));
+    // An empty list is none: some templates count the calls of every message that has the key.
+    if (message.contains("tool_calls") && message["tool_calls"].empty()) message.erase("tool_calls");
     if (message.contains("tool_calls")) read_arguments(message["tool_calls"], messages.at(i).where());
   }
   return prepared;

@@ -11,9 +11,11 @@ namespace lathe {
 std::unique_ptr<Answer> make_completion(const ServedModel& model, const OrderedJsonNode& body);       // /v1/completions
 std::unique_ptr<Answer> make_chat_completion(const ServedModel& model, const OrderedJsonNode& body);  // /v1/chat/...
 
-std::unique_ptr<Answer> make_message(const ServedModel& model, const OrderedJsonNode& body);  // /v1/messages
+std::unique_ptr<Answer> make_message(const ServedModel& model, const OrderedJsonNode& body);   // /v1/messages
+std::unique_ptr<Answer> make_response(const ServedModel& model, const OrderedJsonNode& body);  // /v1/responses
 
 nlohmann::ordered_json count_message_tokens(const ServedModel& model, const OrderedJsonNode& body);
+nlohmann::ordered_json count_response_tokens(const ServedModel& model, const OrderedJsonNode& body);
 nlohmann::ordered_json render(const ServedModel& model, const OrderedJsonNode& body);
 nlohmann::ordered_json tokenize(const ServedModel& model, const OrderedJsonNode& body);
 nlohmann::ordered_json detokenize(const ServedModel& model, const OrderedJsonNode& body);

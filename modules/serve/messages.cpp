@@ -1,63 +1,30 @@
 // Anthropic's /v1/messages and /v1/messages/count_tokens.
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "formats/strict_json.h"
+#include "serve/chat_fields.h"
 #include "serve/chat_messages.h"
 #include "serve/endpoints.h"
 #include "serve/openai_answer.h"
-#include "serve/tool_calls.h"
-#include "text/chat_template/encode_chat.h"
+#include "serve/turn.h"
 
 namespace lathe {
 namespace {
 
 using MessageJson = nlohmann::ordered_json;
 
-struct Conversation {
-  std::vector<int32_t> ids;
-  ToolFormat tools = ToolFormat::none;
-  bool one_call = false;
-};
-
-// A call is found in what the model writes; nothing makes it write one.
-void read_message_tools(RequestFields& fields, const ServedModel& model, ChatTemplate::Inputs& inputs,
-                        Conversation& conversation) {
-  fields.read("tools", [&](const OrderedJsonNode& node) {
-    if (node.size() > 0) inputs.tools = anthropic_tools(node);
-  });
-  fields.read("tool_choice", [&](const OrderedJsonNode& node) {
-    const std::string& type = node.at("type").string();
-    conversation.one_call = node.boolean_or("disable_parallel_tool_use", false);
-    if (type == "none") inputs.tools = nullptr;
-    if (type != "none" && type != "auto")
-      throw ApiError(400, "tool_choice is not supported but for auto and none", "tool_choice");
-  });
-  if (inputs.tools.is_null()) return;
-  conversation.tools = tool_format(model.chat().chat_template(true));
-  if (conversation.tools == ToolFormat::none)
-    throw ApiError(400, "the model's chat template takes no tools, or in a form that is not known", "tools");
-}
-
-// Names what both endpoints know of a conversation.
-Conversation read_conversation(RequestFields& fields, const ServedModel& model) {
-  Conversation conversation;
-  ChatTemplate::Inputs inputs = chat_inputs(model.tokenizer());
+// Names what both endpoints know of a conversation. `shows_thinking`: whether the answer holds it.
+ChatPrompt read_conversation(RequestFields& fields, const ServedModel& model, bool& shows_thinking) {
+  ChatPrompt chat(model);
   MessageJson system;
   fields.read("system", [&](const OrderedJsonNode& node) { system = node.value(); });
-  fields.read("messages", [&](const OrderedJsonNode& node) { inputs.messages = anthropic_messages(system, node); });
-  fields.read("chat_template_kwargs", [&](const OrderedJsonNode& node) {
-    if (!node.value().is_object()) node.expected("an object");
-    inputs.arguments = node.value();
-  });
-  read_message_tools(fields, model, inputs, conversation);
-  fields.only("thinking", {{"type", "disabled"}});
-  if (inputs.messages.empty()) throw ApiError(400, "messages is missing", "messages");
-  try {
-    conversation.ids = model.chat().encode(inputs);
-    return conversation;
-  } catch (const Error& e) {
-    throw ApiError(400, e.what(), "messages");
-  }
+  fields.read("messages", [&](const OrderedJsonNode& node) { chat.take_messages(anthropic_messages(system, node)); });
+  chat.read_arguments(fields);
+  read_message_tools(fields, chat);
+  read_thinking(fields, chat, shows_thinking);
+  fields.ignore({"cache_control", "context_management", "metadata"});
+  return chat;
 }
 
 class MessageAnswer final : public Answer {
@@ -72,8 +39,12 @@ class MessageAnswer final : public Answer {
   }
 
  private:
-  void show(Exchange& exchange, const ToolCallParser::Found& found);
-  void close_text(Exchange& exchange);
+  void show(Exchange& exchange, const Turn::Parts& parts);
+  void show_text(Exchange& exchange, const char* type, const std::string& text);
+  void close_block(Exchange& exchange);
+  void start_block(Exchange& exchange, const MessageJson& block);
+  void change_block(Exchange& exchange, const MessageJson& delta) const;
+  MessageJson content() const;
   static void send(Exchange& exchange, const MessageJson& event);
   MessageJson message(MessageJson content, MessageJson stop_reason, MessageJson stop_sequence) const;
   MessageJson usage() const;
@@ -83,9 +54,10 @@ class MessageAnswer final : public Answer {
   std::string id_, model_id_;
   int64_t prompt_tokens_ = 0;
   Completion completion_;
-  ToolCallParser parser_{ToolFormat::none};
-  bool one_call_ = false, text_is_open_ = false;
-  int64_t blocks_ = 0, calls_ = 0;
+  std::optional<Turn> turn_;
+  bool shows_thinking_ = false;
+  int64_t blocks_ = 0;      // that were ended
+  std::string open_block_;  // the type of the one that is not ended yet
 };
 
 MessageAnswer::MessageAnswer(const ServedModel& model, const OrderedJsonNode& body)
@@ -96,24 +68,17 @@ MessageAnswer::MessageAnswer(const ServedModel& model, const OrderedJsonNode& bo
   fields.sampling(options);
   fields.option(options, "stop_sequences", "stop");
   fields.option(options, "max_tokens", "max_new_tokens");
-  fields.ignore({"metadata", "service_tier", "anthropic_version", "anthropic_beta", "betas", "context_management"});
-  Conversation conversation = read_conversation(fields, model);
-  parser_ = ToolCallParser(conversation.tools);
-  one_call_ = conversation.one_call;
-  std::vector<int32_t> prompt = std::move(conversation.ids);
+  fields.ignore({"service_tier", "anthropic_version", "anthropic_beta", "betas", "inference_geo", "diagnostics"});
+  const ChatPrompt chat = read_conversation(fields, model, shows_thinking_);
   fields.calls("prompt", "messages");
   fields.finish();
   if (!fields.given("max_tokens")) throw ApiError(400, "max_tokens is missing", "max_tokens");
+  std::vector<int32_t> prompt = chat.encode();
+  turn_.emplace(model, chat, prompt, "toolu");
   prompt_tokens_ = std::ssize(prompt);
   const int64_t room = std::max<int64_t>(1, model.engine.longest_sequence() - prompt_tokens_);
   options.max_new_tokens = std::min(options.max_new_tokens, room);  // clients send what their own models can do
-  Request request = options.over(model.chat().request(std::move(prompt)));
-  try {
-    model.engine.check_request(request);
-  } catch (const RequestError& e) {
-    throw fields.blame(e);
-  }
-  requests.push_back(std::move(request));
+  requests.push_back(checked(options.over(model.chat().request(std::move(prompt))), model, fields));
 }
 
 void MessageAnswer::send(Exchange& exchange, const MessageJson& event) {
@@ -140,7 +105,7 @@ MessageJson MessageAnswer::message(MessageJson content, MessageJson stop_reason,
 }
 
 const char* MessageAnswer::stop_reason() const {
-  if (calls_ > 0) return "tool_use";
+  if (!turn_->whole().calls.empty()) return "tool_use";
   if (!completion_.stop_string.empty()) return "stop_sequence";
   return completion_.finish_reason == FinishReason::length ? "max_tokens" : "end_turn";
 }
@@ -153,54 +118,69 @@ void MessageAnswer::begin(Exchange& exchange) {
   send(exchange, {{"type", "message_start"}, {"message", message(MessageJson::array(), nullptr, nullptr)}});
 }
 
-void MessageAnswer::close_text(Exchange& exchange) {
-  if (std::exchange(text_is_open_, false)) send(exchange, {{"type", "content_block_stop"}, {"index", blocks_++}});
+void MessageAnswer::start_block(Exchange& exchange, const MessageJson& block) {
+  open_block_ = block["type"];
+  send(exchange, {{"type", "content_block_start"}, {"index", blocks_}, {"content_block", block}});
 }
 
-void MessageAnswer::show(Exchange& exchange, const ToolCallParser::Found& found) {
-  const auto start = [&](const MessageJson& block) {
-    send(exchange, {{"type", "content_block_start"}, {"index", blocks_}, {"content_block", block}});
-  };
-  const auto delta = [&](const MessageJson& change) {
-    send(exchange, {{"type", "content_block_delta"}, {"index", blocks_}, {"delta", change}});
-  };
-  if (!found.content.empty()) {
-    if (!std::exchange(text_is_open_, true)) start({{"type", "text"}, {"text", ""}});
-    delta({{"type", "text_delta"}, {"text", found.content}});
+void MessageAnswer::change_block(Exchange& exchange, const MessageJson& delta) const {
+  send(exchange, {{"type", "content_block_delta"}, {"index", blocks_}, {"delta", delta}});
+}
+
+void MessageAnswer::close_block(Exchange& exchange) {
+  if (open_block_.empty()) return;
+  // What others sign their thinking with; clients read it.
+  if (open_block_ == "thinking") change_block(exchange, {{"type", "signature_delta"}, {"signature", ""}});
+  open_block_.clear();
+  send(exchange, {{"type", "content_block_stop"}, {"index", blocks_++}});
+}
+
+// `type`: text or thinking, which is also the name of what a block of it holds.
+void MessageAnswer::show_text(Exchange& exchange, const char* type, const std::string& text) {
+  if (text.empty()) return;
+  if (open_block_ != type) {
+    close_block(exchange);
+    MessageJson block = {{"type", type}, {type, ""}};
+    if (type == std::string_view("thinking")) block["signature"] = "";
+    start_block(exchange, block);
   }
-  for (const ToolCall& call : found.calls) {
-    if (one_call_ && calls_ > 0) break;
-    close_text(exchange);
-    start({{"type", "tool_use"}, {"id", new_id("toolu")}, {"name", call.name}, {"input", MessageJson::object()}});
-    delta({{"type", "input_json_delta"}, {"partial_json", call.arguments}});
-    send(exchange, {{"type", "content_block_stop"}, {"index", blocks_++}});
-    ++calls_;
+  change_block(exchange, {{"type", std::string(type) + "_delta"}, {type, text}});
+}
+
+void MessageAnswer::show(Exchange& exchange, const Turn::Parts& parts) {
+  if (shows_thinking_) show_text(exchange, "thinking", parts.reasoning);
+  show_text(exchange, "text", parts.content);
+  for (const ToolCall& call : parts.calls) {
+    close_block(exchange);
+    start_block(exchange,
+                {{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", MessageJson::object()}});
+    change_block(exchange, {{"type", "input_json_delta"}, {"partial_json", call.arguments}});
+    close_block(exchange);
   }
 }
 
 void MessageAnswer::take(Exchange& exchange, size_t, const GenerationEvent& event) {
   if (event.completion) completion_ = *event.completion;
-  if (!stream) return;
-  ToolCallParser::Found found = parser_.push(event.text);
-  if (event.completion) found += parser_.finish();
-  show(exchange, found);
+  const Turn::Parts parts = turn_->take(event);
+  if (stream) show(exchange, parts);
+}
+
+MessageJson MessageAnswer::content() const {
+  const Turn::Parts& turn = turn_->whole();
+  MessageJson blocks = MessageJson::array();
+  if (shows_thinking_ && !turn.reasoning.empty())
+    blocks.push_back({{"type", "thinking"}, {"thinking", turn.reasoning}, {"signature", ""}});
+  if (!turn.content.empty() || turn.calls.empty()) blocks.push_back({{"type", "text"}, {"text", turn.content}});
+  for (const ToolCall& call : turn.calls) {
+    const MessageJson input = parse_ordered_json(call.arguments, "tool call");
+    blocks.push_back({{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", input}});
+  }
+  return blocks;
 }
 
 void MessageAnswer::finish(Exchange& exchange) {
-  if (!stream) {
-    ToolCallParser::Found found = parser_.push(completion_.text.value_or(""));
-    found += parser_.finish();
-    MessageJson content = MessageJson::array();
-    if (!found.content.empty() || found.calls.empty()) content.push_back({{"type", "text"}, {"text", found.content}});
-    for (const ToolCall& call : found.calls) {
-      if (one_call_ && calls_ > 0) break;
-      ++calls_;
-      const MessageJson input = parse_ordered_json(call.arguments, "tool call");
-      content.push_back({{"type", "tool_use"}, {"id", new_id("toolu")}, {"name", call.name}, {"input", input}});
-    }
-    return exchange.respond(200, dump_json(message(content, stop_reason(), stop_sequence())));
-  }
-  close_text(exchange);
+  if (!stream) return exchange.respond(200, dump_json(message(content(), stop_reason(), stop_sequence())));
+  close_block(exchange);
   send(exchange, {{"type", "message_delta"},
                   {"delta", {{"stop_reason", stop_reason()}, {"stop_sequence", stop_sequence()}}},
                   {"usage", usage()}});
@@ -216,9 +196,10 @@ std::unique_ptr<Answer> make_message(const ServedModel& model, const OrderedJson
 
 nlohmann::ordered_json count_message_tokens(const ServedModel& model, const OrderedJsonNode& body) {
   RequestFields fields(body);
-  const size_t tokens = read_conversation(fields, model).ids.size();
+  bool shows_thinking = false;
+  const ChatPrompt chat = read_conversation(fields, model, shows_thinking);
   fields.finish();
-  return {{"input_tokens", tokens}};
+  return {{"input_tokens", chat.encode().size()}};
 }
 
 }  // namespace lathe

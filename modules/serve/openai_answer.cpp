@@ -13,6 +13,13 @@ constexpr size_t kMostBiases = 1024;   // tokens
 
 }  // namespace
 
+Request checked(Request request, const ServedModel& model, const RequestFields& fields) try {
+  model.engine.check_request(request);
+  return request;
+} catch (const RequestError& e) {
+  throw fields.blame(e);
+}
+
 OpenAiAnswer::OpenAiAnswer(const ServedModel& model, const char* id_prefix, const char* object,
                            const char* chunk_object)
     : model_(model), id_(new_id(id_prefix)), object_(object), chunk_object_(chunk_object), created_(unix_seconds()) {}
@@ -50,12 +57,7 @@ void OpenAiAnswer::add_request(RequestFields& fields, std::vector<int32_t> promp
   if (!options_.seed) request.sampling.seed = random_seed();
   request.prompt_logprobs = prompt_logprobs_;
   request.logit_bias = logit_bias_;
-  try {
-    model_.engine.check_request(request);
-  } catch (const RequestError& e) {
-    throw fields.blame(e);
-  }
-  requests.push_back(std::move(request));
+  requests.push_back(checked(std::move(request), model_, fields));
 }
 
 nlohmann::ordered_json OpenAiAnswer::head(bool chunk) const {
@@ -66,7 +68,8 @@ nlohmann::ordered_json OpenAiAnswer::usage() const {
   return {{"prompt_tokens", prompt_tokens_},
           {"completion_tokens", completion_tokens_},
           {"total_tokens", prompt_tokens_ + completion_tokens_},
-          {"prompt_tokens_details", {{"cached_tokens", cached_tokens_}}}};
+          {"prompt_tokens_details", {{"cached_tokens", cached_tokens_}}},
+          {"completion_tokens_details", {{"reasoning_tokens", reasoning_tokens_}}}};
 }
 
 void OpenAiAnswer::send(Exchange& exchange, nlohmann::ordered_json choices) const {

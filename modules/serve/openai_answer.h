@@ -11,6 +11,9 @@
 
 namespace lathe {
 
+// The request, if the engine takes it. Throws ApiError naming the field that it does not.
+Request checked(Request request, const ServedModel& model, const RequestFields& fields);
+
 class OpenAiAnswer : public Answer {
  public:
   void take(Exchange& exchange, size_t request, const GenerationEvent& event) override;
@@ -38,6 +41,7 @@ class OpenAiAnswer : public Answer {
   RequestOptions options_;
   std::optional<int64_t> prompt_logprobs_;
   std::map<size_t, std::vector<TokenLogprobs>> prompt_scores_;  // by request, from its first event on
+  int64_t reasoning_tokens_ = 0;
 
  private:
   nlohmann::ordered_json head(bool chunk) const;

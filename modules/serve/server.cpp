@@ -121,6 +121,9 @@ void Server::State::handle(const ExchangePtr& exchange) try {
   static const std::map<std::string, std::pair<const char*, Route>> routes = {
       {"/v1/completions", {"POST", [](State& s, const ExchangePtr& e) { s.generate(e, make_completion); }}},
       {"/v1/chat/completions", {"POST", [](State& s, const ExchangePtr& e) { s.generate(e, make_chat_completion); }}},
+      {"/v1/responses", {"POST", [](State& s, const ExchangePtr& e) { s.generate(e, make_response); }}},
+      {"/v1/responses/input_tokens",
+       {"POST", [](State& s, const ExchangePtr& e) { s.compute(e, count_response_tokens); }}},
       {"/v1/messages", {"POST", [](State& s, const ExchangePtr& e) { s.generate(e, make_message); }}},
       {"/v1/messages/count_tokens",
        {"POST", [](State& s, const ExchangePtr& e) { s.compute(e, count_message_tokens); }}},

@@ -1,11 +1,11 @@
 // /tokenize, /detokenize, /render, /tokenizer_info, and what /v1/models says of a model.
 #include <nlohmann/json.hpp>
+#include <optional>
 
+#include "serve/chat_fields.h"
 #include "serve/chat_messages.h"
 #include "serve/endpoints.h"
 #include "serve/openai_answer.h"
-#include "text/chat_template/encode_chat.h"
-#include "text/chat_template/messages.h"
 
 namespace lathe {
 namespace {
@@ -18,6 +18,19 @@ InfoJson token_texts(const Tokenizer& tokenizer, const std::vector<int32_t>& ids
   return list;
 }
 
+// A conversation as a chat would be given it; nothing where there are no messages.
+std::optional<ChatPrompt> read_messages(RequestFields& fields, const ServedModel& model) {
+  if (!fields.given("messages")) {
+    fields.ignore({"tools", "chat_template_kwargs", "add_generation_prompt"});
+    return std::nullopt;
+  }
+  ChatPrompt chat(model);
+  fields.read("messages", [&](const OrderedJsonNode& node) { chat.take_messages(chat_messages(node)); });
+  chat.read_arguments(fields);
+  read_chat_tools(fields, chat);
+  return chat;
+}
+
 }  // namespace
 
 InfoJson tokenize(const ServedModel& model, const OrderedJsonNode& body) {
@@ -27,12 +40,7 @@ InfoJson tokenize(const ServedModel& model, const OrderedJsonNode& body) {
   options.add_special_tokens = fields.flag("add_special_tokens", true);
   std::optional<std::vector<int32_t>> ids;
   fields.read("prompt", [&](const OrderedJsonNode& node) { ids = tokenizer.encode(node.string(), options); });
-  ChatTemplate::Inputs inputs = chat_inputs(tokenizer);
-  inputs.add_generation_prompt = fields.flag("add_generation_prompt", true);
-  fields.read("messages", [&](const OrderedJsonNode& node) {
-    inputs.messages = chat_messages(node);
-    ids = model.chat().encode(inputs);
-  });
+  if (const auto chat = read_messages(fields, model)) ids = chat->encode();
   const bool texts = fields.flag("return_token_strs", false);
   fields.finish();
   if (!ids) throw ApiError(400, "prompt or messages is missing", "prompt");
@@ -43,14 +51,10 @@ InfoJson tokenize(const ServedModel& model, const OrderedJsonNode& body) {
 
 InfoJson render(const ServedModel& model, const OrderedJsonNode& body) {
   RequestFields fields(body);
-  ChatTemplate::Inputs inputs = chat_inputs(model.tokenizer());
-  fields.read("messages", [&](const OrderedJsonNode& node) { inputs.messages = chat_messages(node); });
-  fields.read("tools", [&](const OrderedJsonNode& node) { check_tools(inputs.tools = node.value(), node.where()); });
-  inputs.add_generation_prompt = fields.flag("add_generation_prompt", true);
+  const auto chat = read_messages(fields, model);
   fields.finish();
-  if (inputs.messages.empty()) throw ApiError(400, "messages is missing", "messages");
-  const std::string& source = model.chat().chat_template(!inputs.tools.is_null());
-  return {{"prompt", ChatTemplate::parse(source, model.id).render(inputs)}};
+  if (!chat) throw ApiError(400, "messages is missing", "messages");
+  return {{"prompt", chat->render()}};
 }
 
 InfoJson detokenize(const ServedModel& model, const OrderedJsonNode& body) {

@@ -5,14 +5,15 @@
 #include <optional>
 
 #include "formats/strict_json.h"
+#include "serve/text_marks.h"
 #include "tensor/errors.h"
 
 namespace lathe {
 namespace {
 
 using CallJson = nlohmann::ordered_json;
-constexpr std::string_view kSpace = " \t\r\n", kHermesBegin = "<tool_call>", kHermesEnd = "</tool_call>",
-                           kMistral = "[TOOL_CALLS]", kMistralArguments = "[ARGS]", kPythonTag = "<|python_tag|>";
+constexpr std::string_view kHermesBegin = "<tool_call>", kHermesEnd = "</tool_call>", kMistral = "[TOOL_CALLS]",
+                           kMistralId = "[CALL_ID]", kMistralArguments = "[ARGS]", kPythonTag = "<|python_tag|>";
 
 std::string_view trimmed(std::string_view text) {
   text.remove_prefix(std::min(text.find_first_not_of(kSpace), text.size()));
@@ -32,7 +33,7 @@ std::optional<ToolCall> read_call(const CallJson& json) {
     const auto found = json.find(key);
     if (found == json.end()) continue;
     const std::string text = found->is_string() ? found->get<std::string>() : found->dump();
-    if (const auto object = parsed(text); object && object->is_object()) return ToolCall{json["name"], text};
+    if (const auto object = parsed(text); object && object->is_object()) return ToolCall{json["name"], text, {}};
   }
   return std::nullopt;
 }
@@ -48,13 +49,6 @@ std::optional<std::vector<ToolCall>> read_calls(const std::optional<CallJson>& j
     calls.push_back(*call);
   }
   return calls;
-}
-
-// Bytes at the end of `text` that may be the beginning of `mark`.
-size_t begun(std::string_view text, std::string_view mark) {
-  for (size_t n = std::min(text.size(), mark.size() - 1); n > 0; --n)
-    if (text.ends_with(mark.substr(0, n))) return n;
-  return 0;
 }
 
 std::optional<std::vector<ToolCall>> read_llama(std::string_view text) {
@@ -84,20 +78,55 @@ std::optional<std::vector<ToolCall>> read_mistral(std::string_view text) {
     if (border == one.npos) return std::nullopt;
     const auto arguments = parsed(one.substr(border + kMistralArguments.size()));
     if (!arguments || !arguments->is_object()) return std::nullopt;
-    calls.push_back({std::string(trimmed(one.substr(0, border))),
-                     std::string(trimmed(one.substr(border + kMistralArguments.size())))});
+    calls.push_back({std::string(trimmed(one.substr(0, std::min(border, one.find(kMistralId))))),
+                     std::string(trimmed(one.substr(border + kMistralArguments.size()))),
+                     {}});
   }
   return calls;
 }
 
 }  // namespace
 
-ToolFormat tool_format(std::string_view chat_template) {
-  const auto has = [&](std::string_view text) { return chat_template.find(text) != chat_template.npos; };
-  if (!has("tools")) return ToolFormat::none;
-  if (has(kHermesBegin)) return ToolFormat::hermes;
-  if (has(kMistral)) return ToolFormat::mistral;
-  return has("parameters") ? ToolFormat::llama : ToolFormat::none;
+CallTexts call_texts(ToolFormat format) {
+  switch (format) {
+    case ToolFormat::hermes: return {"<tool_call>\n{\"name\": \"", "\", \"arguments\": ", "}\n</tool_call>"};
+    case ToolFormat::llama: return {"{\"name\": \"", "\", \"parameters\": ", "}"};
+    case ToolFormat::mistral: return {"[TOOL_CALLS][{\"name\": \"", "\", \"arguments\": ", "}]"};
+    case ToolFormat::mistral_args: return {"[TOOL_CALLS]", "[ARGS]", ""};
+    case ToolFormat::none: break;
+  }
+  return {};
+}
+
+ToolFormat tool_format(const std::string& chat_template, const ChatTemplate::Inputs& like) {
+  if (chat_template.find("tools") == chat_template.npos) return ToolFormat::none;
+  const std::string name = "name_of_a_call";
+  ChatTemplate::Inputs inputs = like;
+  inputs.add_generation_prompt = false;
+  const CallJson function = {{"name", name}, {"arguments", {{"key", "value"}}}};
+  inputs.messages = {{{"role", "user"}, {"content", "x"}},
+                     {{"role", "assistant"},
+                      {"content", ""},
+                      {"tool_calls", {{{"id", "123456789"}, {"type", "function"}, {"function", function}}}}}};
+  std::string text;
+  try {
+    text = ChatTemplate::parse(chat_template).render(inputs);
+  } catch (const Error&) {  // of a template that takes no calls
+    return ToolFormat::none;
+  }
+  const size_t at = text.rfind(name);
+  if (at == text.npos) return ToolFormat::none;
+  const size_t begin = text.rfind(kHermesBegin, at), end = text.find(kHermesEnd, at);
+  if (begin != text.npos && end != text.npos &&
+      read_calls(parsed(trimmed(std::string_view(text).substr(begin, end - begin).substr(kHermesBegin.size())))))
+    return ToolFormat::hermes;
+  const std::string_view before = std::string_view(text).substr(0, at);
+  const std::string_view behind = std::string_view(text).substr(at + name.size());
+  if (before.ends_with(kMistral)) return ToolFormat::mistral_args;
+  const CallTexts llama = call_texts(ToolFormat::llama), mistral = call_texts(ToolFormat::mistral);
+  if (before.ends_with(llama.before) && behind.starts_with(llama.between)) return ToolFormat::llama;
+  return before.ends_with(mistral.before) && behind.starts_with(mistral.between) ? ToolFormat::mistral
+                                                                                 : ToolFormat::none;
 }
 
 ToolCallParser::Found& ToolCallParser::Found::operator+=(const Found& more) {
@@ -112,7 +141,7 @@ ToolCallParser::Found ToolCallParser::push(std::string_view piece) {
   held_ += piece;
   if (format_ == ToolFormat::hermes) {
     take_hermes(found, false);
-  } else if (format_ == ToolFormat::mistral && !in_call_) {
+  } else if (is_mistral() && !in_call_) {
     const size_t begin = held_.find(kMistral);
     in_call_ = begin != held_.npos;
     const size_t certain = in_call_ ? begin : held_.size() - begun(held_, kMistral);
@@ -177,7 +206,7 @@ void ToolCallParser::take_rest(Found& found) {
   const std::string text = std::exchange(held_, {});
   std::optional<std::vector<ToolCall>> calls;
   if (in_call_ && format_ == ToolFormat::llama) calls = read_llama(text);
-  if (in_call_ && format_ == ToolFormat::mistral) calls = read_mistral(std::string_view(text).substr(kMistral.size()));
+  if (in_call_ && is_mistral()) calls = read_mistral(std::string_view(text).substr(kMistral.size()));
   if (calls)
     found.calls = std::move(*calls);
   else

@@ -2,24 +2,33 @@
 //
 //   hermes   <tool_call>{"name": "f", "arguments": {...}}</tool_call>, any number of them (Hermes, Qwen 2.5 and 3)
 //   llama    the whole answer {"name": "f", "parameters": {...}}, several separated by ; (Llama 3.1 and later)
-//   mistral  [TOOL_CALLS] [{"name": "f", "arguments": {...}}, ...], or [TOOL_CALLS]f[ARGS]{...} for each (tokenizer
-//   v11)
+//   mistral  [TOOL_CALLS] [{"name": "f", "arguments": {...}}, ...]
+//   mistral_args  [TOOL_CALLS]f[ARGS]{...} for each, with [CALL_ID] and an id before [ARGS] or not (tokenizer v11)
 //
 // What does not parse as a call stays text: an answer is never lost.
 #pragma once
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "text/chat_template/chat_template.h"
+
 namespace lathe {
 
-enum class ToolFormat : unsigned char { none, hermes, llama, mistral };
-// By what the model's chat template writes of earlier calls; none where it takes no tools.
-ToolFormat tool_format(std::string_view chat_template);
+enum class ToolFormat : unsigned char { none, hermes, llama, mistral, mistral_args };
+// By what the chat template makes of a call in the conversation `like`, of which tools and arguments count; none where
+// it takes no tools, or writes calls otherwise.
+ToolFormat tool_format(const std::string& chat_template, const ChatTemplate::Inputs& like);
+
+// What a model writes round a call's name and arguments.
+struct CallTexts {
+  std::string_view before, between, behind;
+};
+CallTexts call_texts(ToolFormat format);
 
 struct ToolCall {
   std::string name, arguments;  // JSON, as the model wrote it
+  std::string id = {};          // that clients know it by, once it has one
 };
 
 // Takes an answer piece by piece. All contents put together, and the calls, do not depend on the borders of the pieces.
@@ -39,6 +48,8 @@ class ToolCallParser {
   void take_hermes(Found& found, bool last);
   void take_hermes_text(Found& found, std::string text, bool last);
   void take_rest(Found& found);
+
+  bool is_mistral() const { return format_ == ToolFormat::mistral || format_ == ToolFormat::mistral_args; }
 
   ToolFormat format_;
   std::string held_, space_;

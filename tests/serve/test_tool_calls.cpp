@@ -1,6 +1,12 @@
 // Tool calls are found wherever the borders of an answer's pieces lie, and what is none stays text.
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "serve/thinking.h"
 #include "serve/tool_calls.h"
 #include "tests/catch.h"
+#include "tests/support.h"
 
 using namespace lathe;
 
@@ -70,11 +76,58 @@ TEST_CASE("calls as Mistral writes them") {
      "|f{\"x\":1}|g{}");
   is("Yes. [TOOL_CALLS]f[ARGS]{\"x\": 1}[TOOL_CALLS]g[ARGS]{}", "Yes. |f{\"x\": 1}|g{}");
   is("[TOOL_CALLS] nothing", "[TOOL_CALLS] nothing");
+  check_calls(ToolFormat::mistral_args, "[TOOL_CALLS]f[CALL_ID]123456789[ARGS]{\"x\": 1}", "|f{\"x\": 1}");
 }
 
-TEST_CASE("the form of calls is the template's") {
-  CHECK(tool_format("{% for m in messages %}{{ m.content }}{% endfor %}") == ToolFormat::none);
-  CHECK(tool_format("{% if tools %}<tool_call>{% endif %}") == ToolFormat::hermes);
-  CHECK(tool_format("{% if tools %}[TOOL_CALLS]{% endif %}") == ToolFormat::mistral);
-  CHECK(tool_format("{% if tools %}{\"name\": , \"parameters\": }{% endif %}") == ToolFormat::llama);
+TEST_CASE("the form of calls is what the template makes of one") {
+  const auto form = [](const std::string& call) {
+    const std::string source =
+        "{% if tools %}{% endif %}{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}" + call +
+        "{% endfor %}{% endfor %}";
+    return tool_format(source, {});
+  };
+  CHECK(form("") == ToolFormat::none);
+  CHECK(form("<tool_call>{{ c.function | tojson }}</tool_call>") == ToolFormat::hermes);
+  CHECK(form("<tool_call>{ \"arguments\": {{ c.function.arguments | tojson }}, \"name\": \"{{ c.function.name }}\"}"
+             "</tool_call>") == ToolFormat::hermes);
+  CHECK(form("<tool_call>{{ c.function.name }}</tool_call>") == ToolFormat::none);
+  CHECK(form("[TOOL_CALLS][{{ c.function | tojson }}]") == ToolFormat::mistral);
+  CHECK(form("[TOOL_CALLS]{{ c.function.name }}[ARGS]{{ c.function.arguments | tojson }}") == ToolFormat::mistral_args);
+  CHECK(form("{\"name\": \"{{ c.function.name }}\", \"parameters\": {{ c.function.arguments | tojson }}}") ==
+        ToolFormat::llama);
+  CHECK(form("{{ raise_exception('no') }}") == ToolFormat::none);
+  CHECK(tool_format("{% for m in messages %}{{ m.tool_calls | tojson }}{% endfor %}", {}) == ToolFormat::none);
+}
+
+TEST_CASE("published templates: the calls they write are found again, and their thinking") {
+  const auto shared = test::shared_dir();
+  if (!shared || !std::filesystem::exists(*shared / "chat_templates"))
+    return test::skip("needs ../shared/chat_templates");
+  std::map<ToolFormat, size_t> formats;
+  size_t thinking = 0;
+  for (const auto& file : std::filesystem::directory_iterator(*shared / "chat_templates" / "templates")) {
+    const std::string source = test::read_file(file.path());
+    INFO(file.path().filename().string());
+    thinking += !thinking_marks(source).end.empty();
+    ChatTemplate::Inputs inputs;
+    const nlohmann::ordered_json parameters = {{"type", "object"}, {"properties", nlohmann::ordered_json::object()}};
+    const nlohmann::ordered_json function = {{"name", "f"}, {"description", "d"}, {"parameters", parameters}};
+    inputs.tools = nlohmann::ordered_json::array({{{"type", "function"}, {"function", function}}});
+    inputs.variables = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
+    const ToolFormat format = tool_format(source, inputs);
+    ++formats[format];
+    if (format == ToolFormat::none) continue;
+    // The turn as the texts round a call have it.
+    const CallTexts texts = call_texts(format);
+    ToolCallParser parser(format);
+    ToolCallParser::Found found =
+        parser.push(std::string(texts.before) + "f" + std::string(texts.between) + "{}" + std::string(texts.behind));
+    found += parser.finish();
+    CHECK(shown(found) == "|f{}");
+  }
+  CHECK(formats[ToolFormat::hermes] == 8);
+  CHECK(formats[ToolFormat::llama] == 2);
+  CHECK(formats[ToolFormat::mistral] == 1);
+  CHECK(formats[ToolFormat::mistral_args] == 2);
+  CHECK(thinking == 23);
 }

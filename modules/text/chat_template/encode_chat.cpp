@@ -229,6 +229,14 @@ class Reconciliation {
 
 }  // namespace
 
+const std::string& chat_template_of(const Tokenizer& tokenizer, const std::string& model, bool for_tools) {
+  const auto& named = tokenizer.chat_templates();
+  if (const auto found = named.find("tool_use"); for_tools && found != named.end()) return found->second;
+  if (const auto& source = tokenizer.chat_template()) return *source;
+  throw Error(fmt::format("{}: the model has no chat template", model),
+              "a base model continues text: give it a prompt that is no conversation");
+}
+
 ChatTemplate::Inputs chat_inputs(const Tokenizer& tokenizer) {
   ChatTemplate::Inputs inputs;
   inputs.variables = tokenizer.named_tokens();

@@ -25,6 +25,10 @@ namespace lathe {
 std::vector<int32_t> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
                                  const ChatTemplate::Inputs& inputs);
 
+// The tokenizer's chat template; with `for_tools` the one that it calls tool_use, where it has it. Throws Error naming
+// `model` where it has none.
+const std::string& chat_template_of(const Tokenizer& tokenizer, const std::string& model, bool for_tools = false);
+
 // A template's variables that the tokenizer gives: the special tokens that have a name (bos_token, eos_token, ...).
 ChatTemplate::Inputs chat_inputs(const Tokenizer& tokenizer);
 
