@@ -8,5 +8,6 @@ namespace lathe {
 
 // The bytes that `text` spells; empty where it is not base64.
 std::optional<std::string> decode_base64(std::string_view text);
+std::string encode_base64(std::string_view bytes);
 
 }  // namespace lathe

@@ -25,6 +25,7 @@ struct Engine::Generation {
   StopStrings stop_strings;
   std::string text;  // that was handed out
   std::vector<TokenLogprobs> logprobs, prompt_logprobs;
+  PooledStates pooled;  // where the request wants them
 };
 
 namespace {
@@ -102,6 +103,8 @@ void Engine::check_request(const Request& r) const {
               "num_sequences must be from 1 to {}, found {}", Request::kMostSequences, r.num_sequences);
   for (const auto& k : {r.logprobs, r.prompt_logprobs})
     check_field(k.value_or(0) >= 0, "logprobs", "logprobs must be at least 0, found {}", k.value_or(0));
+  check_field(!r.pooling || (r.num_sequences == 1 && !r.logprobs && !r.prompt_logprobs), "num_sequences",
+              "an embedding has one sequence and no log-probabilities");
   check_field(r.stop_strings.empty() || tokenizer_ != nullptr, "stop", "stop strings need a tokenizer");
   for (const auto& [token, bias] : r.logit_bias) {
     check_field(token >= 0 && token < vocabulary, "logit_bias", "logit_bias names token {}, the vocabulary has {}",
@@ -116,6 +119,7 @@ void Engine::check_request(const Request& r) const {
 
 int64_t Engine::token_limit(const Request& r) const {
   const int64_t prompt_tokens = std::ssize(r.prompt);
+  if (r.pooling) return prompt_tokens;
   return prompt_tokens + std::min(r.max_new_tokens, std::max<int64_t>(1, context_ - prompt_tokens));
 }
 
@@ -135,7 +139,7 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
     g->sequence.prompt_tokens = prompt_tokens;
     g->sequence.token_limit = token_limit(request);
     g->sequence.scores_prompt = request.prompt_logprobs && i == 0;
-    g->sequence.prefix_cache = request.prefix_cache;
+    g->sequence.prefix_cache = request.prefix_cache && request.pooling != Pooling::mean;
     choose_rope(g->sequence);
     g->request_id = next_request_;
     g->index = i;
@@ -196,7 +200,11 @@ StepReport Engine::step() {
     return ProfiledCall{decoding ? "decode" : "prefill", 0, 0, ProfiledCall::Kind::phase};
   });
 
-  const Tensor logits = run(plan);                   // (R, V)
+  const bool pools = std::any_of(plan.items.begin(), plan.items.end(),
+                                 [&](const auto& i) { return generations_.at(i.sequence->id)->request->pooling; });
+  Tensor hidden;                                               // (N, C), where any request wants them
+  const Tensor logits = run(plan, pools ? &hidden : nullptr);  // (R, V)
+  if (pools) pool(plan, hidden);
   const Tensor sampled = sample_rows(plan, logits);  // a token for each row but the scored ones
   std::vector<int64_t> scored;                       // rows, by item
   for (const StepPlan::Item& item : plan.items)
@@ -214,6 +222,10 @@ StepReport Engine::step() {
     s.draft.clear();
     report.drafted += item.drafted;
     Generation& g = *generations_.at(s.id);
+    if (g.request->pooling) {
+      finish_pooled(g);
+      continue;
+    }
     bool goes_on = true;
     for (int64_t i = 0; i <= item.drafted; ++i) {
       ++report.sampled;
@@ -238,7 +250,7 @@ StepReport Engine::step() {
 }
 
 // Undefined where no sequence wants logits.
-Tensor Engine::run(const StepPlan& plan) {
+Tensor Engine::run(const StepPlan& plan, Tensor* hidden) {
   std::vector<BatchSequence> sequences(plan.items.size());
   std::deque<std::vector<int32_t>> with_drafts;  // known tokens and draft tokens in a row
   for (size_t i = 0; i < sequences.size(); ++i) {
@@ -254,9 +266,32 @@ Tensor Engine::run(const StepPlan& plan) {
     b.cached = s.cached;
     b.pages.assign(s.pages.begin(), s.pages.end());
     b.rope = s.rope.get();
-    b.logits_from = new_tokens - plan.items[i].samples() - scored_rows(plan.items[i], *generations_.at(s.id));
+    const Generation& g = *generations_.at(s.id);
+    b.logits_from = new_tokens - samples(plan.items[i], g) - scored_rows(plan.items[i], g);
   }
-  return runner_->run(plan.copies, sequences);
+  return runner_->run(plan.copies, sequences, hidden);
+}
+
+bool Engine::samples(const StepPlan::Item& item, const Generation& g) { return item.samples() && !g.request->pooling; }
+
+// Before the plan is committed: adds the hidden states (N, C) of a step's tokens to what their sequences pool.
+void Engine::pool(const StepPlan& plan, const Tensor& hidden) {
+  int64_t row = 0;
+  for (const StepPlan::Item& item : plan.items) {
+    Generation& g = *generations_.at(item.sequence->id);
+    if (g.request->pooling)
+      g.pooled.add(hidden.row_range(row, row + item.new_tokens), item.sequence->cached, *g.request->pooling);
+    row += item.new_tokens + item.drafted;
+  }
+}
+
+void Engine::finish_pooled(Generation& g) {
+  GenerationEvent event;
+  event.request = g.request_id;
+  event.sequence = g.index;
+  const bool usable = !g.pooled.embedding().empty();
+  finish(g, std::move(event), usable ? FinishReason::stop : FinishReason::error,
+         usable ? "" : "engine: the hidden states of the prompt have no finite length");
 }
 
 // Those of tokens that were not scored before, should a preemption have come between.
@@ -289,7 +324,7 @@ Tensor Engine::sample_rows(const StepPlan& plan, const Tensor& logits) const {
     const Sequence& s = *item.sequence;
     const Generation& g = *generations_.at(s.id);
     place += static_cast<int32_t>(scored_rows(item, g));
-    if (!item.samples()) continue;
+    if (!samples(item, g)) continue;
     for (int64_t i = 0; i <= item.drafted; ++i) {
       std::span<const TokenCount> history = g.history.counts();
       if (i > 0 && g.request->sampling.penalises()) {
@@ -360,6 +395,7 @@ void Engine::finish(Generation& g, GenerationEvent event, FinishReason reason, s
   c.cached_tokens = g.sequence.shared;
   c.logprobs = std::move(g.logprobs);
   c.prompt_logprobs = std::move(g.prompt_logprobs);
+  if (g.request->pooling) c.embedding = g.pooled.embedding();
   c.seed = g.seed;
   events_.push_back({g.on_event, std::move(event)});
   if (drafter_) drafter_->forget(g.sequence.id);

@@ -105,10 +105,14 @@ class Engine {
   };
 
   void choose_rope(Sequence& sequence);
-  Tensor run(const StepPlan& plan);
+  Tensor run(const StepPlan& plan, Tensor* hidden);
   void ask_for_drafts();
   Tensor sample_rows(const StepPlan& plan, const Tensor& logits) const;
   int64_t token_limit(const Request& request) const;
+  // Whether a step ends in logits of which the sequence's next token is sampled.
+  static bool samples(const StepPlan::Item& item, const Generation& generation);
+  void pool(const StepPlan& plan, const Tensor& hidden);
+  void finish_pooled(Generation& generation);
   // Rows of logits of tokens of the prompt that a step computes, ahead of the row that is sampled.
   static int64_t scored_rows(const StepPlan::Item& item, const Generation& generation);
   void score_prompt(Generation& generation, const Tensor& logits);

@@ -86,23 +86,24 @@ ModelRunner::~ModelRunner() {
   if (!model_.ranks->alone() && model_.ranks->is_first() && !in_pass_) model_.ranks->broadcast("");
 }
 
-Tensor ModelRunner::run(std::span<const PageCopy> copies, std::span<const BatchSequence> sequences) {
-  if (model_.ranks->alone()) return run_own(copies, sequences);
+Tensor ModelRunner::run(std::span<const PageCopy> copies, std::span<const BatchSequence> sequences, Tensor* hidden) {
+  if (model_.ranks->alone()) return run_own(copies, sequences, hidden);
   check(!in_pass_, "ranks", "the pass before this one has failed, and the other ranks wait in it");
   in_pass_ = true;
   model_.ranks->broadcast(told(copies, sequences));
-  Tensor logits = run_own(copies, sequences);
+  Tensor logits = run_own(copies, sequences, hidden);
   in_pass_ = false;
   return logits;
 }
 
-Tensor ModelRunner::run_own(std::span<const PageCopy> copies, std::span<const BatchSequence> sequences) {
+Tensor ModelRunner::run_own(std::span<const PageCopy> copies, std::span<const BatchSequence> sequences,
+                            Tensor* hidden) {
   for (const PageCopy& copy : copies) cache_.copy_page(copy.group, copy.from, copy.to);
-  if (graphs_ && graphs_->takes(sequences)) return graphs_->run(sequences);
+  if (!hidden && graphs_ && graphs_->takes(sequences)) return graphs_->run(sequences);
   const Batch batch = make_batch(sequences, &cache_);
-  if (batch.sizes.rows > 0) return logits(model_, batch);
-  model_.hidden(batch);
-  return {};
+  const Tensor states = model_.hidden(batch);  // (N, C)
+  if (hidden) *hidden = states;
+  return batch.sizes.rows > 0 ? logits_of(model_, batch, states) : Tensor{};
 }
 
 void ModelRunner::run_told(const std::string& message) {
@@ -124,7 +125,7 @@ void ModelRunner::run_told(const std::string& message) {
     for (size_t g = 0; g < cache_.groups(); ++g) s.pages.emplace_back(lists.emplace_back(in.list()));
   }
   tables_ = std::move(tables);
-  run_own(copies, sequences);
+  run_own(copies, sequences, nullptr);
 }
 
 bool ModelRunner::follow() {

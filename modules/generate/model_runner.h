@@ -27,8 +27,9 @@ class ModelRunner {
   ModelRunner& operator=(const ModelRunner&) = delete;
 
   // Copies pages, then runs the model: the logits that the sequences want, (R, V); undefined where none does.
-  // They may be overwritten by the next pass.
-  Tensor run(std::span<const PageCopy> copies, std::span<const BatchSequence> sequences);
+  // They may be overwritten by the next pass. `hidden`, where it is given, becomes the hidden states of all new tokens,
+  // (N, C).
+  Tensor run(std::span<const PageCopy> copies, std::span<const BatchSequence> sequences, Tensor* hidden = nullptr);
   // On the other ranks: runs what the first one runs until that one's runner is gone, then returns true. False at once
   // on the first.
   bool follow();
@@ -36,7 +37,7 @@ class ModelRunner {
   const KVCache& cache() const { return cache_; }
 
  private:
-  Tensor run_own(std::span<const PageCopy> copies, std::span<const BatchSequence> sequences);
+  Tensor run_own(std::span<const PageCopy> copies, std::span<const BatchSequence> sequences, Tensor* hidden);
   void run_told(const std::string& message);
 
   const CausalLM& model_;

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "generate/pooling.h"
 #include "generate/sampler.h"
 #include "llm/load.h"
 #include "tensor/errors.h"
@@ -48,6 +49,9 @@ struct Request {
   // The same for the tokens of the prompt, all of which are then computed: none of its pages come from earlier
   // requests.
   std::optional<int64_t> prompt_logprobs;
+  // No answer is wanted, but the prompt's embedding: one completion without tokens. By the mean, all of the prompt is
+  // computed, and its pages are kept for nobody.
+  std::optional<Pooling> pooling;
 };
 
 // stop: a stop token or a stop string. length: max_new_tokens or the context is reached. error: the model gave no
@@ -69,7 +73,8 @@ struct Completion {
   std::vector<TokenLogprobs> logprobs;  // one a token; empty where none were asked for
   // One a token of the prompt but for the first, which follows nothing. Of the request's first sequence alone.
   std::vector<TokenLogprobs> prompt_logprobs;
-  uint64_t seed = 0;  // the request's, or the one that was chosen for it
+  std::vector<float> embedding;  // (C), of unit length; empty where the request did not ask for it
+  uint64_t seed = 0;             // the request's, or the one that was chosen for it
 };
 
 // A new token, the end of a sequence, or both. The texts of a sequence's events, put together, are its completion's.

@@ -10,8 +10,10 @@ CausalLM::CausalLM(const ModelConfig& config)
     : owned_config(std::make_unique<const ModelConfig>(config)), config(*owned_config), sizes(*owned_config) {}
 CausalLM::~CausalLM() = default;
 
-Tensor logits(const CausalLM& model, const Batch& batch) {
-  return apply_head(select_rows(model.hidden(batch), batch.logit_rows), model.head());
+Tensor logits(const CausalLM& model, const Batch& batch) { return logits_of(model, batch, model.hidden(batch)); }
+
+Tensor logits_of(const CausalLM& model, const Batch& batch, const Tensor& hidden) {
+  return apply_head(select_rows(hidden, batch.logit_rows), model.head());
 }
 
 Tensor loss(const CausalLM& model, const Batch& batch, const Tensor& targets, double total) {

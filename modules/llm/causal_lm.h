@@ -37,6 +37,8 @@ class CausalLM {
 
 // Rows batch.logit_rows of the logits: (R, V).
 Tensor logits(const CausalLM& model, const Batch& batch);
+// The same of what model.hidden(batch) was.
+Tensor logits_of(const CausalLM& model, const Batch& batch, const Tensor& hidden);
 // Mean next-token cross-entropy of every sequence's tokens over the whole batch, without holding the logits: (1).
 // targets (N) i32, kIgnoredTarget where there is none. `total` divides the sum in place of the count of targets when it
 // is positive. Records on the active tape.

@@ -1,6 +1,8 @@
 // /v1/completions: texts, or lists of ids, continued.
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 
 #include "serve/endpoints.h"
@@ -31,11 +33,15 @@ class CompletionAnswer final : public OpenAiAnswer {
   CompletionPrompt read_ids(const OrderedJsonNode& list) const;
   std::optional<Json> delta(size_t request, const GenerationEvent& event) override;
   Json whole(size_t request, const Completion& completion) override;
+  void choose(std::vector<Json>& choices) override;
   void add_prompt(LegacyLogprobs& list, size_t request);
   std::string_view reason(const Completion& c) const { return scores_only_ ? "length" : name(c.finish_reason); }
 
   const Tokenizer* tokenizer_;
   std::vector<CompletionPrompt> prompts_;
+  int64_t n_ = 1;               // choices a prompt, of the num_sequences that are generated
+  std::vector<double> scores_;  // where those are more: by choice, the mean log-probability of its tokens
+  bool logprobs_ = false;       // are shown
   bool echo_ = false;
   bool scores_only_ = false;                  // max_tokens is 0: the token that the engine must make is not shown
   std::map<size_t, LegacyLogprobs> streams_;  // by choice
@@ -48,6 +54,7 @@ CompletionAnswer::CompletionAnswer(const ServedModel& model, const OrderedJsonNo
   RequestFields fields(body);
   read_common(fields);
   fields.read("logprobs", [&](const OrderedJsonNode& node) { options_.logprobs = node.integer(0, kMostLogprobs); });
+  logprobs_ = options_.logprobs.has_value();
   fields.calls("max_new_tokens", "max_tokens");
   echo_ = fields.flag("echo", false);
   if (echo_) prompt_logprobs_ = options_.logprobs;
@@ -56,10 +63,12 @@ CompletionAnswer::CompletionAnswer(const ServedModel& model, const OrderedJsonNo
     most = node.integer(echo_ ? 0 : 1);
     scores_only_ = most == 0;
   });
+  n_ = options_.num_sequences;
   fields.read("best_of", [&](const OrderedJsonNode& node) {
-    if (node.integer() != options_.num_sequences)
-      throw ApiError(400, "best_of is not supported: only the value of n is accepted", "best_of",
-                     "unsupported_parameter");
+    options_.num_sequences = node.integer(n_, kMostChoices);
+    if (options_.num_sequences == n_) return;
+    if (stream) throw ApiError(400, "best_of must be n in a stream: the best is known at the end", "best_of");
+    if (!logprobs_) options_.logprobs = 0;
   });
   fields.only("suffix", "");
   fields.read("prompt", [&](const OrderedJsonNode& node) { prompts_ = read_prompts(node); });
@@ -110,14 +119,14 @@ std::optional<Json> CompletionAnswer::delta(size_t request, const GenerationEven
   std::string text = first && echo_ ? prompts_[request].text : "";
   if (!scores_only_) text += event.text;
   Json choice = {{"index", index}, {"text", text}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
-  if (options_.logprobs) {
+  if (logprobs_) {
     LegacyLogprobs& list = streams_.try_emplace(index, tokenizer_).first->second;
     if (first && echo_) add_prompt(list, request);
     if (event.logprobs && !scores_only_) list.add(*event.logprobs);
     choice["logprobs"] = list.take();
   }
   if (event.completion) choice["finish_reason"] = reason(*event.completion);
-  if (text.empty() && !options_.logprobs && !event.completion) return std::nullopt;
+  if (text.empty() && !logprobs_ && !event.completion) return std::nullopt;
   return choice;
 }
 
@@ -125,7 +134,14 @@ Json CompletionAnswer::whole(size_t request, const Completion& c) {
   std::string text = echo_ ? prompts_[request].text : "";
   if (!scores_only_) text += c.text.value_or("");
   Json logprobs = nullptr;
-  if (options_.logprobs) {
+  if (options_.num_sequences > n_) {
+    const size_t index = choice_index(request, c.sequence);
+    scores_.resize(std::max(scores_.size(), index + 1));
+    scores_[index] = 0;
+    for (const TokenLogprobs& of : c.logprobs)
+      scores_[index] += finite_logprob(of.chosen.logprob) / static_cast<double>(c.logprobs.size());
+  }
+  if (logprobs_) {
     LegacyLogprobs list(tokenizer_);
     if (echo_) add_prompt(list, request);
     if (!scores_only_)
@@ -136,6 +152,22 @@ Json CompletionAnswer::whole(size_t request, const Completion& c) {
           {"text", text},
           {"logprobs", logprobs},
           {"finish_reason", reason(c)}};
+}
+
+// The n best of each prompt's candidates, the best one first.
+void CompletionAnswer::choose(std::vector<Json>& choices) {
+  if (options_.num_sequences == n_) return;
+  std::vector<Json> best;
+  for (size_t first = 0; first < choices.size(); first += static_cast<size_t>(options_.num_sequences)) {
+    std::vector<size_t> order(static_cast<size_t>(options_.num_sequences));
+    std::iota(order.begin(), order.end(), first);
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores_[a] > scores_[b]; });
+    for (size_t i = 0; i < static_cast<size_t>(n_); ++i) {
+      best.push_back(std::move(choices[order[i]]));
+      best.back()["index"] = best.size() - 1;
+    }
+  }
+  choices = std::move(best);
 }
 
 }  // namespace

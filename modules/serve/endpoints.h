@@ -11,6 +11,9 @@ namespace lathe {
 std::unique_ptr<Answer> make_completion(const ServedModel& model, const OrderedJsonNode& body);       // /v1/completions
 std::unique_ptr<Answer> make_chat_completion(const ServedModel& model, const OrderedJsonNode& body);  // /v1/chat/...
 
+std::unique_ptr<Answer> make_embedding(const ServedModel& model, const OrderedJsonNode& body);   // /v1/embeddings
+std::unique_ptr<Answer> make_similarity(const ServedModel& model, const OrderedJsonNode& body);  // /v1/similarity
+
 std::unique_ptr<Answer> make_message(const ServedModel& model, const OrderedJsonNode& body);   // /v1/messages
 std::unique_ptr<Answer> make_response(const ServedModel& model, const OrderedJsonNode& body);  // /v1/responses
 

@@ -8,8 +8,7 @@ namespace lathe {
 
 namespace {
 
-constexpr int64_t kMostChoices = 128;  // OpenAI's
-constexpr size_t kMostBiases = 1024;   // tokens
+constexpr size_t kMostBiases = 1024;  // tokens
 
 }  // namespace
 
@@ -100,6 +99,7 @@ void OpenAiAnswer::take(Exchange& exchange, size_t request, const GenerationEven
 
 void OpenAiAnswer::finish(Exchange& exchange) {
   if (!stream) {
+    choose(choices_);
     nlohmann::ordered_json json = head(false);
     json["choices"] = std::move(choices_);
     json["usage"] = usage();

@@ -11,6 +11,8 @@
 
 namespace lathe {
 
+inline constexpr int64_t kMostChoices = 128;  // OpenAI's
+
 // The request, if the engine takes it. Throws ApiError naming the field that it does not.
 Request checked(Request request, const ServedModel& model, const RequestFields& fields);
 
@@ -33,6 +35,8 @@ class OpenAiAnswer : public Answer {
   // A choice of a stream's chunk, or nothing where the event has nothing to show; and one of a whole answer.
   virtual std::optional<nlohmann::ordered_json> delta(size_t request, const GenerationEvent& event) = 0;
   virtual nlohmann::ordered_json whole(size_t request, const Completion& completion) = 0;
+  // Of a whole answer's choices, those that are sent.
+  virtual void choose(std::vector<nlohmann::ordered_json>&) {}
   size_t choice_index(size_t request, int64_t sequence) const {
     return request * static_cast<size_t>(options_.num_sequences) + static_cast<size_t>(sequence);
   }

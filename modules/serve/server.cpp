@@ -127,6 +127,8 @@ void Server::State::handle(const ExchangePtr& exchange) try {
       {"/v1/messages", {"POST", [](State& s, const ExchangePtr& e) { s.generate(e, make_message); }}},
       {"/v1/messages/count_tokens",
        {"POST", [](State& s, const ExchangePtr& e) { s.compute(e, count_message_tokens); }}},
+      {"/v1/embeddings", {"POST", [](State& s, const ExchangePtr& e) { s.generate(e, make_embedding); }}},
+      {"/v1/similarity", {"POST", [](State& s, const ExchangePtr& e) { s.generate(e, make_similarity); }}},
       {"/tokenize", {"POST", [](State& s, const ExchangePtr& e) { s.compute(e, tokenize); }}},
       {"/render", {"POST", [](State& s, const ExchangePtr& e) { s.compute(e, render); }}},
       {"/detokenize", {"POST", [](State& s, const ExchangePtr& e) { s.compute(e, detokenize); }}},
