@@ -21,8 +21,9 @@ std::string escaped_label(const std::string& text) {
   return escaped;
 }
 
-// One line of each model.
-std::string samples(const std::string& name, const std::string& labels, const Histogram& of) {
+}  // namespace
+
+std::string histogram_text(const std::string& name, const std::string& labels, const Histogram& of) {
   std::string text;
   uint64_t count = 0;
   for (size_t i = 0; i < of.bounds().size(); ++i)
@@ -31,8 +32,6 @@ std::string samples(const std::string& name, const std::string& labels, const Hi
   return text + fmt::format("{0}_bucket{{{1},le=\"+Inf\"}} {2}\n{0}_sum{{{1}}} {3}\n{0}_count{{{1}}} {2}\n", name,
                             labels, count, of.sum());
 }
-
-}  // namespace
 
 void Metrics::take(RequestTimes& times, const GenerationEvent& event) {
   if (event.token) {
@@ -135,7 +134,7 @@ std::string metrics_text(std::span<const MeasuredModel> models, MetricNames name
     text += Families::head(name, f.type, f.help);
     for (const auto& [label, sample] : of)
       text += f.value ? fmt::format("{}{{{}}} {}\n", name, label, f.value(sample))
-                      : samples(name, label, f.histogram(sample));
+                      : histogram_text(name, label, f.histogram(sample));
   }
   const std::string name = named("sequences_finished_total", "request_success_total");
   text += Families::head(name, "counter", "Sequences that ended, by the reason.");

@@ -44,6 +44,8 @@ struct MeasuredModel {
 // it show this server.
 enum class MetricNames : uint8_t { lathe, vllm };
 
+// The lines of one series, labels as they stand between braces.
+std::string histogram_text(const std::string& name, const std::string& labels, const Histogram& of);
 // A label model_name tells the models apart.
 std::string metrics_text(std::span<const MeasuredModel> models, MetricNames names);
 

@@ -127,11 +127,11 @@ TEST_CASE("errors and histograms are what clients and Prometheus read") {
         R"({"error":{"message":"bad","type":"invalid_request_error","param":"top_p","code":"code"}})");
   CHECK(ApiError(429, "busy").anthropic().dump() ==
         R"({"type":"error","error":{"type":"rate_limit_error","message":"busy"}})");
-  Histogram histogram;
+  Histogram histogram(kSecondsBounds);
   for (const double seconds : {0.0005, 0.001, 0.3, 1e6}) histogram.add(seconds);
-  const std::string text = histogram.text("x", "help");
-  CHECK(text.find("lathe_x_bucket{le=\"0.001\"} 2\n") != std::string::npos);  // a bound belongs to its bucket
-  CHECK(text.find("lathe_x_bucket{le=\"0.5\"} 3\n") != std::string::npos);
-  CHECK(text.find("lathe_x_bucket{le=\"+Inf\"} 4\n") != std::string::npos);
-  CHECK(text.find("lathe_x_count 4\n") != std::string::npos);
+  const std::string text = histogram_text("x", "m=\"a\"", histogram);
+  CHECK(text.find("x_bucket{m=\"a\",le=\"0.001\"} 2\n") != std::string::npos);  // a bound belongs to its bucket
+  CHECK(text.find("x_bucket{m=\"a\",le=\"0.5\"} 3\n") != std::string::npos);
+  CHECK(text.find("x_bucket{m=\"a\",le=\"+Inf\"} 4\n") != std::string::npos);
+  CHECK(text.find("x_count{m=\"a\"} 4\n") != std::string::npos);
 }
