@@ -64,12 +64,13 @@ test-python:  ## the Python package as a stranger installs it: README's example,
 	@scripts/fetch_model.py
 	@WERROR=$(WERROR) scripts/test_python.sh
 
-test-serve: build  ## the server, asked by the standard library and by the official clients, on the demo model
+test-serve: build  ## the server, asked by the standard library, the official clients and a browser, on the demo model
 	$(need) demo
 	@scripts/fetch_model.py
-	@$(BUILD)/clients/bin/python -c 'import openai, anthropic' 2>/dev/null || \
-	  { python3 -m venv $(BUILD)/clients && $(BUILD)/clients/bin/pip install -q openai anthropic; }
+	@$(BUILD)/clients/bin/python -c 'import openai, anthropic, playwright' 2>/dev/null || \
+	  { python3 -m venv $(BUILD)/clients && $(BUILD)/clients/bin/pip install -q openai anthropic playwright; }
 	@$(BUILD)/clients/bin/python scripts/check_serve.py $(BUILD)/lathe
+	@$(BUILD)/clients/bin/python scripts/check_page.py $(BUILD)/lathe
 
 notebooks:  ## notebooks/ executed anew, their claims checked, their output kept
 	$(need) build demo reference python

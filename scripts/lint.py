@@ -44,7 +44,7 @@ MAY_INCLUDE = {
 MAY_INCLUDE["train"] = MAY_INCLUDE["generate"] + ["llm/export.h", "llm/adapter.h", "llm/adapter_file.h",
                                                     "generate"]
 MAY_INCLUDE["evaluate"] = MAY_INCLUDE["generate"] + ["generate"]
-MAY_INCLUDE["serve"] = MAY_INCLUDE["generate"] + ["generate"]
+MAY_INCLUDE["serve"] = MAY_INCLUDE["generate"] + ["llm/trace.h", "generate"]
 MAY_INCLUDE["mpi"] = ["tensor"]
 FOLDERS = set(MAY_INCLUDE) | {"cli", "python", "tests"}
 

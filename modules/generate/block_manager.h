@@ -55,6 +55,8 @@ class BlockManager {
   }
   int64_t cached_pages(size_t group) const { return static_cast<int64_t>(groups_[group].unused.size()); }
   int64_t references(size_t group, int32_t page) const { return groups_[group].references[static_cast<size_t>(page)]; }
+  // Whether the page's contents can be found by their tokens.
+  bool published(size_t group, int32_t page) const { return groups_[group].node[static_cast<size_t>(page)] != nullptr; }
 
   // Makes positions [cached, tokens) of a sequence writable: takes new pages, and replaces a shared page among them by
   // a copy (appended to `copies`; the caller performs them in order). False, and nothing changed, when pages are too

@@ -413,6 +413,28 @@ Engine::Load Engine::load() const {
   return load;
 }
 
+Engine::Picture Engine::picture() const {
+  Picture picture;
+  for (const auto& [id, g] : generations_) {
+    const Sequence& s = g->sequence;
+    int64_t pages = 0;
+    for (const auto& list : s.pages) pages += std::ssize(list) - std::count(list.begin(), list.end(), -1);
+    picture.sequences.push_back(
+        {id, s.status == SequenceStatus::running, s.prompt_tokens, s.length(), s.cached, s.shared, pages});
+  }
+  for (size_t g = 0; g < blocks_->groups(); ++g) {
+    std::vector<Picture::Page>& group = picture.groups.emplace_back();
+    for (int32_t page = 0; page < blocks_->pages(g); ++page) {
+      const int64_t references = blocks_->references(g, page);
+      group.push_back(references > 1                ? Picture::Page::shared
+                      : references == 1             ? Picture::Page::used
+                      : blocks_->published(g, page) ? Picture::Page::cached
+                                                    : Picture::Page::free);
+    }
+  }
+  return picture;
+}
+
 void Engine::cancel(RequestId request) {
   std::vector<Generation*> cancelled;
   for (const auto& [id, g] : generations_)

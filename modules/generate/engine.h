@@ -94,6 +94,18 @@ class Engine {
     int64_t used_pages = 0, cached_pages = 0, pages = 0;
   };
   Load load() const;
+  // Every sequence and every page, now.
+  struct Picture {
+    enum class Page : uint8_t { free, cached, used, shared };  // `cached`: kept for its contents; `shared`: by several
+    struct Sequence {
+      uint64_t id;
+      bool running;
+      int64_t prompt_tokens, tokens, computed, shared, pages;  // `shared`: of its prompt, found in the cache
+    };
+    std::vector<Sequence> sequences;        // by age
+    std::vector<std::vector<Page>> groups;  // of layers
+  };
+  Picture picture() const;
   const SpeculationControl& speculation() const { return speculation_; }
   const KVCache& cache() const { return runner_->cache(); }
 

@@ -20,6 +20,8 @@ class CausalLM {
 
   // The hidden states after the final norm: (N, C).
   virtual Tensor hidden(const Batch& batch) const = 0;
+  // The last step of `hidden`: a residual stream, after any block, as the head takes it. (N, C) -> (N, C)
+  virtual Tensor final_norm(const Tensor& x) const = 0;
   virtual Head head() const = 0;
   // Names every parameter once; a tied head is not named again.
   virtual void visit(Visitor& v) = 0;

@@ -31,8 +31,12 @@ class Decoder final : public CausalLM {
     tap("embed_tokens", x);
     x = dropout(x);
     for (size_t i = 0; i < layers_.size(); ++i) x = run_block(layers_[i], static_cast<int64_t>(i), x, batch);  // (N, C)
-    x = tap("norm", norm_(x));                                                                                 // (N, C)
-    return logit_divisor_ == 1.0 ? x : scale(x, 1.0 / logit_divisor_);  // (N, C): the head is linear
+    return final_norm(x);
+  }
+
+  Tensor final_norm(const Tensor& x) const override {
+    const Tensor y = tap("norm", norm_(x));                             // (N, C)
+    return logit_divisor_ == 1.0 ? y : scale(y, 1.0 / logit_divisor_);  // (N, C): the head is linear
   }
 
   Head head() const override {

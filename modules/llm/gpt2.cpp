@@ -32,10 +32,10 @@ class Gpt2 final : public CausalLM {
     tap("embed_tokens", x);
     x = dropout(x);
     for (size_t i = 0; i < layers_.size(); ++i) x = run_block(layers_[i], static_cast<int64_t>(i), x, batch);  // (N, C)
-    x = norm_(x);                                                                                              // (N, C)
-    tap("norm", x);
-    return x;
+    return final_norm(x);
   }
+
+  Tensor final_norm(const Tensor& x) const override { return tap("norm", norm_(x)); }
 
   Head head() const override { return {.weight = lm_head_ ? &lm_head_->weight : &embed_tokens_.weight}; }
 

@@ -1,10 +1,12 @@
 #include "serve/admission.h"
 
+#include <arpa/inet.h>
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <cstdlib>
 
+#include "formats/base64.h"
 #include "formats/quote.h"
 #include "serve/respond.h"
 
@@ -18,10 +20,22 @@ bool same_text(const std::string& a, const std::string& b) {
   return difference == 0;
 }
 
-// Whether a Host is this machine's: a page of another name that resolves to it has its own name there.
+// Whether a Host is this machine's: a page of another name that resolves to it has its own name there. An address in
+// numbers is resolved by nobody.
 bool own_host(const std::string& host, const std::string& listens) {
   const std::string name = host.substr(0, host.starts_with('[') ? host.find(']') + 1 : host.find(':'));
-  return name == "localhost" || name == "127.0.0.1" || name == "[::1]" || name == listens;
+  in_addr address{};
+  return name == "localhost" || name == listens || name.starts_with('[') ||
+         inet_pton(AF_INET, name.c_str(), &address) == 1;
+}
+
+// The key that a request brings; empty: none. A browser that asked for it sends it as the password of any user.
+std::string given_key(const HttpRequest& r) {
+  const std::string of = r.header("authorization");
+  if (of.starts_with("Bearer ")) return of.substr(7);
+  if (!of.starts_with("Basic ")) return r.header("x-api-key");
+  const std::string text = decode_base64(of.substr(6)).value_or("");
+  return text.substr(std::min(text.size(), text.find(':') + 1));
 }
 
 }  // namespace
@@ -52,8 +66,7 @@ void admit(Exchange& exchange, const ServerOptions& options, size_t held_bytes) 
   if (held_bytes + bytes > options.http.bodies)
     return respond_error(exchange, {429, "too many requests are being received"});
   if (options.api_keys.empty() || r.path.starts_with("/health")) return;
-  std::string given = r.header("x-api-key");
-  if (const std::string bearer = r.header("authorization"); bearer.starts_with("Bearer ")) given = bearer.substr(7);
+  const std::string given = given_key(r);
   bool known = false;
   for (const std::string& key : options.api_keys) known |= same_text(key, given);
   if (!known)

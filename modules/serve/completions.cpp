@@ -42,7 +42,7 @@ class CompletionAnswer final : public OpenAiAnswer {
   int64_t n_ = 1;               // choices a prompt, of the num_sequences that are generated
   std::vector<double> scores_;  // where those are more: by choice, the mean log-probability of its tokens
   bool logprobs_ = false;       // are shown
-  bool echo_ = false;
+  bool echo_ = false, ids_ = false;
   bool scores_only_ = false;                  // max_tokens is 0: the token that the engine must make is not shown
   std::map<size_t, LegacyLogprobs> streams_;  // by choice
   std::set<size_t> begun_;
@@ -71,6 +71,7 @@ CompletionAnswer::CompletionAnswer(const ServedModel& model, const OrderedJsonNo
     if (!logprobs_) options_.logprobs = 0;
   });
   fields.only("suffix", "");
+  ids_ = fields.flag("return_token_ids", false);
   fields.read("prompt", [&](const OrderedJsonNode& node) { prompts_ = read_prompts(node); });
   fields.finish();
   if (prompts_.empty()) throw ApiError(400, "prompt is missing", "prompt");
@@ -120,7 +121,7 @@ std::optional<Json> CompletionAnswer::delta(size_t request, const GenerationEven
   if (!scores_only_) text += event.text;
   Json choice = {{"index", index}, {"text", text}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
   if (logprobs_) {
-    LegacyLogprobs& list = streams_.try_emplace(index, tokenizer_).first->second;
+    LegacyLogprobs& list = streams_.try_emplace(index, tokenizer_, ids_).first->second;
     if (first && echo_) add_prompt(list, request);
     if (event.logprobs && !scores_only_) list.add(*event.logprobs);
     choice["logprobs"] = list.take();
@@ -142,7 +143,7 @@ Json CompletionAnswer::whole(size_t request, const Completion& c) {
       scores_[index] += finite_logprob(of.chosen.logprob) / static_cast<double>(c.logprobs.size());
   }
   if (logprobs_) {
-    LegacyLogprobs list(tokenizer_);
+    LegacyLogprobs list(tokenizer_, ids_);
     if (echo_) add_prompt(list, request);
     if (!scores_only_)
       for (const TokenLogprobs& of : c.logprobs) list.add(of);

@@ -10,6 +10,7 @@ namespace lathe {
 namespace {
 
 using SteadyClock = std::chrono::steady_clock;
+constexpr int64_t kMostPieces = 32;
 
 int64_t count_sequences(const std::vector<Request>& requests) {
   int64_t count = 0;
@@ -72,6 +73,14 @@ void EngineThread::cancel(Ticket ticket) {
     const std::vector<RequestId> ids = found->second->ids;
     for (const RequestId id : ids) engine_->cancel(id);
   });
+}
+
+void EngineThread::between_steps(Piece f) {
+  if (++waiting_pieces_ > kMostPieces) {
+    --waiting_pieces_;
+    throw BusyError(fmt::format("{} others look into the engine already", kMostPieces));
+  }
+  post([this, f = std::move(f)]() mutable { pieces_.push_back(std::move(f)); });
 }
 
 std::chrono::milliseconds EngineThread::silence() const {
@@ -153,6 +162,17 @@ void EngineThread::step() {
       static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(SteadyClock::now() - begin).count());
 }
 
+// Who has more to do goes to the end of the line.
+void EngineThread::run_piece() {
+  if (pieces_.empty()) return;
+  if ((pieces_.front())(*engine_))
+    pieces_.splice(pieces_.end(), pieces_, pieces_.begin());
+  else {
+    pieces_.pop_front();
+    --waiting_pieces_;
+  }
+}
+
 // As many sequences as may run and as many tokens as a step may have, then a step of answers.
 void EngineThread::warm_up() {
   const SchedulerOptions& limits = engine_->limits();
@@ -188,14 +208,15 @@ void EngineThread::run(const Load& load) {
     {
       std::unique_lock lock(mutex_);
       load_ = engine_->load();
-      if (engine_->idle()) busy_since_ = SteadyClock::time_point{};
-      wake_.wait(lock, [&] { return stopping_ || !mailbox_.empty() || !engine_->idle(); });
+      if (engine_->idle() && pieces_.empty()) busy_since_ = SteadyClock::time_point{};
+      wake_.wait(lock, [&] { return stopping_ || !mailbox_.empty() || !pieces_.empty() || !engine_->idle(); });
       if (stopping_) return;
       tasks.swap(mailbox_);
     }
     busy_since_ = SteadyClock::now();
     try {
       for (const Task& task : tasks) task();
+      run_piece();
       if (!engine_->idle()) step();
     } catch (const std::exception& e) {
       fail_all(e.what());

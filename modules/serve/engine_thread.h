@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -73,6 +74,11 @@ class EngineThread {
   Ticket submit(std::vector<Request> requests, Listener listener);
   // Ends what is left of a submission, within a step; its listener is not called again, but for a call under way.
   void cancel(Ticket ticket);
+  // Calls f on the engine's thread between two steps, once between any two, until it returns false: long work that
+  // comes in pieces leaves the answers beside it even. f must not throw. Throws BusyError where too many such wait.
+  // From any thread, once ready.
+  using Piece = std::function<bool(const Engine&)>;
+  void between_steps(Piece f);
 
   // Time since the thread was last seen between two steps; 0 while there is nothing to do.
   std::chrono::milliseconds silence() const;
@@ -94,6 +100,7 @@ class EngineThread {
   void hand_out();
   void fail_all(const std::string& message);
   void post(Task task);
+  void run_piece();
 
   const int64_t most_sequences_;
   std::function<void()> on_state_;
@@ -109,7 +116,8 @@ class EngineThread {
   Engine::Load load_;
 
   std::map<Ticket, std::unique_ptr<Submission>> submissions_;  // the thread's own
-  std::atomic<int64_t> sequences_ = 0;
+  std::list<Piece> pieces_;                                    // this, too
+  std::atomic<int64_t> sequences_ = 0, waiting_pieces_ = 0;
   std::atomic<Ticket> next_ticket_ = 1;
   std::atomic<std::chrono::steady_clock::time_point> busy_since_ = std::chrono::steady_clock::time_point{};
   Counters counters_;

@@ -4,6 +4,7 @@
 
 #include "generate/request.h"
 #include "serve/engine_thread.h"
+#include "serve/page.h"
 
 namespace lathe {
 
@@ -15,7 +16,9 @@ void respond_error(Exchange& exchange, const ApiError& e) {
   const bool anthropic = exchange.request.path.starts_with("/v1/messages");
   HttpHeaders headers;
   if (e.status() == 429 || e.status() == 503) headers.emplace_back("Retry-After", "1");
-  if (e.status() == 401) headers.emplace_back("WWW-Authenticate", "Bearer");
+  if (e.status() == 401)
+    headers.emplace_back("WWW-Authenticate",
+                         is_page(exchange.request.path) ? R"(Basic realm="lathe", charset="UTF-8")" : "Bearer");
   exchange.respond(e.status(), dump_json(anthropic ? e.anthropic() : e.openai()), std::move(headers));
 }
 

@@ -12,6 +12,8 @@
 #include "formats/strict_json.h"
 #include "serve/admission.h"
 #include "serve/endpoints.h"
+#include "serve/inspect.h"
+#include "serve/page.h"
 #include "serve/respond.h"
 #include "serve/workers.h"
 
@@ -68,6 +70,8 @@ struct Server::State {
   void with_body(const ExchangePtr& exchange, std::function<void(const ModelChoice&, const OrderedJsonNode&)> f);
   void generate(const ExchangePtr& exchange, MakeAnswer make);
   void compute(const ExchangePtr& exchange, MakeJson make);
+  void inspect(const ExchangePtr& exchange);
+  void show_engine(const ExchangePtr& exchange);
   void submit(HostedModel& hosted, const ExchangePtr& exchange, std::shared_ptr<Answer> answer);
   void take(Job& job, AnswerEvents events);
   void write(Job& job, const AnswerEvents& events);
@@ -113,6 +117,7 @@ void Server::State::handle(const ExchangePtr& exchange) try {
   if (exchange->request.too_long)
     throw ApiError(413, fmt::format("the body has more than {} bytes", options.http.body));
   if (get && health(*exchange)) return;
+  if (get && respond_page(*exchange)) return;
   if (get && path == "/version") return respond_json(*exchange, {{"version", LATHE_VERSION}});
   if (get && path == "/metrics")
     return exchange->respond(200, models.metrics(options.metric_names),
@@ -132,11 +137,15 @@ void Server::State::handle(const ExchangePtr& exchange) try {
       {"/tokenize", {"POST", [](State& s, const ExchangePtr& e) { s.compute(e, tokenize); }}},
       {"/render", {"POST", [](State& s, const ExchangePtr& e) { s.compute(e, render); }}},
       {"/detokenize", {"POST", [](State& s, const ExchangePtr& e) { s.compute(e, detokenize); }}},
+      {"/v1/inspect", {"POST", [](State& s, const ExchangePtr& e) { s.inspect(e); }}},
+      {"/v1/engine", {"GET", [](State& s, const ExchangePtr& e) { s.show_engine(e); }}},
       {"/tokenizer_info",
        {"GET", [](State& s, const ExchangePtr& e) { respond_json(*e, tokenizer_info(*s.models.first().model)); }}},
       {"/v1/models", {"GET", [](State& s, const ExchangePtr& e) { s.list_models(*e); }}},
   };
-  const auto found = routes.find(path.starts_with("/v1/models/") ? "/v1/models" : path);
+  const auto found = routes.find(path.starts_with("/v1/models/")   ? "/v1/models"
+                                 : path.starts_with("/v1/engine/") ? "/v1/engine"
+                                                                   : path);
   if (found == routes.end()) throw ApiError(404, fmt::format("no endpoint {}", quote(path)));
   const auto& [wanted, route] = found->second;
   if (method != wanted && !(get && wanted == std::string("GET")))
@@ -178,6 +187,43 @@ void Server::State::generate(const ExchangePtr& exchange, MakeAnswer make) {
   with_body(exchange, [this, exchange, make](const ModelChoice& choice, const OrderedJsonNode& body) {
     std::shared_ptr<Answer> answer = make(*choice.model, body);
     http.post([this, exchange, answer, hosted = choice.hosted] { submit(*hosted, exchange, answer); });
+  });
+}
+
+// The model is the engine's thread's, so its work is done there; what it found becomes JSON on a worker.
+void Server::State::inspect(const ExchangePtr& exchange) {
+  with_body(exchange, [this, exchange](const ModelChoice& choice, const OrderedJsonNode& body) {
+    const std::shared_ptr<Inspection> inspection = make_inspection(*choice.model, body);
+    const auto left = std::make_shared<std::atomic<bool>>(false);
+    http.post([exchange, left] {
+      *left = exchange->over();
+      exchange->on_leave([left] { *left = true; });
+    });
+    choice.hosted->engine.between_steps([this, exchange, inspection, left](const Engine& looked_at) {
+      try {
+        if (*left) return false;
+        if (inspection->work(looked_at)) return true;
+        http.post([this, exchange, inspection] {
+          workers.post([this, exchange, inspection] {
+            http.post([exchange, json = dump_json(inspection->json())] { exchange->respond(200, json); });
+          });
+        });
+      } catch (const std::exception& e) {
+        http.post([exchange, error = api_error(e)] { respond_error(*exchange, error); });
+      }
+      return false;
+    });
+  });
+}
+
+// Of the model that the path names, or the first.
+void Server::State::show_engine(const ExchangePtr& exchange) {
+  const std::string &path = exchange->request.path, prefix = "/v1/engine/";
+  EngineThread& engine =
+      (path.starts_with(prefix) ? models.named(path.substr(prefix.size())) : models.first()).hosted->engine;
+  engine.between_steps([this, exchange, &engine](const Engine& looked_at) {
+    http.post([exchange, json = describe_engine(engine, looked_at)] { respond_json(*exchange, json); });
+    return false;
   });
 }
 

@@ -31,21 +31,32 @@ std::optional<ChatPrompt> read_messages(RequestFields& fields, const ServedModel
   return chat;
 }
 
+std::vector<int32_t> read_ids(const OrderedJsonNode& node) {
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < node.size(); ++i) ids.push_back(static_cast<int32_t>(node.at(i).integer(0, INT32_MAX)));
+  return ids;
+}
+
 }  // namespace
 
-InfoJson tokenize(const ServedModel& model, const OrderedJsonNode& body) {
-  RequestFields fields(body);
-  const Tokenizer& tokenizer = model.tokenizer();
+std::vector<int32_t> read_text(RequestFields& fields, const ServedModel& model) {
   EncodeOptions options;
   options.add_special_tokens = fields.flag("add_special_tokens", true);
   std::optional<std::vector<int32_t>> ids;
-  fields.read("prompt", [&](const OrderedJsonNode& node) { ids = tokenizer.encode(node.string(), options); });
+  fields.read("tokens", [&](const OrderedJsonNode& node) { ids = read_ids(node); });
+  fields.read("prompt", [&](const OrderedJsonNode& node) { ids = model.tokenizer().encode(node.string(), options); });
   if (const auto chat = read_messages(fields, model)) ids = chat->encode();
+  if (!ids || ids->empty()) throw ApiError(400, "prompt, messages or tokens is missing, or has no token", "prompt");
+  return *ids;
+}
+
+InfoJson tokenize(const ServedModel& model, const OrderedJsonNode& body) {
+  RequestFields fields(body);
+  const std::vector<int32_t> ids = read_text(fields, model);
   const bool texts = fields.flag("return_token_strs", false);
   fields.finish();
-  if (!ids) throw ApiError(400, "prompt or messages is missing", "prompt");
-  InfoJson json = {{"count", ids->size()}, {"max_model_len", model.engine.longest_sequence()}, {"tokens", *ids}};
-  if (texts) json["token_strs"] = token_texts(tokenizer, *ids);
+  InfoJson json = {{"count", ids.size()}, {"max_model_len", model.engine.longest_sequence()}, {"tokens", ids}};
+  if (texts) json["token_strs"] = token_texts(model.tokenizer(), ids);
   return json;
 }
 
@@ -60,9 +71,7 @@ InfoJson render(const ServedModel& model, const OrderedJsonNode& body) {
 InfoJson detokenize(const ServedModel& model, const OrderedJsonNode& body) {
   RequestFields fields(body);
   std::vector<int32_t> ids;
-  fields.read("tokens", [&](const OrderedJsonNode& node) {
-    for (size_t i = 0; i < node.size(); ++i) ids.push_back(static_cast<int32_t>(node.at(i).integer(0, INT32_MAX)));
-  });
+  fields.read("tokens", [&](const OrderedJsonNode& node) { ids = read_ids(node); });
   if (!fields.given("tokens")) throw ApiError(400, "tokens is missing", "tokens");
   fields.finish();
   return {{"prompt", model.tokenizer().decode(ids)}};

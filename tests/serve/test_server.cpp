@@ -187,6 +187,28 @@ TEST_CASE("what may not be asked has a status that says so") {
   CHECK_THAT(s.ask("GET /nowhere", "", key), ContainsSubstring(" 404 "));
 }
 
+TEST_CASE("the page comes with the program, for who has a key") {
+  ServerOptions options;
+  options.api_keys = {"secret"};
+  const RunningServer s(options);
+  CHECK_THAT(s.ask("GET /"), ContainsSubstring(" 401 ") && ContainsSubstring("WWW-Authenticate: Basic"));
+  CHECK_THAT(s.ask("GET /", "", "Authorization: Basic YW55Om90aGVy\r\n"), ContainsSubstring(" 401 "));  // any:other
+  const std::string key = "Authorization: Basic YW55OnNlY3JldA==\r\n";                                  // any:secret
+  const std::string page = s.ask("GET /", "", key);
+  CHECK_THAT(page, ContainsSubstring(" 200 ") && ContainsSubstring("text/html") &&
+                       ContainsSubstring("<!doctype html>") &&
+                       ContainsSubstring("Content-Security-Policy: default-src 'none'"));
+  const size_t tag = page.find("ETag: ") + 6;
+  const std::string known = "If-None-Match: " + page.substr(tag, page.find('\r', tag) - tag) + "\r\n";
+  CHECK_THAT(s.ask("GET /", "", key + known), ContainsSubstring(" 304 "));
+  CHECK_THAT(s.ask("GET /page/main.js", "", key), ContainsSubstring("text/javascript"));
+  CHECK_THAT(s.ask("GET /page/../server.cpp", "", key), ContainsSubstring(" 404 "));
+  CHECK_THAT(s.ask("POST /v1/inspect", R"({"what": "logit_lens", "prompt": "abc"})", key),
+             ContainsSubstring(" 200 ") && ContainsSubstring("\"inspection\""));
+  CHECK_THAT(s.ask("POST /v1/inspect", R"({"what": "attention", "prompt": "abc"})", key), ContainsSubstring(" 400 "));
+  CHECK(body_of(s.ask("GET /v1/engine", "", key))["sequences"].empty());
+}
+
 TEST_CASE("a server that is to stop finishes what it has begun, and begins nothing more") {
   RunningServer s;
   const int client =
