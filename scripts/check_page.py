@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import threading
 import time
 import traceback
 
@@ -278,24 +279,41 @@ def watched(context, server):
 
 def pictures(browser, server, folder):
     """The pictures of docs/serving.md."""
-    for size, name in ((1200, 860), "desktop"), ((360, 740), "phone"):
-        for scheme in "light", "dark":
-            context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, has_touch=name == "phone")
-            page, _ = watched(context, server)
-            choose(page, max_tokens=160, temperature=0)
-            send(page, "What is the capital of France, and what are three things to see there? Answer with a list.")
-            settled(page)
-            page.locator("#input").blur()
-            page.screenshot(path=folder / f"page_chat_{name}_{scheme}.png")
-            page.evaluate("location.hash = '#microscope'")
-            page.fill("#specimen-text", "The Eiffel Tower stands in the city of")
-            page.click("#specimen button.main")
-            page.wait_for_selector("#attention .map", timeout=PATIENCE)
-            page.wait_for_timeout(500)
-            page.set_viewport_size({"width": size[0], "height": 1500 if name == "desktop" else 1900})
-            page.wait_for_timeout(800)
-            page.screenshot(path=folder / f"page_microscope_{name}_{scheme}.png")
-            context.close()
+    for name, width, scheme, views in (("desktop", 1100, "light", {"chat": 640, "microscope": 1960}), ("desktop_dark", 1100, "dark", {"engine": 640}),
+                                       ("phone", 360, "light", {"chat": 680}), ("phone_dark", 360, "dark", {"microscope": 1560})):
+        context = browser.new_context(viewport={"width": width, "height": 700}, color_scheme=scheme, has_touch=width < 400)
+        page, _ = watched(context, server)
+        for view, height in views.items():
+            page.evaluate(f"location.hash = '#{view}'")
+            {"chat": show_chat, "microscope": show_microscope, "engine": show_engine}[view](page, server)
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_timeout(1000)
+            page.screenshot(path=folder / f"page_{view}_{name}.png")
+        context.close()
+
+
+def show_chat(page, server):
+    choose(page, max_tokens=200, temperature=0)
+    send(page, "Write a short poem about the sea, then list three facts about it.")
+    settled(page)
+    page.locator("#input").blur()
+
+
+def show_microscope(page, server):
+    page.fill("#specimen-text", "The Eiffel Tower stands in the city of")
+    page.click("#specimen button.main")
+    page.wait_for_selector("#attention .map", timeout=PATIENCE)
+    page.locator("#attention [data-name=layer]").fill("12")
+    page.wait_for_selector("#lens table", timeout=PATIENCE)
+    page.wait_for_timeout(1000)
+    page.evaluate("document.querySelector('#microscope').scrollTop = 0")
+
+
+def show_engine(page, server):
+    for i in range(12):
+        request = {"prompt": "The quick brown fox jumps over the lazy dog. " * (10 + 5 * (i % 3)) + str(i), "max_tokens": 400, "ignore_eos": True, "n": 1 + i % 3}
+        threading.Thread(target=server.post, args=("/v1/completions", request), daemon=True).start()
+    page.wait_for_timeout(6000)
 
 
 def main():

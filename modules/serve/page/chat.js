@@ -256,11 +256,11 @@ async function continueText() {
   busy();
   c.before = c.text;
   const begin = performance.now();
-  let count = 0;
+  let usage;
   try {
-    const request = {model: model().id, prompt: c.text, max_tokens: 128, ...options(c.settings)};
+    const request = {model: model().id, prompt: c.text, max_tokens: 128, stream_options: {include_usage: true}, ...options(c.settings)};
     for await (const event of stream('v1/completions', request, controller.signal)) {
-      ++count;
+      usage = event.usage ?? usage;
       c.text += event.choices[0]?.text ?? '';
       if (c !== current) continue;
       $('text').value = c.text;
@@ -271,6 +271,6 @@ async function continueText() {
   }
   running.delete(c.id);
   store.save(c);
-  $('paper-status').textContent = `${count} pieces of text in ${((performance.now() - begin) / 1000).toFixed(1)} s`;
+  $('paper-status').textContent = usage ? `${usage.completion_tokens} tokens in ${((performance.now() - begin) / 1000).toFixed(1)} s` : 'stopped';
   if (c === current) render();
 }

@@ -46,10 +46,10 @@ function draw(view) {
       card('Tokens a second', speeds.at(-1).toFixed(0), `${view.generated_tokens.toLocaleString('en')} so far`),
       card('Pages in use', percent(counts.used + counts.shared, total), `of ${total.toLocaleString('en')}, ${view.page_tokens} tokens each`),
       card('Prompts from the cache', percent(view.cached_tokens, view.prompt_tokens), `of ${view.prompt_tokens.toLocaleString('en')} tokens`)),
-    h('div', {class: 'panel'}, h('h2', {}, 'Batch'), view.sequences.length ? batch(view) : h('p', {class: 'note'}, 'Nobody asks anything.'), speedLine()),
     h('div', {class: 'panel'}, h('h2', {}, 'Cache pages'),
       h('ul', {class: 'kinds'}, Object.entries(KINDS).map(([kind, of]) => h('li', {}, h('span', {class: 'swatch', style: {background: of[dark]}}), `${of[0]}: ${counts[kind].toLocaleString('en')}`))),
-      view.pages.map((runs, group) => [view.pages.length > 1 && h('h3', {}, `Layer group ${group}`), pages(runs, dark)])));
+      view.pages.map((runs, group) => [view.pages.length > 1 && h('h3', {}, `Layer group ${group}`), pages(runs, dark)])),
+    h('div', {class: 'panel'}, h('h2', {}, 'Batch'), speedLine(), view.sequences.length ? batch(view) : h('p', {class: 'note'}, 'Nobody asks anything.')));
 }
 
 function batch(view) {
