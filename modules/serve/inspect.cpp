@@ -15,7 +15,7 @@ namespace lathe {
 namespace {
 
 using ViewJson = nlohmann::ordered_json;
-constexpr int64_t kMostTokens = 512;             // of a text
+constexpr int64_t kMostInspected = 512;          // of a text
 constexpr int64_t kMostPositions = 32;           // of the logit lens
 constexpr int64_t kMostAlternatives = 20;        // a position and layer
 constexpr int64_t kMostProbabilities = 500'000;  // of an answer: some 4 MB
@@ -168,8 +168,8 @@ class AttentionMaps final : public ModelInspection {
 
 std::vector<int32_t> read_tokens(RequestFields& fields, const ServedModel& model) {
   std::vector<int32_t> tokens = read_text(fields, model);
-  if (std::ssize(tokens) > kMostTokens)
-    throw ApiError(400, fmt::format("{} tokens, at most {} are looked at", tokens.size(), kMostTokens), "tokens");
+  if (std::ssize(tokens) > kMostInspected)
+    throw ApiError(400, fmt::format("{} tokens, at most {} are looked at", tokens.size(), kMostInspected), "tokens");
   const int64_t size = model.chat().loaded().model->sizes.vocab_size;
   for (const int32_t id : tokens)
     if (id >= size) throw ApiError(400, fmt::format("token {}: the vocabulary ends before {}", id, size), "tokens");
