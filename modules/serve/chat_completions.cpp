@@ -1,5 +1,4 @@
 // /v1/chat/completions: the next message of a conversation.
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "serve/chat_fields.h"
@@ -28,21 +27,21 @@ class ChatAnswer final : public OpenAiAnswer {
   ChatJson whole(size_t request, const Completion& completion) override;
   static ChatJson choice(int64_t index, const char* key, ChatJson message, ChatJson logprobs, ChatJson finish_reason);
 
-  ChatPrompt chat_;
-  std::map<int64_t, Turn> turns_;  // by choice
-  Turn::Parts added_;              // by the last event
+  std::vector<Turn> turns_;  // by choice
+  Turn::Parts added_;        // by the last event
 };
 
 ChatAnswer::ChatAnswer(const ServedModel& model, const OrderedJsonNode& body)
-    : OpenAiAnswer(model, "chatcmpl", "chat.completion", "chat.completion.chunk"), chat_(model) {
+    : OpenAiAnswer(model, "chatcmpl", "chat.completion", "chat.completion.chunk") {
   RequestFields fields(body);
   read_common(fields);
   read_logprobs(fields);
   const std::optional<int64_t> most = read_length(fields);
-  fields.read("messages", [&](const OrderedJsonNode& node) { chat_.take_messages(chat_messages(node)); });
-  chat_.read_arguments(fields);
-  read_chat_tools(fields, chat_);
-  read_effort(fields, "reasoning_effort", chat_);
+  ChatPrompt chat(model);
+  fields.read("messages", [&](const OrderedJsonNode& node) { chat.take_messages(chat_messages(node)); });
+  chat.read_arguments(fields);
+  read_chat_tools(fields, chat);
+  read_effort(fields, "reasoning_effort", chat);
   fields.only("response_format", {{"type", "text"}});
   fields.only("modalities", ChatJson::array({"text"}));
   fields.only("functions", ChatJson::array());
@@ -50,7 +49,9 @@ ChatAnswer::ChatAnswer(const ServedModel& model, const OrderedJsonNode& body)
   fields.only("store", false);
   fields.calls("prompt", "messages");
   fields.finish();
-  add_request(fields, chat_.encode(), most);
+  std::vector<int32_t> prompt = chat.encode();
+  turns_.assign(static_cast<size_t>(options_.num_sequences), Turn(model, chat, prompt, "call"));
+  add_request(fields, std::move(prompt), most);
 }
 
 // Both names mean the same; the newer one comes first.
@@ -107,14 +108,14 @@ ChatJson tool_calls_json(const std::vector<ToolCall>& calls, std::optional<size_
 bool ended_by_token(const Completion& c) { return c.finish_reason == FinishReason::stop && c.stop_string.empty(); }
 
 void ChatAnswer::take(Exchange& exchange, size_t request, const GenerationEvent& event) {
-  Turn& turn = turns_.try_emplace(event.sequence, model_, chat_, requests[request].prompt, "call").first->second;
+  Turn& turn = turns_[static_cast<size_t>(event.sequence)];
   added_ = turn.take(event);
   if (event.completion) reasoning_tokens_ += turn.reasoning_tokens();
   OpenAiAnswer::take(exchange, request, event);
 }
 
 std::optional<ChatJson> ChatAnswer::delta(size_t, const GenerationEvent& event) {
-  const size_t calls = turns_.at(event.sequence).whole().calls.size();
+  const size_t calls = turns_[static_cast<size_t>(event.sequence)].whole().calls.size();
   const bool ends = event.completion && ended_by_token(*event.completion);
   ChatJson message = ChatJson::object(), logprobs = nullptr, finish_reason = nullptr;
   if (!added_.reasoning.empty()) message["reasoning_content"] = added_.reasoning;
@@ -135,7 +136,7 @@ ChatJson ChatAnswer::whole(size_t, const Completion& c) {
     const size_t shown = c.logprobs.size() - (ended_by_token(c) ? 1 : 0);
     for (size_t i = 0; i < shown; ++i) logprobs["content"].push_back(chat_logprob(model_.tokenizer(), c.logprobs[i]));
   }
-  const Turn::Parts& turn = turns_.at(c.sequence).whole();
+  const Turn::Parts& turn = turns_[static_cast<size_t>(c.sequence)].whole();
   ChatJson message = {{"role", "assistant"}, {"content", turn.content}, {"refusal", nullptr}};
   if (!turn.reasoning.empty()) message["reasoning_content"] = turn.reasoning;
   if (turn.calls.empty()) return choice(c.sequence, "message", message, logprobs, name(c.finish_reason));

@@ -16,7 +16,7 @@ std::string new_call_id(ToolFormat format, const char* prefix) {
 Turn::Turn(const ServedModel& model, const ChatPrompt& chat, const std::vector<int32_t>& prompt,
            const char* call_prefix)
     : memory_(model.calls),
-      prompt_(prompt),
+      prompt_(std::make_shared<const std::vector<int32_t>>(prompt)),
       call_prefix_(call_prefix),
       thinking_(chat.thinking_parser(prompt)),
       tool_format_(chat.tool_format()),
@@ -55,7 +55,7 @@ Turn::Parts Turn::take(const GenerationEvent& event) {
   const bool ended = event.completion && event.completion->finish_reason == FinishReason::stop &&
                      event.completion->stop_string.empty();
   if (ended && !whole_.calls.empty() && !dropped_call_)
-    memory_->keep(prompt_, {whole_.content, whole_.calls, !whole_.reasoning.empty(), event.completion->tokens});
+    memory_->keep(*prompt_, {whole_.content, whole_.calls, !whole_.reasoning.empty(), event.completion->tokens});
   return parts;
 }
 

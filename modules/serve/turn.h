@@ -28,7 +28,7 @@ class Turn {
   void add_calls(Parts& parts, std::vector<ToolCall> calls);
 
   std::shared_ptr<CallMemory> memory_;
-  std::vector<int32_t> prompt_;
+  std::shared_ptr<const std::vector<int32_t>> prompt_;
   const char* call_prefix_;
   ThinkingParser thinking_;
   ToolFormat tool_format_;

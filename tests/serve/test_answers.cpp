@@ -68,6 +68,7 @@ struct ToolServer {
       exchange.begin_stream();
       answer->begin(exchange);
     }
+    const std::vector<Request> requests = std::move(answer->requests);  // as the engine does
     Completion completion;
     completion.text = "";
     for (size_t i = 0; i < pieces.size(); ++i) {
@@ -76,7 +77,7 @@ struct ToolServer {
       event.text = pieces[i];
       *completion.text += pieces[i];
       completion.tokens.push_back(1);
-      completion.prompt_tokens = std::ssize(answer->requests[0].prompt);
+      completion.prompt_tokens = std::ssize(requests[0].prompt);
       if (i + 1 == pieces.size() && !tokens.empty()) completion.tokens = tokens;
       if (i + 1 == pieces.size()) event.completion = completion;
       answer->take(exchange, 0, event);
