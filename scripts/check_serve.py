@@ -125,7 +125,7 @@ def front(s):
     assert s.get("/v1/models/tiny")[1]["id"] == "tiny" and s.get("/v1/models/other")[0] == 404
     assert "version" in s.get("/version")[1] and s.get("/nowhere")[0] == 404 and s.get("/v1/completions")[0] == 405
     assert s.post("/v1/completions", {"model": "other", "prompt": "a"}, 404)["error"]["param"] == "model"
-    for field, value in {"temperature": "hot", "logit_bias": {"1": 200}, "best_of": 3, "suffix": "x", "max_tokens": 0, "unheard_of": 1,
+    for field, value in {"temperature": "hot", "logit_bias": {"1": 200}, "best_of": 0, "suffix": "x", "max_tokens": 0, "unheard_of": 1,
                          "top_p": 3, "n": 0, "stop": "", "prompt": [], "stream_options": {"include_usage": True},
                          "logprobs": -1}.items():
         error = s.post("/v1/completions", {"model": "tiny", "prompt": "a", field: value}, 400)["error"]

@@ -210,12 +210,16 @@ TEST_CASE("work between steps goes on beside answers, a piece at a time, and too
   for (size_t i = 1; i < steps.size(); ++i) CHECK(steps[i] - steps[i - 1] <= 1);
   std::promise<void> go;
   const auto gone = go.get_future().share();
-  for (int i = 0; i < 32; ++i)
-    engine.thread.between_steps([gone](const Engine&) {
-      gone.wait();
-      return false;
-    });
-  CHECK_THROWS_AS(engine.thread.between_steps([](const Engine&) { return false; }), BusyError);
+  int taken = 0;
+  try {
+    for (; taken < 40; ++taken)
+      engine.thread.between_steps([gone](const Engine&) {
+        gone.wait();
+        return false;
+      });
+  } catch (const BusyError&) {
+  }
+  CHECK((taken == 32 || taken == 31));  // 31 where the piece above has not been put away yet
   go.set_value();
 }
 
