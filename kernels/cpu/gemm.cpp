@@ -20,7 +20,7 @@ namespace {
 // 3 to 8% faster than 256 where C exceeds the second-level cache.
 constexpr int64_t kBlockDepth = 512;
 constexpr int64_t kBlockColumns = 768;  // of B: 1.5 MB; A is packed anew for each
-constexpr int64_t kBlockRows = 48;      // of A: 100 KB; a multiple of every tile's height
+constexpr int64_t kPartRows = 48;       // of A: 100 KB; a multiple of every tile's height
 constexpr int64_t kPackedRows = 32;     // of B that are activated at a time
 
 int64_t divided(int64_t n, int64_t by) { return (n + by - 1) / by; }
@@ -88,7 +88,7 @@ struct Part {
 
   // Strips of A [strip0, strip1) times strips of B [column0, column1).
   void multiply(int64_t strip0, int64_t strip1, int64_t column0, int64_t column1) const {
-    alignas(64) float packed_a[kBlockRows * (kBlockDepth + 16)], memory[kBlockRows * kBlockDepth];
+    alignas(64) float packed_a[kPartRows * (kBlockDepth + 16)], memory[kPartRows * kBlockDepth];
     const int64_t row = strip0 * kernels.tile_rows, rows = std::min(m, strip1 * kernels.tile_rows) - row;
     const int64_t column = column0 * kernels.tile_columns,
                   columns = std::min(n, column1 * kernels.tile_columns) - column;
@@ -112,7 +112,7 @@ struct Part {
   // Blocks of rows, as even as tiles allow, and where they are few also of columns: some for each member of the team.
   void multiply() const {
     const int64_t tiles = divided(m, kernels.tile_rows), members = thread_team().size();
-    const int64_t fewest = divided(tiles, kBlockRows / kernels.tile_rows);
+    const int64_t fewest = divided(tiles, kPartRows / kernels.tile_rows);
     const int64_t row_blocks = std::min(tiles, divided(fewest, members) * members);
     const int64_t column_blocks = std::min(strips(), divided(members, row_blocks));
     parallel(row_blocks * column_blocks, [&](int64_t unit) {
