@@ -4,16 +4,19 @@
   usage: check_serve.py LATHE [--model M] [--only NAME...]        Closing line "N passed, N failed, N skipped".
 """
 import argparse
+import base64
 import collections
 import concurrent.futures
 import http.client
 import importlib
 import json
+import math
 import os
 import pathlib
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -223,6 +226,40 @@ def messages(s):
     assert s.post("/v1/messages", turn[0])["content"] and s.post("/v1/messages", turn[1])["usage"]["cache_read_input_tokens"] > 16
 
 
+@check
+def embeddings(s):
+    """Vectors of unit length, the same floats alone, side by side and as bytes; cosines of them."""
+    texts = ["Once upon a time", "The dog ran.", "Once upon a time there was a girl. " * 20]
+    for pooling in "mean", "last":
+        together = s.post("/v1/embeddings", {"input": texts, "pooling": pooling})
+        vectors = [e["embedding"] for e in together["data"]]
+        alone = [s.post("/v1/embeddings", {"input": t, "pooling": pooling, "encoding_format": "base64"}) for t in texts]
+        for vector, one in zip(vectors, alone):
+            raw = base64.b64decode(one["data"][0]["embedding"])
+            assert list(struct.unpack(f"<{len(raw) // 4}f", raw)) == vector and abs(math.hypot(*vector) - 1) < 1e-6
+        ids = [s.post("/tokenize", {"prompt": t})["tokens"] for t in texts]
+        assert s.post("/v1/embeddings", {"input": ids, "pooling": pooling})["data"] == together["data"]
+        assert together["usage"]["total_tokens"] == sum(map(len, ids))
+        cosines = s.post("/v1/similarity", {"text_1": texts[0], "text_2": texts, "pooling": pooling})["similarity"][0]
+        assert all(abs(c - math.fsum(a * b for a, b in zip(vectors[0], v))) < 1e-12 for c, v in zip(cosines, vectors)), cosines
+    for field, value in {"dimensions": 3, "pooling": "max", "encoding_format": "int8", "input": [], "n": 1}.items():
+        assert s.post("/v1/embeddings", {"input": "a", field: value}, 400)["error"]["param"] == field, field
+
+
+@check
+def best_of(s):
+    """The best of several are those whose tokens have the highest mean log-probability."""
+    body = {"prompt": ["Once", "The dog"], "max_tokens": 5, "temperature": 1.5, "seed": 3, "ignore_eos": True}
+    all_of_them = s.post("/v1/completions", {**body, "n": 6, "logprobs": 0})["choices"]
+    best = s.post("/v1/completions", {**body, "n": 2, "best_of": 6})
+    for i in range(2):
+        ranked = sorted(all_of_them[6 * i:6 * i + 6], key=lambda c: -math.fsum(c["logprobs"]["token_logprobs"]))
+        assert [c["text"] for c in ranked[:2]] == [c["text"] for c in best["choices"][2 * i:2 * i + 2]], i
+    assert [c["index"] for c in best["choices"]] == [0, 1, 2, 3] and best["choices"][0]["logprobs"] is None
+    assert best["usage"]["completion_tokens"] == 60
+    assert s.post("/v1/completions", {**body, "best_of": 6, "stream": True}, 400)["error"]["param"] == "best_of"
+
+
 def half_request(s, body):
     """A request that is sent, its answer not read."""
     data = json.dumps(body).encode()
@@ -413,13 +450,82 @@ def draining(lathe, model):
     s.close()
 
 
+def upload(s, lines):
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    form = (f'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--x\r\n'
+            f'Content-Disposition: form-data; name="file"; filename="in.jsonl"\r\n\r\n{text}\r\n--x--\r\n')
+    status, file = s.ask("POST", "/v1/files", form.encode(), {"Content-Type": "multipart/form-data; boundary=x"})
+    assert status == 200 and s.ask("GET", f"/v1/files/{file['id']}/content")[1] == text, file
+    return file["id"]
+
+
+def new_batch(s, file, endpoint="/v1/completions"):
+    return s.post("/v1/batches", {"input_file_id": file, "endpoint": endpoint, "completion_window": "24h"})["id"]
+
+
+def wait_for_batch(s, batch, status="completed"):
+    while (found := s.get(f"/v1/batches/{batch}")[1])["status"] in ("validating", "in_progress", "finalizing", "cancelling"):
+        time.sleep(0.05)
+    assert found["status"] == status, found
+    return found
+
+
+def result_lines(s, file):
+    return [json.loads(line) for line in s.get(f"/v1/files/{file}/content")[1].splitlines()]
+
+
+def batches(lathe, model):
+    """A file is checked whole first; its requests are answered as they are alone; a killed server goes on where it was."""
+    with tempfile.TemporaryDirectory() as folder:
+        s = Server(lathe, model, "--data-dir", folder, "--max-sequences", "8").wait_until_ready()
+        bodies = [{"prompt": "Once upon", "max_tokens": 40, "seed": i, "temperature": 1} for i in range(60)]
+        lines = [{"custom_id": f"r{i}", "method": "POST", "url": "/v1/completions", "body": b} for i, b in enumerate(bodies)]
+        bad = upload(s, [lines[0], lines[0], {**lines[1], "url": "/v1/embeddings"}, {**lines[2], "method": "GET"}, {"custom_id": "x"}])
+        errors = wait_for_batch(s, new_batch(s, bad), "failed")["errors"]["data"]
+        assert [(e["line"], e["code"]) for e in errors] == [(2, "duplicate_custom_id"), *((i, "invalid_request") for i in (3, 4, 5))], errors
+        assert s.ask("DELETE", f"/v1/files/{bad}")[1]["deleted"] and s.get(f"/v1/files/{bad}")[0] == 404
+        lines[7]["body"] = {"prompt": "a", "temperature": "hot"}
+        file = upload(s, lines)
+        batch = new_batch(s, file)
+        written = pathlib.Path(folder, "batches", f"{batch}.output")
+        while not written.exists() or len(done := written.read_text().splitlines()) < 9:
+            time.sleep(0.01)
+        assert s.ask("DELETE", f"/v1/files/{file}")[0] == 409
+        s.process.kill()
+        s.process.wait()
+        done = written.read_text().splitlines()
+        print(f"    killed when {len(done)} of 60 requests were answered")
+        written.write_text(written.read_text() + '{"half a li')
+        s = Server(lathe, model, "--data-dir", folder, "--max-sequences", "8").wait_until_ready()
+        found = wait_for_batch(s, batch)
+        assert found["request_counts"] == {"total": 60, "completed": 59, "failed": 1}, found
+        output = result_lines(s, found["output_file_id"])
+        assert [json.dumps(x) for x in output[:len(done)]] == [json.dumps(json.loads(x)) for x in done]
+        assert sorted(x["custom_id"] for x in output) == sorted(f"r{i}" for i in range(60) if i != 7)
+        for line in output[::7]:
+            alone = s.post("/v1/completions", bodies[int(line["custom_id"][1:])])
+            assert line["response"]["status_code"] == 200 and line["response"]["body"]["choices"] == alone["choices"]
+        failed, = result_lines(s, found["error_file_id"])
+        assert failed["custom_id"] == "r7" and failed["response"]["status_code"] == 400, failed
+        assert failed["response"]["body"]["error"]["param"] == "temperature", failed
+        endless = new_batch(s, upload(s, [{**line, "body": {**LONG, "n": 8}} for line in lines]))
+        s.until("sequences_running", 8, 20)
+        assert s.post(f"/v1/batches/{endless}/cancel", {})["status"] == "cancelling"
+        wait_for_batch(s, endless, "cancelled")
+        listed = s.get("/v1/batches?limit=2")[1]
+        assert len(listed["data"]) == 2 and listed["has_more"], listed
+        rest = s.get(f"/v1/batches?after={listed['last_id']}")[1]
+        assert len(rest["data"]) == 1 and not rest["has_more"] and "409" not in str(rest), rest
+        s.close()
+
+
 def ends(s):
     """The server that was asked all this ends when it is told to."""
     s.close()
 
 
 def main():
-    alone = (keys_and_origins, queue, deadline, draining)
+    alone = (keys_and_origins, queue, deadline, draining, batches)
     names = [f.__name__ for f in (*CHECKS, *alone)]
     parser = argparse.ArgumentParser()
     parser.add_argument("lathe")

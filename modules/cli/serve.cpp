@@ -131,6 +131,7 @@ void add_serve(CommandLine& app) {
       .shows_default()
       .between(0, 1 << 20);
   command.option("--request-timeout", o->server.request_timeout, "seconds an answer may take; 0: any");
+  command.option("--data-dir", o->server.data_dir, "where files and batches are kept; without it there are none");
   command.option("--stats-seconds", o->server.stats_seconds,
                  "between lines of load and speed on standard error; 0: none");
   command.option("--speculate", o->speculate, "guess tokens ahead and verify them: ngram, or a smaller model");

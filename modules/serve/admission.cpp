@@ -56,7 +56,7 @@ void admit(Exchange& exchange, const ServerOptions& options, size_t held_bytes) 
   }
   if (r.method == "OPTIONS")
     return exchange.respond(204, "",
-                            {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
+                            {{"Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS"},
                              {"Access-Control-Allow-Headers", "*, Authorization"},
                              {"Access-Control-Max-Age", "600"}});
   const uint64_t bytes = std::strtoull(r.header("content-length").c_str(), nullptr, 10);

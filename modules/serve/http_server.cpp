@@ -3,6 +3,7 @@
 #include "serve/http_server.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <microhttpd.h>
 #include <netdb.h>
@@ -12,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -127,9 +129,24 @@ void Exchange::respond(int status, std::string body, HttpHeaders headers) {
   status_ = status;
   headers_ = std::move(headers);
   output_ = std::move(body);
+  ended();
+}
+
+Exchange::~Exchange() {
+  if (file_ >= 0) close(file_);
+}
+
+void Exchange::respond_file(const std::string& path, const std::string& content_type) {
+  file_ = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  check(file_ >= 0, "serve", "cannot read {}: {}", path, std::strerror(errno));
+  respond(MHD_HTTP_OK, "", {{"Content-Type", content_type}});
+}
+
+void Exchange::ended() {
   ended_ = true;
   on_leave_ = {};
   wake();
+  if (const auto f = std::exchange(on_end_, {})) f();
 }
 
 void Exchange::begin_stream(HttpHeaders headers) {
@@ -150,10 +167,7 @@ void Exchange::write(std::string_view piece) {
 }
 
 void Exchange::end() {
-  if (over()) return;
-  ended_ = true;
-  on_leave_ = {};
-  wake();
+  if (!over()) ended();
 }
 
 std::string Exchange::take_body() {
@@ -195,13 +209,12 @@ MHD_Result HttpServer::Loop::begin(MHD_Connection* handle, const char* url, cons
   const auto exchange = std::make_shared<Exchange>();
   exchange->request.method = method;
   exchange->request.path = url;
-  MHD_get_connection_values(
-      handle, MHD_HEADER_KIND,
-      [](void* headers, MHD_ValueKind, const char* name, const char* value) {
-        (*static_cast<std::map<std::string, std::string>*>(headers))[lower_case(name)] = value ? value : "";
-        return MHD_YES;
-      },
-      &exchange->request.headers);
+  constexpr auto put = [](void* to, MHD_ValueKind, const char* name, const char* value) {
+    (*static_cast<std::map<std::string, std::string>*>(to))[lower_case(name)] = value ? value : "";
+    return MHD_YES;
+  };
+  MHD_get_connection_values(handle, MHD_HEADER_KIND, put, &exchange->request.headers);
+  MHD_get_connection_values(handle, MHD_GET_ARGUMENT_KIND, put, &exchange->request.query);
   exchange->connection_ = std::make_shared<Exchange::Connection>();
   Exchange::Connection& c = *exchange->connection_;
   c.loop = this;
@@ -270,7 +283,10 @@ void HttpServer::Loop::suspend(Exchange& exchange) {
 MHD_Result HttpServer::Loop::answer(Exchange& exchange) {
   constexpr size_t kBlock = size_t{16} << 10;
   MHD_Response* response = nullptr;
-  if (exchange.streams_) {
+  struct stat facts {};
+  if (exchange.file_ >= 0 && fstat(exchange.file_, &facts) == 0) {
+    response = MHD_create_response_from_fd64(static_cast<uint64_t>(facts.st_size), std::exchange(exchange.file_, -1));
+  } else if (exchange.streams_) {
     response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, kBlock, &read_stream, &exchange, nullptr);
   } else {
     response = MHD_create_response_from_buffer(exchange.output_.size(), exchange.output_.data(),

@@ -26,6 +26,7 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 struct HttpRequest {
   std::string method, path;                    // "POST", "/v1/models" without its query
   std::map<std::string, std::string> headers;  // names in lower case
+  std::map<std::string, std::string> query;    // ?limit=20&after=x
   std::string body;
   bool too_long = false;  // a body that did not say its length was longer than is read: it is not here
 
@@ -43,6 +44,11 @@ struct HttpLimits {
 // One request and its answer: respond() once, or begin_stream(), write() and end().
 class Exchange : public std::enable_shared_from_this<Exchange> {
  public:
+  Exchange() = default;
+  ~Exchange();
+  Exchange(const Exchange&) = delete;
+  Exchange& operator=(const Exchange&) = delete;
+
   HttpRequest request;
 
   // The content type is JSON where no header says otherwise.
@@ -52,6 +58,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   void begin_stream(HttpHeaders headers = {});
   void write(std::string_view piece);
   void end();
+  // The bytes of a file, which are read as the client takes them. Throws Error where it cannot be opened.
+  void respond_file(const std::string& path, const std::string& content_type);
 
   // The request's body, which no longer counts against the limit of all bodies.
   std::string take_body();
@@ -62,6 +70,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   const std::string& output() const { return output_; }  // of a connection that reads none: all of it
   // f is called once, where the client leaves before its answer has ended.
   void on_leave(std::function<void()> f) { on_leave_ = std::move(f); }
+  // f is called once, when the answer has ended: for a request that no client has sent.
+  void on_end(std::function<void()> f) { on_end_ = std::move(f); }
   // Headers that every answer gets besides its own.
   HttpHeaders common_headers;
 
@@ -69,6 +79,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   friend class HttpServer;
   void wake();
   void leave();
+  void ended();
 
   struct Connection;  // of libmicrohttpd
   std::shared_ptr<Connection> connection_;
@@ -78,7 +89,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   size_t written_ = 0;  // of output_
   bool streams_ = false, ended_ = false, gone_ = false;
   std::chrono::steady_clock::time_point last_write_{};
-  std::function<void()> on_leave_;
+  int file_ = -1;  // that is answered with
+  std::function<void()> on_leave_, on_end_;
 };
 
 class HttpServer {

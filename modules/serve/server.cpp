@@ -11,6 +11,7 @@
 
 #include "formats/strict_json.h"
 #include "serve/admission.h"
+#include "serve/batch_endpoints.h"
 #include "serve/endpoints.h"
 #include "serve/inspect.h"
 #include "serve/page.h"
@@ -49,18 +50,21 @@ struct Server::State {
   std::atomic<int> stops = 0;
   ServedModels models;
   std::atomic<size_t> working_bytes = 0;  // of bodies that wait for a worker or are read by one
+  BatchEndpoints batches;
   Workers workers{kWorkers};
 
   State(const ServerOptions& o, std::vector<ModelToServe> served)
       : options(o),
         http(o.host, o.port, o.http),
-        models(std::move(served), o.max_sequences + o.max_queue, [this] { http.post([this] { loaded(); }); }) {
+        models(std::move(served), o.max_sequences + o.max_queue, [this] { http.post([this] { loaded(); }); }),
+        batches(o.data_dir, batch_host()) {
     http.handle([this](const ExchangePtr& exchange) { handle(exchange); },
                 [this](Exchange& e) { admit(e, options, http.body_bytes() + working_bytes); });
     http.on_tick([this] { tick(); });
   }
 
   bool draining() const { return stops > 0; }
+  BatchHost batch_host();
   void loaded();
   void handle(const ExchangePtr& exchange);
   bool health(Exchange& exchange) const;
@@ -123,6 +127,8 @@ void Server::State::handle(const ExchangePtr& exchange) try {
     return exchange->respond(200, models.metrics(options.metric_names),
                              {{"Content-Type", "text/plain; version=0.0.4"}});
 
+  if (batches.handle(exchange)) return;
+
   static const std::map<std::string, std::pair<const char*, Route>> routes = {
       {"/v1/completions", {"POST", [](State& s, const ExchangePtr& e) { s.generate(e, make_completion); }}},
       {"/v1/chat/completions", {"POST", [](State& s, const ExchangePtr& e) { s.generate(e, make_chat_completion); }}},
@@ -157,6 +163,21 @@ void Server::State::handle(const ExchangePtr& exchange) try {
   route(*this, exchange);
 } catch (const std::exception& e) {
   respond_error(*exchange, api_error(e));
+}
+
+// Requests of batches are sent while no sequence waits: at most so many that interactive ones have room beside them.
+BatchHost Server::State::batch_host() {
+  BatchHost host;
+  host.handle = [this](const ExchangePtr& exchange) { handle(exchange); };
+  host.work = [this](std::function<void()> f) { workers.post(std::move(f)); };
+  host.post = [this](std::function<void()> f) { http.post(std::move(f)); };
+  host.may_begin = [this] {
+    const auto& all = models.all();
+    return models.state() == EngineThread::State::ready && !draining() &&
+           std::all_of(all.begin(), all.end(), [](const auto& m) { return m->engine.load().waiting == 0; });
+  };
+  host.most_at_once = std::max<int64_t>(1, options.max_sequences / 4);
+  return host;
 }
 
 // f(choice, body) on a worker, with the model that the body chooses and the body without that. What it throws is the
@@ -306,6 +327,7 @@ void Server::State::tick() {
     job->hosted->engine.cancel(job->ticket);
     fail(*job, {504, fmt::format("the answer took longer than {} s (--request-timeout)", options.request_timeout)});
   }
+  batches.tick();
   print_stats();
   if (stops > 1) return http.stop();
   if (!draining()) return;

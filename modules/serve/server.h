@@ -21,6 +21,7 @@ struct ServerOptions {
   int64_t max_sequences = 64, max_queue = 256;  // of each model
   double request_timeout = 600;                 // seconds; 0: none
   double stats_seconds = 0;                     // between lines on standard error; 0: none
+  std::string data_dir;                         // of files and batches; empty: there are none
   MetricNames metric_names = MetricNames::lathe;
   HttpLimits http = {};
 };
