@@ -67,8 +67,8 @@ test-python:  ## the Python package as a stranger installs it: README's example,
 test-serve: build  ## the server, asked by the standard library, the official clients and a browser, on the demo model
 	$(need) demo
 	@scripts/fetch_model.py
-	@$(BUILD)/clients/bin/python -c 'import openai, anthropic, playwright' 2>/dev/null || \
-	  { python3 -m venv $(BUILD)/clients && $(BUILD)/clients/bin/pip install -q openai anthropic playwright; }
+	@$(BUILD)/clients/bin/python -c 'import openai, anthropic, agents, playwright' 2>/dev/null || \
+	  { python3 -m venv $(BUILD)/clients && $(BUILD)/clients/bin/pip install -q openai anthropic openai-agents playwright; }
 	@$(BUILD)/clients/bin/python scripts/check_serve.py $(BUILD)/lathe
 	@$(BUILD)/clients/bin/python scripts/check_page.py $(BUILD)/lathe
 
