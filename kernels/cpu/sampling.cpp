@@ -56,15 +56,14 @@ double log_normaliser(std::span<const float> logits, float highest) {
   return static_cast<double>(highest) + std::log(sum);
 }
 
-// The logits of a history after the penalties, for as long as this lives.
+// The logits of a history with bias and penalties, for as long as this lives.
 class Penalised {
  public:
   Penalised(std::span<float> logits, const SamplingRow& row) : logits_(logits), row_(row) {
-    if (!row.parameters.penalises()) return;
     for (const TokenCount& seen : row.history) {
       float& logit = logits[static_cast<size_t>(seen.token)];
       before_.push_back(logit);
-      if (logit != -kInfinity) logit = penalised(logit, seen.count);
+      if (logit != -kInfinity) logit = penalised(logit + seen.bias, seen.count);
     }
   }
   ~Penalised() {
@@ -76,6 +75,7 @@ class Penalised {
  private:
   float penalised(float logit, int64_t count) const {
     const SamplingParameters& p = row_.parameters;
+    if (count == TokenCount::kUnseen) return logit;
     double x = static_cast<double>(logit);
     x = x > 0.0 ? x / p.repetition_penalty : x * p.repetition_penalty;
     if (count > 0) x -= p.presence_penalty + p.frequency_penalty * static_cast<double>(count);
@@ -173,12 +173,23 @@ class Candidates {
 };
 
 thread_local Candidates candidates;
+thread_local std::vector<float> allowed_logits;
+
+// A copy in which tokens that may not be chosen have -inf.
+std::span<float> only_allowed(std::span<const float> logits, std::span<const uint32_t> allowed) {
+  allowed_logits.resize(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i)
+    allowed_logits[i] = (allowed[i / 32] >> i % 32 & 1) != 0 ? logits[i] : -kInfinity;
+  return allowed_logits;
+}
 
 int32_t sample_row(std::span<float> logits, const SamplingRow& row) {
   float highest = highest_logit(logits);
   if (std::isnan(highest)) return kNoToken;
+  if (!row.allowed.empty()) logits = only_allowed(logits, row.allowed);
   const Penalised penalised(logits, row);
-  if (row.parameters.penalises()) highest = highest_logit(logits);
+  if (!row.allowed.empty() || !row.history.empty()) highest = highest_logit(logits);
+  if (std::isnan(highest)) return kNoToken;
   return row.parameters.temperature == 0.0 ? first_of(logits, highest) : candidates.draw(logits, highest, row);
 }
 

@@ -43,6 +43,12 @@ struct Tokens {
   const float* logits;
   const int32_t* ids;  // null: 0, 1, 2 ...
   int count;
+  const uint32_t* allowed;  // of a whole row: a bit for each token; null: each may be chosen
+
+  __device__ __forceinline__ float logit(float logit, int id) const {
+    return allowed == nullptr || (allowed[id / 32] >> id % 32 & 1) != 0 ? logit : -INFINITY;
+  }
+  __device__ __forceinline__ float at(int id) const { return logit(logits[id], id); }
 };
 template <class F>
 __device__ __forceinline__ void for_each(const Tokens& tokens, F f) {
@@ -57,13 +63,13 @@ __device__ __forceinline__ void for_each(const Tokens& tokens, F f) {
 #pragma unroll 2
     for (int i = thread * 4; i < done; i += kSampleThreads * 4) {
       const float4 x = *reinterpret_cast<const float4*>(tokens.logits + i);
-      f(x.x, i);
-      f(x.y, i + 1);
-      f(x.z, i + 2);
-      f(x.w, i + 3);
+      f(tokens.logit(x.x, i), i);
+      f(tokens.logit(x.y, i + 1), i + 1);
+      f(tokens.logit(x.z, i + 2), i + 2);
+      f(tokens.logit(x.w, i + 3), i + 3);
     }
   }
-  for (int i = done + thread; i < tokens.count; i += kSampleThreads) f(tokens.logits[i], i);
+  for (int i = done + thread; i < tokens.count; i += kSampleThreads) f(tokens.at(i), i);
 }
 
 // Gathered tokens, in shared memory, in any order.
@@ -162,7 +168,7 @@ __device__ Order descend(Row& row, Tokens tokens, Weight target, Measure measure
     step = at.digit;
     target = at.rest;
     if (gather(row.step, tokens, [&](float logit, int) { return row.step_of(logit) == step; })) {
-      tokens = {row.step.logits, row.step.ids, *row.step.count};
+      tokens = {row.step.logits, row.step.ids, *row.step.count, nullptr};
       step = -1;
     }
   }
@@ -195,7 +201,7 @@ __device__ int draw_by_id(const Row& row, const Tokens& tokens, double random, f
   Weight all = 0;
   for (int base = 0; base < tokens.count; base += kSampleThreads) {
     const int id = base + thread;
-    const Weight w = warp_sum(id < tokens.count ? row.weight(tokens.logits[id], least) : Weight{0});
+    const Weight w = warp_sum(id < tokens.count ? row.weight(tokens.at(id), least) : Weight{0});
     if (lane == 0 && w != 0) atomicAdd(row.sums + (id >> shift), w);
     if (lane == 0) all += w;
   }
@@ -207,7 +213,7 @@ __device__ int draw_by_id(const Row& row, const Tokens& tokens, double random, f
     Weight rest = at.rest;
     for (int base = at.digit << shift; base < tokens.count; base += 32) {
       const int id = base + lane;
-      const Weight end = warp_scan(id < tokens.count ? row.weight(tokens.logits[id], least) : Weight{0});
+      const Weight end = warp_scan(id < tokens.count ? row.weight(tokens.at(id), least) : Weight{0});
       const unsigned beyond = __ballot_sync(kAllLanes, end > rest);
       if (beyond != 0) {
         if (lane == 0) drawn[0] = base + __ffs(static_cast<int>(beyond)) - 1;
@@ -233,7 +239,7 @@ __device__ int draw(Row& row, Tokens tokens, const DeviceSamplingRow& by) {
     last = end;
     if (tokens.ids == nullptr &&
         gather(row.kept, tokens, [&](float logit, int id) { return order_of(logit, id) <= last; }))
-      tokens = {row.kept.logits, row.kept.ids, *row.kept.count};
+      tokens = {row.kept.logits, row.kept.ids, *row.kept.count, nullptr};
   };
   const auto sum = [&](auto measure) {
     Weight mine = 0;
@@ -266,6 +272,7 @@ __device__ float highest_logit(const Tokens& tokens) {
 }
 
 __device__ float penalised(float logit, const DeviceSamplingRow& by, int64_t count) {
+  if (count == TokenCount::kUnseen) return logit;
   double x = static_cast<double>(logit);
   x = x > 0.0 ? x / by.repetition_penalty : x * by.repetition_penalty;
   if (count > 0) x -= by.presence_penalty + by.frequency_penalty * static_cast<double>(count);
@@ -274,7 +281,7 @@ __device__ float penalised(float logit, const DeviceSamplingRow& by, int64_t cou
 
 __global__ void __launch_bounds__(kSampleThreads, 1)
     sample_kernel(int32_t* __restrict__ tokens, Rows<float> logits, const DeviceSamplingRow* __restrict__ rows,
-                  SeenToken* __restrict__ seen, int vocabulary) {
+                  SeenToken* __restrict__ seen, const uint32_t* __restrict__ allowed, int vocabulary) {
   SHARED_ARRAY(Weight, sums, [kSteps]);
   SHARED_ARRAY(float, logits_of, [2][kListed]);
   SHARED_ARRAY(int32_t, ids_of, [2][kListed]);
@@ -283,9 +290,13 @@ __global__ void __launch_bounds__(kSampleThreads, 1)
   const int thread = static_cast<int>(threadIdx.x);
   const DeviceSamplingRow by = rows[blockIdx.x];
   float* const row_logits = logits.data + blockIdx.x * logits.stride;
-  const Tokens all{row_logits, nullptr, vocabulary};
+  Tokens all{row_logits, nullptr, vocabulary, nullptr};
 
   float highest = highest_logit(all);
+  if (by.first_allowed >= 0) {
+    all.allowed = allowed + by.first_allowed;
+    if (highest == highest) highest = highest_logit(all);
+  }
   if (highest != highest) {
     if (thread == 0) tokens[blockIdx.x] = kNoToken;
     return;
@@ -294,7 +305,7 @@ __global__ void __launch_bounds__(kSampleThreads, 1)
   for (int64_t i = begin; i < end; i += kSampleThreads) {
     float& logit = row_logits[seen[i].token];
     seen[i].logit = logit;
-    if (logit != -INFINITY) logit = penalised(logit, by, seen[i].count);
+    if (logit != -INFINITY) logit = penalised(logit + seen[i].bias, by, seen[i].count);
   }
   __syncthreads();
   if (by.first_seen < end) highest = highest_logit(all);
@@ -347,7 +358,7 @@ __global__ void __launch_bounds__(kSampleThreads, 1)
   SHARED_ARRAY(int32_t, ids_of, [kListed]);
   SHARED_ARRAY(int, counts, [2]);
   const int thread = static_cast<int>(threadIdx.x);
-  const Tokens all{logits.data + blockIdx.x * logits.stride, nullptr, vocabulary};
+  const Tokens all{logits.data + blockIdx.x * logits.stride, nullptr, vocabulary, nullptr};
   const float highest = highest_logit(all);
   double sum = 0.0;
   for_each(all, [&](float logit, int) { sum += static_cast<double>(expf(logit - highest)); });
@@ -380,11 +391,11 @@ __global__ void __launch_bounds__(kSampleThreads, 1)
 
 }  // namespace
 
-void sample(Cuda on, int32_t* tokens, Rows<float> logits, const DeviceSamplingRow* rows, SeenToken* seen, int64_t n,
-            int64_t vocabulary) {
+void sample(Cuda on, int32_t* tokens, Rows<float> logits, const DeviceSamplingRow* rows, SeenToken* seen,
+            const uint32_t* allowed, int64_t n, int64_t vocabulary) {
   if (n == 0) return;
   LAUNCH(sample_kernel, dim3(static_cast<unsigned>(n)), dim3(kSampleThreads), 0, on.stream, tokens, logits, rows, seen,
-         static_cast<int>(vocabulary));
+         allowed, static_cast<int>(vocabulary));
 }
 
 void log_probabilities(Cuda on, float* chosen, int32_t* top_tokens, float* top, ConstRows<float> logits,

@@ -26,10 +26,11 @@ Tensor sample(const Tensor& logits, std::span<const SamplingRow> rows) {
       kernel::sample(on, tokens.data<int32_t>(), tokens_of<float>(logits), rows.data(), logits.dim(0), logits.dim(1));
     } else {
       const DeviceSamplingRows on_host = for_device(rows);
-      const Tensor by = copied_to(logits.device(), on_host.rows), seen = copied_to(logits.device(), on_host.seen);
+      const Tensor by = copied_to(logits.device(), on_host.rows), seen = copied_to(logits.device(), on_host.seen),
+                   allowed = copied_to(logits.device(), on_host.allowed);
       kernel::sample(on, tokens.data<int32_t>(), tokens_of<float>(logits),
                      static_cast<const DeviceSamplingRow*>(by.raw()), static_cast<SeenToken*>(seen.raw()),
-                     logits.dim(0), logits.dim(1));
+                     static_cast<const uint32_t*>(allowed.raw()), logits.dim(0), logits.dim(1));
     }
   });
   return tokens;

@@ -61,7 +61,10 @@ void add_chat(CommandLine& app) {
   command.remove("--logprobs");
   command.example(
       "Example: lathe chat --model models/SmolLM2-135M-Instruct.Q4_1.gguf --system 'Answer in one sentence.'");
-  command.run([o] { run_chat(*o); });
+  command.run([o] {
+    read_named_files(o->request);
+    run_chat(*o);
+  });
 }
 
 }  // namespace lathe

@@ -102,6 +102,7 @@ template Option Command::option(const std::string&, double&, const std::string&)
 template Option Command::option(const std::string&, std::optional<int64_t>&, const std::string&) const;
 template Option Command::option(const std::string&, std::optional<uint64_t>&, const std::string&) const;
 template Option Command::option(const std::string&, std::optional<double>&, const std::string&) const;
+template Option Command::option(const std::string&, std::optional<std::string>&, const std::string&) const;
 template Option Command::option(const std::string&, std::vector<std::string>&, const std::string&) const;
 
 Option Command::output(const std::string& name, std::string& value, const std::string& description) const {

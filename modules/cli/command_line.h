@@ -43,7 +43,7 @@ class Command {
   Command add(const std::string& name, const std::string& description) const;
 
   // `value` is set where the command line names the option. T is std::string, int, int64_t, uint64_t, double, an
-  // optional of one of the last three, or a vector of std::string (the option may be repeated).
+  // optional of one of the last three or of a std::string, or a vector of std::string (the option may be repeated).
   template <class T>
   Option option(const std::string& name, T& value, const std::string& description) const;
   // A file or folder that the command writes: an Error where it is, under the same name or another one, a file that

@@ -154,7 +154,10 @@ void add_generate(CommandLine& app) {
   command.flag("--json", o->json, "one JSON object");
   command.example(
       "Example: lathe generate --model models/SmolLM2-135M-Instruct.Q4_1.gguf --chat --prompt 'Name a colour.'");
-  command.run([o, prompt] { run_generate(*o, prompt.given()); });
+  command.run([o, prompt] {
+    read_named_files(o->request);
+    run_generate(*o, prompt.given());
+  });
 }
 
 }  // namespace lathe

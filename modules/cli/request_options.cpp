@@ -24,6 +24,11 @@ void declare(const Command& command, RequestOptions& options) {
   });
 }
 
+void read_named_files(RequestOptions& options) {
+  std::optional<std::string>& schema = options.json_schema;
+  if (schema && schema->find('{') == std::string::npos) schema = read_text(*schema);
+}
+
 std::vector<int32_t> token_ids(const OrderedJsonNode& list) {
   std::vector<int32_t> ids;
   for (size_t i = 0; i < list.size(); ++i) ids.push_back(static_cast<int32_t>(list.at(i).integer(0, INT32_MAX)));

@@ -20,6 +20,8 @@ struct Prompt {
 
 // A flag for each option.
 void declare(const Command& command, RequestOptions& options);
+// For what the command line says: JSON is an object, or the name of a file with one.
+void read_named_files(RequestOptions& options);
 
 // An array of ids. Throws Error naming the one that is none.
 std::vector<int32_t> token_ids(const OrderedJsonNode& list);

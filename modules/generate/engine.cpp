@@ -21,6 +21,7 @@ struct Engine::Generation {
   std::shared_ptr<const OnEvent> on_event;
   uint64_t seed = 0;
   TokenHistory history;  // kept only where penalties need it
+  std::optional<Constraint> constraint;
   std::optional<StreamDecoder> decoder;
   StopStrings stop_strings;
   std::string text;  // that was handed out
@@ -47,15 +48,6 @@ int64_t context_of(const ModelSizes& config, int64_t asked) {
   return context;
 }
 
-// Logits (R, V), which are overwritten, with what each row's request adds to them.
-Tensor biased(const Tensor& logits, const std::vector<const Request*>& requests) {
-  const Tensor host = logits.to(Device{});
-  for (size_t row = 0; row < requests.size(); ++row)
-    for (const auto& [token, bias] : requests[row]->logit_bias)
-      host.host<float>()[static_cast<int64_t>(row) * host.stride() + token] += bias;
-  return host.to(logits.device());
-}
-
 // What f throws is the field's fault.
 template <class F>
 void blame(const char* field, const F& f) try {
@@ -65,6 +57,13 @@ void blame(const char* field, const F& f) try {
 }
 
 }  // namespace
+
+// With what they refer to.
+struct Engine::RowsToSample {
+  std::vector<SamplingRow> rows;
+  std::deque<std::vector<TokenCount>> histories;
+  std::deque<std::vector<uint32_t>> allowed;
+};
 
 Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer, const EngineOptions& options)
     : model_(model),
@@ -83,6 +82,7 @@ Engine::Engine(const CausalLM& model, std::shared_ptr<const Tokenizer> tokenizer
   scheduler_ = std::make_unique<Scheduler>(
       *blocks_, SchedulerOptions{options.max_sequences, options.max_batch_tokens, options.prefix_cache,
                                  std::max<int64_t>(1, kScoredLogits / model.sizes.vocab_size)});
+  if (tokenizer_) constraints_ = std::make_unique<Constraints>(*tokenizer_, model.sizes.vocab_size);
   // Last: what is refused above, on all ranks, leaves none of them waiting.
   runner_ = std::make_unique<ModelRunner>(model, options.cache_dtype, pages, context_,
                                           options.graphs ? options.max_sequences : 0);
@@ -112,6 +112,7 @@ void Engine::check_request(const Request& r) const {
     check_field(bias >= -100 && bias <= 100, "logit_bias",
                 "the logit_bias of token {} must be from -100 to 100, found {}", token, bias);
   }
+  check_field(r.grammar == nullptr || tokenizer_ != nullptr, "json_schema", "a grammar needs a tokenizer");
   validate(r.sampling);
   blame("stop", [&] { StopStrings{r.stop_strings}; });
   blame("max_new_tokens", [&] { scheduler_->check_room(token_limit(r)); });
@@ -149,6 +150,7 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
     if (request.sampling.penalises()) g->history.add_prompt(request.prompt);
     if (tokenizer_) g->decoder.emplace(*tokenizer_);
     g->stop_strings = stop_strings;
+    if (request.grammar) g->constraint.emplace(constraints_->of(request));
     scheduler_->add(g->sequence);
     generations_.emplace(next_sequence_++, std::move(g));
   }
@@ -310,40 +312,48 @@ void Engine::score_prompt(Generation& g, const Tensor& logits) {
     g.prompt_logprobs.push_back(std::move(token));
 }
 
-// A token for each row of logits that is not scored, each row behind a draft token as if that one were accepted: on the
-// host.
-Tensor Engine::sample_rows(const StepPlan& plan, const Tensor& logits) const {
+// A token for each row of logits that is not scored, on the host.
+Tensor Engine::sample_rows(const StepPlan& plan, const Tensor& logits) {
   if (!logits.defined()) return {};
-  std::vector<SamplingRow> rows;
+  RowsToSample to;
   std::vector<int32_t> places;  // of rows, in logits
-  bool any_bias = false;
-  std::vector<const Request*> requests;  // of rows
   int32_t place = 0;
-  std::deque<TokenHistory> histories;  // of rows behind draft tokens
   for (const StepPlan::Item& item : plan.items) {
-    const Sequence& s = *item.sequence;
-    const Generation& g = *generations_.at(s.id);
+    Generation& g = *generations_.at(item.sequence->id);
     place += static_cast<int32_t>(scored_rows(item, g));
     if (!samples(item, g)) continue;
-    for (int64_t i = 0; i <= item.drafted; ++i) {
-      std::span<const TokenCount> history = g.history.counts();
-      if (i > 0 && g.request->sampling.penalises()) {
-        histories.push_back(g.history);
-        histories.back().add_generated(std::span(s.draft).first(static_cast<size_t>(i)));
-        history = histories.back().counts();
-      }
-      const SampleKey key{g.seed, static_cast<uint64_t>(g.index), static_cast<uint64_t>(s.length() + i)};
-      rows.push_back({g.request->sampling, key.random(), history});
-      places.push_back(place++);
-      requests.push_back(g.request.get());
-      any_bias |= !g.request->logit_bias.empty();
-    }
+    add_rows(g, item.drafted, to);
+    while (places.size() < to.rows.size()) places.push_back(place++);
   }
-  if (rows.empty()) return {};
-  if (std::ssize(rows) == logits.dim(0) && !any_bias) return sample(logits, rows).to(Device{});
+  if (to.rows.empty()) return {};
+  if (std::ssize(to.rows) == logits.dim(0)) return sample(logits, to.rows).to(Device{});
   const Tensor chosen = Tensor::of<int32_t>({std::ssize(places)}, places.data()).to(logits.device());
-  const Tensor own = select_rows(logits, chosen);
-  return sample(any_bias ? biased(own, requests) : own, rows).to(Device{});
+  return sample(select_rows(logits, chosen), to.rows).to(Device{});
+}
+
+// The row of the sequence's last token, and those of its draft tokens, each as if those before it were accepted.
+void Engine::add_rows(Generation& g, int64_t drafted, RowsToSample& to) {
+  const Sequence& s = g.sequence;
+  const Request& request = *g.request;
+  TokenHistory history;  // with draft tokens
+  if (drafted > 0 && request.sampling.penalises()) history = g.history;
+  std::optional<Constraint> constraint = g.constraint;
+  for (int64_t i = 0; i <= drafted; ++i) {
+    const SampleKey key{g.seed, static_cast<uint64_t>(g.index), static_cast<uint64_t>(s.length() + i)};
+    SamplingRow row{request.sampling, key.random(), g.history.counts()};
+    if (i > 0) {
+      const int32_t draft = s.draft[static_cast<size_t>(i) - 1];
+      if (constraint) constraint->take(draft);
+      if (request.sampling.penalises()) {
+        history.add_generated({&draft, 1});
+        row.history = to.histories.emplace_back(history.counts().begin(), history.counts().end());
+      }
+    }
+    if (!request.logit_bias.empty())
+      row.history = to.histories.emplace_back(with_bias(row.history, request.logit_bias));
+    if (constraint) row.allowed = to.allowed.emplace_back(constraint->allowed());
+    to.rows.push_back(row);
+  }
 }
 
 // The token that was sampled from a row of logits (1, V). False where that ends the sequence, which then is gone.
@@ -354,7 +364,8 @@ bool Engine::take_token(Generation& g, int32_t token, const Tensor& logits) {
   event.sequence = g.index;
   if (token == kNoToken) {  // an error of this sequence alone
     const auto position = static_cast<uint64_t>(g.sequence.length());
-    finish(g, std::move(event), FinishReason::error, logits_error(logits, position).what());
+    const std::string why = g.constraint ? g.constraint->why_no_token() : "";
+    finish(g, std::move(event), FinishReason::error, why.empty() ? logits_error(logits, position).what() : why);
     return false;
   }
   g.sequence.tokens.push_back(token);
@@ -364,11 +375,13 @@ bool Engine::take_token(Generation& g, int32_t token, const Tensor& logits) {
   if (g.sequence.length() == g.sequence.prompt_tokens + 1) event.prompt_logprobs = g.prompt_logprobs;
   event.token = token;
 
-  const auto& stops = request.stop_tokens;
-  const bool stop_token = !request.ignore_eos && std::find(stops.begin(), stops.end(), token) != stops.end();
+  const auto& ends = request.stop_tokens;
+  const bool stop_token = !request.ignore_eos && std::find(ends.begin(), ends.end(), token) != ends.end();
   if (g.decoder && !stop_token) event.text = g.stop_strings.push(g.decoder->push(token));
-  if (stop_token || g.stop_strings.found() || g.sequence.length() >= g.sequence.token_limit) {
-    finish(g, std::move(event), stop_token || g.stop_strings.found() ? FinishReason::stop : FinishReason::length);
+  if (g.constraint && !stop_token) g.constraint->take(token);
+  const bool stops = stop_token || g.stop_strings.found() || (g.constraint && g.constraint->is_over());
+  if (stops || g.sequence.length() >= g.sequence.token_limit) {
+    finish(g, std::move(event), stops ? FinishReason::stop : FinishReason::length);
     return false;
   }
   g.text += event.text;

@@ -18,6 +18,7 @@
 #include <memory>
 #include <vector>
 
+#include "generate/constraint.h"
 #include "generate/model_runner.h"
 #include "generate/request.h"
 #include "generate/scheduler.h"
@@ -111,6 +112,7 @@ class Engine {
 
  private:
   struct Generation;
+  struct RowsToSample;
   struct PendingEvent {
     std::shared_ptr<const OnEvent> on_event;
     GenerationEvent event;
@@ -119,7 +121,7 @@ class Engine {
   void choose_rope(Sequence& sequence);
   Tensor run(const StepPlan& plan, Tensor* hidden);
   void ask_for_drafts();
-  Tensor sample_rows(const StepPlan& plan, const Tensor& logits) const;
+  Tensor sample_rows(const StepPlan& plan, const Tensor& logits);
   int64_t token_limit(const Request& request) const;
   // Whether a step ends in logits of which the sequence's next token is sampled.
   static bool samples(const StepPlan::Item& item, const Generation& generation);
@@ -127,6 +129,7 @@ class Engine {
   void finish_pooled(Generation& generation);
   // Rows of logits of tokens of the prompt that a step computes, ahead of the row that is sampled.
   static int64_t scored_rows(const StepPlan::Item& item, const Generation& generation);
+  void add_rows(Generation& generation, int64_t drafted, RowsToSample& to);
   void score_prompt(Generation& generation, const Tensor& logits);
   bool take_token(Generation& generation, int32_t token, const Tensor& logits);
   void finish(Generation& generation, GenerationEvent event, FinishReason reason, std::string error = {});
@@ -146,6 +149,7 @@ class Engine {
   std::map<uint64_t, std::unique_ptr<Generation>> generations_;  // by sequence id
   std::map<std::vector<float>, int32_t> prefix_kinds_;           // by rope frequencies, which may depend on the length
   int32_t next_prefix_kind_ = 0;
+  std::unique_ptr<Constraints> constraints_;  // null without a tokenizer
   std::deque<PendingEvent> events_;
   bool delivering_ = false;
   uint64_t next_sequence_ = 0, next_request_ = 0;

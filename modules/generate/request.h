@@ -2,12 +2,14 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "generate/grammar/grammar.h"
 #include "generate/pooling.h"
 #include "generate/sampler.h"
 #include "llm/load.h"
@@ -40,6 +42,9 @@ struct Request {
   // Added to the logits of these tokens before all else, from -100 to 100. Reported log-probabilities know nothing of
   // it.
   std::vector<std::pair<int32_t, float>> logit_bias;
+  // What an answer may be (needs a tokenizer; null: anything). Tokens that it does not allow are left out before all
+  // else; stop tokens are allowed where the answer may end, and where nothing else may follow without one it ends.
+  std::shared_ptr<const Grammar> grammar;
   bool ignore_eos = false;                // stop_tokens are tokens like any other
   std::vector<std::string> stop_strings;  // need a tokenizer
   // Pages of earlier requests with the same beginning are used, and this one's kept for later ones. Not for weights
@@ -55,7 +60,7 @@ struct Request {
 };
 
 // stop: a stop token or a stop string. length: max_new_tokens or the context is reached. error: the model gave no
-// usable logits for this sequence; the others go on.
+// usable logits for this sequence, or the grammar no token; the others go on.
 enum class FinishReason : uint8_t { stop, length, cancelled, error };
 std::string_view name(FinishReason reason);
 

@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <type_traits>
 
+#include "generate/grammar/json_schema.h"
+
 namespace lathe {
 namespace {
 
@@ -23,6 +25,9 @@ void read_into(std::vector<std::string>& field, const OptionFacts&, const Ordere
 void read_into(std::optional<double>& field, const OptionFacts&, const OrderedJsonNode& node) { field = node.number(); }
 void read_into(std::optional<uint64_t>& field, const OptionFacts&, const OrderedJsonNode& node) {
   field = node.unsigned_integer();
+}
+void read_into(std::optional<std::string>& field, const OptionFacts&, const OrderedJsonNode& node) {
+  field = node.value().is_string() ? node.string() : node.value().dump();
 }
 template <class Field>  // int64_t or an optional one
 void read_into(Field& field, const OptionFacts& facts, const OrderedJsonNode& node) {
@@ -86,6 +91,11 @@ Request RequestOptions::over(Request r) const {
   r.ignore_eos = ignore_eos;
   r.stop_strings = stop;
   r.logprobs = logprobs;
+  if (json_schema) try {
+      r.grammar = json_schema_grammar(*json_schema, "json_schema");
+    } catch (const Error& e) {
+      throw RequestError("json_schema", e.what(), e.hint());
+    }
   return r;
 }
 

@@ -66,9 +66,10 @@ struct RequestOptions : SamplingChoices {
   bool ignore_eos = false;
   std::optional<int64_t> logprobs;
   std::vector<std::string> stop;
+  std::optional<std::string> json_schema;  // its text
 
-  // f(field, facts, ...) for each option, in the order of the help. A field is a bool, an int64_t, an optional number
-  // or a list of texts.
+  // f(field, facts, ...) for each option, in the order of the help. A field is a bool, an int64_t, an optional number,
+  // a list of texts, or JSON as an optional text.
   template <class Self, class F>
   static void visit(Self& self, const F& f) {
     constexpr double kCount = OptionFacts::kCount, kSequences = Request::kMostSequences;
@@ -76,6 +77,7 @@ struct RequestOptions : SamplingChoices {
     f(self.greedy, OptionFacts{"greedy", "always the most probable token"});
     SamplingChoices::visit(self, f);
     f(self.stop, OptionFacts{"stop", "a text that ends the answer; may be repeated"});
+    f(self.json_schema, OptionFacts{"json_schema", "JSON Schema that the answer satisfies"});
     f(self.ignore_eos, OptionFacts{"ignore_eos", "go on past end tokens"});
     f(self.num_sequences, OptionFacts{"num_sequences", "answers to each prompt", 1, kSequences});
     f(self.logprobs,
@@ -87,7 +89,8 @@ struct RequestOptions : SamplingChoices {
   void read(const OrderedJsonNode& json);
   // The one option `name`, from a value that is not null; false where there is none of that name.
   bool read(std::string_view name, const OrderedJsonNode& value);
-  // `request` has the model's own sampling; greedy and what is chosen here come first.
+  // `request` has the model's own sampling; greedy and what is chosen here come first. Throws RequestError where
+  // json_schema is none, or asks for what is not supported.
   Request over(Request request) const;
 };
 

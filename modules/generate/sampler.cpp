@@ -27,6 +27,19 @@ void TokenHistory::add_generated(std::span<const int32_t> tokens) {
   for (const int32_t token : tokens) ++count_of(token).count;
 }
 
+std::vector<TokenCount> with_bias(std::span<const TokenCount> history,
+                                  std::span<const std::pair<int32_t, float>> biases) {
+  std::vector<TokenCount> all(history.begin(), history.end());
+  std::unordered_map<int32_t, size_t> places;
+  for (const TokenCount& seen : all) places.emplace(seen.token, places.size());
+  for (const auto& [token, bias] : biases) {
+    const auto [found, added] = places.try_emplace(token, all.size());
+    if (added) all.push_back({token, TokenCount::kUnseen});
+    all[found->second].bias += bias;
+  }
+  return all;
+}
+
 double SampleKey::random() const { return random_uniform(seed, sequence, position); }
 
 Error logits_error(const Tensor& row, uint64_t position) {

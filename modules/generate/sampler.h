@@ -31,6 +31,10 @@ class TokenHistory {
   std::unordered_map<int32_t, size_t> places_;  // in counts_, by token
 };
 
+// What is added to logits, put into a history.
+std::vector<TokenCount> with_bias(std::span<const TokenCount> history,
+                                  std::span<const std::pair<int32_t, float>> biases);
+
 // What the random number of a token is a function of.
 struct SampleKey {
   uint64_t seed = 0;

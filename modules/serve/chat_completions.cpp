@@ -6,6 +6,7 @@
 #include "serve/endpoints.h"
 #include "serve/logprobs.h"
 #include "serve/openai_answer.h"
+#include "serve/response_format.h"
 #include "serve/turn.h"
 
 namespace lathe {
@@ -42,7 +43,7 @@ ChatAnswer::ChatAnswer(const ServedModel& model, const OrderedJsonNode& body)
   chat.read_arguments(fields);
   read_chat_tools(fields, chat);
   read_effort(fields, "reasoning_effort", chat);
-  fields.only("response_format", {{"type", "text"}});
+  read_response_format(fields, "response_format", options_);
   fields.only("modalities", ChatJson::array({"text"}));
   fields.only("functions", ChatJson::array());
   fields.only("function_call", "none");

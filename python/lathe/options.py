@@ -30,6 +30,7 @@ class Options(typing.TypedDict, total=False):
     frequency_penalty: float | None
     seed: int | None
     stop: str | typing.Sequence[str] | None
+    json_schema: dict[str, typing.Any] | str | None
     ignore_eos: bool | None
     logprobs: int | None
     tools: typing.Sequence[dict[str, typing.Any]] | None

@@ -23,6 +23,7 @@ TypeNames type_names() {
   if constexpr (std::is_same_v<T, int64_t>) return {"int", "a whole number"};
   if constexpr (std::is_same_v<T, uint64_t>) return {"int", "a whole number from 0 to 2^64 - 1"};
   if constexpr (std::is_same_v<T, double>) return {"float", "a number"};
+  if constexpr (std::is_same_v<T, std::string>) return {"dict[str, typing.Any] | str", "a dict, or a str of JSON"};
   return {"str | typing.Sequence[str]", "a str or a list of them"};
 }
 
@@ -52,6 +53,14 @@ void read(const nb::dict& options, const char* key, Field& field) {
         fmt::format("{}: expected {}, found {}", key, type_names<T>().expected, nb::cast<std::string>(nb::repr(value)))
             .c_str());
   field = found;
+}
+
+// JSON, as a text of it or as what json.dumps takes.
+void read(const nb::dict& options, const char* key, std::optional<std::string>& json) {
+  nb::object value = options.get(key, nb::none());
+  if (value.is_none()) return;
+  if (!nb::isinstance<nb::str>(value)) value = nb::module_::import_("json").attr("dumps")(value);
+  json = to_utf8(nb::borrow<nb::str>(value));
 }
 
 void read(const nb::dict& options, const char* key, std::vector<std::string>& texts) {

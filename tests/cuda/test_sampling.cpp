@@ -37,7 +37,7 @@ std::vector<int32_t> sampled_on_cuda(const LogitRows& given, const std::vector<S
   DeviceSamplingRows on_device = for_device(rows);
   std::vector<int32_t> tokens(rows.size() + 2, -77);
   kernel::sample(Cuda{}, tokens.data() + 1, {logits.logits.data(), logits.stride}, on_device.rows.data(),
-                 on_device.seen.data(), std::ssize(rows), logits.vocabulary);
+                 on_device.seen.data(), on_device.allowed.data(), std::ssize(rows), logits.vocabulary);
   CHECK((tokens.front() == -77 && tokens.back() == -77));
   CHECK(std::memcmp(logits.logits.data(), given.logits.data(), given.logits.size() * sizeof(float)) == 0);
   return {tokens.begin() + 1, tokens.end() - 1};
