@@ -5,10 +5,11 @@
 set -uo pipefail
 build=$1 seconds=$2
 run() {
-  local name=$1 new=$build/corpus-$1
+  local name=$1 new=$build/corpus-$1 words=()
   mkdir -p "$new"
+  if [ -f "tests/fuzz/$name.dict" ]; then words=(-dict="tests/fuzz/$name.dict"); fi
   "$build/fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 -max_len=65536 \
-    -print_final_stats=1 -artifact_prefix="$build/$name-" "$new" "tests/fuzz/corpus/$name" >"$build/fuzz_$name.log" 2>&1
+    -print_final_stats=1 ${words[@]+"${words[@]}"} -artifact_prefix="$build/$name-" "$new" "tests/fuzz/corpus/$name" >"$build/fuzz_$name.log" 2>&1
   local result=$?
   if [ $result -ne 0 ]; then tail -n 40 "$build/fuzz_$name.log"; fi
   echo "fuzz_$name: $(sed -n 's/stat::number_of_executed_units: *//p' "$build/fuzz_$name.log") inputs, exit code $result"

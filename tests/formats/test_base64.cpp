@@ -16,3 +16,13 @@ TEST_CASE("what is not base64 is refused") {
   for (const char* text : {"Z", "Zg", "Zg=", "Zg===", "Z===", "====", "Zg==Zg==", "Zm9v\nZm9v", "Zm-_", "Zm9 "})
     CHECK_FALSE(decode_base64(text));
 }
+
+TEST_CASE("what is encoded decodes to itself, for every byte and length") {
+  std::string bytes;
+  for (int i = 0; i < 300; ++i) {
+    CHECK(decode_base64(lathe::encode_base64(bytes)) == bytes);
+    bytes += static_cast<char>(i * 7);
+  }
+  CHECK(lathe::encode_base64("foob") == "Zm9vYg==");
+  CHECK(lathe::encode_base64("fooba") == "Zm9vYmE=");
+}

@@ -3,6 +3,7 @@
 #include "tensor/errors.h"
 #include "tensor/random.h"
 #include "tests/catch.h"
+#include "text/unicode/utf8.h"
 
 using namespace lathe;
 
@@ -80,4 +81,41 @@ TEST_CASE("any cut of any text gives what the definition says") {
     INFO("round " << round << ", text " << text);
     REQUIRE(stopped(stops, pieces) == oracle(stops, text));
   }
+}
+
+TEST_CASE(
+    "for every cut of bytes into tokens, stops and broken characters too, the stream is the answer in one piece") {
+  const std::vector<std::string> letters = {"a", "b", "\xC3\xA9", "\xF0\x9F\x98\x80", "\x80", "\xE2\x82"};
+  for (uint64_t round = 0; round < 150; ++round) {
+    uint64_t i = 0;
+    const auto drawn = [&](size_t below) {
+      return static_cast<size_t>(random_uniform(9, round, i++) * static_cast<double>(below));
+    };
+    std::string bytes;
+    while (bytes.size() < 9) bytes += letters[drawn(letters.size())];
+    std::vector<std::string> stops;
+    for (size_t n = drawn(4); n > 0; --n) {
+      stops.push_back(letters[drawn(4)]);
+      for (size_t more = drawn(3); more > 0; --more)
+        stops.back() += drawn(4) == 0 ? std::string(kReplacement) : letters[drawn(4)];
+    }
+    std::string expected;
+    for (uint64_t cuts = 0; cuts < uint64_t{1} << (bytes.size() - 1); ++cuts) {
+      Utf8Repair repair;
+      StopStrings stop(stops);
+      std::string text;
+      for (size_t at = 0; at < bytes.size();) {
+        size_t end = at + 1;
+        while (end < bytes.size() && (cuts >> (end - 1) & 1) == 0) ++end;
+        const std::string piece = stop.push(repair.push(std::string_view(bytes).substr(at, end - at)));
+        if (first_invalid_utf8(piece)) FAIL("a broken character in round " << round);
+        text += piece;
+        at = end;
+      }
+      if (!stop.found()) text += stop.push(repair.finish()) + stop.finish();
+      if (cuts == 0) expected = text;
+      if (text != expected) FAIL("round " << round << ", cuts " << cuts);
+    }
+  }
+  SUCCEED();
 }

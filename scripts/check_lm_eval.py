@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""lm-evaluation-harness (PyPI lm_eval) through `lathe serve` and through its own `hf` back end: the same scores.
+
+  usage: check_lm_eval.py LATHE --model DIR --hellaswag FILE [--limit N]     in an environment with lm_eval[api] and torch
+
+A task of HellaSwag's questions (acc and acc_norm) and one that continues texts greedily (the first words that transformers
+writes, exact_match), both made here from local files. Then the log-probability of every continuation, of both runs, in
+float32: within 1e-3 of each other. A continuation whose scores are the same on both sides within that is a tie and may be
+chosen otherwise; it is counted. Closing line "N passed, N failed".
+"""
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from check_serve import Server
+
+TASKS = {
+    "local_hellaswag": """task: local_hellaswag
+dataset_path: json
+dataset_kwargs: {{data_files: {{validation: {folder}/hellaswag.jsonl}}}}
+validation_split: validation
+output_type: multiple_choice
+doc_to_text: "{{{{query}}}}"
+doc_to_target: "{{{{label}}}}"
+doc_to_choice: choices
+metric_list:
+  - {{metric: acc, aggregation: mean, higher_is_better: true}}
+  - {{metric: acc_norm, aggregation: mean, higher_is_better: true}}
+""",
+    "local_greedy": """task: local_greedy
+dataset_path: json
+dataset_kwargs: {{data_files: {{validation: {folder}/greedy.jsonl}}}}
+validation_split: validation
+output_type: generate_until
+doc_to_text: "{{{{query}}}}"
+doc_to_target: "{{{{answer}}}}"
+generation_kwargs: {{until: ["\\n"], do_sample: false, temperature: 0, max_gen_toks: 16}}
+metric_list:
+  - {{metric: exact_match, aggregation: mean, higher_is_better: true}}
+""",
+}
+
+
+def write_tasks(folder, hellaswag, limit):
+    """Records of a context, the right ending's number and the endings, six lines each."""
+    lines = pathlib.Path(hellaswag).read_text(encoding="utf-8").splitlines()
+    records = [lines[i:i + 6] for i in range(0, len(lines) - 5, 6)][:limit]
+    with open(folder / "hellaswag.jsonl", "w", encoding="utf-8") as file:
+        for context, label, *endings in records:
+            file.write(json.dumps({"query": context, "label": int(label), "choices": endings}) + "\n")
+    with open(folder / "greedy.jsonl", "w", encoding="utf-8") as file:
+        for i, (context, *_) in enumerate(records[:limit // 4]):
+            file.write(json.dumps({"query": context.split(": ", 1)[-1], "answer": " was very happy." if i % 2 else " and"}) + "\n")
+    for name, text in TASKS.items():
+        (folder / f"{name}.yaml").write_text(text.format(folder=folder))
+
+
+def run(kind, model_args, folder, name):
+    """The results, and the samples of each task by document."""
+    output = folder / name
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(folder / "home"), "OPENAI_API_KEY": "none"}
+    subprocess.run([sys.executable, "-m", "lm_eval", "--model", kind, "--model_args", model_args, "--tasks", ",".join(TASKS), "--include_path",
+                    str(folder), "--output_path", str(output), "--log_samples", "--batch_size", "1" if kind == "hf" else "8", "--device", "cpu"],
+                   check=True, env=environment, stdout=subprocess.DEVNULL)
+    results = json.loads(next(output.rglob("results_*.json")).read_text())["results"]
+    samples = {}
+    for task in TASKS:
+        text = next(output.rglob(f"samples_{task}_*.jsonl")).read_text()
+        samples[task] = sorted((json.loads(line) for line in text.splitlines()), key=lambda s: s["doc_id"])
+    return results, samples
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("lathe")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--hellaswag", required=True)
+    parser.add_argument("--limit", type=int, default=200)
+    arguments = parser.parse_args()
+    outcomes = []
+
+    def expect(holds, what):
+        outcomes.append(bool(holds))
+        print("ok  " if holds else "FAIL", what, flush=True)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        write_tasks(folder, arguments.hellaswag, arguments.limit)
+        server = Server(arguments.lathe, arguments.model).wait_until_ready()
+        url = f"http://127.0.0.1:{server.port}/v1/completions"
+        remote = f"model=tiny,base_url={url},tokenizer_backend=remote,num_concurrent=4,max_length=512,seed=1234"
+        ours, our_samples = run("local-completions", remote, folder, "ours")
+        cold_again = run("local-completions", remote, folder, "again")[1]
+        theirs, their_samples = run("hf", f"pretrained={arguments.model},dtype=float32,max_length=512", folder, "theirs")
+        server.close()
+    for metric in "acc,none", "acc_norm,none":
+        expect(ours["local_hellaswag"][metric] == theirs["local_hellaswag"][metric],
+               f"{metric}: {ours['local_hellaswag'][metric]} by the server, {theirs['local_hellaswag'][metric]} by transformers")
+    expect(ours["local_greedy"]["exact_match,none"] == theirs["local_greedy"]["exact_match,none"],
+           f"exact_match: {ours['local_greedy']['exact_match,none']} and {theirs['local_greedy']['exact_match,none']}")
+
+    def scores(samples):
+        return [float(r[0][0]) for s in samples["local_hellaswag"] for r in s["resps"]]
+
+    def texts(samples):
+        return [s["resps"][0][0] for s in samples["local_greedy"]]
+
+    worst = max(abs(a - b) for a, b in zip(scores(our_samples), scores(their_samples)))
+    expect(worst < 1e-3, f"{len(scores(our_samples))} sums of log-probabilities within {worst:.1e}")
+    expect(scores(our_samples) == scores(cold_again), "the same floats a second time, whatever the cache holds")
+    same = sum(a == b for a, b in zip(texts(our_samples), texts(their_samples)))
+    expect(same == len(texts(our_samples)), f"{same} of {len(texts(our_samples))} greedy texts equal")
+    print(f"{sum(outcomes)} passed, {len(outcomes) - sum(outcomes)} failed")
+    sys.exit(not all(outcomes))
+
+
+if __name__ == "__main__":
+    main()
