@@ -469,6 +469,59 @@ def make_chat_template():
         write("chat_template", name, source.encode())
 
 
+# --- what clients send: an endpoint, a form's type or "batch", then the body ---------------------------------------------------
+
+def make_serve():
+    user = {"role": "user", "content": "hi"}
+    function = {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}}}
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{\"x\": 1}"}}
+    turns = [{"role": "system", "content": [{"type": "text", "text": "a"}]}, user, {"role": "assistant", "content": None, "tool_calls": [call]},
+             {"role": "tool", "tool_call_id": "c1", "content": "1"}]
+    sampling = {"temperature": 0.5, "top_p": 0.9, "top_k": 3, "min_p": 0.1, "seed": 7, "stop": ["ab", "c"], "n": 2, "logit_bias": {"1": -100, "2": 100},
+                "presence_penalty": 0.5, "frequency_penalty": -0.5, "repetition_penalty": 1.1, "ignore_eos": True, "user": "me"}
+    shape = {"type": "json_schema", "json_schema": {"name": "s", "strict": True, "schema": {
+        "type": "object", "properties": {"a": {"type": "array", "items": {"enum": ["x", 1, None]}}, "b": {"$ref": "#/$defs/d"}},
+        "$defs": {"d": {"type": "string", "pattern": "^a+$"}}, "required": ["a"], "additionalProperties": False}}}
+    cases = {
+        "completion": ("/v1/completions", {"model": "tiny", "prompt": "Once", "max_tokens": 5, "echo": True, "logprobs": 2, **sampling}),
+        "completion_ids": ("/v1/completions", {"prompt": [[1, 2], [3]], "max_tokens": 0, "echo": True, "logprobs": 1, "stream": True,
+                                               "stream_options": {"include_usage": True}}),
+        "completion_best_of": ("/v1/completions", {"prompt": ["a", "b"], "n": 2, "best_of": 4, "suffix": ""}),
+        "chat": ("/v1/chat/completions", {"messages": [user], "max_completion_tokens": 4, "logprobs": True, "top_logprobs": 2, **sampling}),
+        "chat_tools": ("/v1/chat/completions", {"messages": turns, "tools": [{"type": "function", "function": function}], "tool_choice": "auto",
+                                                "parallel_tool_calls": False, "stream": True, "chat_template_kwargs": {"enable_thinking": False}}),
+        "chat_forced": ("/v1/chat/completions", {"messages": [user], "tools": [{"type": "function", "function": function}], "n": 1,
+                                                 "tool_choice": {"type": "function", "function": {"name": "f"}}}),
+        "chat_schema": ("/v1/chat/completions", {"messages": [user], "response_format": shape, "reasoning_effort": "low"}),
+        "response": ("/v1/responses", {"input": "hi", "instructions": "be brief", "max_output_tokens": 5, "stream": True, "store": False,
+                                       "text": {"format": {"type": "text"}}, "reasoning": {"effort": "low"}}),
+        "response_items": ("/v1/responses", {"input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]},
+                                                       {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+                                                       {"type": "function_call_output", "call_id": "c", "output": "1"}],
+                                             "tools": [{"type": "function", **function}, {"type": "web_search"}], "tool_choice": "auto"}),
+        "response_count": ("/v1/responses/input_tokens", {"input": "hi"}),
+        "message": ("/v1/messages", {"max_tokens": 5, "system": "x-anthropic-billing-header: v=1; cch=a1b2c;\nBe kind.", "messages": [user],
+                                     "stop_sequences": ["a"], "stream": True, "thinking": {"type": "disabled"}}),
+        "message_tools": ("/v1/messages", {"max_tokens": 5, "tools": [{"name": "f", "input_schema": {"type": "object"}}], "tool_choice": {"type": "auto"},
+                                           "messages": [user, {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"x": 1}}]},
+                                                        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "1"}]}]}),
+        "message_count": ("/v1/messages/count_tokens", {"messages": [user]}),
+        "embedding": ("/v1/embeddings", {"input": ["a", "b"], "encoding_format": "base64", "pooling": "last", "dimensions": 64}),
+        "embedding_ids": ("/v1/embeddings", {"input": [1, 2, 3]}),
+        "similarity": ("/v1/similarity", {"text_1": "a", "text_2": [[1], [2, 3]]}),
+        "tokenize": ("/tokenize", {"prompt": "a b", "return_token_strs": True, "add_special_tokens": False}),
+        "tokenize_chat": ("/tokenize", {"messages": turns, "add_generation_prompt": False}),
+        "detokenize": ("/detokenize", {"tokens": [0, 1, 60]}),
+        "render": ("/render", {"messages": turns, "tools": [{"type": "function", "function": function}]}),
+    }
+    for name, (endpoint, body) in cases.items():
+        write("serve", name, f"{endpoint}\n{json.dumps(body)}".encode())
+    line = json.dumps({"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "a"}})
+    write("serve", "batch", f"batch\n{line}\n\n{line}\n{{".encode())
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a\\"b.jsonl"\r\nX: y\r\n\r\n{}\n\r\n'
+    write("serve", "form", b'multipart/form-data; boundary="b"\n' + part + b"--b \r\n" + part.split(b"\r\n", 1)[1] + b"--b--\r\n")
+
+
 if __name__ == "__main__":
     make_safetensors()
     make_pytorch()
@@ -478,3 +531,4 @@ if __name__ == "__main__":
     make_ranks()
     make_sentencepiece()
     make_chat_template()
+    make_serve()

@@ -87,14 +87,13 @@ void take_events(lathe::Answer& answer, lathe::Exchange& exchange, const lathe::
 }
 
 void check_output(const std::string& text) {
-  if (lathe::first_invalid_utf8(text)) std::abort();
-  if (!text.starts_with("{")) {  // a stream
-    for (size_t at = 0; (at = text.find("data: ", at)) != text.npos; at += 6)
-      if (const std::string data = text.substr(at + 6, text.find("\n\n", at) - at - 6); data != "[DONE]")
-        (void)Json::parse(data);
-  } else {
-    (void)Json::parse(text);
-  }
+  const auto check_json = [](const std::string& json) {
+    if (lathe::first_invalid_utf8(json) || !Json::accept(json)) std::abort();
+  };
+  if (text.starts_with("{")) return check_json(text);
+  for (size_t at = 0; (at = text.find("data: ", at)) != text.npos; at += 6)
+    if (const std::string data = text.substr(at + 6, text.find("\n\n", at) - at - 6); data != "[DONE]")
+      check_json(data);
 }
 
 void answer(std::unique_ptr<lathe::Answer> (*make)(const lathe::ServedModel&, const OrderedJsonNode&),
@@ -133,11 +132,11 @@ void ask(const std::string& endpoint, const std::string& text) {
   if (endpoint == "/v1/messages") answer(lathe::make_message, m, body);
   if (endpoint == "/v1/embeddings") answer(lathe::make_embedding, m, body);
   if (endpoint == "/v1/similarity") answer(lathe::make_similarity, m, body);
-  if (endpoint == "/v1/messages/count_tokens") check_output(dump_json(count_message_tokens(m, node)));
-  if (endpoint == "/v1/responses/input_tokens") check_output(dump_json(count_response_tokens(m, node)));
-  if (endpoint == "/tokenize") check_output(dump_json(tokenize(m, node)));
-  if (endpoint == "/detokenize") check_output(dump_json(detokenize(m, node)));
-  if (endpoint == "/render") check_output(dump_json(render(m, node)));
+  if (endpoint == "/v1/messages/count_tokens") check_output(lathe::dump_json(lathe::count_message_tokens(m, node)));
+  if (endpoint == "/v1/responses/input_tokens") check_output(lathe::dump_json(lathe::count_response_tokens(m, node)));
+  if (endpoint == "/tokenize") check_output(lathe::dump_json(lathe::tokenize(m, node)));
+  if (endpoint == "/detokenize") check_output(lathe::dump_json(lathe::detokenize(m, node)));
+  if (endpoint == "/render") check_output(lathe::dump_json(lathe::render(m, node)));
 }
 
 }  // namespace
