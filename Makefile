@@ -126,12 +126,15 @@ check-cuda: build  ## CUDA kernels compiled by nvcc for every architecture: no w
 gpu-check:  ## on a machine with a GPU: kernels and models on it, then their speed, into docs/benchmarks/gpu; PART=1 or 2 alone
 	@scripts/gpu_check.py $(PART:%=--part %)
 
-check-long: test lint asan tsan fuzz reference test-model test-python test-serve check-cuda  ## everything, speeds too, in about an hour: for a quiet machine
+check-long: test lint asan tsan fuzz reference test-model test-python test-serve check-cuda  ## everything, speeds too, in about two hours and a half: for a quiet machine
 	@$(BUILD)/test_device "[long]"
 	@scripts/mutate_kernels.py --builds $(BUILD) build-asan build-tsan
 	$(need) demo
 	@scripts/fetch_model.py
 	@scripts/check_demo.py $(BUILD)/lathe --timed
+	@scripts/fuzz.sh build-asan 600 serve
+	@scripts/check_serve.py $(BUILD)/lathe --minutes 60
+	@scripts/check_lm_eval.sh $(BUILD)
 	@. scripts/reference.sh && scripts/check_tokenizers.py $(BUILD)/lathe --long && scripts/check_evaluation.py $(BUILD)/lathe --long
 	@. scripts/reference.sh && scripts/check_long_context.py $(BUILD)/lathe
 	@. scripts/reference.sh && scripts/check_export.py $(BUILD)/lathe && scripts/check_plan.py $(BUILD)/lathe --all

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every fuzzer of a build folder for a number of seconds, two at a time, from the kept corpus. What is new goes
 # to a folder of the build; an input that breaks a reader stays there as <format>-crash-...: add it to the corpus with
-# the fix.   usage: fuzz.sh BUILD_FOLDER SECONDS
+# the fix.   usage: fuzz.sh BUILD_FOLDER SECONDS [FORMAT...]
 set -uo pipefail
 build=$1 seconds=$2
 run() {
@@ -15,8 +15,10 @@ run() {
   echo "fuzz_$name: $(sed -n 's/stat::number_of_executed_units: *//p' "$build/fuzz_$name.log") inputs, exit code $result"
   return $result
 }
-names=() passed=0 failed=0 started=()
-for source in tests/fuzz/fuzz_*.cpp; do name=${source##*/fuzz_}; names+=("${name%.cpp}"); done
+names=("${@:3}") passed=0 failed=0 started=()
+if [ $# -eq 2 ]; then
+  for source in tests/fuzz/fuzz_*.cpp; do name=${source##*/fuzz_}; names+=("${name%.cpp}"); done
+fi
 count() { if wait "$1"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi; }
 for name in "${names[@]}"; do
   if [ ${#started[@]} -eq 2 ]; then
