@@ -244,6 +244,27 @@ def check_cuda_cases():
                 yield f"{path}: no test of tests/cuda or tests/device calls {name}"
 
 
+NAMESPACE = re.compile(r"^namespace(?: ([\w:]+))? \{")
+CONSTANT = re.compile(r"^(?:static |inline )*(?:constexpr|const) [^=({]*?\b(\w+)(?:\[[^\]]*\])*(?: =|\{)")
+
+
+def check_constants():
+    """Files that are compiled as one see each other's constants: one of a nearer namespace would silently take another's place."""
+    found = {}  # by unit and name: the files by namespace, "" the unnamed one
+    for path in tracked("kernels/*.cpp", "kernels/*.h", "modules/*.cpp", "modules/*.h"):
+        unit, stack = "kernels" if path.startswith("kernels/") else folder_of(path), []
+        for line in (ROOT / path).read_text().splitlines():
+            if opened := NAMESPACE.match(line):
+                stack.append(opened[1] or "")
+            elif line.startswith("}  // namespace"):
+                stack = stack[:-1]
+            elif name := CONSTANT.match(line):
+                found.setdefault((unit, name[1]), {}).setdefault("::".join(stack), path)
+    for (unit, name), files in sorted(found.items()):
+        if len(files) > 1 and any(namespace.endswith("::") for namespace in files):
+            yield f"{unit}/: {name} is a constant in {' and in '.join(sorted(files.values()))}, in two namespaces: give one another name"
+
+
 def check_budget():
     for folder, count in sorted(lines_by_folder().items()):
         if folder not in BUDGET:
@@ -258,6 +279,7 @@ def check_budget():
 def check_rules():
     yield from check_readme()
     yield from check_table()
+    yield from check_constants()
     yield from check_pictures()
     yield from check_comments.violations(tracked())
     yield from check_cuda_cases()

@@ -51,6 +51,9 @@ BREACHES = {
     "README names a file that is not there": (
         "README.md", "`modules/llm/llama.cpp`", "`modules/llm/lama.cpp`", "README.md: there is no modules/llm/lama.cpp"),
     "the picture was edited by hand": ("docs/one_step.svg", "<title>", "<title>A ", "docs/one_step.svg: not what"),
+    "a constant hides another one": (
+        "kernels/cpu/gemm.cpp", "kPartRows = ", "kBlockColumns = 1;\nconstexpr int64_t kPartRows = ",
+        "kernels/: kBlockColumns is a constant in kernels/cpu/gemm.cpp and in kernels/cpu/packed_layout.h"),
     "a folder outgrows its budget": (
         "modules/text/chat_template/page.h", None, "// A line.\n" * 800,
         "modules/text/chat_template/: .* lines, its budget is .*raised only by a commit that says why"),

@@ -18,10 +18,10 @@ namespace {
 
 // Most of a block. With less depth B's strips would stay in the first-level cache, but C would pass more often: 512 is
 // 3 to 8% faster than 256 where C exceeds the second-level cache.
-constexpr int64_t kBlockDepth = 512;
-constexpr int64_t kBlockColumns = 768;  // of B: 1.5 MB; A is packed anew for each
-constexpr int64_t kPartRows = 48;       // of A: 100 KB; a multiple of every tile's height
-constexpr int64_t kPackedRows = 32;     // of B that are activated at a time
+constexpr int64_t kPartDepth = 512;
+constexpr int64_t kPartColumns = 768;  // of B: 1.5 MB; A is packed anew for each
+constexpr int64_t kPartRows = 48;      // of A: 100 KB; a multiple of every tile's height
+constexpr int64_t kPackedRows = 32;    // of B that are activated at a time
 
 int64_t divided(int64_t n, int64_t by) { return (n + by - 1) / by; }
 // The size of equal parts of n, as few as there must be of `most` each; a multiple of `unit`.
@@ -77,7 +77,7 @@ struct Part {
   }
 
   void pack_rows_of_k(int64_t step0, int64_t step1) const {
-    alignas(64) float memory[kPackedRows * kBlockColumns];
+    alignas(64) float memory[kPackedRows * kPartColumns];
     const int64_t some = b.activated ? kPackedRows / kernels.step : step1 - step0;
     for (int64_t step = step0; step < step1; step += some) {
       const int64_t row = step * kernels.step, next = std::min(step1, step + some);
@@ -88,7 +88,7 @@ struct Part {
 
   // Strips of A [strip0, strip1) times strips of B [column0, column1).
   void multiply(int64_t strip0, int64_t strip1, int64_t column0, int64_t column1) const {
-    alignas(64) float packed_a[kPartRows * (kBlockDepth + 16)], memory[kPartRows * kBlockDepth];
+    alignas(64) float packed_a[kPartRows * (kPartDepth + 16)], memory[kPartRows * kPartDepth];
     const int64_t row = strip0 * kernels.tile_rows, rows = std::min(m, strip1 * kernels.tile_rows) - row;
     const int64_t column = column0 * kernels.tile_columns,
                   columns = std::min(n, column1 * kernels.tile_columns) - column;
@@ -132,7 +132,7 @@ void gemm(Cpu, Rows<float> c, ConstRows<float> a, bool transpose_a, ConstRows<fl
   const cpu::GemmTable& table = cpu::training_kernels().gemm;
   const cpu::GemmKernels& kernels = options.arithmetic == Arithmetic::bf16 ? table.bf16 : table.floats;
   if (m == 0 || n == 0) return;
-  const int64_t columns = even_part(n, kBlockColumns, kernels.tile_columns), depth = even_part(k, kBlockDepth, 32);
+  const int64_t columns = even_part(n, kPartColumns, kernels.tile_columns), depth = even_part(k, kPartDepth, 32);
   float* const packed = cpu::scratch(
       cpu::ScratchOf::product, columns / kernels.tile_columns * kernels.strip_floats(depth, kernels.tile_columns));
   const Source whole_a{a, options.activated_a}, whole_b{b, options.activated_b};
