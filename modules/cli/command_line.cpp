@@ -9,10 +9,12 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <set>
 #include <type_traits>
 #include <utility>
 
 #include "config/nearest_name.h"
+#include "config/option_file.h"
 #include "formats/atomic_file.h"
 #include "tensor/errors.h"
 
@@ -62,6 +64,8 @@ template <class T>
 struct ValueOf<std::optional<T>> {
   using Type = T;
 };
+
+const std::string kOptionFile = "--config", kOptionFileType = "F.yaml";
 
 // The command of a command that the command line names; null where there is none.
 const CLI::App* command_of(const CLI::App& command) {
@@ -120,6 +124,12 @@ Option Command::flag(const std::string& name, bool& value, const std::string& de
   return Option(command_->add_flag(name, value, description));
 }
 
+void Command::option_file() const {
+  static std::string path;  // with_option_file reads it before the command line is parsed
+  command_->add_option(kOptionFile, path, "a YAML file with any of these options; those given here win")
+      ->type_name(kOptionFileType);
+}
+
 Option Command::find(const std::string& name) const { return Option(command_->get_option(name)); }
 
 void Command::remove(const std::string& name) const {
@@ -156,6 +166,34 @@ void CommandLine::add_plugin_option(std::function<void(const std::string&)> f) {
     command->add_option_function<std::vector<std::string>>("--plugin", load, "a shared library with families of models")
         ->allow_extra_args(false)
         ->type_name("F.so");
+}
+
+// The arguments, and behind them what the command's option file says of options that they do not name.
+std::vector<std::string> CommandLine::with_option_file(std::vector<std::string> arguments) const {
+  if (arguments.empty()) return arguments;
+  const auto commands = app_->get_subcommands([&](const CLI::App* c) { return c->get_name() == arguments[0]; });
+  const CLI::App* command = commands.empty() ? nullptr : commands.front();
+  const CLI::Option* file = command ? command->get_option_no_throw(kOptionFile) : nullptr;
+  if (!file || file->get_type_name() != kOptionFileType) return arguments;
+  std::set<std::string> given;
+  std::string path;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const size_t equals = std::min(arguments[i].find('='), arguments[i].size());
+    const std::string name = *given.insert(arguments[i].substr(0, equals)).first;
+    if (name != kOptionFile) continue;
+    if (equals < arguments[i].size())
+      path = arguments[i].substr(equals + 1);
+    else if (i + 1 < arguments.size())
+      path = arguments[i + 1];
+  }
+  if (path.empty()) return arguments;
+  std::vector<std::string> known;
+  for (const CLI::Option* option : command->get_options())
+    for (const std::string& name : option->get_lnames())
+      if (option != file && name != "help") known.push_back(name);
+  for (const auto& [name, value] : read_option_file(path, known))
+    if (!given.contains("--" + name)) arguments.push_back("--" + name + "=" + value);
+  return arguments;
 }
 
 void CommandLine::check_outputs() const {
@@ -200,6 +238,7 @@ void CommandLine::run(std::vector<std::string> arguments) {
     arguments.erase(arguments.begin());
     arguments.emplace_back("--help");
   }
+  arguments = with_option_file(std::move(arguments));
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
   try {
     app_->parse(arguments);

@@ -55,6 +55,9 @@ class Command {
   // "--stream,!--no-stream" sets `value` to true or false.
   Option flag(const std::string& name, bool& value, const std::string& description) const;
 
+  // "--config F.yaml": a file with any of the command's options (config/option_file.h); those of the command line win.
+  void option_file() const;
+
   Option find(const std::string& name) const;
   void remove(const std::string& name) const;
   void example(const std::string& text) const;
@@ -82,6 +85,7 @@ class CommandLine {
   void run(std::vector<std::string> arguments);
 
  private:
+  std::vector<std::string> with_option_file(std::vector<std::string> arguments) const;
   void check_outputs() const;
   void check_names() const;
 
