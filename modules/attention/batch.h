@@ -10,6 +10,7 @@
 
 #include "attention/kv_cache.h"
 #include "attention/rope_table.h"
+#include "autograd/low_rank.h"
 #include "autograd/ops.h"
 
 namespace lathe {
@@ -49,6 +50,7 @@ struct BatchSequence {
   std::vector<std::span<const int32_t>> pages;  // by layer group: pages of the positions from 0; unused without a cache
   RopeTable* rope = nullptr;                    // null without rope
   int64_t logits_from = 0;                      // logits wanted for new tokens [logits_from, tokens.size())
+  const LowRankChanges* changes = nullptr;      // of the adapter that the sequence wants; null: the model as it is
 };
 
 // A batch in memory that stays where it is: one new token, with its logits, of each of up to so many sequences of at

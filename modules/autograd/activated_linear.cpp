@@ -3,6 +3,7 @@
 // for the weight's gradient, and the activation's slope is applied to a block of the input's gradient when it is done.
 #include "autograd/dispatch.h"
 #include "autograd/linear_parts.h"
+#include "autograd/low_rank.h"
 #include "autograd/precision.h"
 #include "autograd/tape.h"
 #include "kernels/bias.h"
@@ -38,7 +39,7 @@ Tensor activated_linear(const Tensor& gate, const Tensor& up, Activation f, cons
   const int64_t columns = check_parts(gate, {&w, 1});
   check(!up.defined() || (up.shape() == gate.shape() && up.dtype() == gate.dtype()), "activated_linear",
         "gate and up must be alike, {} and {}", gate, up);
-  if (w.weight->packed || w.weight->low_rank)
+  if (w.weight->packed || w.weight->low_rank || Active<RowChanges>::current())
     return linear(up.defined() ? gated_activation(gate, up, f) : activation(gate, f), w);
   const Tensor weight = values_of(*w.weight, gate.dtype(), "linear");                  // (out, in)
   const Tensor bias = w.bias ? values_of(*w.bias, gate.dtype(), "linear") : Tensor{};  // (out)

@@ -94,6 +94,15 @@ void weight_gradients(const Tensor& dy, const Tensor& x, const LinearWeight& par
   });
 }
 
+// y (N, out) += what each run's adapter adds to x (N, in) W^T: row by row the bits that it adds to the whole.
+void add_row_changes(const Tensor& y, const Tensor& x, const Parameter& weight) {
+  const RowChanges* active = Active<RowChanges>::current();
+  if (active == nullptr) return;
+  for (const RowChanges::Run& run : active->runs)
+    if (const auto found = run.changes->find(&weight); found != run.changes->end())
+      LowRankProduct(*found->second, x.row_range(run.begin, run.end)).add_to(y.row_range(run.begin, run.end));
+}
+
 }  // namespace
 
 Tensor weight_rows(const Parameter& weight, int64_t first, int64_t count, DType dtype) {
@@ -150,6 +159,7 @@ void linear_forward(const Tensor& y, const Tensor& x, std::span<const LinearWeig
     const Tensor columns = y.column_range(column, column + out_features(part));
     if (!part.weight->packed) plain_forward(columns, x, part);
     if (part.weight->low_rank) LowRankProduct(*part.weight->low_rank, x).add_to(columns);
+    add_row_changes(columns, x, *part.weight);
     column += out_features(part);
   }
 }

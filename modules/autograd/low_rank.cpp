@@ -18,6 +18,12 @@ LowRankDropout*& Active<LowRankDropout>::slot() {
   return dropout;
 }
 
+template <>
+RowChanges*& Active<RowChanges>::slot() {
+  static thread_local RowChanges* changes = nullptr;
+  return changes;
+}
+
 LowRankProduct::LowRankProduct(const LowRank& low_rank, const Tensor& x) : low_rank_(low_rank), x_(dropped(x)) {
   const Tape::Pause pause;
   inner_ = scale(linear(x_, {low_rank.a, nullptr}), low_rank.scale);  // (N, r)

@@ -1,6 +1,10 @@
 // A change of low rank to a frozen weight: W + s B A (Hu et al. 2021, section 4.1), computed beside the product with W
-// and never added to it. Internal to autograd/, but for the adapters that own such changes.
+// and never added to it. Internal to autograd/, but for the adapters that own such changes and the batches that want
+// them.
 #pragma once
+#include <unordered_map>
+#include <vector>
+
 #include "autograd/parameter.h"
 #include "tensor/active.h"
 
@@ -22,6 +26,21 @@ struct LowRankDropout {
   class Scope : public Active<LowRankDropout> {
    public:
     explicit Scope(LowRankDropout& dropout) : Active(&dropout) {}
+  };
+};
+
+// Changes of several adapters over one frozen model, each for its own rows of a batch; active in an inference pass.
+using LowRankChanges = std::unordered_map<const Parameter*, const LowRank*>;
+struct RowChanges {
+  struct Run {
+    int64_t begin, end;  // rows of the batch's tokens
+    const LowRankChanges* changes;
+  };
+  std::vector<Run> runs;
+
+  class Scope : public Active<RowChanges> {
+   public:
+    explicit Scope(RowChanges& changes) : Active(changes.runs.empty() ? nullptr : &changes) {}
   };
 };
 

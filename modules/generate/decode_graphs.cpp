@@ -47,7 +47,7 @@ bool DecodeGraphs::takes(std::span<const BatchSequence> sequences) const {
   if (!recordable_ || std::ssize(sequences) > most_sequences_ || (rope != nullptr && rope->frequencies.behind))
     return false;
   return std::all_of(sequences.begin(), sequences.end(), [&](const BatchSequence& s) {
-    return s.tokens.size() == 1 && s.logits_from == 0 && s.rope == rope;
+    return s.tokens.size() == 1 && s.logits_from == 0 && s.rope == rope && s.changes == nullptr;
   });
 }
 

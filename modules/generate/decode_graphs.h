@@ -22,7 +22,7 @@ class DecodeGraphs {
   ~DecodeGraphs();
 
   // Whether a pass is a decoding step that a graph can be recorded for: one new token with its logits of each
-  // sequence, and angles that do not change with the length of the text.
+  // sequence, without adapters of requests, and angles that do not change with the length of the text.
   bool takes(std::span<const BatchSequence> sequences) const;
   // The logits of the sequences, (S, V). They are overwritten by the next step.
   Tensor run(std::span<const BatchSequence> sequences);

@@ -31,8 +31,6 @@ struct Engine::Generation {
 
 namespace {
 
-constexpr int64_t kScoredLogits = int64_t{1} << 24;  // of prompts in one step: 64 MiB
-
 // Throws RequestError unless `condition` holds.
 template <class... Args>
 void check_field(bool condition, const char* field, fmt::format_string<Args...> format, Args&&... args) {
@@ -141,7 +139,7 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
     g->sequence.token_limit = token_limit(request);
     g->sequence.scores_prompt = request.prompt_logprobs && i == 0;
     g->sequence.prefix_cache = request.prefix_cache && request.pooling != Pooling::mean;
-    choose_rope(g->sequence);
+    choose_rope(g->sequence, request);
     g->request_id = next_request_;
     g->index = i;
     g->request = shared_request;
@@ -158,10 +156,11 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
 }
 
 // By the tokens that there are, never by those that may come.
-void Engine::choose_rope(Sequence& s) {
+void Engine::choose_rope(Sequence& s, const Request& request) {
   s.rope = ropes_.of(s.length());
   const std::vector<float> frequencies = s.rope ? s.rope->frequencies.inverse : std::vector<float>();
-  const auto [kind, added] = prefix_kinds_.try_emplace(frequencies, next_prefix_kind_);
+  const auto [kind, added] =
+      prefix_kinds_.try_emplace({request.adapter, request.tenant, frequencies}, next_prefix_kind_);
   if (added) ++next_prefix_kind_;
   s.prefix_kind = kind->second;
 }
@@ -239,7 +238,7 @@ StepReport Engine::step() {
     row += 1 + item.drafted;
     sampled_row += 1 + item.drafted;
     if (goes_on && rope_switch_ > 0 && s.length() == rope_switch_ + 1) {
-      choose_rope(s);
+      choose_rope(s, *g.request);
       scheduler_->recompute(s);
     }
   }
@@ -269,6 +268,7 @@ Tensor Engine::run(const StepPlan& plan, Tensor* hidden) {
     b.pages.assign(s.pages.begin(), s.pages.end());
     b.rope = s.rope.get();
     const Generation& g = *generations_.at(s.id);
+    b.changes = g.request->adapter.get();
     b.logits_from = new_tokens - samples(plan.items[i], g) - scored_rows(plan.items[i], g);
   }
   return runner_->run(plan.copies, sequences, hidden);

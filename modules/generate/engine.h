@@ -28,6 +28,8 @@
 
 namespace lathe {
 
+inline constexpr int64_t kScoredLogits = int64_t{1} << 24;  // of the prompts' own tokens in one step, at most
+
 struct EngineOptions {
   DType cache_dtype = DType::f32;
   size_t kv_memory = 0;            // bytes of the key-value cache; 0: see cache_pages in generate/kv_memory.h
@@ -118,7 +120,7 @@ class Engine {
     GenerationEvent event;
   };
 
-  void choose_rope(Sequence& sequence);
+  void choose_rope(Sequence& sequence, const Request& request);
   Tensor run(const StepPlan& plan, Tensor* hidden);
   void ask_for_drafts();
   Tensor sample_rows(const StepPlan& plan, const Tensor& logits);
@@ -147,7 +149,15 @@ class Engine {
   int64_t draft_tokens_, max_batch_tokens_;
   SpeculationControl speculation_;
   std::map<uint64_t, std::unique_ptr<Generation>> generations_;  // by sequence id
-  std::map<std::vector<float>, int32_t> prefix_kinds_;           // by rope frequencies, which may depend on the length
+  // What keys and values depend on besides the tokens, and who may share them. Rope frequencies may depend on the
+  // length.
+  struct PrefixKind {
+    std::shared_ptr<const LowRankChanges> adapter;
+    int64_t tenant;
+    std::vector<float> frequencies;
+    auto operator<=>(const PrefixKind&) const = default;
+  };
+  std::map<PrefixKind, int32_t> prefix_kinds_;
   int32_t next_prefix_kind_ = 0;
   std::unique_ptr<Constraints> constraints_;  // null without a tokenizer
   std::deque<PendingEvent> events_;

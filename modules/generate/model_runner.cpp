@@ -63,6 +63,22 @@ std::string told(std::span<const PageCopy> copies, std::span<const BatchSequence
   return out.text();
 }
 
+// The rows of sequences with adapters; those of one adapter in a row are one run.
+RowChanges row_changes(std::span<const BatchSequence> sequences) {
+  RowChanges changes;
+  int64_t row = 0;
+  for (const BatchSequence& s : sequences) {
+    const int64_t end = row + std::ssize(s.tokens);
+    if (s.changes != nullptr) {
+      if (changes.runs.empty() || changes.runs.back().end != row || changes.runs.back().changes != s.changes)
+        changes.runs.push_back({row, row, s.changes});
+      changes.runs.back().end = end;
+    }
+    row = end;
+  }
+  return changes;
+}
+
 // As many pages as the first rank has.
 std::vector<int64_t> first_ranks(const std::vector<int64_t>& pages, Communicator& ranks) {
   std::vector<double> counts(pages.begin(), pages.end());
@@ -101,6 +117,8 @@ Tensor ModelRunner::run_own(std::span<const PageCopy> copies, std::span<const Ba
   for (const PageCopy& copy : copies) cache_.copy_page(copy.group, copy.from, copy.to);
   if (!hidden && graphs_ && graphs_->takes(sequences)) return graphs_->run(sequences);
   const Batch batch = make_batch(sequences, &cache_);
+  RowChanges changes = row_changes(sequences);
+  const RowChanges::Scope scope(changes);
   const Tensor states = model_.hidden(batch);  // (N, C)
   if (hidden) *hidden = states;
   return batch.sizes.rows > 0 ? logits_of(model_, batch, states) : Tensor{};

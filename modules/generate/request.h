@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "autograd/low_rank.h"
 #include "generate/grammar/grammar.h"
 #include "generate/pooling.h"
 #include "generate/sampler.h"
@@ -50,6 +51,10 @@ struct Request {
   // Pages of earlier requests with the same beginning are used, and this one's kept for later ones. Not for weights
   // that are written to between requests.
   bool prefix_cache = true;
+  // The model changed so, for this request alone: LoadedModel::changes_of; null: the model as it is.
+  std::shared_ptr<const LowRankChanges> adapter = {};
+  // Pages are shared among requests of one tenant alone.
+  int64_t tenant = 0;
   std::optional<int64_t> logprobs;  // alternatives to report a token, 0 for the chosen one alone; absent: none
   // The same for the tokens of the prompt, all of which are then computed: none of its pages come from earlier
   // requests.

@@ -116,6 +116,23 @@ void attach_adapter(CausalLM& model, const AdapterConfig& config, const std::str
   model.adapter = std::move(adapter);
 }
 
+std::shared_ptr<RequestAdapter> detach_adapter(CausalLM& model, const std::string& source) {
+  const auto detached = std::make_shared<RequestAdapter>(RequestAdapter{std::move(*model.adapter), {}});
+  model.adapter.reset();
+  for (const AdaptedModule& m : detached->adapter.modules)
+    for (size_t i = 0; i < m.changes.size(); ++i) {
+      Parameter& weight = *m.module.weights[i].parameter;
+      (m.module.kind == Kind::table ? weight.row_low_rank : weight.low_rank) = nullptr;
+      detached->changes.emplace(&weight, &m.changes[i]);
+    }
+  for (const AdaptedModule& m : detached->adapter.modules)
+    if (m.module.kind != Kind::linear || m.module.is_head)
+      throw Error(fmt::format("adapter: {} changes {}, adapters by request change linear layers of blocks alone",
+                              source, m.module.name),
+                  "--adapter DIR, without a name, changes the whole model");
+  return detached;
+}
+
 void initialise_adapter(CausalLM& model, uint64_t seed) {
   for (AdaptedModule& m : model.adapter->modules) {
     const bool is_table = m.module.kind == Kind::table;
@@ -135,9 +152,12 @@ void initialise_adapter(CausalLM& model, uint64_t seed) {
 }
 
 std::vector<NamedParameter> adapter_parameters(const CausalLM& model) {
+  return model.adapter == nullptr ? std::vector<NamedParameter>{} : adapter_parameters(*model.adapter);
+}
+
+std::vector<NamedParameter> adapter_parameters(Adapter& adapter) {
   std::vector<NamedParameter> list;
-  if (model.adapter == nullptr) return list;
-  for (AdaptedModule& m : model.adapter->modules) {
+  for (AdaptedModule& m : adapter.modules) {
     for (size_t i = 0; i < m.a.size(); ++i) list.push_back({m.a_name(i), &m.a[i]});
     for (size_t i = 0; i < m.b.size(); ++i) list.push_back({m.b_name(i), &m.b[i]});
   }

@@ -66,15 +66,26 @@ struct Adapter {
   std::vector<AdaptedModule> modules;
 };
 
+// An adapter beside its model, which stays as it is: the changes hold for the sequences that want them
+// (BatchSequence::changes), those of several adapters and of none in one batch. Of linear layers alone.
+struct RequestAdapter {
+  Adapter adapter;
+  LowRankChanges changes;  // by the model's weights
+};
+
 // Gives the modules that `config` names a change each, without values yet. Throws Error where a target matches no
 // module, with the names that the model has; `source` says where the targets stand. A model takes one adapter.
 void attach_adapter(CausalLM& model, const AdapterConfig& config, const std::string& source);
+// Takes the model's adapter from it. Throws Error, naming `source`, where it changes what is no linear layer of a
+// block: an embedding table, a head, experts.
+std::shared_ptr<RequestAdapter> detach_adapter(CausalLM& model, const std::string& source);
 // Values of a change that changes nothing yet, as PEFT's by default: A uniform in +-1 / sqrt(in), B 0; of tables A 0, B
 // normal. By seed and name, in f32.
 void initialise_adapter(CausalLM& model, uint64_t seed);
 
 // A and B of every change of the model: none without an adapter.
 std::vector<NamedParameter> adapter_parameters(const CausalLM& model);
+std::vector<NamedParameter> adapter_parameters(Adapter& adapter);
 // value (rows, columns) f32 += s B A, of a table s A B^T.
 void add_change(const Tensor& value, const LowRank& change, bool of_table);
 

@@ -99,11 +99,11 @@ void prepare(const NamedParameter& named, const LoadOptions& options, bool is_he
 
 // The adapter that the options name, on `model`, which has no weights yet. One that was trained on others is only
 // warned of.
-void attach_stored_adapter(LoadedModel& loaded, CausalLM& model, const LoadOptions& options) {
+void attach_stored_adapter(LoadedModel& loaded, CausalLM& model, const std::string& folder) {
   const std::vector<NamedParameter> parameters = named_parameters(model);
   const ParameterReader reader(parameters, loaded.checkpoint.tensors, loaded.mapping, loaded.checkpoint.path);
   const std::string fingerprint = loaded.checkpoint.fingerprint();
-  const AdapterBase base = read_adapter(model, options.adapter, [&](const std::string& name) {
+  const AdapterBase base = read_adapter(model, folder, [&](const std::string& name) {
     const auto found = std::find_if(parameters.begin(), parameters.end(), [&](auto& p) { return p.name == name; });
     const auto tied = found == parameters.end() ? parameters.begin() : found;  // the head of the embedding table
     loaded.checkpoint.unpack();
@@ -111,13 +111,13 @@ void attach_stored_adapter(LoadedModel& loaded, CausalLM& model, const LoadOptio
   });
   for (const NamedParameter& named : adapter_parameters(model)) named.parameter->trainable = false;
   if (!base.fingerprint.empty() && base.fingerprint != fingerprint)
-    loaded.warnings.push_back(fmt::format("{} was trained on other weights than {}: on {}", options.adapter,
+    loaded.warnings.push_back(fmt::format("{} was trained on other weights than {}: on {}", folder,
                                           loaded.checkpoint.path, quote(base.name)));
 }
 
 // So that a token's bits do not depend on its neighbours'; tables are looked up as they are.
-void prepare_adapter(const CausalLM& model, Device device) {
-  for (const NamedParameter& named : adapter_parameters(model)) {
+void prepare_adapter(Adapter& adapter, Device device) {
+  for (const NamedParameter& named : adapter_parameters(adapter)) {
     named.parameter->value = named.parameter->value.to(device);
     if (!named.parameter->is_table()) named.parameter->prepare_for_inference(Arithmetic::f32);
   }
@@ -232,12 +232,22 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
   loaded.model = make_rank_model(family, *checkpoint.config, *options.ranks);
   // For its report: what comes next may take long, or ask whether the weights fit.
   const ParameterReader report(named_parameters(*loaded.model), checkpoint.tensors, loaded.mapping, checkpoint.path);
+  for (const auto& [name, folder] : options.request_adapters) {
+    check(options.adapter.empty() && !options.trainable, "adapter", "{} is for requests, and {} changes the model",
+          folder, options.trainable ? "training" : options.adapter);
+    check(options.ranks->alone(), "adapter",
+          "{} is for requests, which several processes that share a model out do "
+          "not take",
+          folder);
+    attach_stored_adapter(loaded, *loaded.model, folder);
+    loaded.request_adapters[name] = detach_adapter(*loaded.model, folder);
+  }
   if (options.adapter.empty()) return loaded;
   if (options.ranks->alone()) {
-    attach_stored_adapter(loaded, *loaded.model, options);
+    attach_stored_adapter(loaded, *loaded.model, options.adapter);
   } else {
     const std::unique_ptr<CausalLM> whole = family.make(*checkpoint.config);
-    attach_stored_adapter(loaded, *whole, options);
+    attach_stored_adapter(loaded, *whole, options.adapter);
     share_adapter(*loaded.model, *whole);
   }
   return loaded;
@@ -256,12 +266,18 @@ LoadedModel load_weights(LoadedModel loaded, const LoadOptions& options, LoadPro
                     p.bytes_read += named.parameter->value.bytes();
                     prepare(named, options, named.parameter == head);
                   });
-  if (!options.adapter.empty() && !options.trainable) prepare_adapter(*loaded.model, options.device);
+  if (!options.adapter.empty() && !options.trainable) prepare_adapter(*loaded.model->adapter, options.device);
+  for (const auto& [name, adapter] : loaded.request_adapters) prepare_adapter(adapter->adapter, options.device);
   checkpoint.tensors.clear();
   // The copies that weights were prepared by, of sizes that running has no use for.
   trim_storage(Device{});
   if (options.device != Device{}) trim_storage(options.device);
   return loaded;
+}
+
+std::shared_ptr<const LowRankChanges> LoadedModel::changes_of(const std::string& request_adapter) const {
+  const std::shared_ptr<RequestAdapter>& adapter = request_adapters.at(request_adapter);
+  return {adapter, &adapter->changes};
 }
 
 LoadedModel load_model(const std::string& model, const LoadOptions& options) {

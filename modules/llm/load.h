@@ -1,6 +1,7 @@
 // Loading a model whole: checkpoint, family, weights, preparation.
 #pragma once
 #include <atomic>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +12,8 @@
 #include "load_model/checkpoint.h"
 
 namespace lathe {
+
+struct RequestAdapter;  // llm/adapter.h
 
 // What `--dtype` asks for; the arithmetic and the cache follow from it and from the file.
 enum class ComputeDtype : uint8_t { automatic, float32, bfloat16, float16 };
@@ -34,6 +37,8 @@ struct LoadOptions {
   Device device = {};  // where the weights go, and with them all that is computed
   // The folder of an adapter (llm/adapter_file.h) that is attached, its A and B in f32; empty: none.
   std::string adapter = {};
+  // Folders of adapters by the names that requests want them by; none with `adapter`, `trainable` or several ranks.
+  std::map<std::string, std::string> request_adapters = {};
   // Share the weights out, each with a part (llm/tensor_parallel.h). With several, `trainable` or `adapter` is an
   // Error.
   Communicator* ranks = &Communicator::one();
@@ -45,6 +50,9 @@ struct LoadedModel {
   WeightMapping mapping;       // as it was applied; to_checkpoint reads it backwards
   std::string missing_prefix;  // what the file's names lack of the mapping's (bare base models); empty: nothing
   std::vector<std::string> warnings;
+  std::map<std::string, std::shared_ptr<RequestAdapter>> request_adapters;
+  // Of one of them, which lives as long.
+  std::shared_ptr<const LowRankChanges> changes_of(const std::string& request_adapter) const;
   DType cache_dtype = DType::f32;
   DType weight_dtype = DType::f32;  // of most of the weights' bytes, as stored
 };
