@@ -2,7 +2,9 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 #include <vector>
 
 #include "tensor/communicator.h"
@@ -15,7 +17,8 @@ class MpiCommunicator : public Communicator {
  public:
   MpiCommunicator() {
     int provided;
-    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided);
+    if (provided < MPI_THREAD_SERIALIZED) abort(1);  // a server's passes run on a thread of their own
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
   }
@@ -38,7 +41,7 @@ class MpiCommunicator : public Communicator {
         MPI_Isend(out.data() + at, static_cast<int>(std::min(kMost, out.size() - at)), MPI_BYTE, r, 0, MPI_COMM_WORLD,
                   &requests.emplace_back());
     }
-    MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE);
+    wait(requests);
   }
 
   void abort(int code) override {
@@ -47,6 +50,17 @@ class MpiCommunicator : public Communicator {
   }
 
  private:
+  // MPI waits by spinning. What takes longer than a pass may is a server without requests, which leaves its cores
+  // alone.
+  static void wait(std::vector<MPI_Request>& requests) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (int done = 0; !done;) {
+      MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE);
+      if (!done && std::chrono::steady_clock::now() - begin > std::chrono::milliseconds(20))
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+  }
+
   int rank_ = 0, size_ = 1;
 };
 
