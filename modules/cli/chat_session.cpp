@@ -42,7 +42,7 @@ constexpr const char* help =
 
 ChatSession::ChatSession(const ModelOptions& model, const RequestOptions& request, const std::string& system)
     : request_(request),
-      model_(load_chat_model(model, {}, 1)),
+      model_(load_chat_model(model, {}, [](const LoadedModel&, EngineOptions& engine) { engine.max_sequences = 1; })),
       template_(ChatTemplate::parse(chat_template_of(*model_.tokenizer(), model.model), model.model)),
       conversation_(system) {}
 

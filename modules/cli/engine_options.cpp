@@ -13,6 +13,7 @@ std::shared_ptr<Drafter> make_drafter(const ModelOptions& options, const LoadedM
   if (who == "ngram") return make_ngram_drafter();
   ModelOptions draft_options = options;
   draft_options.adapter.clear();
+  draft_options.request_adapters.clear();
   draft_options.model = who;
   draft_options.ranks = &Communicator::one();  // the first rank guesses, and tells the others
   LoadedModel draft = draft_options.load();
@@ -32,12 +33,11 @@ EngineOptions engine_options(const ModelOptions& options, const LoadedModel& loa
   return result;
 }
 
-ChatModel load_chat_model(const ModelOptions& options, const std::string& speculate, int64_t max_sequences,
-                          int64_t max_batch_tokens) {
+ChatModel load_chat_model(const ModelOptions& options, const std::string& speculate,
+                          const std::function<void(const LoadedModel&, EngineOptions&)>& adjust) {
   LoadedModel loaded = options.load();
   EngineOptions engine = engine_options(options, loaded, speculate);
-  engine.max_sequences = max_sequences;
-  engine.max_batch_tokens = std::max(max_batch_tokens, max_sequences);
+  if (adjust) adjust(loaded, engine);
   ChatModel model(std::move(loaded), std::move(engine));
   if (model.has_tokenizer())
     for (const std::string& warning : model.tokenizer()->warnings())

@@ -1,5 +1,6 @@
 // The engine's settings as the command line gives them.
 #pragma once
+#include <functional>
 #include <string>
 
 #include "cli/model_options.h"
@@ -11,9 +12,9 @@ namespace lathe {
 // Throws Error where its vocabulary is another.
 EngineOptions engine_options(const ModelOptions& options, const LoadedModel& loaded, const std::string& speculate = {});
 // What --model names with its tokenizer, if there is one, and an engine of these settings; warnings on standard error.
+// `adjust` may change the settings once the weights are there.
 ChatModel load_chat_model(const ModelOptions& options, const std::string& speculate = {},
-                          int64_t max_sequences = EngineOptions().max_sequences,
-                          int64_t max_batch_tokens = EngineOptions().max_batch_tokens);
+                          const std::function<void(const LoadedModel&, EngineOptions&)>& adjust = {});
 // On standard error: how many draft tokens were accepted, what a speculative step costs and yields.
 void print_speculation(const SpeculationControl& speculation);
 

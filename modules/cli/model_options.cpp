@@ -89,6 +89,7 @@ LoadOptions ModelOptions::load_options() const {
   options.dtype = parse_compute_dtype(dtype);
   options.quantize = parse_quantize(quantize);
   options.adapter = adapter;
+  options.request_adapters = request_adapters;
   options.device = chosen_device(device);
   return options;
 }

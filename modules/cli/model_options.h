@@ -1,6 +1,7 @@
 // The options that every command with a model shares, and what follows from them.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,6 +17,7 @@ class Command;
 
 struct ModelOptions {
   std::string model, adapter, dtype = "auto", kv_cache_dtype, kv_memory, quantize, device;
+  std::map<std::string, std::string> request_adapters;  // LoadOptions'
   int threads = 0;
   int64_t context = 0;
   bool profile = false;
@@ -31,7 +33,7 @@ struct ModelOptions {
   // and the tokens per second that this allows. On a rank other than the first, all that the command says is dropped
   // but errors.
   LoadedModel load(bool trainable = false) const;
-  // --dtype, --quantize, --adapter and --device.
+  // --dtype, --quantize, --device and the adapters.
   LoadOptions load_options() const;
   // Checks --device and takes --threads over.
   void apply_machine_options() const;

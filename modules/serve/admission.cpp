@@ -40,6 +40,14 @@ std::string given_key(const HttpRequest& r) {
 
 }  // namespace
 
+int64_t key_index(const HttpRequest& request, const std::vector<std::string>& keys) {
+  const std::string given = given_key(request);
+  int64_t index = 0;
+  for (size_t i = 0; i < keys.size(); ++i)
+    if (same_text(keys[i], given)) index = static_cast<int64_t>(i) + 1;
+  return index;
+}
+
 void admit(Exchange& exchange, const ServerOptions& options, size_t held_bytes) {
   const HttpRequest& r = exchange.request;
   if (const std::string origin = r.header("origin"); !origin.empty()) {
@@ -66,15 +74,12 @@ void admit(Exchange& exchange, const ServerOptions& options, size_t held_bytes) 
   if (held_bytes + bytes > options.http.bodies)
     return respond_error(exchange, {429, "too many requests are being received"});
   if (options.api_keys.empty() || r.path.starts_with("/health")) return;
-  const std::string given = given_key(r);
-  bool known = false;
-  for (const std::string& key : options.api_keys) known |= same_text(key, given);
-  if (!known)
-    respond_error(exchange, {401,
-                             given.empty() ? "an API key is needed: Authorization: Bearer KEY, or x-api-key: KEY"
-                                           : "the API key is wrong",
-                             {},
-                             "invalid_api_key"});
+  if (key_index(r, options.api_keys) > 0) return;
+  respond_error(exchange, {401,
+                           given_key(r).empty() ? "an API key is needed: Authorization: Bearer KEY, or x-api-key: KEY"
+                                                : "the API key is wrong",
+                           {},
+                           "invalid_api_key"});
 }
 
 }  // namespace lathe

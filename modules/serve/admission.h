@@ -4,6 +4,9 @@
 
 namespace lathe {
 
+// The key that a request brings, from 1; 0: none of them. It takes as long for a wrong key as for a right one.
+int64_t key_index(const HttpRequest& request, const std::vector<std::string>& keys);
+
 // With a request's headers alone: what this responds refuses the request, and a browser's OPTIONS is answered. Health
 // is for whoever watches; all else is for who has a key, and for pages that may ask. `held_bytes`: of bodies that are
 // being received or worked on.

@@ -10,6 +10,10 @@ const Tokenizer& ServedModel::tokenizer() const {
   return *chat().tokenizer();
 }
 
+std::shared_ptr<const LowRankChanges> ServedModel::adapter() const {
+  return base ? chat().loaded().changes_of(id) : nullptr;
+}
+
 std::string new_id(const char* prefix) {
   static const auto start = static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
   static std::atomic<uint64_t> count = 0;

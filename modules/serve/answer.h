@@ -13,11 +13,17 @@
 
 namespace lathe {
 
+// What a request's `model` names: a model, or one of its adapters.
 struct ServedModel {
   std::string id;
   const EngineThread& engine;
-  int64_t created;  // seconds since 1970
+  int64_t created;                         // seconds since 1970
+  const ServedModel* base = nullptr;       // of an adapter: the model that it changes
+  std::vector<std::string> adapters = {};  // of a model
+  bool always_usage = false;               // streams end with usage, whether a request asks for it or not
   std::shared_ptr<CallMemory> calls = std::make_shared<CallMemory>();
+
+  std::shared_ptr<const LowRankChanges> adapter() const;  // null: none. Once the engine is ready
   const ChatModel& chat() const { return engine.model(); }
   // Throws ApiError where the model has none.
   const Tokenizer& tokenizer() const;

@@ -220,8 +220,13 @@ void EngineThread::run(const Load& load) {
       if (!engine_->idle()) step();
     } catch (const std::exception& e) {
       fail_all(e.what());
+      if (!model_->loaded().model->ranks->alone()) {  // the others wait in a pass that this one has left
+        failure_ = e.what();
+        state_ = State::failed;
+      }
     }
     hand_out();
+    if (state_ == State::failed) on_state_();
   }
 }
 

@@ -55,14 +55,15 @@ class EngineThread {
   };
 
   // Once loaded, the largest step is run, so that none later needs more memory. `most_sequences`: that may run or wait
-  // together. `on_state` is called once, on the engine's thread, when the model is loaded or could not be.
+  // together. `on_state` is called on the engine's thread, when the model is
+  // loaded or could not be, and where processes that share it out have lost each other.
   EngineThread(Load load, int64_t most_sequences, std::function<void()> on_state);
   ~EngineThread();  // cancels what is left
   EngineThread(const EngineThread&) = delete;
   EngineThread& operator=(const EngineThread&) = delete;
 
   State state() const { return state_; }
-  const std::string& failure() const { return failure_; }  // of the load, once it has failed
+  const std::string& failure() const { return failure_; }  // once it has failed
   // Once ready. Its const members may be called from any thread.
   const ChatModel& model() const { return *model_; }
   // Throws what Engine::check_request throws. From any thread, once ready.

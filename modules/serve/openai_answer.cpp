@@ -21,7 +21,12 @@ Request checked(Request request, const ServedModel& model, const RequestFields& 
 
 OpenAiAnswer::OpenAiAnswer(const ServedModel& model, const char* id_prefix, const char* object,
                            const char* chunk_object)
-    : model_(model), id_(new_id(id_prefix)), object_(object), chunk_object_(chunk_object), created_(unix_seconds()) {}
+    : model_(model),
+      id_(new_id(id_prefix)),
+      object_(object),
+      chunk_object_(chunk_object),
+      created_(unix_seconds()),
+      include_usage_(model.always_usage) {}
 
 void OpenAiAnswer::read_common(RequestFields& fields) {
   fields.sampling(options_);
@@ -30,7 +35,7 @@ void OpenAiAnswer::read_common(RequestFields& fields) {
   fields.read("stream_options", [&](const OrderedJsonNode& node) {
     if (!stream) throw ApiError(400, "stream_options needs stream: true", "stream_options");
     RequestFields of(node);
-    include_usage_ = of.flag("include_usage", false);
+    include_usage_ = of.flag("include_usage", include_usage_);
     of.ignore({"include_obfuscation"});
     of.finish();
   });

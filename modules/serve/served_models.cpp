@@ -4,20 +4,25 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "formats/quote.h"
+
 namespace lathe {
 
 ServedModels::ServedModels(std::vector<ModelToServe> models, int64_t most_sequences,
                            const std::function<void()>& on_state) {
-  std::set<std::string> ids;
-  for (const ModelToServe& m : models)
-    check(ids.insert(m.id).second, "--model", "two models are named {}: NAME=MODEL names them apart", m.id);
   for (ModelToServe& m : models)
     hosted_.push_back(std::make_unique<HostedModel>(std::move(m), most_sequences, on_state));
+  std::set<std::string> ids;
+  for (const ModelChoice& c : choices())
+    check(ids.insert(c.model->id).second, "--model", "{} names two: NAME=PATH names them apart", c.model->id);
 }
 
-std::vector<const ServedModel*> ServedModels::names() const {
-  std::vector<const ServedModel*> list;
-  for (const auto& m : hosted_) list.push_back(&m->model);
+std::vector<ModelChoice> ServedModels::choices() const {
+  std::vector<ModelChoice> list;
+  for (const auto& m : hosted_) {
+    list.push_back({&m->model, m.get()});
+    for (const ServedModel& adapter : m->adapters) list.push_back({&adapter, m.get()});
+  }
   return list;
 }
 
@@ -50,16 +55,16 @@ std::string ServedModels::metrics(MetricNames names) const {
   return metrics_text(measured, names);
 }
 
-ModelChoice ServedModels::named(const std::string& id) {
+ModelChoice ServedModels::named(const std::string& id) const {
   std::string served;
-  for (const auto& m : hosted_) {
-    if (m->model.id == id) return {&m->model, m.get()};
-    served += (served.empty() ? "" : ", ") + m->model.id;
+  for (const ModelChoice& c : choices()) {
+    if (c.model->id == id) return c;
+    served += (served.empty() ? "" : ", ") + c.model->id;
   }
   throw ApiError(404, fmt::format("no model {}: {} is served", quote(id), served), "model", "model_not_found");
 }
 
-ModelChoice ServedModels::choose(nlohmann::ordered_json& body) {
+ModelChoice ServedModels::choose(nlohmann::ordered_json& body) const {
   if (!body.is_object() || !body.contains("model")) return first();
   const nlohmann::ordered_json name = body["model"];
   body.erase("model");

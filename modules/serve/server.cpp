@@ -111,7 +111,7 @@ void Server::State::list_models(Exchange& exchange) {
   if (path != "/v1/models")
     return respond_json(exchange, describe_model(*models.named(path.substr(prefix.size())).model));
   Json data = Json::array();
-  for (const ServedModel* model : models.names()) data.push_back(describe_model(*model));
+  for (const ModelChoice& c : models.choices()) data.push_back(describe_model(*c.model));
   respond_json(exchange, {{"object", "list"}, {"data", data}});
 }
 
@@ -207,6 +207,10 @@ void Server::State::compute(const ExchangePtr& exchange, MakeJson make) {
 void Server::State::generate(const ExchangePtr& exchange, MakeAnswer make) {
   with_body(exchange, [this, exchange, make](const ModelChoice& choice, const OrderedJsonNode& body) {
     std::shared_ptr<Answer> answer = make(*choice.model, body);
+    for (Request& r : answer->requests) {
+      r.adapter = choice.model->adapter();
+      if (options.cache_by_key) r.tenant = key_index(exchange->request, options.api_keys);
+    }
     http.post([this, exchange, answer, hosted = choice.hosted] { submit(*hosted, exchange, answer); });
   });
 }
@@ -214,6 +218,10 @@ void Server::State::generate(const ExchangePtr& exchange, MakeAnswer make) {
 // The model is the engine's thread's, so its work is done there; what it found becomes JSON on a worker.
 void Server::State::inspect(const ExchangePtr& exchange) {
   with_body(exchange, [this, exchange](const ModelChoice& choice, const OrderedJsonNode& body) {
+    if (choice.model->base)
+      throw ApiError(400,
+                     fmt::format("{} is an adapter, {} can be looked into", choice.model->id, choice.model->base->id),
+                     "model");
     const std::shared_ptr<Inspection> inspection = make_inspection(*choice.model, body);
     const auto left = std::make_shared<std::atomic<bool>>(false);
     http.post([exchange, left] {

@@ -17,6 +17,7 @@ struct ServerOptions {
   std::string host = "127.0.0.1";
   int port = 8000;
   std::vector<std::string> api_keys;            // none: nobody is asked
+  bool cache_by_key = false;                    // requests of different keys share no pages of the prefix cache
   std::vector<std::string> cors_origins;        // other than the server's own; "*": any
   int64_t max_sequences = 64, max_queue = 256;  // of each model
   double request_timeout = 600;                 // seconds; 0: none

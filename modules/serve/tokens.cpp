@@ -94,6 +94,8 @@ InfoJson tokenizer_info(const ServedModel& model) {
 InfoJson describe_model(const ServedModel& model) {
   InfoJson json = {{"id", model.id}, {"object", "model"}, {"created", model.created}, {"owned_by", "lathe"}};
   if (model.engine.state() != EngineThread::State::ready) return json;
+  if (model.base) json["parent"] = model.base->id;
+  if (!model.adapters.empty()) json["adapters"] = model.adapters;
   const LoadedModel& loaded = model.chat().loaded();
   const SamplingParameters defaults = model.chat().request({0}).sampling;
   InfoJson sampling = InfoJson::object();
