@@ -70,6 +70,7 @@ test-serve: build  ## the server, asked by the standard library, the official cl
 	@$(BUILD)/clients/bin/python -c 'import openai, anthropic, agents, playwright' 2>/dev/null || \
 	  { python3 -m venv $(BUILD)/clients && $(BUILD)/clients/bin/pip install -q openai anthropic openai-agents playwright; }
 	@$(BUILD)/clients/bin/python scripts/check_serve.py $(BUILD)/lathe
+	@scripts/check_deployment.py $(BUILD)/lathe
 	@$(BUILD)/clients/bin/python scripts/check_page.py $(BUILD)/lathe
 
 notebooks:  ## notebooks/ executed anew, their claims checked, their output kept

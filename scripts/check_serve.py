@@ -53,9 +53,9 @@ class Server:
     """A running `lathe serve`, on a port of its own."""
     started = []
 
-    def __init__(self, lathe, model, *options):
+    def __init__(self, lathe, model, *options, launcher=()):
         self.log = tempfile.NamedTemporaryFile("w")
-        self.process = subprocess.Popen([lathe, "serve", "--model", f"tiny={model}", "--port", "0", "--dtype", "float32", *options],
+        self.process = subprocess.Popen([*launcher, lathe, "serve", "--model", f"tiny={model}", "--port", "0", "--dtype", "float32", *options],
                                         stdout=subprocess.DEVNULL, stderr=self.log)
         Server.started.append(self)
         while not (found := re.search(r"listening on http://[^:]+:(\d+)", self.text())):
@@ -751,9 +751,9 @@ def ends(s):
     s.close()
 
 
-def main():
-    alone = (keys_and_origins, queue, deadline, draining, batches)
-    names = [f.__name__ for f in (*CHECKS, *TOOL_CHECKS, *alone)]
+def main(groups, alone):
+    shared = [f for checks, _ in groups for f in checks]
+    names = [f.__name__ for f in (*shared, *alone)]
     parser = argparse.ArgumentParser()
     parser.add_argument("lathe")
     parser.add_argument("--model", default=str(ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
@@ -766,7 +766,7 @@ def main():
         begin, outcome, why = time.monotonic(), "passed", ""
         try:
             f(*given)
-            if f in (*CHECKS, *TOOL_CHECKS):
+            if f in shared:
                 server.until("cache_pages_used", 0)
         except Skipped as reason:
             outcome, why = "skipped", f" ({reason})"
@@ -780,7 +780,7 @@ def main():
         if arguments.minutes > 0:
             run(endurance, arguments.lathe, arguments.model, arguments.minutes)
             return counts["failed"] > 0
-        for checks, options in (CHECKS, []), (TOOL_CHECKS, ["--chat-template", str(ROOT / "tests/serve/tools.jinja")]):
+        for checks, options in groups:
             chosen = [f for f in checks if f.__name__ in arguments.only]
             if not chosen:
                 continue
@@ -803,4 +803,5 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(((CHECKS, []), (TOOL_CHECKS, ["--chat-template", str(ROOT / "tests/serve/tools.jinja")])),
+                  (keys_and_origins, queue, deadline, draining, batches)))
