@@ -141,6 +141,8 @@ check-long: test lint asan tsan fuzz reference test-model test-python test-serve
 	@. scripts/reference.sh && scripts/check_export.py $(BUILD)/lathe && scripts/check_plan.py $(BUILD)/lathe --all
 	@. scripts/reference.sh && scripts/check_training.py --lathe $(BUILD)/lathe --only shakespeare
 	@scripts/check_model.py --all && . scripts/reference.sh && scripts/check_guide.py
+	@$(BUILD)/clients/bin/pip install -q langchain-openai langchain-anthropic litellm
+	@$(BUILD)/clients/bin/python scripts/check_serve.py $(BUILD)/lathe --long --only langchain litellm
 	@scripts/lint.py --build $(BUILD) alone
 	$(need) python
 	@scripts/run_notebooks.sh --check

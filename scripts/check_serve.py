@@ -26,6 +26,7 @@ import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHECKS, TOOL_CHECKS = [], []  # of the model as it is; of one whose template takes tools and thinking
+LONG_CHECKS = []              # the same with --long
 
 
 class Skipped(Exception):
@@ -46,6 +47,11 @@ def check(f):
 
 def tool_check(f):
     TOOL_CHECKS.append(f)
+    return f
+
+
+def long_check(f):
+    LONG_CHECKS.append(f)
     return f
 
 
@@ -553,6 +559,76 @@ def openai_agents(s):
     assert asked_for == ["Paris"] and result.final_output, (asked_for, result)
 
 
+@tool_check
+def forced_tools(s):
+    """Calls that must be made, by each API: which, and their arguments, are the model's to choose only as far as the request lets it."""
+    schema = {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"]}
+    tools = [{"type": "function", "function": {"name": name, "parameters": schema}} for name in ("get_weather", "get_time")]
+    body = chat("Hello", max_tokens=60, temperature=0, tools=tools, reasoning_effort="none")
+    for choice, names in ("required", {"get_weather", "get_time"}), ({"type": "function", "function": {"name": "get_time"}}, {"get_time"}):
+        answer = s.post("/v1/chat/completions", {**body, "tool_choice": choice, "parallel_tool_calls": False})["choices"][0]
+        (call,) = answer["message"]["tool_calls"]
+        assert answer["finish_reason"] == "tool_calls" and call["function"]["name"] in names, answer
+        assert json.loads(call["function"]["arguments"])["city"] in ("Rome", "Oslo"), call
+    second = {**body, "messages": [*body["messages"], answer["message"], {"role": "tool", "tool_call_id": call["id"], "content": "noon"}]}
+    first = s.post("/v1/chat/completions", {**body, "tool_choice": choice})
+    second["messages"][1] = first["choices"][0]["message"]
+    second["messages"][2]["tool_call_id"] = first["choices"][0]["message"]["tool_calls"][0]["id"]
+    reused(first["usage"], s.post("/v1/chat/completions", second)["usage"])  # a turn that its grammar ended
+    flat = [{"type": "function", **tool["function"]} for tool in tools]
+    response = s.post("/v1/responses", {"model": "tiny", "input": "Hello", "tools": flat, "temperature": 0, "reasoning": {"effort": "none"},
+                                        "tool_choice": {"type": "function", "name": "get_time"}})
+    assert [i["type"] for i in response["output"]] == ["function_call"] and response["output"][0]["name"] == "get_time", response
+    message = s.post("/v1/messages", {"messages": body["messages"], "max_tokens": 60, "temperature": 0, "thinking": {"type": "disabled"},
+                                      "tools": [{"name": t["name"], "input_schema": schema} for t in flat],
+                                      "tool_choice": {"type": "tool", "name": "get_time", "disable_parallel_tool_use": True}})
+    assert [b["type"] for b in message["content"]] == ["tool_use"] and message["content"][0]["name"] == "get_time", message
+    either = s.post("/v1/chat/completions", {**body, "response_format": {"type": "json_object"}})["choices"][0]["message"]
+    assert either.get("tool_calls") or isinstance(json.loads(either["content"]), dict), either
+    assert s.post("/v1/chat/completions", {**body, "tool_choice": {"type": "function", "function": {"name": "other"}}}, 400)["error"]["param"] == "tool_choice"
+
+
+@long_check
+def langchain(s):
+    """A loop of tools through both of its clients."""
+    openai, anthropic, core = installed("langchain_openai"), installed("langchain_anthropic"), installed("langchain_core.tools")
+
+    @core.tool
+    def get_weather(city: str) -> str:
+        """Current weather of a city"""
+        return f"sunny in {city}"
+
+    address = f"http://127.0.0.1:{s.port}"
+    for model in (openai.ChatOpenAI(model="tiny", base_url=f"{address}/v1", api_key="none", temperature=0, max_tokens=60, max_retries=0),
+                  openai.ChatOpenAI(model="tiny", base_url=f"{address}/v1", api_key="none", temperature=0, max_tokens=60, max_retries=0,
+                                    use_responses_api=True),
+                  anthropic.ChatAnthropic(model="tiny", base_url=address, api_key="none", temperature=0, max_tokens=60, max_retries=0)):
+        bound = model.bind_tools([get_weather])
+        conversation = [("human", CALL), bound.invoke([("human", CALL)])]
+        (call,) = conversation[1].tool_calls
+        assert call["args"] == {"city": "Paris"}, call
+        result = get_weather.invoke(call)
+        assert result.content == "sunny in Paris", result
+        assert bound.invoke([*conversation, result]).content is not None
+        streamed = sum(list(bound.stream([("human", CALL)]))[1:], next(bound.stream([("human", CALL)])))
+        assert streamed.tool_calls[0]["args"] == {"city": "Paris"}, streamed
+
+
+@long_check
+def litellm(s):
+    """Chat, its stream and Anthropic's API."""
+    client = installed("litellm")
+    address = f"http://127.0.0.1:{s.port}"
+    asked = dict(messages=[{"role": "user", "content": CALL}], tools=[TOOL], temperature=0, max_tokens=60, api_key="none")
+    for model, base in ("openai/tiny", f"{address}/v1"), ("anthropic/tiny", address):
+        answer = client.completion(model=model, api_base=base, **asked)
+        call = answer.choices[0].message.tool_calls[0]
+        assert json.loads(call.function.arguments) == {"city": "Paris"}, answer
+        chunks = list(client.completion(model=model, api_base=base, stream=True, **asked))
+        whole = client.stream_chunk_builder(chunks)
+        assert json.loads(whole.choices[0].message.tool_calls[0].function.arguments) == {"city": "Paris"}, whole
+
+
 def keys_and_origins(lathe, model):
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("first\nsecond\n")
@@ -759,7 +835,10 @@ def main(groups, alone):
     parser.add_argument("--model", default=str(ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
     parser.add_argument("--minutes", type=float, default=0, metavar="N", help="mixed load for so long, and nothing else")
     parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="NAME")
+    parser.add_argument("--long", action="store_true", help="LangChain and LiteLLM too")
     arguments = parser.parse_args()
+    if arguments.long:
+        TOOL_CHECKS.extend(LONG_CHECKS)
     counts = collections.Counter()
 
     def run(f, *given):

@@ -66,7 +66,9 @@ std::vector<int32_t> CallMemory::with_own_tokens(std::vector<int32_t> ids, const
     const auto begin = ids.begin() + kept.prompt_size;
     const auto end = std::find_first_of(begin, ids.end(), stop_tokens.begin(), stop_tokens.end());
     if (end == ids.end()) continue;
-    const auto at = ids.erase(begin, end + 1);
+    // A turn that its grammar ended has no stop token of its own.
+    const bool ended = std::find(stop_tokens.begin(), stop_tokens.end(), kept.turn.tokens.back()) != stop_tokens.end();
+    const auto at = ids.erase(begin, end + ended);
     ids.insert(at, kept.turn.tokens.begin(), kept.turn.tokens.end());
   }
   return ids;

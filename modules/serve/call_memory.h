@@ -23,7 +23,7 @@ class CallMemory {
     std::string content;          // as the client was told
     std::vector<ToolCall> calls;  // at least one; the first one's id names the turn
     bool thought = false;         // it began with thinking, which templates keep until the user's next message
-    std::vector<int32_t> tokens;  // with the stop token that ended it
+    std::vector<int32_t> tokens;  // with the stop token, if one ended it
   };
 
   // `prompt`: what the turn answered. Forgets the oldest turns beyond a bound. From any thread.

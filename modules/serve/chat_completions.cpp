@@ -1,4 +1,5 @@
 // /v1/chat/completions: the next message of a conversation.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "serve/chat_fields.h"
@@ -52,7 +53,7 @@ ChatAnswer::ChatAnswer(const ServedModel& model, const OrderedJsonNode& body)
   fields.finish();
   std::vector<int32_t> prompt = chat.encode();
   turns_.assign(static_cast<size_t>(options_.num_sequences), Turn(model, chat, prompt, "call"));
-  add_request(fields, std::move(prompt), most);
+  add_request(fields, std::move(prompt), most, [&](Request& request) { chat.constrain(request); });
 }
 
 // Both names mean the same; the newer one comes first.
@@ -106,7 +107,11 @@ ChatJson tool_calls_json(const std::vector<ToolCall>& calls, std::optional<size_
 }
 
 // The end token is no part of the content, so its probability is none either.
-bool ended_by_token(const Completion& c) { return c.finish_reason == FinishReason::stop && c.stop_string.empty(); }
+bool ended_by_token(const ServedModel& model, const Completion& c) {
+  const std::vector<int32_t> ends = model.chat().request({}).stop_tokens;
+  return c.finish_reason == FinishReason::stop && c.stop_string.empty() && !c.tokens.empty() &&
+         std::find(ends.begin(), ends.end(), c.tokens.back()) != ends.end();
+}
 
 void ChatAnswer::take(Exchange& exchange, size_t request, const GenerationEvent& event) {
   Turn& turn = turns_[static_cast<size_t>(event.sequence)];
@@ -117,7 +122,7 @@ void ChatAnswer::take(Exchange& exchange, size_t request, const GenerationEvent&
 
 std::optional<ChatJson> ChatAnswer::delta(size_t, const GenerationEvent& event) {
   const size_t calls = turns_[static_cast<size_t>(event.sequence)].whole().calls.size();
-  const bool ends = event.completion && ended_by_token(*event.completion);
+  const bool ends = event.completion && ended_by_token(model_, *event.completion);
   ChatJson message = ChatJson::object(), logprobs = nullptr, finish_reason = nullptr;
   if (!added_.reasoning.empty()) message["reasoning_content"] = added_.reasoning;
   if (!added_.content.empty()) message["content"] = added_.content;
@@ -134,7 +139,7 @@ ChatJson ChatAnswer::whole(size_t, const Completion& c) {
   ChatJson logprobs = nullptr;
   if (options_.logprobs) {
     logprobs = {{"content", ChatJson::array()}, {"refusal", nullptr}};
-    const size_t shown = c.logprobs.size() - (ended_by_token(c) ? 1 : 0);
+    const size_t shown = c.logprobs.size() - (ended_by_token(model_, c) ? 1 : 0);
     for (size_t i = 0; i < shown; ++i) logprobs["content"].push_back(chat_logprob(model_.tokenizer(), c.logprobs[i]));
   }
   const Turn::Parts& turn = turns_[static_cast<size_t>(c.sequence)].whole();

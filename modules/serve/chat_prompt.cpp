@@ -4,12 +4,14 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "generate/grammar/json_schema.h"
+#include "serve/text_marks.h"
 #include "text/chat_template/encode_chat.h"
 
 namespace lathe {
 namespace {
 
-constexpr std::ptrdiff_t kPromptTail = 16;  // tokens, more than any mark has
+constexpr uint32_t kMostCalls = 16;  // of a turn that must call tools
 
 template <class F>
 auto blamed_on(const std::string& field, const F& f) try {
@@ -62,8 +64,10 @@ void ChatPrompt::take_tools(nlohmann::ordered_json tools, const ToolChoice& choi
     if (tool_format_ == ToolFormat::none)
       throw ApiError(400, "the model's chat template takes no tools, or in a form that is not known", "tools");
   }
-  if (choice.kind == ToolChoice::Kind::required)
-    throw ApiError(400, "tool_choice: nothing makes the model call a tool", "tool_choice", "unsupported_parameter");
+  if (choice.kind != ToolChoice::Kind::required) return;
+  const auto is_named = [&](const auto& tool) { return tool["function"]["name"] == choice.name; };
+  if (!any || (!choice.name.empty() && std::none_of(inputs.tools.begin(), inputs.tools.end(), is_named)))
+    throw ApiError(400, "tool_choice: there is no such tool to call", "tool_choice");
 }
 
 void ChatPrompt::think(bool wanted, const std::optional<std::string>& effort, const std::string& field) {
@@ -95,9 +99,65 @@ std::vector<int32_t> ChatPrompt::encode() const {
   return model_.calls->with_own_tokens(std::move(ids), inputs.messages, model_.chat().request({0}).stop_tokens);
 }
 
+// The end of the prompt, without white space.
+std::string ChatPrompt::tail(const std::vector<int32_t>& prompt, std::ptrdiff_t tokens) const {
+  const auto begin = prompt.end() - std::min(std::ssize(prompt), tokens);
+  std::string text = model_.tokenizer().decode(std::vector<int32_t>(begin, prompt.end()));
+  text.erase(text.find_last_not_of(kSpace) + 1);
+  return text;
+}
+
+std::ptrdiff_t ChatPrompt::thinking_tokens(const std::vector<int32_t>& prompt) const {
+  const ThinkingMarks marks = thinking();
+  const std::string end = tail(prompt);
+  if (marks.end.empty() || !(end.ends_with(marks.begin) || end.ends_with(marks.end))) return 0;
+  for (std::ptrdiff_t n = 1; n <= kPromptTail; ++n)
+    if (tail(prompt, n).starts_with(marks.begin)) return n;
+  return 0;
+}
+
 ThinkingParser ChatPrompt::thinking_parser(const std::vector<int32_t>& prompt) const {
-  const std::vector<int32_t> tail(prompt.end() - std::min(std::ssize(prompt), kPromptTail), prompt.end());
-  return {thinking(), model_.tokenizer().decode(tail)};
+  return {thinking(), tail(prompt)};
+}
+
+GrammarPart ChatPrompt::calls(GrammarBuilder& g) const {
+  const CallTexts texts = call_texts(tool_format_);
+  const auto mark = [&](std::string_view text) { return text.empty() ? g.text("") : g.token(text); };
+  std::vector<GrammarPart> tools;
+  for (const nlohmann::ordered_json& tool : inputs.tools) {
+    const nlohmann::ordered_json& function = tool["function"];
+    const std::string name = function["name"];
+    if (!choice_.name.empty() && name != choice_.name) continue;
+    const nlohmann::ordered_json any = {{"type", "object"}};
+    const nlohmann::ordered_json parameters = function.value("parameters", nlohmann::ordered_json());
+    tools.push_back(g.sequence({g.text(name), g.token(texts.between),
+                                json_schema(g, parameters.is_null() || parameters.empty() ? any : parameters, name)}));
+  }
+  const GrammarPart call = g.sequence(
+      {mark(texts.mark), g.text(texts.before), g.any_of(std::move(tools)), g.text(texts.behind), mark(texts.end_mark)});
+  const bool several = choice_.parallel && choice_.name.empty() && tool_format_ == ToolFormat::hermes;
+  return several ? g.sequence({call, g.repeat(g.sequence({g.text("\n"), call}), 0, kMostCalls - 1)}) : call;
+}
+
+void ChatPrompt::constrain(Request& request) const {
+  const bool required = choice_.kind == ToolChoice::Kind::required;
+  if (!request.grammar && !required) return;
+  blamed_on("tools", [&] {
+    GrammarBuilder g = request.grammar ? GrammarBuilder(*request.grammar) : GrammarBuilder();
+    std::vector<GrammarPart> answers;
+    if (request.grammar && !required) answers.push_back(request.grammar->root);
+    if (tool_format_ != ToolFormat::none) answers.push_back(calls(g));
+    GrammarPart answer = g.any_of(std::move(answers));
+    if (const ThinkingMarks marks = thinking(); !marks.end.empty()) {
+      const std::string end = tail(request.prompt);
+      const GrammarPart thought = g.sequence({g.up_to(marks.end), g.repeat(g.text("\n"), 0, 2), answer});
+      if (end.ends_with(marks.begin))
+        answer = thought;
+      else if (!end.ends_with(marks.end))
+        answer = g.any_of({g.sequence({g.token(marks.begin), thought}), answer});
+    }
+    request.grammar = g.finish(answer);
+  });
 }
 
 }  // namespace lathe

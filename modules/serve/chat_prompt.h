@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "generate/grammar/grammar.h"
 #include "serve/answer.h"
 #include "serve/request_fields.h"
 #include "serve/thinking.h"
@@ -39,6 +40,10 @@ class ChatPrompt {
   // template himself comes first. Throws ApiError naming `field` where the template cannot do so.
   void think(bool wanted, const std::optional<std::string>& effort, const std::string& field);
 
+  // What the answer may be: calls, where tools must be called; its own grammar, or calls, where it has one and there
+  // are tools. Thinking comes before. Throws ApiError where a tool's parameters cannot be had as a grammar.
+  void constrain(Request& request) const;
+
   // Throws ApiError where the template does not take the conversation.
   std::string render() const;
   // Its ids. Turns whose calls the server has made stand there as the model wrote them, token by token.
@@ -49,9 +54,15 @@ class ChatPrompt {
   ThinkingMarks thinking() const { return thinking_marks(source()); }
   // Of a parser for what the model answers to `prompt`.
   ThinkingParser thinking_parser(const std::vector<int32_t>& prompt) const;
+  // Tokens at the end of the prompt that begin the answer's thinking, or begin and end it.
+  std::ptrdiff_t thinking_tokens(const std::vector<int32_t>& prompt) const;
 
  private:
   const std::string& source() const;
+  GrammarPart calls(GrammarBuilder& g) const;
+  std::string tail(const std::vector<int32_t>& prompt, std::ptrdiff_t tokens = kPromptTail) const;
+
+  static constexpr std::ptrdiff_t kPromptTail = 16;  // tokens, more than any mark has
   const ChatTemplate::Inputs& given() const;
 
   const ServedModel& model_;

@@ -7,6 +7,7 @@
 #include "serve/chat_messages.h"
 #include "serve/endpoints.h"
 #include "serve/openai_answer.h"
+#include "serve/response_format.h"
 #include "serve/turn.h"
 
 namespace lathe {
@@ -15,7 +16,8 @@ namespace {
 using MessageJson = nlohmann::ordered_json;
 
 // Names what both endpoints know of a conversation. `shows_thinking`: whether the answer holds it.
-ChatPrompt read_conversation(RequestFields& fields, const ServedModel& model, bool& shows_thinking) {
+ChatPrompt read_conversation(RequestFields& fields, const ServedModel& model, RequestOptions& options,
+                             bool& shows_thinking) {
   ChatPrompt chat(model);
   MessageJson system;
   fields.read("system", [&](const OrderedJsonNode& node) { system = node.value(); });
@@ -23,6 +25,13 @@ ChatPrompt read_conversation(RequestFields& fields, const ServedModel& model, bo
   chat.read_arguments(fields);
   read_message_tools(fields, chat);
   read_thinking(fields, chat, shows_thinking);
+  fields.read("output_config", [&](const OrderedJsonNode& node) {
+    RequestFields of(node);
+    read_effort(of, "effort", chat);
+    read_response_format(of, "format", options);
+    fields.calls("json_schema", "output_config");
+    of.finish();
+  });
   fields.ignore({"cache_control", "context_management", "metadata"});
   return chat;
 }
@@ -69,7 +78,7 @@ MessageAnswer::MessageAnswer(const ServedModel& model, const OrderedJsonNode& bo
   fields.option(options, "stop_sequences", "stop");
   fields.option(options, "max_tokens", "max_new_tokens");
   fields.ignore({"service_tier", "anthropic_version", "anthropic_beta", "betas", "inference_geo", "diagnostics"});
-  const ChatPrompt chat = read_conversation(fields, model, shows_thinking_);
+  const ChatPrompt chat = read_conversation(fields, model, options, shows_thinking_);
   fields.calls("prompt", "messages");
   fields.finish();
   if (!fields.given("max_tokens")) throw ApiError(400, "max_tokens is missing", "max_tokens");
@@ -78,7 +87,8 @@ MessageAnswer::MessageAnswer(const ServedModel& model, const OrderedJsonNode& bo
   prompt_tokens_ = std::ssize(prompt);
   const int64_t room = std::max<int64_t>(1, model.engine.longest_sequence() - prompt_tokens_);
   options.max_new_tokens = std::min(options.max_new_tokens, room);  // clients send what their own models can do
-  requests.push_back(checked(options.over(model.chat().request(std::move(prompt))), model, fields));
+  requests.push_back(
+      make_request(model, fields, options, std::move(prompt), [&](Request& request) { chat.constrain(request); }));
 }
 
 void MessageAnswer::send(Exchange& exchange, const MessageJson& event) {
@@ -196,8 +206,9 @@ std::unique_ptr<Answer> make_message(const ServedModel& model, const OrderedJson
 
 nlohmann::ordered_json count_message_tokens(const ServedModel& model, const OrderedJsonNode& body) {
   RequestFields fields(body);
+  RequestOptions options;
   bool shows_thinking = false;
-  const ChatPrompt chat = read_conversation(fields, model, shows_thinking);
+  const ChatPrompt chat = read_conversation(fields, model, options, shows_thinking);
   fields.finish();
   return {{"input_tokens", chat.encode().size()}};
 }

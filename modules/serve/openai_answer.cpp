@@ -12,7 +12,10 @@ constexpr size_t kMostBiases = 1024;  // tokens
 
 }  // namespace
 
-Request checked(Request request, const ServedModel& model, const RequestFields& fields) try {
+Request make_request(const ServedModel& model, const RequestFields& fields, const RequestOptions& options,
+                     std::vector<int32_t> prompt, const std::function<void(Request&)>& change) try {
+  Request request = options.over(model.chat().request(std::move(prompt)));
+  if (change) change(request);
   model.engine.check_request(request);
   return request;
 } catch (const RequestError& e) {
@@ -54,14 +57,16 @@ void OpenAiAnswer::read_common(RequestFields& fields) {
       {"user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier"});
 }
 
-void OpenAiAnswer::add_request(RequestFields& fields, std::vector<int32_t> prompt, std::optional<int64_t> most) {
+void OpenAiAnswer::add_request(RequestFields& fields, std::vector<int32_t> prompt, std::optional<int64_t> most,
+                               const std::function<void(Request&)>& change) {
   const int64_t room = model_.engine.longest_sequence() - std::ssize(prompt);
   options_.max_new_tokens = most.value_or(std::max<int64_t>(1, room));
-  Request request = options_.over(model_.chat().request(std::move(prompt)));
-  if (!options_.seed) request.sampling.seed = random_seed();
-  request.prompt_logprobs = prompt_logprobs_;
-  request.logit_bias = logit_bias_;
-  requests.push_back(checked(std::move(request), model_, fields));
+  requests.push_back(make_request(model_, fields, options_, std::move(prompt), [&](Request& request) {
+    if (!options_.seed) request.sampling.seed = random_seed();
+    request.prompt_logprobs = prompt_logprobs_;
+    request.logit_bias = logit_bias_;
+    if (change) change(request);
+  }));
 }
 
 nlohmann::ordered_json OpenAiAnswer::head(bool chunk) const {

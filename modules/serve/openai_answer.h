@@ -1,5 +1,6 @@
 // What /v1/completions and /v1/chat/completions share: the fields of both, usage, and the frame of streams.
 #pragma once
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -13,8 +14,10 @@ namespace lathe {
 
 inline constexpr int64_t kMostChoices = 128;  // OpenAI's
 
-// The request, if the engine takes it. Throws ApiError naming the field that it does not.
-Request checked(Request request, const ServedModel& model, const RequestFields& fields);
+// The request of a prompt with the options, and with what `change` does to it, if the engine takes it. Throws ApiError
+// naming the field that it does not.
+Request make_request(const ServedModel& model, const RequestFields& fields, const RequestOptions& options,
+                     std::vector<int32_t> prompt, const std::function<void(Request&)>& change = {});
 
 class OpenAiAnswer : public Answer {
  public:
@@ -29,7 +32,8 @@ class OpenAiAnswer : public Answer {
   // Sampling, n, stop, seed, stream and what changes no answer; refuses what both endpoints cannot do.
   void read_common(RequestFields& fields);
   // A request of the prompt with the options; `most` new tokens, or as many as fit.
-  void add_request(RequestFields& fields, std::vector<int32_t> prompt, std::optional<int64_t> most);
+  void add_request(RequestFields& fields, std::vector<int32_t> prompt, std::optional<int64_t> most,
+                   const std::function<void(Request&)>& change = {});
   void send(Exchange& exchange, nlohmann::ordered_json choices) const;
 
   // A choice of a stream's chunk, or nothing where the event has nothing to show; and one of a whole answer.

@@ -6,6 +6,7 @@
 #include "serve/chat_fields.h"
 #include "serve/endpoints.h"
 #include "serve/openai_answer.h"
+#include "serve/response_format.h"
 #include "serve/response_items.h"
 #include "serve/turn.h"
 
@@ -28,10 +29,11 @@ void refuse_state(RequestFields& fields) {
   for (const char* name : {"previous_response_id", "conversation", "prompt"}) refuse(name, nullptr);
 }
 
-void read_text(RequestFields& fields) {
+void read_text(RequestFields& fields, RequestOptions& options) {
   fields.read("text", [&](const OrderedJsonNode& node) {
     RequestFields of(node);
-    of.only("format", {{"type", "text"}});
+    read_response_format(of, "format", options);
+    fields.calls("json_schema", "text");
     of.only("verbosity", "medium");
     of.finish();
   });
@@ -48,7 +50,7 @@ void read_reasoning(RequestFields& fields, ChatPrompt& chat) {
 
 // What both endpoints know of a conversation.
 ChatPrompt read_response_prompt(RequestFields& fields, const ServedModel& model, const OrderedJsonNode& body,
-                                std::vector<std::string>& warnings) {
+                                RequestOptions& options, std::vector<std::string>& warnings) {
   ChatPrompt chat(model, "input");
   ResponseJson instructions;
   fields.read("instructions", [&](const OrderedJsonNode& node) { instructions = node.string(); });
@@ -56,7 +58,7 @@ ChatPrompt read_response_prompt(RequestFields& fields, const ServedModel& model,
   chat.read_arguments(fields);
   read_response_tools(fields, chat, warnings);
   refuse_state(fields);
-  read_text(fields);
+  read_text(fields, options);
   read_reasoning(fields, chat);
   fields.only("truncation", "disabled");
   if (!body.has("input")) throw ApiError(400, "input is missing", "input");
@@ -102,7 +104,7 @@ ResponseAnswer::ResponseAnswer(const ServedModel& model, const OrderedJsonNode& 
   std::vector<std::string> warnings;
   stream = fields.flag("stream", false);
   fields.sampling(options);
-  const ChatPrompt chat = read_response_prompt(fields, model, body, warnings);
+  const ChatPrompt chat = read_response_prompt(fields, model, body, options, warnings);
   options.max_new_tokens = 0;
   fields.option(options, "max_output_tokens", "max_new_tokens");
   ignore_harmless(fields);
@@ -112,7 +114,8 @@ ResponseAnswer::ResponseAnswer(const ServedModel& model, const OrderedJsonNode& 
   turn_.emplace(model, chat, prompt, "call");
   const int64_t room = model.engine.longest_sequence() - std::ssize(prompt);
   if (options.max_new_tokens == 0) options.max_new_tokens = std::max<int64_t>(1, room);
-  requests.push_back(checked(options.over(model.chat().request(std::move(prompt))), model, fields));
+  requests.push_back(
+      make_request(model, fields, options, std::move(prompt), [&](Request& request) { chat.constrain(request); }));
   echo(body, requests[0]);
   if (!warnings.empty()) frame_["warnings"] = warnings;
 }
@@ -297,8 +300,9 @@ std::unique_ptr<Answer> make_response(const ServedModel& model, const OrderedJso
 
 nlohmann::ordered_json count_response_tokens(const ServedModel& model, const OrderedJsonNode& body) {
   RequestFields fields(body);
+  RequestOptions options;
   std::vector<std::string> warnings;
-  const ChatPrompt chat = read_response_prompt(fields, model, body, warnings);
+  const ChatPrompt chat = read_response_prompt(fields, model, body, options, warnings);
   fields.finish();
   return {{"object", "response.input_tokens"}, {"input_tokens", chat.encode().size()}};
 }

@@ -89,10 +89,10 @@ std::optional<std::vector<ToolCall>> read_mistral(std::string_view text) {
 
 CallTexts call_texts(ToolFormat format) {
   switch (format) {
-    case ToolFormat::hermes: return {"<tool_call>\n{\"name\": \"", "\", \"arguments\": ", "}\n</tool_call>"};
-    case ToolFormat::llama: return {"{\"name\": \"", "\", \"parameters\": ", "}"};
-    case ToolFormat::mistral: return {"[TOOL_CALLS][{\"name\": \"", "\", \"arguments\": ", "}]"};
-    case ToolFormat::mistral_args: return {"[TOOL_CALLS]", "[ARGS]", ""};
+    case ToolFormat::hermes: return {kHermesBegin, "\n{\"name\": \"", "\", \"arguments\": ", "}\n", kHermesEnd};
+    case ToolFormat::llama: return {"", "{\"name\": \"", "\", \"parameters\": ", "}", ""};
+    case ToolFormat::mistral: return {kMistral, "[{\"name\": \"", "\", \"arguments\": ", "}]", ""};
+    case ToolFormat::mistral_args: return {kMistral, "", kMistralArguments, "", ""};
     case ToolFormat::none: break;
   }
   return {};
@@ -125,8 +125,10 @@ ToolFormat tool_format(const std::string& chat_template, const ChatTemplate::Inp
   if (before.ends_with(kMistral)) return ToolFormat::mistral_args;
   const CallTexts llama = call_texts(ToolFormat::llama), mistral = call_texts(ToolFormat::mistral);
   if (before.ends_with(llama.before) && behind.starts_with(llama.between)) return ToolFormat::llama;
-  return before.ends_with(mistral.before) && behind.starts_with(mistral.between) ? ToolFormat::mistral
-                                                                                 : ToolFormat::none;
+  return before.ends_with(std::string(mistral.mark) + std::string(mistral.before)) &&
+                 behind.starts_with(mistral.between)
+             ? ToolFormat::mistral
+             : ToolFormat::none;
 }
 
 ToolCallParser::Found& ToolCallParser::Found::operator+=(const Found& more) {

@@ -22,7 +22,7 @@ ToolFormat tool_format(const std::string& chat_template, const ChatTemplate::Inp
 
 // What a model writes round a call's name and arguments.
 struct CallTexts {
-  std::string_view before, between, behind;
+  std::string_view mark, before, between, behind, end_mark;  // the marks are special tokens where the model has such
 };
 CallTexts call_texts(ToolFormat format);
 

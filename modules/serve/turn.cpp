@@ -16,12 +16,15 @@ std::string new_call_id(ToolFormat format, const char* prefix) {
 Turn::Turn(const ServedModel& model, const ChatPrompt& chat, const std::vector<int32_t>& prompt,
            const char* call_prefix)
     : memory_(model.calls),
-      prompt_(std::make_shared<const std::vector<int32_t>>(prompt)),
       call_prefix_(call_prefix),
       thinking_(chat.thinking_parser(prompt)),
       tool_format_(chat.tool_format()),
       calls_(tool_format_),
-      one_call_(chat.one_call()) {}
+      one_call_(chat.one_call()) {
+  const auto border = prompt.end() - chat.thinking_tokens(prompt);
+  prompt_ = std::make_shared<const std::vector<int32_t>>(prompt.begin(), border);
+  begun_.assign(border, prompt.end());
+}
 
 void Turn::add_calls(Parts& parts, std::vector<ToolCall> calls) {
   for (ToolCall& call : calls) {
@@ -54,8 +57,10 @@ Turn::Parts Turn::take(const GenerationEvent& event) {
   whole_.content += parts.content;
   const bool ended = event.completion && event.completion->finish_reason == FinishReason::stop &&
                      event.completion->stop_string.empty();
-  if (ended && !whole_.calls.empty() && !dropped_call_)
-    memory_->keep(*prompt_, {whole_.content, whole_.calls, !whole_.reasoning.empty(), event.completion->tokens});
+  if (ended && !whole_.calls.empty() && !dropped_call_) {
+    begun_.insert(begun_.end(), event.completion->tokens.begin(), event.completion->tokens.end());
+    memory_->keep(*prompt_, {whole_.content, whole_.calls, !whole_.reasoning.empty(), std::move(begun_)});
+  }
   return parts;
 }
 

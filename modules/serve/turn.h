@@ -28,7 +28,9 @@ class Turn {
   void add_calls(Parts& parts, std::vector<ToolCall> calls);
 
   std::shared_ptr<CallMemory> memory_;
+  // Without what of it begins the answer's thinking, which templates leave out of earlier turns; and that.
   std::shared_ptr<const std::vector<int32_t>> prompt_;
+  std::vector<int32_t> begun_;
   const char* call_prefix_;
   ThinkingParser thinking_;
   ToolFormat tool_format_;

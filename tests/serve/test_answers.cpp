@@ -1,4 +1,5 @@
 // Answers written from events that no model had to make: streams and whole answers say the same, tool calls among them.
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -143,8 +144,9 @@ TEST_CASE("tool calls of a chat have index, id, type and name from their first d
   body["tool_choice"] = "none";
   const AnswerJson none = parse_ordered_json(server.answered(make_chat_completion, body, {"<tool_call>"}), "answer");
   CHECK(none["choices"][0]["message"]["content"] == "<tool_call>");
-  body["tool_choice"] = "required";
-  CHECK_THROWS_AS(make_chat_completion(*server.model, {body, "body"}), ApiError);
+  body["tool_choice"] = {{"type", "function"}, {"function", {{"name", "g"}}}};
+  CHECK_THROWS_AS(make_chat_completion(*server.model, {body, "body"}), ApiError);  // there is no such tool
+}), ApiError);
 }
 
 TEST_CASE("tool calls of a message are blocks, and a turn with them is read back") {
@@ -315,6 +317,45 @@ TEST_CASE("a turn that called tools stands in the next prompt as the model wrote
   body = given;
   body["messages"][1]["tool_calls"][0]["id"] = "call_x";
   CHECK(prompt() != expected);
+}
+
+TEST_CASE("a tool that must be called is, by a model of random weights, and its turn is taken back") {
+  const ToolServer server;
+  AnswerJson body = chat_body();
+  const AnswerJson parameters = {{"type", "object"}, {"properties", {{"x", {{"enum", {1, 10}}}}}}, {"required", {"x"}}};
+  for (const char* name : {"f", "g"}) {
+    const AnswerJson function = {{"name", name}, {"parameters", parameters}};
+    body["tools"].push_back({{"type", "function"}, {"function", function}});
+  }
+  body["reasoning_effort"] = "none";  // thoughts of such a model do not end
+  body["tool_choice"] = {{"type", "function"}, {"function", {{"name", "g"}}}};
+  const auto ask = [&] {
+    test::Told told;
+    const std::unique_ptr<Answer> answer = make_chat_completion(*server.model, {body, "body"});
+    CHECK(answer->requests[0].grammar != nullptr);
+    server.engine->thread.submit(answer->requests, told.listener());
+    told.wait();
+    REQUIRE(told.completions.size() == 1);
+    const Completion& c = told.completions[0].second;
+    CHECK(c.finish_reason == FinishReason::stop);
+    return json_of(server.answered(make_chat_completion, body, {*c.text}, c.tokens));
+  };
+  const AnswerJson called = ask()["choices"][0]["message"]["tool_calls"];
+  REQUIRE(called.size() == 1);
+  CHECK(called[0]["function"]["name"] == "g");
+  const AnswerJson given = json_of(called[0]["function"]["arguments"]);
+  CHECK((given == AnswerJson{{"x", 1}} || given == AnswerJson{{"x", 10}}));
+  body["tool_choice"] = "required";
+  body["parallel_tool_calls"] = false;
+  CHECK(ask()["choices"][0]["message"]["tool_calls"].size() == 1);
+
+  const std::vector<int32_t> before = make_chat_completion(*server.model, {body, "body"})->requests[0].prompt;
+  const AnswerJson message = ask()["choices"][0]["message"];
+  body["messages"].push_back(message);
+  const std::vector<int32_t> after = make_chat_completion(*server.model, {body, "body"})->requests[0].prompt;
+  REQUIRE(after.size() > before.size());
+  CHECK(std::equal(before.begin(), before.end(), after.begin()));  // its thinking that was turned off, too
+  CHECK(server.model->tokenizer().decode(after).ends_with("Ea<think></think>"));  // the turn has its end
 }
 
 TEST_CASE("what a tool answered has the tool's name, which some templates want") {

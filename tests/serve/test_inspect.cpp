@@ -217,8 +217,7 @@ TEST_CASE("work between steps goes on beside answers, a piece at a time, and too
         gone.wait();
         return false;
       });
-  } catch (const BusyError&) {
-  }
+  } catch (const BusyError&) {}
   CHECK((taken == 32 || taken == 31));  // 31 where the piece above has not been put away yet
   go.set_value();
 }

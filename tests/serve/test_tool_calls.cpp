@@ -1,4 +1,6 @@
 // Tool calls are found wherever the borders of an answer's pieces lie, and what is none stays text.
+#include <fmt/core.h>
+
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -120,8 +122,8 @@ TEST_CASE("published templates: the calls they write are found again, and their 
     // The turn as the texts round a call have it.
     const CallTexts texts = call_texts(format);
     ToolCallParser parser(format);
-    ToolCallParser::Found found =
-        parser.push(std::string(texts.before) + "f" + std::string(texts.between) + "{}" + std::string(texts.behind));
+    ToolCallParser::Found found = parser.push(
+        fmt::format("{}{}f{}{{}}{}{}", texts.mark, texts.before, texts.between, texts.behind, texts.end_mark));
     found += parser.finish();
     CHECK(shown(found) == "|f{}");
   }
