@@ -70,6 +70,7 @@ test-serve: build  ## the server, asked by the standard library, the official cl
 	@$(BUILD)/clients/bin/python -c 'import openai, anthropic, agents, playwright' 2>/dev/null || \
 	  { python3 -m venv $(BUILD)/clients && $(BUILD)/clients/bin/pip install -q openai anthropic openai-agents playwright; }
 	@$(BUILD)/clients/bin/python scripts/check_serve.py $(BUILD)/lathe
+	@$(BUILD)/clients/bin/python scripts/check_serve_tools.py $(BUILD)/lathe
 	@scripts/check_deployment.py $(BUILD)/lathe
 	@$(BUILD)/clients/bin/python scripts/check_page.py $(BUILD)/lathe
 
@@ -142,7 +143,7 @@ check-long: test lint asan tsan fuzz reference test-model test-python test-serve
 	@. scripts/reference.sh && scripts/check_training.py --lathe $(BUILD)/lathe --only shakespeare
 	@scripts/check_model.py --all && . scripts/reference.sh && scripts/check_guide.py
 	@$(BUILD)/clients/bin/pip install -q langchain-openai langchain-anthropic litellm
-	@$(BUILD)/clients/bin/python scripts/check_serve.py $(BUILD)/lathe --long --only langchain litellm
+	@$(BUILD)/clients/bin/python scripts/check_serve_tools.py $(BUILD)/lathe --only langchain litellm
 	@scripts/lint.py --build $(BUILD) alone
 	$(need) python
 	@scripts/run_notebooks.sh --check

@@ -2,6 +2,7 @@
 """Starts `lathe serve` and talks to it: with the standard library, and with the official clients where they are installed.
 
   usage: check_serve.py LATHE [--model M] [--only NAME... | --minutes N]        Closing line "N passed, N failed, N skipped".
+>>>>>>> d42835c (Ask for tools, thinking and responses in a file of their own; LangChain and LiteLLM in check-long)
 """
 import argparse
 import base64
@@ -25,8 +26,7 @@ import time
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CHECKS, TOOL_CHECKS = [], []  # of the model as it is; of one whose template takes tools and thinking
-LONG_CHECKS = []              # the same with --long
+CHECKS = []
 
 
 class Skipped(Exception):
@@ -42,16 +42,6 @@ def installed(name):
 
 def check(f):
     CHECKS.append(f)
-    return f
-
-
-def tool_check(f):
-    TOOL_CHECKS.append(f)
-    return f
-
-
-def long_check(f):
-    LONG_CHECKS.append(f)
     return f
 
 
@@ -399,236 +389,6 @@ def anthropic_client(s):
     assert counted == whole.usage.input_tokens + whole.usage.cache_read_input_tokens
 
 
-WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-TOOL = {"type": "function", "function": {"name": "get_weather", "description": "Current weather of a city", "parameters": WEATHER}}
-# A small model that is asked to call a tool does not; one that is asked to repeat a call does.
-CALL = 'Repeat this text:\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
-# One that has seen thinking thinks.
-PLACES = [("Paris", "France"), ("Rome", "Italy"), ("Madrid", "Spain"), ("Berlin", None)]
-
-
-def places(answer):
-    """Questions, and answer(thinking, text) to all but the last."""
-    for place, country in PLACES:
-        yield {"role": "user", "content": f"Where is {place}?"}
-        if country:
-            yield from answer(f"{place} is a city in {country}.", f"In {country}.")
-
-
-def reused(usage_before, usage, page=16):
-    """Whether a turn computed only what is new: all whole pages of the last prompt and of what answered it come from the cache."""
-    before = usage_before["prompt_tokens"] + usage_before["completion_tokens"] - 1  # the last token was never computed
-    assert usage["prompt_tokens_details"]["cached_tokens"] >= before // page * page, (usage_before, usage)
-
-
-@tool_check
-def tools(s):
-    """A call and its answer: the next turn computes only what is new, whichever API asks; streams say the same."""
-    body = chat(CALL, tools=[TOOL], max_tokens=60, temperature=0)
-    first = s.post("/v1/chat/completions", body)
-    choice = first["choices"][0]
-    call = choice["message"]["tool_calls"][0]
-    assert choice["finish_reason"] == "tool_calls" and call["function"]["name"] == "get_weather", choice
-    assert json.loads(call["function"]["arguments"]) == {"city": "Paris"}, call
-    deltas = [c["delta"] for e in s.stream("/v1/chat/completions", body)[:-1] for c in json.loads(e)["choices"]]
-    streamed = [c for d in deltas for c in d.get("tool_calls", [])]
-    assert [(c["index"], c["type"], c["function"]) for c in streamed] == [(0, "function", call["function"])], streamed
-    assert streamed[0]["id"] and "".join(d.get("content", "") for d in deltas) == (choice["message"]["content"] or "")
-    second = s.post("/v1/chat/completions", {**body, "messages": [*body["messages"], choice["message"],
-                                                                  {"role": "tool", "tool_call_id": call["id"], "content": "sunny"}]})
-    reused(first["usage"], second["usage"])
-    for field, value in {"tool_choice": "perhaps", "tools": [{"type": "function"}], "reasoning_effort": "lots"}.items():
-        assert s.post("/v1/chat/completions", {**body, field: value}, 400)["error"]["param"] == field, field
-    none = s.post("/v1/chat/completions", {**body, "tool_choice": "none"})["choices"][0]
-    assert "tool_calls" not in none["message"], none
-
-
-@tool_check
-def thoughts(s):
-    """Thinking apart from the text, in all three APIs and their streams."""
-    body = {"model": "tiny", "max_tokens": 40, "temperature": 0,
-            "messages": list(places(lambda thinking, text: [{"role": "assistant", "content": text, "reasoning_content": thinking}]))}
-    message = s.post("/v1/chat/completions", body)["choices"][0]["message"]
-    assert message["reasoning_content"].startswith("Berlin is") and message["content"].startswith("In "), message
-    deltas = [c["delta"] for e in s.stream("/v1/chat/completions", body)[:-1] for c in json.loads(e)["choices"]]
-    for key in "reasoning_content", "content":
-        assert "".join(d.get(key, "") for d in deltas) == message[key], key
-    opened = s.post("/v1/chat/completions", {**body, "reasoning_effort": "low"})["choices"][0]["message"]
-    assert opened == message, opened  # where the prompt has written the mark, too
-    stopped = s.post("/v1/chat/completions", {**body, "stop": " is"})["choices"][0]["message"]
-    assert stopped["reasoning_content"] == "Berlin" and stopped["content"] == "", stopped
-    items = list(places(lambda thinking, text: [{"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": thinking}]},
-                                                {"role": "assistant", "content": text}]))
-    response = s.post("/v1/responses", {"model": "tiny", "input": items, "max_output_tokens": 40, "temperature": 0})
-    assert [i["content"][0]["text"] for i in response["output"]] == [message["reasoning_content"], message["content"]], response
-    usage = response["usage"]
-    assert 0 < usage["output_tokens_details"]["reasoning_tokens"] < usage["output_tokens"], usage
-    prompt = s.post("/render", {"messages": body["messages"], "chat_template_kwargs": {"enable_thinking": False}})["prompt"]
-    assert prompt.endswith("<think>\n\n</think>\n\n"), prompt
-
-
-@tool_check
-def openai_tools(s):
-    openai = installed("openai")
-    client = openai.OpenAI(base_url=f"http://127.0.0.1:{s.port}/v1", api_key="none", max_retries=0)
-    conversation, usages = [{"role": "user", "content": CALL}], []
-    for _ in range(2):  # a loop of tools, as its documentation has it
-        answer = client.chat.completions.create(model="tiny", messages=conversation, tools=[TOOL], temperature=0, max_tokens=60)
-        usages.append(answer.usage.to_dict())
-        conversation.append(answer.choices[0].message)
-        for call in answer.choices[0].message.tool_calls or []:
-            assert json.loads(call.function.arguments) == {"city": "Paris"}
-            conversation.append({"role": "tool", "tool_call_id": call.id, "content": "sunny"})
-    assert conversation[2]["content"] == "sunny", conversation
-    reused(*usages)
-    flat = {"type": "function", "strict": False, **TOOL["function"]}
-    asked = dict(model="tiny", instructions="Be brief.", temperature=0, max_output_tokens=60, tools=[flat, {"type": "web_search"}])
-    whole = client.responses.create(input=CALL, **asked)
-    assert [item.type for item in whole.output][-1] == "function_call" and whole.status == "completed", whole
-    assert len(whole.warnings) == 1 and whole.output[-1].name == "get_weather", whole
-    with client.responses.stream(input=CALL, **asked) as stream:
-        events = list(stream)
-        final = stream.get_final_response()
-    assert events[0].type == "response.created" and events[-1].type == "response.completed"
-    assert [(i.type, getattr(i, "arguments", None)) for i in final.output] == [(i.type, getattr(i, "arguments", None)) for i in whole.output]
-    after = [{"role": "user", "content": CALL}, *[item.to_dict() for item in whole.output],
-             {"type": "function_call_output", "call_id": whole.output[-1].call_id, "output": "sunny"}]
-    second = client.responses.create(input=after, **asked)
-    assert second.output_text or second.output, second
-    assert second.usage.input_tokens_details.cached_tokens >= (whole.usage.total_tokens - 1) // 16 * 16, (whole.usage, second.usage)
-    counted = client.responses.input_tokens.count(model="tiny", input=after, instructions="Be brief.", tools=asked["tools"])
-    assert counted.input_tokens == second.usage.input_tokens, (counted, second.usage)
-    text = client.responses.create(model="tiny", input=[{"role": "user", "content": [{"type": "input_text", "text": "Hello"}]}],
-                                   max_output_tokens=3, extra_body={"ignore_eos": True})
-    assert text.status == "incomplete" and text.incomplete_details.reason == "max_output_tokens", text
-    try:
-        client.responses.create(model="tiny", input="a", previous_response_id="resp_1")
-    except openai.BadRequestError as e:
-        assert e.param == "previous_response_id" and "stateless" in str(e), e
-    else:
-        raise AssertionError("state was accepted")
-
-
-@tool_check
-def anthropic_tools(s):
-    anthropic = installed("anthropic")
-    client = anthropic.Anthropic(base_url=f"http://127.0.0.1:{s.port}", api_key="none", max_retries=0)
-    tool = {"name": "get_weather", "description": "Current weather of a city", "input_schema": WEATHER}
-    asked = dict(model="tiny", max_tokens=60, extra_body={"temperature": 0}, tools=[tool], tool_choice={"type": "auto", "disable_parallel_tool_use": False})
-    conversation = [{"role": "user", "content": CALL}]
-    first = client.messages.create(messages=conversation, **asked)
-    assert first.stop_reason == "tool_use" and first.content[-1].input == {"city": "Paris"}, first
-    with client.messages.stream(messages=conversation, **asked) as stream:
-        streamed = stream.get_final_message()
-    assert [(b.type, getattr(b, "input", None)) for b in streamed.content] == [(b.type, getattr(b, "input", None)) for b in first.content]
-    conversation += [{"role": "assistant", "content": first.content},
-                     {"role": "user", "content": [{"type": "tool_result", "tool_use_id": first.content[-1].id, "content": "sunny"}]}]
-    second = client.messages.create(messages=conversation, **asked)
-    before = first.usage.input_tokens + first.usage.cache_read_input_tokens + first.usage.output_tokens - 1
-    assert second.usage.cache_read_input_tokens >= before // 16 * 16, (first.usage, second.usage)
-    conversation = list(places(lambda thinking, text: [{"role": "assistant", "content": [
-        {"type": "thinking", "thinking": thinking, "signature": ""}, {"type": "text", "text": text}]}]))
-    asked = dict(model="tiny", max_tokens=40, extra_body={"temperature": 0}, messages=conversation)
-    silent = client.messages.create(**asked)
-    assert [b.type for b in silent.content] == ["text"], silent
-    asked["thinking"] = {"type": "enabled", "budget_tokens": 1024}
-    with client.messages.stream(**asked) as stream:
-        kinds = [e.type for e in stream]
-        thought = stream.get_final_message()
-    assert [b.type for b in thought.content] == ["thinking", "text"] and "thinking" in kinds, (thought, kinds)
-    assert thought.content[0].thinking.startswith("Berlin is") and thought.content[1].text == silent.content[0].text, thought
-
-
-@tool_check
-def openai_agents(s):
-    """A loop of tools as the framework runs it on its defaults, which are the Responses API."""
-    agents = installed("agents")
-    openai = installed("openai")
-    asked_for = []
-
-    @agents.function_tool
-    def get_weather(city: str) -> str:
-        """Current weather of a city"""
-        asked_for.append(city)
-        return "sunny"
-
-    agents.set_default_openai_client(openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{s.port}/v1", api_key="none"), use_for_tracing=False)
-    agents.set_tracing_disabled(True)
-    agent = agents.Agent(name="weather", instructions="Be brief.", model="tiny", tools=[get_weather])
-    result = agents.Runner.run_sync(agent, CALL, max_turns=3)
-    assert asked_for == ["Paris"] and result.final_output, (asked_for, result)
-
-
-@tool_check
-def forced_tools(s):
-    """Calls that must be made, by each API: which, and their arguments, are the model's to choose only as far as the request lets it."""
-    schema = {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"]}
-    tools = [{"type": "function", "function": {"name": name, "parameters": schema}} for name in ("get_weather", "get_time")]
-    body = chat("Hello", max_tokens=60, temperature=0, tools=tools, reasoning_effort="none")
-    for choice, names in ("required", {"get_weather", "get_time"}), ({"type": "function", "function": {"name": "get_time"}}, {"get_time"}):
-        answer = s.post("/v1/chat/completions", {**body, "tool_choice": choice, "parallel_tool_calls": False})["choices"][0]
-        (call,) = answer["message"]["tool_calls"]
-        assert answer["finish_reason"] == "tool_calls" and call["function"]["name"] in names, answer
-        assert json.loads(call["function"]["arguments"])["city"] in ("Rome", "Oslo"), call
-    second = {**body, "messages": [*body["messages"], answer["message"], {"role": "tool", "tool_call_id": call["id"], "content": "noon"}]}
-    first = s.post("/v1/chat/completions", {**body, "tool_choice": choice})
-    second["messages"][1] = first["choices"][0]["message"]
-    second["messages"][2]["tool_call_id"] = first["choices"][0]["message"]["tool_calls"][0]["id"]
-    reused(first["usage"], s.post("/v1/chat/completions", second)["usage"])  # a turn that its grammar ended
-    flat = [{"type": "function", **tool["function"]} for tool in tools]
-    response = s.post("/v1/responses", {"model": "tiny", "input": "Hello", "tools": flat, "temperature": 0, "reasoning": {"effort": "none"},
-                                        "tool_choice": {"type": "function", "name": "get_time"}})
-    assert [i["type"] for i in response["output"]] == ["function_call"] and response["output"][0]["name"] == "get_time", response
-    message = s.post("/v1/messages", {"messages": body["messages"], "max_tokens": 60, "temperature": 0, "thinking": {"type": "disabled"},
-                                      "tools": [{"name": t["name"], "input_schema": schema} for t in flat],
-                                      "tool_choice": {"type": "tool", "name": "get_time", "disable_parallel_tool_use": True}})
-    assert [b["type"] for b in message["content"]] == ["tool_use"] and message["content"][0]["name"] == "get_time", message
-    either = s.post("/v1/chat/completions", {**body, "response_format": {"type": "json_object"}})["choices"][0]["message"]
-    assert either.get("tool_calls") or isinstance(json.loads(either["content"]), dict), either
-    assert s.post("/v1/chat/completions", {**body, "tool_choice": {"type": "function", "function": {"name": "other"}}}, 400)["error"]["param"] == "tool_choice"
-
-
-@long_check
-def langchain(s):
-    """A loop of tools through both of its clients."""
-    openai, anthropic, core = installed("langchain_openai"), installed("langchain_anthropic"), installed("langchain_core.tools")
-
-    @core.tool
-    def get_weather(city: str) -> str:
-        """Current weather of a city"""
-        return f"sunny in {city}"
-
-    address = f"http://127.0.0.1:{s.port}"
-    for model in (openai.ChatOpenAI(model="tiny", base_url=f"{address}/v1", api_key="none", temperature=0, max_tokens=60, max_retries=0),
-                  openai.ChatOpenAI(model="tiny", base_url=f"{address}/v1", api_key="none", temperature=0, max_tokens=60, max_retries=0,
-                                    use_responses_api=True),
-                  anthropic.ChatAnthropic(model="tiny", base_url=address, api_key="none", temperature=0, max_tokens=60, max_retries=0)):
-        bound = model.bind_tools([get_weather])
-        conversation = [("human", CALL), bound.invoke([("human", CALL)])]
-        (call,) = conversation[1].tool_calls
-        assert call["args"] == {"city": "Paris"}, call
-        result = get_weather.invoke(call)
-        assert result.content == "sunny in Paris", result
-        assert bound.invoke([*conversation, result]).content is not None
-        streamed = sum(list(bound.stream([("human", CALL)]))[1:], next(bound.stream([("human", CALL)])))
-        assert streamed.tool_calls[0]["args"] == {"city": "Paris"}, streamed
-
-
-@long_check
-def litellm(s):
-    """Chat, its stream and Anthropic's API."""
-    client = installed("litellm")
-    address = f"http://127.0.0.1:{s.port}"
-    asked = dict(messages=[{"role": "user", "content": CALL}], tools=[TOOL], temperature=0, max_tokens=60, api_key="none")
-    for model, base in ("openai/tiny", f"{address}/v1"), ("anthropic/tiny", address):
-        answer = client.completion(model=model, api_base=base, **asked)
-        call = answer.choices[0].message.tool_calls[0]
-        assert json.loads(call.function.arguments) == {"city": "Paris"}, answer
-        chunks = list(client.completion(model=model, api_base=base, stream=True, **asked))
-        whole = client.stream_chunk_builder(chunks)
-        assert json.loads(whole.choices[0].message.tool_calls[0].function.arguments) == {"city": "Paris"}, whole
-
-
 def keys_and_origins(lathe, model):
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("first\nsecond\n")
@@ -827,25 +587,22 @@ def ends(s):
     s.close()
 
 
-def main(groups, alone):
-    shared = [f for checks, _ in groups for f in checks]
-    names = [f.__name__ for f in (*shared, *alone)]
+def main(checks, alone=(), options=()):
+    """`checks` ask one server that has these options, those that stand `alone` start their own."""
+    names = [f.__name__ for f in (*checks, *alone)]
     parser = argparse.ArgumentParser()
     parser.add_argument("lathe")
     parser.add_argument("--model", default=str(ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
     parser.add_argument("--minutes", type=float, default=0, metavar="N", help="mixed load for so long, and nothing else")
     parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="NAME")
-    parser.add_argument("--long", action="store_true", help="LangChain and LiteLLM too")
     arguments = parser.parse_args()
-    if arguments.long:
-        TOOL_CHECKS.extend(LONG_CHECKS)
     counts = collections.Counter()
 
     def run(f, *given):
         begin, outcome, why = time.monotonic(), "passed", ""
         try:
             f(*given)
-            if f in shared:
+            if f in checks:
                 server.until("cache_pages_used", 0)
         except Skipped as reason:
             outcome, why = "skipped", f" ({reason})"
@@ -859,10 +616,7 @@ def main(groups, alone):
         if arguments.minutes > 0:
             run(endurance, arguments.lathe, arguments.model, arguments.minutes)
             return counts["failed"] > 0
-        for checks, options in groups:
-            chosen = [f for f in checks if f.__name__ in arguments.only]
-            if not chosen:
-                continue
+        if chosen := [f for f in checks if f.__name__ in arguments.only]:
             server = Server(arguments.lathe, arguments.model, *options)
             assert server.get("/health/live")[0] == 200
             server.wait_until_ready()
@@ -882,5 +636,4 @@ def main(groups, alone):
 
 
 if __name__ == "__main__":
-    sys.exit(main(((CHECKS, []), (TOOL_CHECKS, ["--chat-template", str(ROOT / "tests/serve/tools.jinja")])),
-                  (keys_and_origins, queue, deadline, draining, batches)))
+    sys.exit(main(CHECKS, (keys_and_origins, queue, deadline, draining, batches)))
