@@ -2,7 +2,6 @@
 """Starts `lathe serve` and talks to it: with the standard library, and with the official clients where they are installed.
 
   usage: check_serve.py LATHE [--model M] [--only NAME... | --minutes N]        Closing line "N passed, N failed, N skipped".
->>>>>>> d42835c (Ask for tools, thinking and responses in a file of their own; LangChain and LiteLLM in check-long)
 """
 import argparse
 import base64

@@ -3,6 +3,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "generate/grammar/json_schema.h"
+
 namespace lathe {
 
 void read_response_format(RequestFields& fields, const std::string& name, RequestOptions& options) {
@@ -21,7 +23,7 @@ void read_response_format(RequestFields& fields, const std::string& name, Reques
     } else {
       node.at("type").expected("\"text\", \"json_object\" or \"json_schema\"");
     }
-    fields.calls("json_schema", name);
+    json_schema_grammar(*options.json_schema, name);  // a schema that is at fault is the field's fault
   });
 }
 

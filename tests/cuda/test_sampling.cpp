@@ -125,6 +125,33 @@ TEST_CASE("a penalty on CUDA decides which token is chosen") {
   CHECK(sampled_on_cpu(logits, rows) == std::vector<int32_t>{1, 0, 1, 0});
 }
 
+TEST_CASE("CUDA chooses among the tokens that are allowed, with their biases, and leaves the logits as they are") {
+  SamplingParameters greedy = parameters(0.0, 0, 1.0, 0.0), penalised = parameters(0.9, 50, 0.95, 0.0);
+  penalised.repetition_penalty = 1.2;
+  const SamplingParameters kinds[] = {greedy, penalised, parameters(1.0, 0, 1.0, 0.0), parameters(1.0, 0, 0.9, 0.01),
+                                      parameters(2.0, 7, 1.0, 0.0)};
+  const std::vector<TokenCount> history = {{3, 1, 0.5f}, {40, TokenCount::kUnseen, 9.0f}, {41, 0, -100.0f}, {900, 2}};
+  for (const int64_t vocabulary : {1030, 2101}) {
+    std::vector<std::vector<uint32_t>> bits;
+    for (uint32_t of : {0xffffffffu, 0x80000001u, 0x00100200u, 0u})
+      bits.emplace_back(static_cast<size_t>((vocabulary + 31) / 32), of);
+    bits.emplace_back(bits.back())[1] = 1u << 8;  // token 40 alone
+    std::vector<SamplingRow> rows;
+    for (const SamplingParameters& kind : kinds)
+      for (const auto& allowed : bits)
+        for (const double random : {0.1, 0.8}) rows.push_back({kind, random, history, allowed});
+    rows.push_back({greedy, 0.5, history, {}});
+    const LogitRows logits(std::ssize(rows), vocabulary, 2.0f);
+    const std::vector<int32_t> tokens = sampled_on_cuda(logits, rows);
+    CHECK(tokens == sampled_on_cpu(logits, rows));
+    for (size_t i = 0; i + 1 < rows.size(); ++i) {
+      const auto word = static_cast<size_t>(std::max(tokens[i], 0)) / 32;
+      CHECK((tokens[i] == kNoToken) == (rows[i].allowed[0] == 0 && rows[i].allowed[1] == 0));
+      if (tokens[i] != kNoToken) CHECK((rows[i].allowed[word] >> tokens[i] % 32 & 1) == 1);
+    }
+  }
+}
+
 TEST_CASE("CUDA chooses no token where a logit is NaN or infinite, and none that is -inf") {
   const std::vector<SamplingRow> rows(5, {parameters(1.0, 0, 0.9, 0.0), 0.5, {}});
   LogitRows logits(5, 1030, 1.0f);

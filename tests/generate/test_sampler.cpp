@@ -175,6 +175,34 @@ TEST_CASE("penalties never make a logit infinite") {
   CHECK(sample({3.0f, -1.0f, 2.0f}, {.repetition_penalty = 1e300}, 0, history) == 2);
 }
 
+TEST_CASE(
+    "only tokens that are allowed are chosen, biases move logits ahead of penalties, and neither is left behind") {
+  const std::vector<float> logits = logs({0.4, 0.3, 0.2, 0.1});
+  const Tensor row = row_of(logits);
+  const auto chosen = [&](SamplingParameters p, std::vector<TokenCount> history, uint32_t bits) {
+    const SamplingRow by{p, 0.5, history, {&bits, 1}};
+    const int32_t token = *sample(row, {&by, 1}).data<int32_t>();
+    CHECK(std::memcmp(row.raw(), logits.data(), row.bytes()) == 0);
+    return token;
+  };
+  SamplingParameters greedy, drawn, penalised;
+  drawn.temperature = 1.0;
+  drawn.top_k = 2;
+  penalised.repetition_penalty = 1e6;
+  CHECK(chosen(greedy, {}, 0b1110) == 1);
+  CHECK(chosen(drawn, {}, 0b1000) == 3);
+  CHECK(chosen(drawn, {}, 0b0110) == 1);  // 0.3 of 0.5 is beyond the draw's half
+  CHECK(chosen(greedy, {}, 0) == kNoToken);
+  CHECK(chosen(greedy, {{2, TokenCount::kUnseen, 3.0f}}, 0b1111) == 2);
+  CHECK(chosen(greedy, {{2, TokenCount::kUnseen, 3.0f}}, 0b1011) == 0);
+  // A bias makes the logit positive, which the penalty then divides: to 0 and not far below.
+  CHECK(chosen(penalised, {{2, 1, 3.0f}}, 0b1111) == 2);
+  CHECK(chosen(penalised, {{2, TokenCount::kUnseen, 0.1f}}, 0b1111) == 0);
+  CHECK(with_bias(std::vector<TokenCount>{{5, 2}},
+                  std::vector<std::pair<int32_t, float>>{{5, 1.0f}, {6, 2.0f}, {6, 1.0f}})[1]
+            .bias == 3.0f);
+}
+
 TEST_CASE("log-probabilities are the model's own, the same float in both places") {
   TokenHistory history;
   history.add_prompt(std::vector<int32_t>{1});

@@ -67,7 +67,7 @@ GrammarMatcher::GrammarMatcher(std::shared_ptr<const Grammar> grammar, std::shar
 
 void GrammarMatcher::work(int64_t steps) {
   work_ += steps;
-  check(work_ <= kMostWork && threads_.size() + locals_.size() < 8 * kWorn, "grammar",
+  check(work_ <= kMostWork && threads_.size() + locals_.size() < 16 * kWorn, "grammar",
         "it allows so many ways to read what was written that the next token takes too long to find");
 }
 
@@ -99,7 +99,7 @@ void GrammarMatcher::expand_top(uint32_t top, std::vector<uint32_t>& open, Expan
   const auto push = [&, rest_below = below](GrammarPart next, uint32_t under) {
     open.push_back(thread(local(next, under), rest_below));
   };
-  work(1 + static_cast<int64_t>(e.parts.size()));
+  work(kPartWork * (1 + static_cast<int64_t>(e.parts.size())));
   switch (e.kind) {
     case Grammar::Kind::bytes: found.leaves.push_back({part, rest, below}); break;
     case Grammar::Kind::text:

@@ -74,8 +74,9 @@ class GrammarMatcher {
   bool is_worn() const { return threads_.size() + locals_.size() > kWorn; }
 
  private:
-  static constexpr size_t kWorn = size_t{1} << 20, kKeptStates = 1 << 12, kKeptBytes = size_t{64} << 20;
-  static constexpr int64_t kMostWork = int64_t{1} << 24;  // of a call: a fraction of a second
+  static constexpr size_t kWorn = size_t{1} << 18, kKeptStates = 1 << 12, kKeptBytes = size_t{64} << 20;
+  static constexpr int64_t kMostWork = int64_t{1} << 24;  // of a call, in steps of a walk: a fraction of a second
+  static constexpr int64_t kPartWork = 32;                // a part that is looked at, in these steps
   static constexpr uint32_t kDead = UINT32_MAX, kUnknown = kDead - 1;
 
   struct Local {

@@ -1,0 +1,95 @@
+#include "tests/generate/grammar_texts.h"
+
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "tests/catch.h"
+#include "tests/support.h"
+#include "text/tokenizer/byte_alphabet.h"
+
+namespace lathe::test {
+
+std::shared_ptr<const Tokenizer> json_tokenizer() {
+  static const std::shared_ptr<const Tokenizer> tokenizer = [] {
+    std::vector<std::string> tokens;
+    for (int b = 0; b < 256; ++b) tokens.emplace_back(1, static_cast<char>(b));
+    for (const char* piece : {"{\"",    "\":", "\": \"", "\",",    "\", \"", "\"}",      "\"]",      "},",
+                              "]}",     "}}",  "\n ",    "\n  \"", "  ",     "00",       "12",       "-1",
+                              ".5",     "e+",  "tr",     "true",   "rue,",   "null",     "name",     "nam",
+                              "age\":", "\\u", "\\n",    "\\\"",   "d83d",   "\xC3\xA9", "\xF0\x9F", "\xE2\x82\xAC\"",
+                              "ab",     "abc", " the",   "2024",   "-0",     "call",     "</think>", "k>\n\n{",
+                              "[[",     "[]",  "{}",     ",\"",    "x\xFFy"})
+      tokens.emplace_back(piece);
+    nlohmann::json vocabulary, added = nlohmann::json::array();
+    for (size_t i = 0; i < tokens.size(); ++i) vocabulary[bytes_to_alphabet(tokens[i])] = i;
+    for (const char* special : {"<|im_end|>", "<call>"})
+      added.push_back({{"id", tokens.size() + added.size()},
+                       {"content", special},
+                       {"single_word", false},
+                       {"lstrip", false},
+                       {"rstrip", false},
+                       {"normalized", false},
+                       {"special", true}});
+    const nlohmann::json byte_level = {
+        {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
+    const nlohmann::json file = {
+        {"version", "1.0"},
+        {"added_tokens", added},
+        {"normalizer", nullptr},
+        {"pre_tokenizer", byte_level},
+        {"post_processor", nullptr},
+        {"decoder", byte_level},
+        {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", nlohmann::json::array()}}}};
+    const TemporaryDirectory folder;
+    write_file(folder.path() / "tokenizer.json", file.dump());
+    return Tokenizer::load((folder.path() / "tokenizer.json").string());
+  }();
+  return tokenizer;
+}
+
+std::shared_ptr<const VocabularyTrie> json_vocabulary() {
+  // Rows that no token has, as models have them.
+  static const auto vocabulary =
+      std::make_shared<const VocabularyTrie>(*json_tokenizer(), json_tokenizer()->vocab_size() + 7);
+  return vocabulary;
+}
+
+bool accepts(GrammarMatcher& matcher, std::string_view text) {
+  const auto state = text.empty() ? matcher.begin() : matcher.after(matcher.begin(), text);
+  return matcher.may_end(state);
+}
+
+std::string random_text(GrammarMatcher& matcher, std::mt19937& random, bool checked) {
+  const VocabularyTrie& vocabulary = *json_vocabulary();
+  std::string text;
+  auto state = matcher.begin();
+  for (int length = 0; !matcher.must_end(state); ++length) {
+    const std::vector<uint32_t> bits = matcher.allowed(state);
+    std::vector<int32_t> tokens, closing;
+    for (int32_t t = 0; t < static_cast<int32_t>(vocabulary.size()); ++t) {
+      const bool allowed = (bits[static_cast<size_t>(t) / 32] >> t % 32 & 1) != 0;
+      if (const bool allowed_differs_from_bytes = checked && allowed == matcher.after(state, t).empty()) {
+        INFO("token " << t << " " << vocabulary.bytes(t) << " behind " << text);
+        CHECK(!allowed_differs_from_bytes);
+      }
+      if (!allowed) continue;
+      tokens.push_back(t);
+      const std::string& bytes = vocabulary.bytes(t);
+      if (bytes == "\"" || bytes == "\"}" || bytes == "\"]" || bytes == "]" || bytes == "}") closing.push_back(t);
+    }
+    // A quotation mark first: the others may be characters of a string.
+    const auto quotes = [&](int32_t t) { return vocabulary.bytes(t)[0] == '"'; };
+    if (std::any_of(closing.begin(), closing.end(), quotes)) std::erase_if(closing, std::not_fn(quotes));
+    if (matcher.may_end(state) && (tokens.empty() || random() % 4 == 0 || length > 40)) break;
+    INFO("behind " << text);
+    REQUIRE(!tokens.empty());
+    REQUIRE(length < 4000);
+    const std::vector<int32_t>& from = length > 40 && !closing.empty() ? closing : tokens;
+    const int32_t token = from[random() % from.size()];
+    text += vocabulary.bytes(token);
+    state = matcher.after(state, token);
+  }
+  return text;
+}
+
+}  // namespace lathe::test
