@@ -5,7 +5,8 @@
 
 A task of HellaSwag's questions (acc and acc_norm), and one that continues their contexts greedily (exact_match with what the
 server says for every second one and with nonsense for the others), both made here from a local file. Then every sum of
-log-probabilities of both runs in float32, and every greedy text. Closing line "N passed, N failed, N skipped".
+log-probabilities of both runs in float32, and every greedy text; and beside transformers itself, the log-probability of every
+token of some prompts, and embeddings. Closing line "N passed, N failed, N skipped".
 """
 import argparse
 import json
@@ -60,8 +61,10 @@ def write_tasks(server, folder, hellaswag, limit):
         for context, label, *endings in records:
             file.write(json.dumps({"query": context, "label": int(label), "choices": endings}) + "\n")
     with open(folder / "greedy.jsonl", "w", encoding="utf-8") as file:
-        for i, (context, *_) in enumerate(records[:limit // 4]):
-            file.write(json.dumps({"query": context, "answer": "none" if i % 2 else greedy_text(server, context)}) + "\n")
+        # The server shows special tokens and the other back end hides them, so texts in which the model begins anew say nothing.
+        texts = [(context, greedy_text(server, context)) for context, *_ in records[:limit // 4]]
+        for i, (context, text) in enumerate(pair for pair in texts if "<s>" not in pair[1]):
+            file.write(json.dumps({"query": context, "answer": "none" if i % 2 else text}) + "\n")
     for name, text in TASKS.items():
         (folder / f"{name}.yaml").write_text(text.format(folder=folder))
 
@@ -79,6 +82,30 @@ def run(kind, model_args, folder, name):
         text = next(output.rglob(f"samples_{task}_*.jsonl")).read_text()
         samples[task] = sorted((json.loads(line) for line in text.splitlines()), key=lambda s: s["doc_id"])
     return results, samples
+
+
+def compare_with_transformers(server, model, contexts, expect):
+    """Every token's log-probability, cold and again, and embeddings of both poolings."""
+    import torch
+    import transformers
+    reference = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    worst, worst_embedding, again = 0.0, 0.0, True
+    for context in contexts:
+        ids = server.post("/tokenize", {"prompt": context})["tokens"]
+        scored = {"prompt": ids, "max_tokens": 0, "echo": True, "logprobs": 0}
+        ours = server.post("/v1/completions", scored)["choices"][0]["logprobs"]["token_logprobs"]
+        server.post("/v1/completions", {"prompt": ids, "max_tokens": 1})  # leaves its pages in the cache
+        again &= server.post("/v1/completions", scored)["choices"][0]["logprobs"]["token_logprobs"] == ours
+        with torch.no_grad():
+            hidden = reference.model(torch.tensor([ids])).last_hidden_state[0]
+            logprobs = reference.lm_head(hidden).log_softmax(-1)
+        worst = max([worst] + [abs(x - logprobs[i, ids[i + 1]].item()) for i, x in enumerate(ours[1:])])
+        for pooling, pooled in ("mean", hidden.mean(0)), ("last", hidden[-1]):
+            vector = server.post("/v1/embeddings", {"input": ids, "pooling": pooling})["data"][0]["embedding"]
+            worst_embedding = max(worst_embedding, (pooled / pooled.norm() - torch.tensor(vector)).abs().max().item())
+    expect(worst < 1e-3, f"log-probabilities of the tokens of {len(contexts)} prompts within {worst:.1e} of transformers")
+    expect(again, "the same floats cold and with the prompt in the cache")
+    expect(worst_embedding < 1e-4, f"embeddings within {worst_embedding:.1e}")
 
 
 def main():
@@ -106,6 +133,8 @@ def main():
         ours, our_samples = run("local-completions", remote, folder, "ours")
         cold_again = run("local-completions", remote, folder, "again")[1]
         theirs, their_samples = run("hf", f"pretrained={arguments.model},dtype=float32,max_length=512,add_bos_token=False", folder, "theirs")
+        contexts = [json.loads(line)["query"] for line in (folder / "greedy.jsonl").read_text().splitlines()]
+        compare_with_transformers(server, arguments.model, contexts, expect)
         server.close()
     for metric in "acc,none", "acc_norm,none":
         expect(ours["local_hellaswag"][metric] == theirs["local_hellaswag"][metric],
@@ -122,6 +151,9 @@ def main():
     worst = max(abs(a - b) for a, b in zip(scores(our_samples), scores(their_samples)))
     expect(worst < 1e-3, f"{len(scores(our_samples))} sums of log-probabilities within {worst:.1e}")
     expect(scores(our_samples) == scores(cold_again), "the same floats a second time, whatever the cache holds")
+    for a, b in zip(texts(our_samples), texts(their_samples)):
+        if a != b:
+            print(f"    {a!r}\n    {b!r} by transformers")
     same = sum(a == b for a, b in zip(texts(our_samples), texts(their_samples)))
     expect(same == len(texts(our_samples)), f"{same} of {len(texts(our_samples))} greedy texts equal")
     print(f"{sum(outcomes)} passed, {len(outcomes) - sum(outcomes)} failed, 0 skipped")
