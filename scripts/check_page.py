@@ -87,6 +87,8 @@ def conversation(page, server):
     page.keyboard.press("Enter")
     settled(page)
     assert page.locator("article").count() == 2
+    page.locator("article.assistant").get_by_label("Copy").click()
+    assert page.evaluate("navigator.clipboard.readText()").strip() == answer(page).strip()
     before = page.locator("#log").inner_text()
     page.reload()
     page.wait_for_selector("body[data-ready]", timeout=PATIENCE)
@@ -279,7 +281,7 @@ def watched(context, server):
 
 def pictures(browser, server, folder):
     """The pictures of docs/serving.md."""
-    for name, width, scheme, views in (("desktop", 1100, "light", {"chat": 640, "microscope": 1960}), ("desktop_dark", 1100, "dark", {"engine": 640}),
+    for name, width, scheme, views in (("desktop", 1100, "light", {"chat": 640, "microscope": 2330}), ("desktop_dark", 1100, "dark", {"engine": 640}),
                                        ("phone", 360, "light", {"chat": 680}), ("phone_dark", 360, "dark", {"microscope": 1560})):
         context = browser.new_context(viewport={"width": width, "height": 700}, color_scheme=scheme, has_touch=width < 400)
         page, _ = watched(context, server)
@@ -344,7 +346,7 @@ def main():
                 if f is no_template:
                     f(browser, options.lathe, folder)
                 else:
-                    context = browser.new_context(viewport={"width": 1200, "height": 860})
+                    context = browser.new_context(viewport={"width": 1200, "height": 860}, permissions=["clipboard-read", "clipboard-write"])
                     page, problems = watched(context, server)
                     f(page, server)
                     context.close()

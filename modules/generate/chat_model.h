@@ -36,6 +36,7 @@ class ChatModel {
 
   // Takes the place of the model's own chat template, with tools and without. Throws Error where it is none.
   void set_chat_template(std::string source);
+  bool has_chat_template() const { return tokenizer_ && (given_template_ || tokenizer_->chat_template()); }
   // Its chat template; with `for_tools` the one that it calls tool_use, where it has it. Throws Error where it has
   // none.
   const std::string& chat_template(bool for_tools = false) const;

@@ -108,7 +108,7 @@ InfoJson describe_model(const ServedModel& model) {
   json["architecture"] = loaded.model->sizes.architecture;
   json["dtype"] = name(loaded.weight_dtype);
   json["default_sampling"] = sampling;
-  json["chat"] = model.chat().has_tokenizer() && model.chat().tokenizer()->chat_template().has_value();
+  json["chat"] = model.chat().has_chat_template();
   return json;
 }
 

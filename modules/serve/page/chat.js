@@ -1,6 +1,6 @@
 // The chat: conversations on the left, the messages of one, and a field to write in. A model without a chat template has
 // a sheet of paper in place of messages.
-import {$, h, icon, question, say, showProblem} from './dom.js';
+import {$, copy, h, icon, question, say, showProblem} from './dom.js';
 import {allModels, ask, modelOf, stream} from './api.js';
 import {markdown} from './markdown.js';
 import * as store from './store.js';
@@ -135,7 +135,7 @@ function message(m, at) {
     h('div', {class: 'body'}, body(m)),
     m.error && h('p', {class: 'error', role: 'alert'}, m.error),
     h('div', {class: 'actions'},
-      action('copy', 'Copy', () => navigator.clipboard?.writeText(m.content)),
+      action('copy', 'Copy', () => copy(m.content)),
       mine && action('edit', 'Edit', () => editMessage(at)),
       !mine && action('again', 'Regenerate', () => answer(at)),
       !mine && action('look', 'Look inside', () => look(at)),

@@ -67,6 +67,19 @@ export function rove(container, columns = 0) {
 
 export function say(text) { $('announcer').textContent = text; }
 
+// Browsers give the clipboard to pages of this machine or of https alone; elsewhere there is the older way.
+export async function copy(text) {
+  if (navigator.clipboard) await navigator.clipboard.writeText(text);
+  else {
+    const field = document.body.appendChild(h('textarea', {class: 'unseen'}));
+    field.value = text;
+    field.select();
+    document.execCommand('copy');
+    field.remove();
+  }
+  say('Copied.');
+}
+
 export function showProblem(error) {
   const box = $('problem');
   box.hidden = !error;

@@ -1,6 +1,6 @@
 // The little of Markdown that models write, as elements: headings, lists, quotes, tables, code, emphasis, links. What is
 // none of it is shown as it is written; HTML is text.
-import {h, icon} from './dom.js';
+import {copy, h, icon} from './dom.js';
 
 const INLINE = /(`+)([^`]|[^`][\s\S]*?[^`])\1(?!`)|\*\*(?=\S)([\s\S]*?\S)\*\*|\*(?=[^\s*])([^*]*?[^\s*])\*|(?<![\w_])_(?=[^\s_])([^_]*?[^\s_])_(?![\w_])|~~(?=\S)([\s\S]*?\S)~~|\[([^\]\n]+)\]\((https?:\/\/[^\s)]+)\)/;
 
@@ -23,8 +23,8 @@ function inline(text, depth = 0) {
 }
 
 function codeBlock(language, text) {
-  const copy = h('button', {class: 'icon copy', type: 'button', 'aria-label': 'Copy code', onclick: () => navigator.clipboard?.writeText(text)}, icon('copy'));
-  return h('div', {class: 'code'}, h('div', {class: 'code-head'}, h('span', {}, language), copy), h('pre', {tabindex: '0'}, h('code', {}, text)));
+  const button = h('button', {class: 'icon', type: 'button', 'aria-label': 'Copy code', onclick: () => copy(text)}, icon('copy'));
+  return h('div', {class: 'code'}, h('div', {class: 'code-head'}, h('span', {}, language), button), h('pre', {tabindex: '0'}, h('code', {}, text)));
 }
 
 const cells = (line) => line.trim().replace(/^\||\|$/g, '').split('|').map((cell) => cell.trim());
