@@ -135,7 +135,7 @@ check-long: test lint asan tsan fuzz reference test-model test-python test-serve
 	@scripts/fetch_model.py
 	@scripts/check_demo.py $(BUILD)/lathe --timed
 	@scripts/fuzz.sh build-asan 600 serve
-	@scripts/check_serve.py $(BUILD)/lathe --minutes 60
+	@scripts/check_serve_load.py $(BUILD)/lathe --minutes 60
 	@scripts/check_lm_eval.sh $(BUILD)
 	@. scripts/reference.sh && scripts/check_tokenizers.py $(BUILD)/lathe --long && scripts/check_evaluation.py $(BUILD)/lathe --long
 	@. scripts/reference.sh && scripts/check_long_context.py $(BUILD)/lathe
