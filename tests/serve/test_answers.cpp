@@ -146,7 +146,6 @@ TEST_CASE("tool calls of a chat have index, id, type and name from their first d
   CHECK(none["choices"][0]["message"]["content"] == "<tool_call>");
   body["tool_choice"] = {{"type", "function"}, {"function", {{"name", "g"}}}};
   CHECK_THROWS_AS(make_chat_completion(*server.model, {body, "body"}), ApiError);  // there is no such tool
-}), ApiError);
 }
 
 TEST_CASE("tool calls of a message are blocks, and a turn with them is read back") {
