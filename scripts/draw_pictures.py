@@ -352,8 +352,9 @@ ROOMS = {"tensor": "Tensor, dtypes, pooled storage, thread team, errors", "mpi":
          "common": "linear, embedding, norms, nets", "load_model": "weight mapping, checkpoints",
          "attention": "batch, paged cache, rope tables, grouped-query attention", "block": "residual blocks",
          "llm": "CausalLM, registry, loading, one file a family", "generate": "sampler, scheduler, engine, chat",
-         "evaluate": "perplexity, tasks", "train": "recipe, data, optimizers, report", "cli": "the program", "python": "the package", "serve": "to come",
-         "unicode": "classes, cases", "tokenizer": "text to ids and back", "chat_template": "messages to a prompt"}
+         "evaluate": "perplexity, tasks", "train": "recipe, data, optimizers, report", "cli": "the program", "python": "the package", "serve": "HTTP, the APIs, a page",
+         "unicode": "classes, cases", "tokenizer": "text to ids and back", "chat_template": "messages to a prompt",
+         "grammar": "JSON Schemas at the sampler"}
 ANNEX = ("text", "tokenizer", "chat_template")
 
 

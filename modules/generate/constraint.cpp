@@ -32,8 +32,7 @@ void Constraint::take(int32_t token) try {
 std::string Constraint::why_no_token() {
   const std::vector<uint32_t> bits = allowed();
   if (!problem_.empty()) return problem_;
-  if (std::any_of(bits.begin(), bits.end(), [](uint32_t word) { return word != 0; }))
-    return {};
+  if (std::any_of(bits.begin(), bits.end(), [](uint32_t word) { return word != 0; })) return {};
   return "grammar: no token may follow: the vocabulary lacks bytes that are needed";
 }
 

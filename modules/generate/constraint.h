@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "generate/grammar/grammar_matcher.h"
 #include "generate/request.h"
+#include "text/grammar/grammar_matcher.h"
 
 namespace lathe {
 

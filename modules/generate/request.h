@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "autograd/low_rank.h"
-#include "generate/grammar/grammar.h"
 #include "generate/pooling.h"
 #include "generate/sampler.h"
 #include "llm/load.h"
 #include "tensor/errors.h"
+#include "text/grammar/grammar.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace lathe {

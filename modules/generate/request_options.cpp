@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <type_traits>
 
-#include "generate/grammar/json_schema.h"
+#include "text/grammar/json_schema.h"
 
 namespace lathe {
 namespace {

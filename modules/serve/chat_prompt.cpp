@@ -4,9 +4,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "generate/grammar/json_schema.h"
 #include "serve/text_marks.h"
 #include "text/chat_template/encode_chat.h"
+#include "text/grammar/json_schema.h"
 
 namespace lathe {
 namespace {

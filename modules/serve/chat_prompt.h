@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "generate/grammar/grammar.h"
 #include "serve/answer.h"
 #include "serve/request_fields.h"
 #include "serve/thinking.h"
 #include "serve/tool_calls.h"
 #include "text/chat_template/chat_template.h"
+#include "text/grammar/grammar.h"
 
 namespace lathe {
 

@@ -40,7 +40,7 @@ struct MeasuredModel {
   const Metrics* metrics;
 };
 
-// vllm: those that vLLM (vllm-project/vllm, docs/design/metrics) has are called as there, so that dashboards made for
+// vllm: those that vLLM (its documentation, "Metrics") has are called as there, so that dashboards made for
 // it show this server.
 enum class MetricNames : uint8_t { lathe, vllm };
 

@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "generate/grammar/json_schema.h"
+#include "text/grammar/json_schema.h"
 
 namespace lathe {
 

@@ -1,8 +1,8 @@
 // libFuzzer target: any text as a JSON Schema. It becomes a grammar whose own texts are JSON, or is refused with
 // lathe::Error.
-#include "generate/grammar/grammar_matcher.h"
-#include "generate/grammar/json_schema.h"
 #include "tensor/errors.h"
+#include "text/grammar/grammar_matcher.h"
+#include "text/grammar/json_schema.h"
 
 namespace {
 

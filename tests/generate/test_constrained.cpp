@@ -4,11 +4,11 @@
 
 #include "formats/strict_json.h"
 #include "generate/generate.h"
-#include "generate/grammar/json_schema.h"
 #include "generate/request_options.h"
 #include "generate/speculation.h"
 #include "tests/catch.h"
 #include "tests/generate/random_requests.h"
+#include "text/grammar/json_schema.h"
 
 using namespace lathe;
 using namespace lathe::test;

@@ -4,10 +4,10 @@
 #include <regex>
 
 #include "formats/strict_json.h"
-#include "generate/grammar/json_schema.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
-#include "tests/generate/grammar_texts.h"
+#include "tests/text/grammar/grammar_texts.h"
+#include "text/grammar/json_schema.h"
 #include "text/unicode/unicode.h"
 
 using namespace lathe;

@@ -1,4 +1,4 @@
-#include "generate/grammar/schema_merge.h"
+#include "text/grammar/schema_merge.h"
 
 #include <algorithm>
 #include <cmath>

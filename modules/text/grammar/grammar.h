@@ -6,7 +6,7 @@
 //                                        g.token("</tool_call>")});
 //   request.grammar = g.finish(g.repeat(g.any_of({call, other_call}), 1, 1));
 //
-// A text is matched by a stack of parts that are still to come (generate/grammar/grammar_matcher.h); a rule is a part
+// A text is matched by a stack of parts that are still to come (text/grammar/grammar_matcher.h); a rule is a part
 // that may contain itself, so grammars are context free.
 #pragma once
 #include <bitset>

@@ -2,7 +2,7 @@
 #pragma once
 #include <random>
 
-#include "generate/grammar/grammar_matcher.h"
+#include "text/grammar/grammar_matcher.h"
 
 namespace lathe::test {
 

@@ -1,10 +1,10 @@
 // Grammars put together by hand, and the masks of tokens that follow from them.
-#include "generate/grammar/grammar.h"
-#include "generate/grammar/json_schema.h"
-#include "generate/grammar/pattern_grammar.h"
 #include "tensor/errors.h"
 #include "tests/catch.h"
-#include "tests/generate/grammar_texts.h"
+#include "tests/text/grammar/grammar_texts.h"
+#include "text/grammar/grammar.h"
+#include "text/grammar/json_schema.h"
+#include "text/grammar/pattern_grammar.h"
 
 using namespace lathe;
 using namespace lathe::test;

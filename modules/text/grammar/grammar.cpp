@@ -1,4 +1,4 @@
-#include "generate/grammar/grammar.h"
+#include "text/grammar/grammar.h"
 
 #include <algorithm>
 #include <map>

@@ -1,4 +1,4 @@
-#include "tests/generate/grammar_texts.h"
+#include "tests/text/grammar/grammar_texts.h"
 
 #include <functional>
 #include <nlohmann/json.hpp>

@@ -1,4 +1,4 @@
-#include "generate/grammar/json_schema.h"
+#include "text/grammar/json_schema.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,9 +8,9 @@
 
 #include "formats/quote.h"
 #include "formats/strict_json.h"
-#include "generate/grammar/json_grammar.h"
-#include "generate/grammar/pattern_grammar.h"
-#include "generate/grammar/schema_merge.h"
+#include "text/grammar/json_grammar.h"
+#include "text/grammar/pattern_grammar.h"
+#include "text/grammar/schema_merge.h"
 
 namespace lathe {
 namespace {

@@ -2,7 +2,7 @@
 #pragma once
 #include <string_view>
 
-#include "generate/grammar/json_grammar.h"
+#include "text/grammar/json_grammar.h"
 
 namespace lathe {
 

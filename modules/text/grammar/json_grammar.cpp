@@ -1,4 +1,4 @@
-#include "generate/grammar/json_grammar.h"
+#include "text/grammar/json_grammar.h"
 
 #include <algorithm>
 #include <map>

@@ -1,4 +1,4 @@
-#include "generate/grammar/grammar_matcher.h"
+#include "text/grammar/grammar_matcher.h"
 
 #include <algorithm>
 #include <numeric>

@@ -18,7 +18,7 @@
 #include <span>
 #include <unordered_map>
 
-#include "generate/grammar/grammar.h"
+#include "text/grammar/grammar.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace lathe {

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "generate/grammar/grammar.h"
+#include "text/grammar/grammar.h"
 
 namespace lathe {
 

@@ -1,4 +1,4 @@
-#include "generate/grammar/pattern_grammar.h"
+#include "text/grammar/pattern_grammar.h"
 
 #include <cctype>
 

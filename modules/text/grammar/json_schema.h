@@ -3,7 +3,7 @@
 // Every text of the grammar is a value that satisfies the schema; not every such value is a text of it:
 //   - members come in the order of `properties`, as OpenAI's do; those that are not required may be left out. Where
 //     `properties` is given and `additionalProperties` is not, there are no others; likewise `items` after prefixItems
-//   - numbers, blanks: generate/grammar/json_grammar.h; numbers with bounds (which must be integers) have no exponent
+//   - numbers, blanks: text/grammar/json_grammar.h; numbers with bounds (which must be integers) have no exponent
 //   - a schema that names keywords of one type and no `type` means that type
 //
 // A keyword is enforced, or refused by name and place: never passed over. Enforced are type, enum, const, properties,
@@ -17,7 +17,7 @@
 #include <string>
 #include <string_view>
 
-#include "generate/grammar/grammar.h"
+#include "text/grammar/grammar.h"
 
 namespace lathe {
 
