@@ -134,7 +134,7 @@ def front(s):
         error = s.post("/v1/completions", {"model": "tiny", "prompt": "a", field: value}, 400)["error"]
         assert error["param"] == field and error["type"] == "invalid_request_error", (field, error)
     for field, value in {"messages": [{"role": "user", "content": [{"type": "image_url"}]}], "tools": [{"type": "function"}], "tool_choice": "required",
-                         "response_format": {"type": "json_object"}, "top_logprobs": 3, "max_completion_tokens": 0}.items():
+                         "response_format": {"type": "yaml"}, "top_logprobs": 3, "max_completion_tokens": 0}.items():
         assert s.post("/v1/chat/completions", chat("a", **{field: value}), 400)["error"]["param"] == field, field
     assert s.post("/v1/messages", {"messages": []}, 400)["type"] == "error"
     long = s.post("/v1/completions", {"prompt": [1] * 100000}, 400)["error"]
