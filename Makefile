@@ -65,7 +65,7 @@ test-python:  ## the Python package as a stranger installs it: README's example,
 	@WERROR=$(WERROR) scripts/test_python.sh
 
 test-serve: build  ## the server, asked by the standard library, the official clients and a browser, on the demo model
-	$(need) demo
+	$(need) demo clients
 	@scripts/fetch_model.py
 	@$(BUILD)/clients/bin/python -c 'import openai, anthropic, agents, playwright' 2>/dev/null || \
 	  { python3 -m venv $(BUILD)/clients && $(BUILD)/clients/bin/pip install -q openai anthropic openai-agents playwright; }

@@ -2,7 +2,7 @@
 # Installs what a target of the Makefile needs and this machine lacks, with apt (Debian, Ubuntu); at once done where
 # nothing is missing. On other systems it names the missing tools and libraries.
 # Where DEPENDENCIES names a folder of libraries (scripts/collect_dependencies.sh) nothing is installed.
-#   usage: install_dependencies.sh build [test] [lint] [fuzz] [demo] [reference] [python] [mpi] [serve]
+#   usage: install_dependencies.sh build [test] [lint] [fuzz] [demo] [reference] [python] [mpi] [serve] [clients]
 #          install_dependencies.sh --libraries GROUP...     prints the libraries' packages among them
 set -euo pipefail
 
@@ -17,6 +17,7 @@ declare -A packages=(
   [python]="python3-dev python3-venv ccache"
   [mpi]="libopenmpi-dev openmpi-bin"
   [serve]="libmicrohttpd-dev"
+  [clients]="python3 python3-venv chromium nginx-light"
 )
 # Libraries by the name that pkg-config knows, for systems without dpkg: package=library.
 declare -A libraries=([libfmt-dev]=fmt [nlohmann-json3-dev]=nlohmann_json [libyaml-cpp-dev]=yaml-cpp
@@ -24,7 +25,7 @@ declare -A libraries=([libfmt-dev]=fmt [nlohmann-json3-dev]=nlohmann_json [libya
   [libsentencepiece-dev]=sentencepiece [libedit-dev]=libedit [catch2]=catch2 [libopenmpi-dev]=ompi-cxx
   [libmicrohttpd-dev]=libmicrohttpd)
 declare -A programs=([ninja-build]=ninja [libclang-rt-dev]=clang++ [clang]=clang++ [python3-venv]=python3
-  [python3-dev]=python3-config [openmpi-bin]=mpirun
+  [python3-dev]=python3-config [openmpi-bin]=mpirun [nginx-light]=nginx
   [ccache]=true)  # without it the package only takes longer to compile
 
 print_libraries=false
