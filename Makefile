@@ -134,7 +134,7 @@ check-long: test lint asan tsan fuzz reference test-model test-python test-serve
 	$(need) demo
 	@scripts/fetch_model.py
 	@scripts/check_demo.py $(BUILD)/lathe --timed
-	@scripts/fuzz.sh build-asan 600 serve
+	@scripts/fuzz.sh build-asan 200 serve
 	@scripts/check_serve_load.py $(BUILD)/lathe --minutes 60
 	@scripts/check_lm_eval.sh $(BUILD)
 	@. scripts/reference.sh && scripts/check_tokenizers.py $(BUILD)/lathe --long && scripts/check_evaluation.py $(BUILD)/lathe --long

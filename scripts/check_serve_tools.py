@@ -7,6 +7,7 @@ LangChain and LiteLLM are asked where --only names them.
 """
 import json
 import sys
+import typing
 
 from check_serve import ROOT, chat, installed, main
 
@@ -193,6 +194,37 @@ def forced_tools(s):
     assert s.post("/v1/chat/completions", {**body, "tool_choice": {"type": "function", "function": {"name": "other"}}}, 400)["error"]["param"] == "tool_choice"
 
 
+def structured(s):
+    """Answers held to a schema, as each client asks for one: whole, streamed, and in the other APIs' fields."""
+    openai, anthropic, pydantic = installed("openai"), installed("anthropic"), installed("pydantic")
+
+    class Visit(pydantic.BaseModel):
+        city: typing.Literal["Rome", "Oslo"]
+        again: bool
+        grades: typing.Annotated[list[typing.Literal[1, 2, 3]], pydantic.Field(min_length=1, max_length=2)]
+        note: typing.Literal["far"] | None
+
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{s.port}/v1", api_key="none", max_retries=0)
+    messages = [{"role": "user", "content": "How was it?"}]
+    asked = dict(model="tiny", messages=messages, temperature=0, max_tokens=120, reasoning_effort="none", response_format=Visit)
+    whole = client.chat.completions.parse(**asked).choices[0].message
+    assert isinstance(whole.parsed, Visit), whole
+    with client.chat.completions.stream(**asked) as stream:
+        assert stream.get_final_completion().choices[0].message.parsed == whole.parsed
+    answer = client.responses.parse(model="tiny", input=messages, temperature=0, max_output_tokens=120, reasoning={"effort": "none"}, text_format=Visit)
+    assert answer.output_parsed == whole.parsed and answer.text.format.type == "json_schema", answer
+    schema = {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"], "additionalProperties": False}
+    message = anthropic.Anthropic(base_url=f"http://127.0.0.1:{s.port}", api_key="none", max_retries=0).messages.create(
+        model="tiny", max_tokens=60, messages=messages, thinking={"type": "disabled"},
+        extra_body={"temperature": 0, "output_config": {"format": {"type": "json_schema", "schema": schema}}})
+    assert json.loads(message.content[0].text)["city"] in ("Rome", "Oslo"), message
+    plain = s.post("/v1/chat/completions", chat("Write JSON.", temperature=0, max_tokens=200, reasoning_effort="none", response_format={"type": "json_object"}))
+    assert plain["choices"][0]["finish_reason"] == "length" or isinstance(json.loads(plain["choices"][0]["message"]["content"]), dict), plain
+    for bad in {"type": "object", "multipleOf": 3}, {"type": "strin"}, {"$ref": "#/nowhere"}, {"type": "string", "pattern": "("}:
+        body = chat("a", response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": bad}})
+        assert s.post("/v1/chat/completions", body, 400)["error"]["param"] == "response_format", bad
+
+
 def langchain(s):
     """A loop of tools through both of its clients."""
     openai, anthropic, core = installed("langchain_openai"), installed("langchain_anthropic"), installed("langchain_core.tools")
@@ -234,5 +266,5 @@ def litellm(s):
 
 if __name__ == "__main__":
     named = [f for f in (langchain, litellm) if f.__name__ in sys.argv]
-    sys.exit(main([tools, thoughts, forced_tools, openai_tools, anthropic_tools, openai_agents, *named],
+    sys.exit(main([tools, thoughts, forced_tools, structured, openai_tools, anthropic_tools, openai_agents, *named],
                   options=["--chat-template", str(ROOT / "tests/serve/tools.jinja")]))

@@ -17,7 +17,7 @@ declare -A packages=(
   [python]="python3-dev python3-venv ccache"
   [mpi]="libopenmpi-dev openmpi-bin"
   [serve]="libmicrohttpd-dev"
-  [clients]="python3 python3-venv chromium nginx-light"
+  [clients]="python3 python3-venv chromium"
 )
 # Libraries by the name that pkg-config knows, for systems without dpkg: package=library.
 declare -A libraries=([libfmt-dev]=fmt [nlohmann-json3-dev]=nlohmann_json [libyaml-cpp-dev]=yaml-cpp
@@ -25,7 +25,7 @@ declare -A libraries=([libfmt-dev]=fmt [nlohmann-json3-dev]=nlohmann_json [libya
   [libsentencepiece-dev]=sentencepiece [libedit-dev]=libedit [catch2]=catch2 [libopenmpi-dev]=ompi-cxx
   [libmicrohttpd-dev]=libmicrohttpd)
 declare -A programs=([ninja-build]=ninja [libclang-rt-dev]=clang++ [clang]=clang++ [python3-venv]=python3
-  [python3-dev]=python3-config [openmpi-bin]=mpirun [nginx-light]=nginx
+  [python3-dev]=python3-config [openmpi-bin]=mpirun
   [ccache]=true)  # without it the package only takes longer to compile
 
 print_libraries=false
