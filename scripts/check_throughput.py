@@ -28,7 +28,7 @@ class LlamaCpp:
         p.n_ctx = options.sequences * (options.prompt + options.tokens + 8)
         p.n_seq_max, p.n_batch, p.n_ubatch = options.sequences, 2048, 512
         p.n_threads = p.n_threads_batch = options.threads
-        p.flash_attn_type, p.kv_unified = flash, True
+        p.flash_attn_type = flash
         self.context = library.llama_init_from_model(self.model, p)
         self.vocabulary = library.llama_vocab_n_tokens(library.llama_model_get_vocab(self.model))
 

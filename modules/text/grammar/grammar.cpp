@@ -155,9 +155,4 @@ std::shared_ptr<const Grammar> GrammarBuilder::finish(GrammarPart root) {
   return grammar;
 }
 
-std::shared_ptr<const Grammar> begins_after(std::string_view marker, const Grammar& grammar) {
-  GrammarBuilder g(grammar);
-  return g.finish(g.sequence({g.up_to(marker), g.repeat(g.text("\n"), 0, 2), grammar.root}));
-}
-
 }  // namespace lathe

@@ -88,7 +88,4 @@ class GrammarBuilder {
   std::unordered_map<std::string, uint32_t> places_;  // of expressions by what they are
 };
 
-// A grammar that constrains what follows the first `marker` of a text, such as "</think>", and the newlines there.
-std::shared_ptr<const Grammar> begins_after(std::string_view marker, const Grammar& grammar);
-
 }  // namespace lathe
