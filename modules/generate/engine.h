@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <tuple>
 #include <vector>
 
 #include "generate/constraint.h"
@@ -155,7 +156,9 @@ class Engine {
     std::shared_ptr<const LowRankChanges> adapter;
     int64_t tenant;
     std::vector<float> frequencies;
-    auto operator<=>(const PrefixKind&) const = default;
+    bool operator<(const PrefixKind& other) const {
+      return std::tie(adapter, tenant, frequencies) < std::tie(other.adapter, other.tenant, other.frequencies);
+    }
   };
   std::map<PrefixKind, int32_t> prefix_kinds_;
   int32_t next_prefix_kind_ = 0;

@@ -117,7 +117,7 @@ void attach_adapter(CausalLM& model, const AdapterConfig& config, const std::str
 }
 
 std::shared_ptr<RequestAdapter> detach_adapter(CausalLM& model, const std::string& source) {
-  const auto detached = std::make_shared<RequestAdapter>(RequestAdapter{std::move(*model.adapter), {}});
+  auto detached = std::make_shared<RequestAdapter>(RequestAdapter{std::move(*model.adapter), {}});
   model.adapter.reset();
   for (const AdaptedModule& m : detached->adapter.modules)
     for (size_t i = 0; i < m.changes.size(); ++i) {

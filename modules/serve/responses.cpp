@@ -134,7 +134,8 @@ void ResponseAnswer::ignore_harmless(RequestFields& fields) {
 
 void ResponseAnswer::echo(const OrderedJsonNode& body, const Request& request) {
   const auto given = [&](const char* name, ResponseJson otherwise) {
-    return body.has(name) ? body.value()[name] : std::move(otherwise);
+    if (body.has(name)) otherwise = body.value()[name];
+    return otherwise;
   };
   frame_ = {{"id", new_id("resp")},
             {"object", "response"},
