@@ -69,10 +69,9 @@ test-serve: build  ## the server, asked by the standard library, the official cl
 	@scripts/fetch_model.py
 	@$(BUILD)/clients/bin/python -c 'import openai, anthropic, agents, playwright' 2>/dev/null || \
 	  { python3 -m venv $(BUILD)/clients && $(BUILD)/clients/bin/pip install -q openai anthropic openai-agents playwright; }
-	@$(BUILD)/clients/bin/python scripts/check_serve.py $(BUILD)/lathe
-	@$(BUILD)/clients/bin/python scripts/check_serve_tools.py $(BUILD)/lathe
-	@scripts/check_deployment.py $(BUILD)/lathe
-	@$(BUILD)/clients/bin/python scripts/check_page.py $(BUILD)/lathe
+	@failed=0; for check in serve serve_tools deployment page; do \
+	  $(BUILD)/clients/bin/python scripts/check_$$check.py $(BUILD)/lathe || failed=1; \
+	done; exit $$failed
 
 notebooks:  ## notebooks/ executed anew, their claims checked, their output kept
 	$(need) build demo reference python
