@@ -59,6 +59,18 @@ bool accepts(GrammarMatcher& matcher, std::string_view text) {
   return matcher.may_end(state);
 }
 
+void check_texts(GrammarMatcher& matcher, const std::vector<const char*>& right,
+                 const std::vector<const char*>& wrong) {
+  for (const char* text : right) {
+    INFO("right: " << text);
+    CHECK(accepts(matcher, text));
+  }
+  for (const char* text : wrong) {
+    INFO("wrong: " << text);
+    CHECK(!accepts(matcher, text));
+  }
+}
+
 std::string random_text(GrammarMatcher& matcher, std::mt19937& random, bool checked) {
   const VocabularyTrie& vocabulary = *json_vocabulary();
   std::string text;

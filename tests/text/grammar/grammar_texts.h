@@ -1,6 +1,7 @@
 // Grammars in tests: a vocabulary of many tokens, what a grammar accepts byte by byte, and random texts of it.
 #pragma once
 #include <random>
+#include <vector>
 
 #include "text/grammar/grammar_matcher.h"
 
@@ -12,6 +13,8 @@ std::shared_ptr<const VocabularyTrie> json_vocabulary();
 
 // Whether `text` is one of the grammar's, read byte by byte.
 bool accepts(GrammarMatcher& matcher, std::string_view text);
+// CHECKs that all of `right` are, and none of `wrong`.
+void check_texts(GrammarMatcher& matcher, const std::vector<const char*>& right, const std::vector<const char*>& wrong);
 
 // A text of the grammar, each token at random among those that are allowed, behind 40 tokens among those that end
 // something if there are any. Every mask is checked against its definition where `checked` says so; REQUIREs that there
