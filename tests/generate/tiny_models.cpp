@@ -1,7 +1,6 @@
 #include "tests/generate/tiny_models.h"
 
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "config/model_config.h"
 #include "kernels/packed_linear.h"
@@ -9,7 +8,7 @@
 #include "llm/family.h"
 #include "llm/registry.h"
 #include "tensor/random.h"
-#include "tests/support.h"
+#include "tests/byte_level_tokenizer.h"
 
 namespace lathe::test {
 namespace {
@@ -28,18 +27,6 @@ ModelConfig tiny(const char* architecture, const char* model_type) {
   c.max_position_embeddings = 512;
   c.initializer_range = 0.3;  // so that no two logits are nearly equal
   return c;
-}
-
-// GPT-2's invisible bytes are written as characters from U+0100 on (Radford et al. 2019, the released encoder).
-std::string spelling(int byte) {
-  const auto visible = [](int b) { return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174; };
-  int code = byte;
-  if (!visible(byte)) {
-    code = 256;
-    for (int b = 0; b < byte; ++b) code += !visible(b);
-  }
-  if (code < 0x80) return std::string(1, static_cast<char>(code));
-  return {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 0x3f))};
 }
 
 ModelConfig llama() {
@@ -201,30 +188,7 @@ std::unique_ptr<CausalLM> make_tiny(const ModelConfig& config, DType weights, Ar
   return model;
 }
 
-std::shared_ptr<const Tokenizer> byte_tokenizer() {
-  nlohmann::json vocabulary;
-  for (int b = 0; b < 256; ++b) vocabulary[spelling(b)] = b;
-  const nlohmann::json byte_level = {
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
-  const nlohmann::json file = {
-      {"version", "1.0"},
-      {"added_tokens",
-       {{{"id", kEndToken},
-         {"content", "<|im_end|>"},
-         {"single_word", false},
-         {"lstrip", false},
-         {"rstrip", false},
-         {"normalized", false},
-         {"special", true}}}},
-      {"normalizer", nullptr},
-      {"pre_tokenizer", byte_level},
-      {"post_processor", nullptr},
-      {"decoder", byte_level},
-      {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", nlohmann::json::array()}}}};
-  const TemporaryDirectory folder;
-  write_file(folder.path() / "tokenizer.json", file.dump());
-  return Tokenizer::load((folder.path() / "tokenizer.json").string());
-}
+std::shared_ptr<const Tokenizer> byte_tokenizer() { return byte_level_tokenizer(single_bytes(), {"<|im_end|>"}); }
 
 std::vector<int32_t> random_tokens(int64_t count, uint64_t seed) {
   std::vector<int32_t> tokens;

@@ -1,18 +1,15 @@
 #include "tests/text/grammar/grammar_texts.h"
 
 #include <functional>
-#include <nlohmann/json.hpp>
 
+#include "tests/byte_level_tokenizer.h"
 #include "tests/catch.h"
-#include "tests/support.h"
-#include "text/tokenizer/byte_alphabet.h"
 
 namespace lathe::test {
 
 std::shared_ptr<const Tokenizer> json_tokenizer() {
   static const std::shared_ptr<const Tokenizer> tokenizer = [] {
-    std::vector<std::string> tokens;
-    for (int b = 0; b < 256; ++b) tokens.emplace_back(1, static_cast<char>(b));
+    std::vector<std::string> tokens = single_bytes();
     for (const char* piece : {"{\"",    "\":", "\": \"", "\",",    "\", \"", "\"}",      "\"]",      "},",
                               "]}",     "}}",  "\n ",    "\n  \"", "  ",     "00",       "12",       "-1",
                               ".5",     "e+",  "tr",     "true",   "rue,",   "null",     "name",     "nam",
@@ -20,29 +17,7 @@ std::shared_ptr<const Tokenizer> json_tokenizer() {
                               "ab",     "abc", " the",   "2024",   "-0",     "call",     "</think>", "k>\n\n{",
                               "[[",     "[]",  "{}",     ",\"",    "x\xFFy"})
       tokens.emplace_back(piece);
-    nlohmann::json vocabulary, added = nlohmann::json::array();
-    for (size_t i = 0; i < tokens.size(); ++i) vocabulary[bytes_to_alphabet(tokens[i])] = i;
-    for (const char* special : {"<|im_end|>", "<call>"})
-      added.push_back({{"id", tokens.size() + added.size()},
-                       {"content", special},
-                       {"single_word", false},
-                       {"lstrip", false},
-                       {"rstrip", false},
-                       {"normalized", false},
-                       {"special", true}});
-    const nlohmann::json byte_level = {
-        {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
-    const nlohmann::json file = {
-        {"version", "1.0"},
-        {"added_tokens", added},
-        {"normalizer", nullptr},
-        {"pre_tokenizer", byte_level},
-        {"post_processor", nullptr},
-        {"decoder", byte_level},
-        {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", nlohmann::json::array()}}}};
-    const TemporaryDirectory folder;
-    write_file(folder.path() / "tokenizer.json", file.dump());
-    return Tokenizer::load((folder.path() / "tokenizer.json").string());
+    return byte_level_tokenizer(tokens, {"<|im_end|>", "<call>"});
   }();
   return tokenizer;
 }
