@@ -196,6 +196,8 @@ std::vector<std::string> CommandLine::with_option_file(std::vector<std::string> 
   return arguments;
 }
 
+void Command::take_any_options() const { command_->allow_extras(); }
+
 void CommandLine::check_outputs() const {
   std::map<std::filesystem::path, std::string> written;  // and by which option
   for (const CLI::Option* output : outputs_) {
@@ -216,6 +218,7 @@ void CommandLine::check_outputs() const {
 void CommandLine::check_names() const {
   const CLI::App* command = app_.get();
   while (const CLI::App* inner = command_of(*command)) command = inner;
+  if (command->get_allow_extras()) return;
   const auto refuse = [](const char* what, const std::string& name, const std::vector<std::string>& known) {
     const auto nearest = nearest_name(name, known);
     throw UsageError(fmt::format("the {} {} is not known", what, name),

@@ -61,6 +61,7 @@ class Command {
   Option find(const std::string& name) const;
   void remove(const std::string& name) const;
   void example(const std::string& text) const;
+  void take_any_options() const;  // known or not
   void run(std::function<void()> f) const;
 
  private:

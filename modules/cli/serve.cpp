@@ -230,6 +230,7 @@ void add_serve(CommandLine& app) {
 
 void add_serve(CommandLine& app) {
   const Command command = app.add("serve", "a server with OpenAI's and Anthropic's APIs (this build has none)");
+  command.take_any_options();  // what is missing comes before what is wrong
   command.run([] {
     throw Error("serve: this build has no server: libmicrohttpd was not there",
                 "apt install libmicrohttpd-dev, then build again");
