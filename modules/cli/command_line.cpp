@@ -139,6 +139,7 @@ void Command::remove(const std::string& name) const {
 }
 
 void Command::example(const std::string& text) const { command_->footer(text); }
+void Command::take_any_options() const { command_->allow_extras(); }
 
 void Command::run(std::function<void()> f) const { command_->callback(std::move(f)); }
 
@@ -195,8 +196,6 @@ std::vector<std::string> CommandLine::with_option_file(std::vector<std::string> 
     if (!given.contains("--" + name)) arguments.push_back("--" + name + "=" + value);
   return arguments;
 }
-
-void Command::take_any_options() const { command_->allow_extras(); }
 
 void CommandLine::check_outputs() const {
   std::map<std::filesystem::path, std::string> written;  // and by which option
