@@ -50,8 +50,8 @@ struct Server::State {
   std::atomic<int> stops = 0;
   ServedModels models;
   std::atomic<size_t> working_bytes = 0;  // of bodies that wait for a worker or are read by one
+  Workers workers{kWorkers};              // batches that go on at the start need them
   BatchEndpoints batches;
-  Workers workers{kWorkers};
 
   State(const ServerOptions& o, std::vector<ModelToServe> served)
       : options(o),
@@ -62,6 +62,10 @@ struct Server::State {
                 [this](Exchange& e) { admit(e, options, http.body_bytes() + working_bytes); });
     http.on_tick([this] { tick(); });
   }
+
+  ~State() { workers.stop(); }  // before what their tasks use is gone
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
 
   bool draining() const { return stops > 0; }
   BatchHost batch_host();

@@ -15,13 +15,16 @@ class Workers {
   explicit Workers(int count) {
     for (int i = 0; i < count; ++i) threads_.emplace_back([this] { work(); });
   }
-  ~Workers() {
+  ~Workers() { stop(); }
+  // Waits for the tasks under way; those that wait are dropped.
+  void stop() {
     {
       const std::lock_guard lock(mutex_);
       stopping_ = true;
     }
     wake_.notify_all();
     for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
   }
   void post(std::function<void()> task) {
     {
