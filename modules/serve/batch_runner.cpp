@@ -135,6 +135,11 @@ void BatchRunner::save(const Job& job) const {
   file.commit();
 }
 
+// Where no request waits to be told: what is in memory holds, and a restart goes on from what was saved last.
+void BatchRunner::keep(const Job& job) const try { save(job); } catch (const Error& e) {
+  fmt::print(stderr, "lathe: the batch {} is not saved: {}\n", job.object["id"].get<std::string>(), e.what());
+}
+
 BatchJson BatchRunner::create(BatchJson batch) {
   const std::string id = batch["id"];
   Job& job = *(jobs_[id] = std::make_unique<Job>());
@@ -183,7 +188,7 @@ void BatchRunner::fail(Job& job, const std::string& message) {
       {"object", "list"},
       {"data", {{{"code", "server_error"}, {"line", nullptr}, {"message", message}, {"param", nullptr}}}}};
   job.turn("failed", "failed_at");
-  save(job);
+  keep(job);
 }
 
 void BatchRunner::validate(Job& job) {
@@ -197,7 +202,7 @@ void BatchRunner::validate(Job& job) {
       } else if (job.status() == "validating") {  // and was not cancelled meanwhile
         job.turn("in_progress", "in_progress_at");
       }
-      save(job);
+      keep(job);
       if (!is_over(job.status())) begin(job);
     });
   });
@@ -288,7 +293,7 @@ void BatchRunner::write(Job& job, const Line& line, bool success, const std::str
 // Nothing is under way, and nothing more is sent: what was written becomes files.
 void BatchRunner::end(Job& job) {
   if (job.status() == "in_progress" && !job.expired) job.turn("finalizing", "finalizing_at");
-  save(job);
+  keep(job);
   for (const auto& [extension, field] : {std::pair(".output", "output_file_id"), {".errors", "error_file_id"}}) {
     (extension == std::string(".output") ? job.output : job.errors).close();
     StoredFile file;
@@ -298,18 +303,16 @@ void BatchRunner::end(Job& job) {
     file.filename = id + extension + ".jsonl";
     file.purpose = "batch_output";
     file.created = unix_seconds();
-    if (fs::exists(from) && fs::file_size(from) == 0) {
-      fs::remove(from);
-    } else if (fs::exists(from) || fs::exists(files_.content(file.id))) {
-      job.object[field] = files_.adopt(from, file).id;
-    }
+    if (fs::exists(from) && fs::file_size(from) == 0) fs::remove(from);
+    // The content alone is there where the server was killed midway.
+    if (fs::exists(from) || fs::exists(files_.content(file.id))) job.object[field] = files_.adopt(from, file).id;
   }
   job.input.close();
   job.done.clear();
   if (job.status() == "in_progress") job.turn("expired", "expired_at");
   if (job.status() == "finalizing") job.turn("completed", "completed_at");
   if (job.status() == "cancelling") job.turn("cancelled", "cancelled_at");
-  save(job);
+  keep(job);
 }
 
 }  // namespace lathe

@@ -59,6 +59,7 @@ class BatchRunner {
   std::string path(const Job& job, const char* extension) const;
   Job& job(const std::string& id) const;
   void save(const Job& job) const;
+  void keep(const Job& job) const;
   void resume(Job& job);
   void validate(Job& job);
   void begin(Job& job);

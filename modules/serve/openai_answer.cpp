@@ -62,7 +62,6 @@ void OpenAiAnswer::add_request(RequestFields& fields, std::vector<int32_t> promp
   const int64_t room = model_.engine.longest_sequence() - std::ssize(prompt);
   options_.max_new_tokens = most.value_or(std::max<int64_t>(1, room));
   requests.push_back(make_request(model_, fields, options_, std::move(prompt), [&](Request& request) {
-    if (!options_.seed) request.sampling.seed = random_seed();
     request.prompt_logprobs = prompt_logprobs_;
     request.logit_bias = logit_bias_;
     if (change) change(request);
