@@ -467,7 +467,9 @@ def new_batch(s, file, endpoint="/v1/completions"):
 
 
 def wait_for_batch(s, batch, status="completed"):
+    begin = time.monotonic()
     while (found := s.get(f"/v1/batches/{batch}")[1])["status"] in ("validating", "in_progress", "finalizing", "cancelling"):
+        assert time.monotonic() - begin < 300, found
         time.sleep(0.05)
     assert found["status"] == status, found
     return found
@@ -511,7 +513,9 @@ def batches(lathe, model):
         file = upload(s, lines)
         batch = new_batch(s, file)
         written = pathlib.Path(folder, "batches", f"{batch}.output")
+        begin = time.monotonic()
         while not written.exists() or len(done := written.read_text().splitlines()) < 9:
+            assert time.monotonic() - begin < 300, s.text()
             time.sleep(0.01)
         assert s.ask("DELETE", f"/v1/files/{file}")[0] == 409
         s.process.kill()

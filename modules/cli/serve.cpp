@@ -89,7 +89,8 @@ class Loader {
         }));
     if (!options_.chat_template.empty()) loaded->set_chat_template(read_text(options_.chat_template));
     loaded->engine();
-    promised_ += loaded->engine().cache().bytes();
+    // A device has taken it already; the host does so page by page.
+    if (loaded->loaded().model->device().kind == Device::Kind::cpu) promised_ += loaded->engine().cache().bytes();
     ++loaded_;
     failed_ = false;
     return loaded;

@@ -238,7 +238,11 @@ void Server::State::inspect(const ExchangePtr& exchange) {
         if (inspection->work(looked_at)) return true;
         http.post([this, exchange, inspection] {
           workers.post([this, exchange, inspection] {
-            http.post([exchange, json = dump_json(inspection->json())] { exchange->respond(200, json); });
+            try {
+              http.post([exchange, json = dump_json(inspection->json())] { exchange->respond(200, json); });
+            } catch (const std::exception& e) {
+              http.post([exchange, error = api_error(e)] { respond_error(*exchange, error); });
+            }
           });
         });
       } catch (const std::exception& e) {
