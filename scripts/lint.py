@@ -79,7 +79,7 @@ BUDGET = {
     "modules/train": 6240,
     "modules/serve": 6500,
     "modules/mpi": 70,
-    "modules/cli": 4850,
+    "modules/cli": 4860,
     "modules/text/unicode": 910,
     "modules/text/tokenizer": 6840,
     "modules/text/chat_template": 5500,

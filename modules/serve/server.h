@@ -1,8 +1,8 @@
 // The server: routes, health, deadlines and draining around the engines of the models that are served.
 //
 // Three kinds of threads: the event loop, which speaks HTTP and writes answers; workers, which parse bodies, render
-// templates and tokenise; one a model's engine. They hand things on by posting: nothing that answers a request is
-// locked.
+// templates and tokenise; one a model's engine. They hand things on by posting. What they
+// share is locked for a moment: turns that called tools (call_memory.h), and files.
 #pragma once
 #include <memory>
 #include <string>
