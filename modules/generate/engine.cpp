@@ -101,8 +101,8 @@ void Engine::check_request(const Request& r) const {
               "num_sequences must be from 1 to {}, found {}", Request::kMostSequences, r.num_sequences);
   for (const auto& k : {r.logprobs, r.prompt_logprobs})
     check_field(k.value_or(0) >= 0, "logprobs", "logprobs must be at least 0, found {}", k.value_or(0));
-  check_field(!r.pooling || (r.num_sequences == 1 && !r.logprobs && !r.prompt_logprobs), "num_sequences",
-              "an embedding has one sequence and no log-probabilities");
+  check_field(!r.pooling || r.num_sequences == 1, "num_sequences", "an embedding has one sequence");
+  check_field(!r.pooling || (!r.logprobs && !r.prompt_logprobs), "logprobs", "an embedding has no log-probabilities");
   check_field(r.stop_strings.empty() || tokenizer_ != nullptr, "stop", "stop strings need a tokenizer");
   for (const auto& [token, bias] : r.logit_bias) {
     check_field(token >= 0 && token < vocabulary, "logit_bias", "logit_bias names token {}, the vocabulary has {}",

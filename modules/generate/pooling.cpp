@@ -38,7 +38,10 @@ Pooling default_pooling(const Checkpoint& checkpoint) {
     if (key.starts_with("pooling_mode_") && key != "pooling_mode_mean_tokens" && key != "pooling_mode_lasttoken" &&
         value == true)
       node.fail(key + " is not supported: mean and last token are");
-  return node.boolean_or("pooling_mode_lasttoken", false) ? Pooling::last : Pooling::mean;
+  const bool last = node.boolean_or("pooling_mode_lasttoken", false);
+  if (last && node.boolean_or("pooling_mode_mean_tokens", false))
+    node.fail("mean and last token together are not supported");
+  return last ? Pooling::last : Pooling::mean;
 }
 
 void PooledStates::add(const Tensor& states, int64_t position, Pooling pooling) {

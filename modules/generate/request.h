@@ -64,8 +64,9 @@ struct Request {
   std::optional<Pooling> pooling;
 };
 
-// stop: a stop token or a stop string. length: max_new_tokens or the context is reached. error: the model gave no
-// usable logits for this sequence, or the grammar no token; the others go on.
+// stop: a stop token, a stop string, the end of the grammar, or an embedding is whole. length: max_new_tokens or the
+// context is reached. error: the model gave no usable logits for this sequence, or the grammar no token; the others go
+// on.
 enum class FinishReason : uint8_t { stop, length, cancelled, error };
 std::string_view name(FinishReason reason);
 

@@ -161,7 +161,7 @@ class PatternReader {
       case 'w': return kWord;
       case 'W': return complement(kWord);
       case 's': return others ? kAnyBlank : kBlank;
-      case 'S': return complement(kAnyBlank);
+      case 'S': return complement(others ? kBlank : kAnyBlank);
       case 'n': return {{'\n', '\n'}};
       case 't': return {{'\t', '\t'}};
       case 'r': return {{'\r', '\r'}};
@@ -185,9 +185,9 @@ class PatternReader {
   CodePoints hexadecimal(int digits) {
     char32_t value = 0;
     for (int i = 0; i < digits; ++i) {
-      const char32_t c = take() | 0x20;
-      if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) fail("expected a hexadecimal digit");
-      value = 16 * value + (c <= '9' ? c - '0' : c - 'a' + 10);
+      const char32_t c = take();
+      if (c >= 128 || std::isxdigit(static_cast<int>(c)) == 0) fail("expected a hexadecimal digit");
+      value = 16 * value + (c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10);
     }
     if (value >= 0xd800 && value <= 0xdfff) fail("surrogates are not supported");
     return {{value, value}};

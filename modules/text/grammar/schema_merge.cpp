@@ -131,6 +131,7 @@ Schemas::Json Schemas::merged(const Json& schema, const std::string& path) {
 }
 
 Schemas::Json Schemas::both(const Json& a, const Json& b, const std::string& path) {
+  if (a.contains("const") && b.contains("const") && a["const"] != b["const"]) return nothing();
   if (assertions(b) == 0) return a;
   if (assertions(a) == 0) return b;
   const auto of = [](const Json& schema, const char* key) { return schema.contains(key) ? schema[key] : Json(); };
@@ -173,8 +174,6 @@ void Schemas::merge(Json& result, const std::string& keyword, const Json& other,
     for (const Json& value : other)
       if (contains(own, value) == (keyword == "enum")) list.push_back(value);
     own = list;
-  } else if (keyword == "const") {
-    result["type"] = Json::array();
   } else if (numbers && (keyword.starts_with("min") || keyword == "exclusiveMinimum")) {
     own = own < other ? other : own;
   } else if (numbers && (keyword.starts_with("max") || keyword == "exclusiveMaximum")) {

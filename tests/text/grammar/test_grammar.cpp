@@ -113,6 +113,7 @@ TEST_CASE("patterns are anchored where they say so, and count what they repeat")
       {"^(a|bc){2,3}$", {"aa", "abc", "bcbcbc"}, {"a", "aaaa", "bbc"}},
       {"^[a-cx][^a-c]$", {"ad", "xx", "b\xC3\xA9"}, {"ab", "dd", "x"}},
       {"^\\d{3}-\\w*?\\s$", {"123-ab_9 ", "000- "}, {"12-a ", "123-a", "123-\xC3\xA9 "}},
+      {"^[^\\S]$", {" "}, {"\xC2\x85", "a"}},
       {"^\\D\\W\\S$", {"a-b"}, {"1-b", "aab", "a- ", "a-\xC2\xA0"}},
       {"^.$", {"a", "\xF0\x9F\x98\x80", "\\\"", "\\\\"}, {"", "aa", "\\n", "\"", "\\"}},
       {"^\\u00e9\\x41\\.\\/$",

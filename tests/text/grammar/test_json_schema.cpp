@@ -315,6 +315,8 @@ TEST_CASE("what is not enforced is refused by name and place") {
       {R"({"$ref": "#"})", "no finite text"},
       {R"({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]})", "no finite text"},
       {R"({"allOf": [{"const": 1}, {"const": 2}]})", "no finite text"},
+      {R"({"allOf": [{"const": 1}, {"const": 2, "type": "integer"}]})", "no finite text"},
+      {R"({"const": "a", "anyOf": [{"const": "b", "type": "string"}]})", "no finite text"},
       {"false", "no finite text"},
       {"3", "expected an object, true or false"},
       {"{", "parse error"},
