@@ -35,25 +35,33 @@ struct GemmTiles {
   }
   static LATHE_INLINE int clamped(int64_t n, int most) { return n <= 0 ? 0 : n < most ? static_cast<int>(n) : most; }
 
-  // Rows of k, in which the elements of a strip lie side by side.
+  // Rows of k, in which the elements of a strip lie side by side: some rows at a time, which stay in the first-level
+  // cache while the strips take their part of them, and the sums of a strip in a register.
   template <int kWidth>
   static void pack_rows_of_k(float* to, const GemmOperand& x, const GemmRange& range, float* sums) {
-    const int64_t steps = (x.depth + kStep - 1) / kStep, stride = strip_floats(steps, kWidth);
-    for (int64_t step = range.step0; step < range.step1; ++step) {
-      const float* row = x.data + (step - range.step0) * kStep * x.ld;
-      const bool whole = step * kStep + kStep <= x.depth;
+    constexpr int64_t kSome = 32;
+    const int64_t stride = strip_floats((x.depth + kStep - 1) / kStep, kWidth);
+    for (int64_t step0 = range.step0; step0 < range.step1; step0 += kSome) {
+      const int64_t step1 = step0 + kSome < range.step1 ? step0 + kSome : range.step1;
+      const float* rows = x.data + (step0 - range.step0) * kStep * x.ld;
       for (int64_t strip = range.strip0; strip < range.strip1; ++strip)
         for (int lane = 0; lane < kWidth; lane += 16) {
           const int64_t i = strip * kWidth + lane;
           const int lanes = clamped(x.count - i, kWidth - lane < 16 ? kWidth - lane : 16);
-          __builtin_prefetch(row + kRowsAhead * kStep * x.ld + i);
-          if (kStep == 2) __builtin_prefetch(row + (kRowsAhead * kStep + 1) * x.ld + i);
-          const Floats first = S::load_partial(row + i, lanes);
-          const Floats second = kStep == 2 && whole ? S::load_partial(row + x.ld + i, lanes) : S::zero();
-          put(to + strip * stride + step * kWidth + lane, first, second);
-          if (sums == nullptr) continue;
-          const Floats sum = S::load_partial(sums + i, lanes) + first;
-          S::store_partial(sums + i, kStep == 2 ? sum + second : sum, lanes);
+          Floats sum = sums != nullptr ? S::load_partial(sums + i, lanes) : S::zero();
+          const float* row = rows + i;
+          float* out = to + strip * stride + step0 * kWidth + lane;
+          for (int64_t step = step0; step < step1; ++step, row += kStep * x.ld, out += kWidth) {
+            __builtin_prefetch(row + kRowsAhead * kStep * x.ld);
+            if (kStep == 2) __builtin_prefetch(row + (kRowsAhead * kStep + 1) * x.ld);
+            const bool whole = step * kStep + kStep <= x.depth;
+            const Floats first = S::load_partial(row, lanes);
+            const Floats second = kStep == 2 && whole ? S::load_partial(row + x.ld, lanes) : S::zero();
+            put(out, first, second);
+            sum = sum + first;
+            if (kStep == 2) sum = sum + second;
+          }
+          if (sums != nullptr) S::store_partial(sums + i, sum, lanes);
         }
     }
   }
