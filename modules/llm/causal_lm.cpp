@@ -3,6 +3,7 @@
 #include "config/model_config.h"
 #include "llm/adapter.h"
 #include "tensor/random.h"
+#include "tensor/threads.h"
 
 namespace lathe {
 
@@ -56,13 +57,18 @@ void initialise(CausalLM& model, uint64_t seed, DType dtype) {
     const double deviation = model.config.initializer_range;
     const double constant = p.kind == Parameter::Kind::norm ? 1.0 - model.config.norm_offset : 0.0;
     p.value = Tensor::empty(p.shape, dtype);
-    for (int64_t i = 0; i < p.shape.elements(); ++i) {
-      const double x = p.is_vector() ? constant : deviation * random_normal(seed, stream, static_cast<uint64_t>(i));
-      if (dtype == DType::f64)
-        p.value.host<double>()[i] = x;
-      else
-        p.value.host<float>()[i] = static_cast<float>(x);
-    }
+    const auto fill = [&](auto* to) {
+      parallel_for(p.shape.elements(), kGrainElements / 16, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const double x = p.is_vector() ? constant : deviation * random_normal(seed, stream, static_cast<uint64_t>(i));
+          to[i] = static_cast<std::remove_pointer_t<decltype(to)>>(x);
+        }
+      });
+    };
+    if (dtype == DType::f64)
+      fill(p.value.host<double>());
+    else
+      fill(p.value.host<float>());
   }
 }
 
