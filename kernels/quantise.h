@@ -12,8 +12,8 @@ namespace lathe {
 // i32.
 void dequantise_row(float* y, const void* row, DType dtype, int64_t columns);
 // The other way: q8_0 (scale amax / 127), q4_0 (scale max / -8), q4_1 (min and (max - min) / 15), q5_0 and q5_1, as
-// ggml writes them; q4_k, q5_k and q6_k by a search (quantise_k.cpp); bf16 and f16 to nearest even. Throws Error for
-// q2_k and q3_k, which are only read.
+// ggml writes them; q4_k, q5_k, q6_k, iq4_nl and iq4_xs by a search (quantise_k.cpp); bf16 and f16 to nearest even.
+// Throws Error for q2_k and q3_k, which are only read.
 void quantise_row(void* row, const float* x, DType dtype, int64_t columns);
 // Whether `row`, made of the values `x` by quantise_row, holds them: in a narrower format than f32 neither a value nor
 // a scale or minimum is anything but finite.

@@ -63,9 +63,9 @@ README_TOLERANCE = 0.05
 # The lines of code that each folder may have, those below it included unless they have a budget of their own. A folder
 # that grows past its budget is to be made simpler first; only a commit that says why raises a ceiling.
 BUDGET = {
-    "kernels": 9200,
+    "kernels": 9300,
     "kernels/cuda": 6000,
-    "modules/tensor": 2760,
+    "modules/tensor": 2780,
     "modules/formats": 3030,
     "modules/config": 2170,
     "modules/autograd": 3280,

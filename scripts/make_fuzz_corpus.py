@@ -177,7 +177,8 @@ def make_gguf():
     every["array.empty"] = (ARRAY, (U32, []))
     case("every_kind", every)
     case("quantised", {}, [("q4_0", [32], 2, 0), ("q4_1", [32], 3, 32), ("q8_0", [32], 8, 64), ("q4_k", [256], 12, 128),
-                           ("q6_k", [256], 14, 288), ("bf16", [3], 30, 512), ("i32", [2], 26, 544)], bytes(576))
+                           ("q6_k", [256], 14, 288), ("bf16", [3], 30, 512), ("i32", [2], 26, 544), ("iq4_nl", [32], 20, 576),
+                           ("iq4_xs", [256], 23, 608)], bytes(768))
     case("alignment", {"general.alignment": (U32, 64)}, [("a", [1], 0, 64)], bytes(128), alignment=64)
     case("alignment_zero", {"general.alignment": (U32, 0)}, [("a", [1], 0, 0)], bytes(32))
     case("heads_do_not_divide", LLAMA | {"llama.attention.head_count_kv": (U32, 3)})

@@ -272,7 +272,8 @@ def blocks():
     """Two random blocks of each format, as bytes, and their values. The f16 factors are set: random bits would make NaN."""
     random = np.random.default_rng(7)
     out = {}
-    factors_at = dict(Q8_0=[0], Q4_0=[0], Q4_1=[0, 2], Q5_0=[0], Q5_1=[0, 2], Q2_K=[80, 82], Q3_K=[108], Q4_K=[0, 2], Q5_K=[0, 2], Q6_K=[208])
+    factors_at = dict(Q8_0=[0], Q4_0=[0], Q4_1=[0, 2], Q5_0=[0], Q5_1=[0, 2], Q2_K=[80, 82], Q3_K=[108], Q4_K=[0, 2], Q5_K=[0, 2], Q6_K=[208],
+                      IQ4_NL=[0], IQ4_XS=[0])
     for name, places in factors_at.items():
         kind = gguf.GGMLQuantizationType[name]
         rows = random.integers(0, 256, (1, 2 * gguf.GGML_QUANT_SIZES[kind][1]), dtype=np.uint8)

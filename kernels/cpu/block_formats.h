@@ -1,10 +1,11 @@
 // The block formats of GGUF, taken apart: one reader for widening a row and for packing it (layouts: ggml-common.h of
 // the ggml repository; the arithmetic: its dequantisation functions).
 //
-//   element i = (q[i] - offset) * (factor * scale[i / run])                        without minimum
+//   element i = number_of(q[i]) * (factor * scale[i / run])                        without minimum
 //   element i = q[i] * (factor * scale[i / run]) + sign * (base * minimum[i / run])   with one
 //
-// where the 32-column formats have scale = minimum = 1 and sign +, the K formats 6- or 4-bit scales and sign -.
+// where the 32-column formats have scale = minimum = 1 and sign +, those of 256 columns scales of 8, 6 or 4 bits and
+// sign -. number_of subtracts the offset or looks into the table of IQ4 (packed_layout.h).
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -21,7 +22,7 @@ struct Block {
 
   uint8_t q[kSize];
   uint16_t factor, base = 0;  // f16
-  int8_t scale[kRuns];        // K formats
+  int8_t scale[kRuns];        // formats of 256 columns
   uint8_t minimum[kRuns];
 };
 
@@ -93,6 +94,17 @@ static inline void read_block(Block<kType>& b, const uint8_t* p) {
     }
     std::memcpy(b.scale, p + 192, 16);
     b.factor = half(208);
+  } else if constexpr (kType == DType::iq4_xs) {
+    // Factor, the high two bits of eight scales (16 bits), their low four (4 bytes); then 16 bytes for 32 columns each.
+    b.factor = half(0);
+    const uint16_t high = half(2);
+    for (int r = 0; r < 8; ++r) {
+      b.scale[r] = static_cast<int8_t>(((p[4 + r / 2] >> (4 * (r % 2)) & 15) | (high >> (2 * r) & 3) << 4) - 32);
+      for (int i = 0; i < 16; ++i) {
+        b.q[32 * r + i] = p[8 + 16 * r + i] & 15;
+        b.q[32 * r + 16 + i] = p[8 + 16 * r + i] >> 4;
+      }
+    }
   } else {
     // q2_k: scales (16 bytes), pairs (64 bytes), factors; q3_k: high bits (32 bytes), pairs, scales (12 bytes), factor.
     const uint8_t* pairs = kType == DType::q2_k ? p + 16 : p + 32;
@@ -127,7 +139,7 @@ static inline void dequantise_block(float* y, const uint8_t* p) {
       if constexpr (Layout::kHasMinimum) minimum = -(base * static_cast<float>(b.minimum[r]));
     }
     for (int i = r * Layout::kRun; i < (r + 1) * Layout::kRun; ++i) {
-      const float product = static_cast<float>(b.q[i] - Layout::kOffset) * scale;
+      const float product = static_cast<float>(number_of<kType>(b.q[i])) * scale;
       y[i] = Layout::kHasMinimum ? product + minimum : product;
     }
   }

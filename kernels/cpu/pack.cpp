@@ -49,7 +49,7 @@ template <DType kType>
 void pack_as_it_stands(uint8_t* to, const GroupRows& rows, int64_t columns) {
   using Layout = QuantisedLayout<kType>;
   constexpr int kBlock = info(kType).block_bytes, kQuantsAt = Layout::kHasMinimum ? 4 : 2;
-  constexpr uint32_t kFlip = Layout::kBits == 8 ? 0x80808080u : 0u;
+  constexpr uint32_t kFlip = Layout::kLowBits == 8 ? 0x80808080u : 0u;
   for (int64_t b = 0; b < columns / kBlockColumns; ++b, to += Layout::kBytes)
     for (int r = 0; r < kGroupRows; ++r) {
       // A missing row is zeros; its quants do not matter, as its scale is zero.
@@ -145,12 +145,14 @@ void pack_group(uint8_t* to, const GroupRows& rows, DType dtype, int64_t columns
     case DType::q4_k: return pack_blocks<DType::q4_k>(to, rows, columns);
     case DType::q5_k: return pack_blocks<DType::q5_k>(to, rows, columns);
     case DType::q6_k: return pack_blocks<DType::q6_k>(to, rows, columns);
+    case DType::iq4_nl: return pack_as_it_stands<DType::iq4_nl>(to, rows, columns);
+    case DType::iq4_xs: return pack_blocks<DType::iq4_xs>(to, rows, columns);
     case DType::f64:
     case DType::i32: return;
   }
 }
 
-// The quant of column 4 i + j of 32; `lane` points at the bytes of one lane in word 0.
+// The stored bits of the quant of column 4 i + j of 32; `lane` points at the bytes of one lane in word 0.
 template <DType kType>
 int quant_at(const uint8_t* lane, int i, int j) {
   using Layout = QuantisedLayout<kType>;
@@ -201,7 +203,7 @@ void unpack_quantised(float* y, const uint8_t* group, int64_t lane, int64_t colu
       float scale, minimum;
       scales_at<kType>(scale, minimum, head, block, lane, 4 * i / Layout::kRun);
       for (int j = 0; j < 4; ++j) {
-        const float product = static_cast<float>(quant_at<kType>(block + 4 * lane, i, j) - Layout::kOffset) * scale;
+        const float product = static_cast<float>(number_of<kType>(quant_at<kType>(block + 4 * lane, i, j))) * scale;
         y[b * kBlockColumns + 4 * i + j] = Layout::kHasMinimum ? product + minimum : product;
       }
     }

@@ -25,9 +25,16 @@
 //   q4_k  4      minimum  32            int8 * f16, the minimum too  148 (144) / 256
 //   q5_k  4 + 1  minimum  32            int8 * f16, the minimum too  180 (176) / 256
 //   q6_k  4 + 2  32       16            int8 * f16                   210 (210) / 256
+//   iq4_nl  4    a table  32            f16                          18 (18) / 32
+//   iq4_xs  4    a table  32            int8 * f16                   138 (136) / 256
 //
-// In the K formats 256 columns share a head of f16 factors (16 for the scales, 16 for the minima), then come 8 blocks
-// of 32 columns; their 6-bit scales are widened to bytes, which costs four bytes and saves the shuffling.
+// The four bits of iq4_nl and iq4_xs are a place in a table of 16 whole numbers, which stand closer together around
+// zero, where most weights are (`kIq4Table`). Looked up while a word is unpacked, they are bytes with the offset
+// 128, and what multiplies them is what multiplies q8_0.
+//
+// In the formats of 256 columns (`kIsK`: the K formats and iq4_xs) these share a head of f16 factors (16 for the
+// scales, 16 for the minima), then come 8 blocks of 32 columns; 6-bit scales are widened to bytes, which costs two or
+// four bytes and saves the shuffling.
 //
 // Everything here is constexpr or static: ISA translation units include it (see simd_avx512.h).
 #pragma once
@@ -42,6 +49,11 @@ inline constexpr int kGroupRows = 16;
 inline constexpr int kBlockColumns = 32;
 inline constexpr int kWordBytes = 64;  // one word of a group: 16 rows, 4 bytes each
 
+// The table of iq4_nl and iq4_xs, 128 added to each number.
+alignas(16) static constexpr uint8_t kIq4Table[16] = {128 - 127, 128 - 104, 128 - 83, 128 - 65, 128 - 49, 128 - 35,
+                                                      128 - 22,  128 - 10,  128 + 1,  128 + 13, 128 + 25, 128 + 38,
+                                                      128 + 53,  128 + 69,  128 + 89, 128 + 113};
+
 template <DType kType>
 struct QuantisedLayout {
   static constexpr bool kIsK = info(kType).block_size == 256;
@@ -50,10 +62,12 @@ struct QuantisedLayout {
       kType == DType::q6_k                                                                           ? 2
       : kType == DType::q5_0 || kType == DType::q5_1 || kType == DType::q3_k || kType == DType::q5_k ? 1
                                                                                                      : 0;
-  static constexpr int kBits = kLowBits + kHighBits;
+  static constexpr bool kHasTable = kType == DType::iq4_nl || kType == DType::iq4_xs;
+  static constexpr int kStoredBits = kLowBits + kHighBits;
+  static constexpr int kBits = kHasTable ? 8 : kStoredBits;  // of q once it is unpacked
   static constexpr bool kHasMinimum = kType == DType::q4_1 || kType == DType::q5_1 || kType == DType::q2_k ||
                                       kType == DType::q4_k || kType == DType::q5_k;
-  static constexpr int kOffset = kHasMinimum ? 0 : 1 << (kBits - 1);  // stored q means q - offset
+  static constexpr int kOffset = kHasMinimum ? 0 : 1 << (kBits - 1);  // unpacked q means q - offset
   // Columns that share a scale, and runs of them in a block of 32.
   static constexpr int kRun = kType == DType::q2_k || kType == DType::q3_k || kType == DType::q6_k ? 16 : 32;
   static constexpr int kRuns = kBlockColumns / kRun;
@@ -70,6 +84,12 @@ struct QuantisedLayout {
   static constexpr int kHeadBytes = !kIsK ? 0 : (kHasMinimum ? 4 : 2) * kGroupRows;
   static constexpr int kSectionBytes = kHeadBytes + kBlocks * kBytes;
 };
+
+// The whole number that `stored` bits of a quant mean.
+template <DType kType>
+static inline int number_of(int stored) {
+  return (QuantisedLayout<kType>::kHasTable ? kIq4Table[stored] : stored) - QuantisedLayout<kType>::kOffset;
+}
 
 static inline int64_t even(int64_t columns) { return (columns + 1) / 2 * 2; }
 
@@ -96,6 +116,8 @@ static inline void with_quantised(DType dtype, F&& f) {
     case DType::q4_k: return f(DTypeConstant<DType::q4_k>());
     case DType::q5_k: return f(DTypeConstant<DType::q5_k>());
     case DType::q6_k: return f(DTypeConstant<DType::q6_k>());
+    case DType::iq4_nl: return f(DTypeConstant<DType::iq4_nl>());
+    case DType::iq4_xs: return f(DTypeConstant<DType::iq4_xs>());
     case DType::f32:
     case DType::f64:
     case DType::bf16:

@@ -56,14 +56,15 @@ struct AmxTiles {
     static constexpr bool kHasMinimum = kMinimum;
     static constexpr int kBytes = kMinimumAt + (kHasMinimum ? kRuns * 4 * kGroupRows : 0);
 
-    template <class W>
+    template <DType kType>
     static void fill(uint8_t* panel, const uint8_t* group, int64_t column0, int64_t column1) {
-      const typename S::template WholeNumbers<W::kBits, W::kOffset> numbers;
+      using W = typename Vector::template Quantised<kType>;
+      const typename S::template WholeNumbers<kType> numbers;
       for (int64_t b = column0 / kBlockColumns; b < column1 / kBlockColumns; ++b, panel += kBytes) {
         const uint8_t* section = group + b / W::kBlocks * W::kSectionBytes;
         const uint8_t* block = section + W::kHeadBytes + b % W::kBlocks * W::kBytes;
         const auto head = W::head(section);
-        LATHE_FOR(i, 8) { numbers.put(panel + i * 2 * kWordBytes, W::word(block, i)); }
+        LATHE_FOR(i, 8) { numbers.put(panel + i * 2 * kWordBytes, W::stored(block, i)); }
         LATHE_FOR(run, W::kRuns) {
           S::store(panel + kScaleAt + run * 4 * kGroupRows, W::scale(head, block, run));
           if constexpr (W::kHasMinimum)
@@ -137,7 +138,7 @@ struct AmxTiles {
     for (int64_t group = group0; group < group1; ++group)
       for (int64_t column = 0; column < columns; column += kColumns) {
         const int64_t end = column + kColumns < columns ? column + kColumns : columns;
-        P::template fill<W>(panel, task.weight.data + group * stride, column, end);
+        P::template fill<kType>(panel, task.weight.data + group * stride, column, end);
         for (int64_t t = token0; t < token1; t += kTokens) {
           const Output out = Vector::output_of(task, group, t, column == 0);
           const int64_t tile = t / kTokens * count + column / kBlockColumns;

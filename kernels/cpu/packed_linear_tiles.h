@@ -49,6 +49,10 @@ struct LinearTiles {
   struct Quantised : QuantisedLayout<kType> {
     using Layout = QuantisedLayout<kType>;
     static LATHE_INLINE Ints word(const uint8_t* block, int i) {
+      if constexpr (Layout::kHasTable) return S::look_up(stored(block, i), kIq4Table);
+      return stored(block, i);
+    }
+    static LATHE_INLINE Ints stored(const uint8_t* block, int i) {
       if constexpr (Layout::kLowBits == 8) return S::load_ints(block + i * kWordBytes);
       Ints q;
       if constexpr (Layout::kLowBits == 4)
@@ -79,7 +83,7 @@ struct LinearTiles {
     }
     static LATHE_INLINE int32_t start(const TokenBlock& x, int run, int32_t /*offset*/) {
       if constexpr (Layout::kOffset == 0) return 0;
-      if constexpr (kType == DType::q8_0) return x.start8;
+      if constexpr (Layout::kOffset == 128) return x.start8;
       if constexpr (kType == DType::q4_0) return x.start4;
       return -Layout::kOffset * (Layout::kRuns == 1 ? x.half_sum[0] + x.half_sum[1] : x.half_sum[run]);
     }
@@ -93,9 +97,9 @@ struct LinearTiles {
   };
 
   // What unpacking is done once for, when many tokens come: bytes, and scales and minima in f32.
-  template <int kRunColumns, bool kMinimum>
+  template <int kRunColumns, bool kMinimum, int kMostBits>
   struct Expanded {
-    static constexpr int kBits = 6, kRuns = kBlockColumns / kRunColumns, kBlocks = 1, kHeadBytes = 0;
+    static constexpr int kBits = kMostBits, kRuns = kBlockColumns / kRunColumns, kBlocks = 1, kHeadBytes = 0;
     static constexpr bool kHasMinimum = kMinimum;
     static constexpr int kScaleAt = 8 * kWordBytes, kMinimumAt = kScaleAt + kRuns * 4 * kGroupRows;
     static constexpr int kBytes = kMinimumAt + (kMinimum ? kRuns * 4 * kGroupRows : 0), kSectionBytes = kBytes;
@@ -111,14 +115,17 @@ struct LinearTiles {
       return -offset * (kRuns == 1 ? x.half_sum[0] + x.half_sum[1] : x.half_sum[run]);
     }
   };
-  // The dtypes that are expanded: unpacking four bits or eight costs less than reading the bytes again.
+  // The dtypes that are expanded: unpacking four bits or eight costs less than reading the bytes again. Bytes of eight
+  // bits are multiplied otherwise where there is no vpdpbusd (IntegerSum).
   template <DType kType>
   static constexpr bool kExpands = kType != DType::q8_0&& kType != DType::q4_0&& kType != DType::q4_1;
+  template <class W>
+  using ExpandedOf = Expanded<W::kRun, W::kHasMinimum, W::kBits == 8 ? 8 : 6>;
 
   // Blocks of columns [column0, column1) in that form.
   template <class W>
   LATHE_NOINLINE static void expand(uint8_t* to, const uint8_t* group, int64_t column0, int64_t column1) {
-    using E = Expanded<W::kRun, W::kHasMinimum>;
+    using E = ExpandedOf<W>;
     for (int64_t b = column0 / kBlockColumns; b < column1 / kBlockColumns; ++b, to += E::kBytes) {
       const uint8_t* section = group + b / W::kBlocks * W::kSectionBytes;
       const uint8_t* block = section + W::kHeadBytes + b % W::kBlocks * W::kBytes;
@@ -481,7 +488,7 @@ struct LinearTiles {
   template <DType kType, int kGroups>
   static void expanded_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
     using W = Quantised<kType>;
-    using E = Expanded<W::kRun, W::kHasMinimum>;
+    using E = ExpandedOf<W>;
     constexpr int64_t kColumns = 512, kStride = kColumns / kBlockColumns * E::kBytes;
     alignas(64) uint8_t panel[kGroups * kStride];
     const int64_t stride = quantised_group_bytes<kType>(task.weight.columns);

@@ -140,6 +140,8 @@ void quantise_row(void* row, const float* x, DType dtype, int64_t columns) {
       case DType::q4_k: return quantise_q4_k;
       case DType::q5_k: return quantise_q5_k;
       case DType::q6_k: return quantise_q6_k;
+      case DType::iq4_nl: return quantise_iq4_nl;
+      case DType::iq4_xs: return quantise_iq4_xs;
       default: return nullptr;
     }
   }();

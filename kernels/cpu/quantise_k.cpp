@@ -1,14 +1,15 @@
-// Rounding to the block formats that need a search: q5_0 and q5_1 are direct, the K formats choose each run's scale
-// (and minimum) by weighted least squares over a few candidates, then round the scales themselves to six or eight bits
-// against the block's f16 factor and the quants once more against the rounded scales. The weights, x^2 plus the mean of
-// the block's, favour what contributes most to a product. It is the idea of ggml's quantisers, not their arithmetic:
-// files differ in bits, not in kind.
+// Rounding to the block formats that need a search: q5_0 and q5_1 are direct, the K formats and IQ4 choose each run's
+// scale (and minimum) by weighted least squares over a few candidates, then round the scales themselves to six or eight
+// bits against the block's f16 factor and the quants once more against the rounded scales. The weights, x^2 plus the
+// mean of the block's, favour what contributes most to a product. It is the idea of ggml's quantisers, not their
+// arithmetic: files differ in bits, not in kind.
 #include "kernels/cpu/quantise_k.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
+#include "kernels/cpu/packed_layout.h"
 #include "tensor/dtype.h"
 
 namespace lathe::cpu {
@@ -40,18 +41,20 @@ struct Run {
   int size;
 };
 
-// The scale s for which the quants round(x / s) in [-levels, levels - 1] leave the least error.
-float symmetric_scale(const Run& run, int levels) {
-  float extreme = 0;  // with its sign: there is one level more below zero than above
+// The scale s for which the numbers that `number` rounds x / s to leave the least error. What lies furthest out is
+// tried at -levels and around, `apart` from one candidate to the next.
+template <class Number>
+float symmetric_scale(const Run& run, int levels, float apart, Number number) {
+  float extreme = 0;  // with its sign: the formats reach further below zero than above
   for (int i = 0; i < run.size; ++i)
     if (std::fabs(run.x[i]) > std::fabs(extreme)) extreme = run.x[i];
   float best_scale = 0, best = -1;
   if (extreme == 0) return 0;
   for (int c = -kCandidates; c <= kCandidates; ++c) {
-    const float step = -(static_cast<float>(levels) + 0.1f * static_cast<float>(c)) / extreme;
+    const float step = -(static_cast<float>(levels) + apart * static_cast<float>(c)) / extreme;
     double xq = 0, qq = 0;
     for (int i = 0; i < run.size; ++i) {
-      const auto q = static_cast<double>(rounded(run.x[i] * step, -levels, levels - 1));
+      const auto q = static_cast<double>(number(run.x[i] * step));
       xq += static_cast<double>(run.weight[i]) * run.x[i] * q;
       qq += run.weight[i] * q * q;
     }
@@ -124,6 +127,28 @@ void weights_of(float* weight, const float* x, int size) {
   float mean = 0;
   for (int i = 0; i < size; ++i) mean += x[i] * x[i] / static_cast<float>(size);
   for (int i = 0; i < size; ++i) weight[i] = mean + x[i] * x[i];
+}
+
+int number_in_table(int place) { return number_of<DType::iq4_nl>(place); }
+
+// The place in the table of IQ4 whose number is nearest to v; NaN becomes the first.
+int nearest_place(float v) {
+  int place = 0;
+  for (int i = 1; i < 16; ++i) place += v > 0.5f * static_cast<float>(number_in_table(i - 1) + number_in_table(i));
+  return place;
+}
+
+float table_scale(const float* x) {
+  float weight[32];
+  weights_of(weight, x, 32);
+  return symmetric_scale({x, weight, 32}, 127, 2.0f, [](float v) { return number_in_table(nearest_place(v)); });
+}
+
+// Sixteen bytes of the places of 32 columns.
+void put_places(uint8_t* nibbles, const float* x, float scale) {
+  const float step = inverse(scale);
+  for (int i = 0; i < 16; ++i)
+    nibbles[i] = static_cast<uint8_t>(nearest_place(x[i] * step) | nearest_place(x[16 + i] * step) << 4);
 }
 
 void put_nibbles_and_bits(uint8_t* nibbles, uint8_t* high_bits, const int* q) {
@@ -213,7 +238,7 @@ void quantise_q6_k(uint8_t* block, const float* x) {
   float weight[16], scale[16], extreme = 0;
   for (int r = 0; r < 16; ++r) {
     weights_of(weight, x + 16 * r, 16);
-    scale[r] = symmetric_scale({x + 16 * r, weight, 16}, 32);
+    scale[r] = symmetric_scale({x + 16 * r, weight, 16}, 32, 0.1f, [](float v) { return rounded(v, -32, 31); });
     if (std::fabs(scale[r]) > std::fabs(extreme)) extreme = scale[r];
   }
   put_half(block + 208, extreme / -128.0f);
@@ -232,6 +257,28 @@ void quantise_q6_k(uint8_t* block, const float* x) {
       block[64 * h + 32 + i] = static_cast<uint8_t>((p[32] & 15) | (p[96] & 15) << 4);
       block[128 + 32 * h + i] = static_cast<uint8_t>(p[0] >> 4 | p[32] >> 4 << 2 | p[64] >> 4 << 4 | p[96] >> 4 << 6);
     }
+}
+
+void quantise_iq4_nl(uint8_t* block, const float* x) {
+  put_half(block, table_scale(x));
+  put_places(block + 2, x, float_of_half(block));
+}
+
+void quantise_iq4_xs(uint8_t* block, const float* x) {
+  float scale[8], extreme = 0;
+  for (int r = 0; r < 8; ++r) {
+    scale[r] = table_scale(x + 32 * r);
+    if (std::fabs(scale[r]) > std::fabs(extreme)) extreme = scale[r];
+  }
+  put_half(block, extreme / -32.0f);
+  const float factor = float_of_half(block);
+  std::memset(block + 2, 0, 6);
+  for (int r = 0; r < 8; ++r) {
+    const int s = rounded(scale[r] * inverse(factor), -32, 31), stored = s + 32;
+    block[2 + r / 4] |= static_cast<uint8_t>(stored >> 4 << (r % 4 * 2));
+    block[4 + r / 2] |= static_cast<uint8_t>((stored & 15) << (r % 2 * 4));
+    put_places(block + 8 + 16 * r, x + 32 * r, factor * static_cast<float>(s));
+  }
 }
 
 }  // namespace lathe::cpu

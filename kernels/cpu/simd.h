@@ -16,6 +16,7 @@
 //   load_signed_bytes      16 int8 as lanes; to_floats: lanes as f32
 //   bits, raised_bits      (v >> shift) & mask, (v << shift) & mask; bits that the shift brings in must be masked
 //   either                 v | w
+//   look_up(v, table)      every byte of v, below 16, replaced by the byte of the table (16) that it counts to
 //   split_bf16             lanes of pairs of bf16: the first and the second of each
 //   IntegerSum<bits>       the sum of products of up to 32 columns, exact: unsigned weight bytes of so many bits times
 //                          signed activation bytes, 4 in a lane; `start` is -offset * (sum of the activations)

@@ -165,6 +165,10 @@ struct Avx2 {
             _mm256_and_si256(_mm256_slli_epi32(v.b, shift), keep)};
   }
   static LATHE_INLINE Ints either(Ints v, Ints w) { return {_mm256_or_si256(v.a, w.a), _mm256_or_si256(v.b, w.b)}; }
+  static LATHE_INLINE Ints look_up(Ints v, const uint8_t* table) {
+    const __m256i t = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));
+    return {_mm256_shuffle_epi8(t, v.a), _mm256_shuffle_epi8(t, v.b)};
+  }
   static LATHE_INLINE void split_bf16(Ints v, Floats& first, Floats& second) {
     const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
     first = {_mm256_castsi256_ps(_mm256_slli_epi32(v.a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(v.b, 16))};

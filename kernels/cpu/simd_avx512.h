@@ -3,6 +3,7 @@
 #pragma once
 #include <immintrin.h>
 
+#include "kernels/cpu/packed_layout.h"
 #include "kernels/cpu/simd.h"
 
 namespace lathe::cpu {
@@ -104,6 +105,9 @@ struct Avx512 {
     return _mm512_and_si512(as_ints(as_words(v) << shift), _mm512_set1_epi32(static_cast<int>(mask)));
   }
   static LATHE_INLINE Ints either(Ints v, Ints w) { return _mm512_or_si512(v, w); }
+  static LATHE_INLINE Ints look_up(Ints v, const uint8_t* table) {
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(table))), v);
+  }
   static LATHE_INLINE void split_bf16(Ints v, Floats& first, Floats& second) {
     first = _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
     second = _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
@@ -181,14 +185,16 @@ struct Avx512Vnni : Avx512 {
 #if defined(__AMX_TILE__) || defined(__AMXTILE__)  // as GCC and as Clang spell it
 // What the AMX tiles (packed_linear_amx.h) need of the vector registers beside them.
 struct Avx512Amx : Avx512Vnni {
-  // Bytes q as the whole numbers q - offset in pairs of bf16: of the four bytes of a lane 0 and 2 first, then 1 and 3.
-  template <int kBits, int kOffset>
+  // Stored quants, a byte each, as the whole numbers that they mean, in pairs of bf16: of the four bytes of a lane 0
+  // and 2 first, then 1 and 3.
+  template <DType kType>
   struct WholeNumbers {
+    static constexpr int kBits = QuantisedLayout<kType>::kStoredBits;
     Ints table[2];
     WholeNumbers() {
-      alignas(64) uint16_t numbers[64];
-      for (int q = 0; q < 64; ++q)
-        numbers[q] = static_cast<uint16_t>(__builtin_bit_cast(uint32_t, static_cast<float>(q - kOffset)) >> 16);
+      alignas(64) uint16_t numbers[64] = {};
+      for (int q = 0; q < 64 && q < 1 << kBits; ++q)
+        numbers[q] = static_cast<uint16_t>(__builtin_bit_cast(uint32_t, static_cast<float>(number_of<kType>(q))) >> 16);
       table[0] = load_ints(numbers);
       table[1] = load_ints(numbers + 32);
     }
@@ -202,7 +208,7 @@ struct Avx512Amx : Avx512Vnni {
     LATHE_INLINE Ints look_up(Ints q) const {
       if constexpr (kBits <= 5) return _mm512_permutexvar_epi16(q, table[0]);
       if constexpr (kBits == 6) return _mm512_permutex2var_epi16(table[0], q, table[1]);
-      const Ints offset = _mm512_set1_epi32(kOffset);
+      const Ints offset = _mm512_set1_epi32(QuantisedLayout<kType>::kOffset);
       const Floats first = to_floats(_mm512_sub_epi32(bits(q, 0, 0xffff), offset));
       const Floats second = to_floats(_mm512_sub_epi32(bits(q, 16, 0xffff), offset));
       return pair_bf16(first, second);

@@ -203,6 +203,12 @@ struct Portable {
     for (int q = 0; q < 4; ++q) x.v[q] |= y.v[q];
     return x;
   }
+  static LATHE_INLINE Ints look_up(Ints x, const uint8_t* table) {
+    uint8_t bytes[64];
+    store_ints(bytes, x);
+    for (uint8_t& byte : bytes) byte = table[byte];
+    return load_ints(bytes);
+  }
   static LATHE_INLINE void split_bf16(const Ints& x, Floats& first, Floats& second) {
     for (int q = 0; q < 4; ++q) {
       first.v[q] = as_float(x.v[q] << 16);

@@ -4,6 +4,7 @@
 #pragma once
 #include "kernels/cpu/packed_layout.h"
 #include "kernels/cuda/over_grid.h"
+#include "kernels/cuda/table_numbers.h"
 
 namespace lathe::kernel {
 
@@ -21,7 +22,7 @@ inline constexpr int kFactorAt = kType == DType::q2_k   ? 80
                                  : kType == DType::q6_k ? 208
                                                         : 0;
 
-// The quant of element i of a block, unsigned.
+// The stored bits of the quant of element i of a block.
 template <DType kType>
 __device__ __forceinline__ uint32_t quant_in_block(const uint8_t* p, int i) {
   using Layout = cpu::QuantisedLayout<kType>;
@@ -37,6 +38,8 @@ __device__ __forceinline__ uint32_t quant_in_block(const uint8_t* p, int i) {
     uint32_t q = p[(kType == DType::q4_k ? 16 : 48) + 32 * chunk + column] >> (4 * upper) & 15u;
     if constexpr (kType == DType::q5_k) q |= (p[16 + column] >> (2 * chunk + upper) & 1u) << 4;
     return q;
+  } else if constexpr (kType == DType::iq4_xs) {
+    return p[8 + i / 32 * 16 + i % 16] >> (i % 32 / 16 * 4) & 15u;
   } else if constexpr (kType == DType::q6_k) {
     const int half = i / 128, quarter = i % 128 / 32, column = i % 32;
     const uint32_t low = p[64 * half + quarter % 2 * 32 + column] >> (quarter / 2 * 4) & 15u;
@@ -47,7 +50,7 @@ __device__ __forceinline__ uint32_t quant_in_block(const uint8_t* p, int i) {
   }
 }
 
-// The byte of a K format's scale of a run (for q2_k the minimum is in it), and of its minimum.
+// The byte of the scale of a run in a format of 256 columns (for q2_k the minimum is in it), and of its minimum.
 template <DType kType>
 __device__ __forceinline__ uint32_t scale_in_block(const uint8_t* p, int run) {
   if constexpr (kType == DType::q2_k) {
@@ -57,6 +60,9 @@ __device__ __forceinline__ uint32_t scale_in_block(const uint8_t* p, int run) {
   } else if constexpr (kType == DType::q3_k) {
     p += 96;
     const int low = run < 8 ? p[run] & 15 : p[run - 8] >> 4, high = p[8 + run % 4] >> (run / 4 * 2) & 3;
+    return static_cast<uint8_t>((low | high << 4) - 32);
+  } else if constexpr (kType == DType::iq4_xs) {
+    const int low = p[4 + run / 2] >> (run % 2 * 4) & 15, high = p[2 + run / 4] >> (run % 4 * 2) & 3;
     return static_cast<uint8_t>((low | high << 4) - 32);
   } else {
     p += 4;
@@ -85,7 +91,9 @@ __device__ __forceinline__ float block_element(const uint8_t* p, int i) {
     }
   }
   // Products are exact but the last of a format without minima, so it makes no difference where they are fused.
-  const float product = static_cast<float>(static_cast<int>(quant_in_block<kType>(p, i)) - Layout::kOffset) * scale;
+  uint32_t q = quant_in_block<kType>(p, i);
+  if constexpr (Layout::kHasTable) q = look_up_four(q) & 255;
+  const float product = static_cast<float>(static_cast<int>(q) - Layout::kOffset) * scale;
   return Layout::kHasMinimum ? product + minimum : product;
 }
 

@@ -17,7 +17,8 @@ constexpr int kPackThreads = 256;
 
 __device__ __forceinline__ uint32_t two_bytes(const uint8_t* p) { return p[0] | static_cast<uint32_t>(p[1]) << 8; }
 
-// What stands before the quants of a tile: a row's scales, and every fourth time the factors of a K format.
+// What stands before the quants of a tile: a row's scales, and every fourth time the factors of a format of 256
+// columns.
 template <DType kType>
 __device__ void put_scales(uint8_t* group, const uint8_t* row, int64_t tile, int64_t columns, int lane) {
   using F = Format<kType>;
@@ -39,7 +40,7 @@ __device__ void put_scales(uint8_t* group, const uint8_t* row, int64_t tile, int
       for (int i = 0; i < kRuns; ++i) {
         const int run = static_cast<int>(tile % 4) * kRuns + i;
         words[0] |= scale_in_block<kType>(block, run) << (8 * i);
-        if constexpr (kRuns == 2) words[0] |= minimum_in_block(block, run) << (8 * i + 16);
+        if constexpr (Bits::kHasMinimum && kRuns == 2) words[0] |= minimum_in_block(block, run) << (8 * i + 16);
       }
       head = two_bytes(block + kFactorAt<kType>);
       if constexpr (Bits::kHasMinimum) head |= two_bytes(block + kFactorAt<kType> + 2) << 16;

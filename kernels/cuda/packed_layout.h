@@ -12,16 +12,20 @@
 //   low 4      4 words                  nibble j of word 2 s + h
 //   low 2, high 2   2 words             bits 2 (8 h + j) of word s
 //   high 1     1 word                   bit e
-//   scales     a row's, 4 bytes: two f16 (q8_0, q4_0, q5_0), two scales and two minima of 8 bits (q4_k, q5_k), four
-//              scales (q3_k, q6_k) or pairs of nibbles (q2_k); 8 bytes: two f16 and two f16 minima (q4_1, q5_1)
+//   scales     a row's, 4 bytes: two f16 (q8_0, q4_0, q5_0, iq4_nl), two scales and two minima of 8 bits (q4_k, q5_k),
+//   two
+//              scales (iq4_xs), four (q3_k, q6_k) or pairs of nibbles (q2_k); 8 bytes: two f16 and two f16 minima
+//              (q4_1, q5_1)
 //
-// In the K formats a head stands before every fourth tile: a row's f16 factors of scales and of minima. An element is
-// (q - offset) * scale (+ minimum), with the offsets and bits of kernels/cpu/packed_layout.h. q * scale has 24 bits at
-// most where there is a minimum, so that a fused addition rounds as a separate one does. Bytes an element, with the
-// file's: q8_0 1.063 (1.063), q4_0 0.563 (0.563), q4_1 0.625 (0.625), q4_k 0.578 (0.563), q6_k 0.828 (0.820).
+// In the formats of 256 columns a head stands before every fourth tile: a row's f16 factors of scales and of minima. An
+// element is (q - offset) * scale (+ minimum), with the offsets and bits of kernels/cpu/packed_layout.h. q * scale has
+// 24 bits at most where there is a minimum, so that a fused addition rounds as a separate one does. Bytes an element,
+// with the file's: q8_0 1.063 (1.063), q4_0 0.563 (0.563), q4_1 0.625 (0.625), q4_k 0.578 (0.563), q6_k 0.828 (0.820),
+// iq4_nl 0.563 (0.563), iq4_xs 0.578 (0.531).
 #pragma once
 #include "kernels/cpu/packed_layout.h"
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda/table_numbers.h"
 
 namespace lathe::kernel::packed {
 
@@ -133,7 +137,8 @@ struct Tile {
     if constexpr (F::kLowBits == 8)
       q = low[e / 4] >> (8 * (e % 4)) & 255;
     else if constexpr (F::kLowBits == 4)
-      q = low[2 * s + h] >> (4 * j) & 15;
+      q = Bits::kHasTable ? look_up_four(low[2 * s + h] >> (4 * (j & 4))) >> (8 * (j & 3)) & 255
+                          : low[2 * s + h] >> (4 * j) & 15;
     else
       q = low[s] >> (2 * (8 * h + j)) & 3;
     if constexpr (F::kHighBits == 1) q |= (high[0] >> e & 1) << F::kLowBits;

@@ -32,7 +32,7 @@ void add_convert(CommandLine& app) {
   command.option("--adapter", o->adapter, "folder of an adapter in PEFT's form, which --merge adds to the weights");
   command.flag("--merge", o->merge, "add the changes of --adapter to the weights");
   command.option("--quantize", o->quantize,
-                 "matrices of a .gguf file: q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k");
+                 "matrices of a .gguf file: q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k, iq4_nl or iq4_xs");
   command.option("--shard-size", o->shard_size, "most bytes of one file of a folder").shows_default();
   command.option("--threads", o->threads, "default: the physical cores that the process may use").between(1, 1024);
   command.example("Example: lathe convert --model models/SmolLM2-135M --output SmolLM2-135M-Q8_0.gguf --quantize q8_0");

@@ -127,7 +127,10 @@ void prepare_adapter(Adapter& adapter, Device device) {
 
 std::optional<DType> block_format_for(DType wanted, int64_t columns) {
   if (columns % info(wanted).block_size != 0)
-    wanted = wanted == DType::q4_k ? DType::q5_0 : wanted == DType::q5_k ? DType::q5_1 : DType::q8_0;
+    wanted = wanted == DType::q4_k     ? DType::q5_0
+             : wanted == DType::q5_k   ? DType::q5_1
+             : wanted == DType::iq4_xs ? DType::iq4_nl
+                                       : DType::q8_0;
   return columns % info(wanted).block_size == 0 ? std::optional(wanted) : std::nullopt;
 }
 
@@ -170,11 +173,11 @@ DType parse_cache_dtype(const std::string& name) {
 
 std::optional<DType> parse_quantize(const std::string& text) {
   if (text.empty()) return std::nullopt;
-  for (const DType t :
-       {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k})
+  for (const DType t : {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k,
+                        DType::q6_k, DType::iq4_nl, DType::iq4_xs})
     if (name(t) == text) return t;
-  throw UsageError(
-      fmt::format("quantize: expected q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k, found \"{}\"", text));
+  throw UsageError(fmt::format(
+      "quantize: expected q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k, iq4_nl or iq4_xs, found \"{}\"", text));
 }
 
 Arithmetic arithmetic_of(DType weight, ComputeDtype dtype, Device device) {

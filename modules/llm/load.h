@@ -31,8 +31,8 @@ struct LoadOptions {
   // `quantize`, or another dtype than float32, an Error.
   bool trainable = false;
   // Matrices are quantised to this block format on load. Rows that are no multiple of 256 take the next larger format
-  // of 32 columns in place of a K format (q4_k: q5_0, q5_k: q5_1, q6_k: q8_0, as llama.cpp does); rows that are no
-  // multiple of 32 stay as they are.
+  // of 32 columns in place of one of 256 (q4_k: q5_0, q5_k: q5_1, q6_k: q8_0, iq4_xs: iq4_nl, as llama.cpp does); rows
+  // that are no multiple of 32 stay as they are.
   std::optional<DType> quantize = {};
   Device device = {};  // where the weights go, and with them all that is computed
   // The folder of an adapter (llm/adapter_file.h) that is attached, its A and B in f32; empty: none.

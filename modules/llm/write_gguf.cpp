@@ -32,6 +32,8 @@ int64_t file_type(DType dtype) {
     case DType::q4_k: return 14;
     case DType::q5_k: return 16;
     case DType::q6_k: return 18;
+    case DType::iq4_nl: return 25;
+    case DType::iq4_xs: return 30;
     case DType::bf16: return 32;
     default: return 1024;  // guessed
   }

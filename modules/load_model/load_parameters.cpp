@@ -225,7 +225,7 @@ class Report {
 const char* wrong_type(const StoredTensor& tensor, const StoredTensor& first, const Parameter& parameter,
                        bool transposed) {
   if (!tensor.dtype || *tensor.dtype == DType::i32)
-    return "f32, f16, bf16 or one of q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k q4_k q5_k q6_k";
+    return "f32, f16, bf16 or one of q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs";
   if (tensor.dtype != first.dtype) return "the type of the others that it is stacked with";
   if (is_quantised(*tensor.dtype) && (parameter.is_vector() || transposed)) return "f32, f16 or bf16";
   return nullptr;

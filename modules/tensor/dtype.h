@@ -10,7 +10,25 @@
 
 namespace lathe {
 
-enum class DType : uint8_t { f32, f64, bf16, f16, i32, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k };
+enum class DType : uint8_t {
+  f32,
+  f64,
+  bf16,
+  f16,
+  i32,
+  q8_0,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  iq4_nl,
+  iq4_xs
+};
 
 struct DTypeInfo {
   std::string_view name;  // as the command line and messages spell it
@@ -18,10 +36,11 @@ struct DTypeInfo {
   int block_bytes;        // bytes of a block
 };
 
-inline constexpr DTypeInfo kDTypes[] = {{"f32", 1, 4},      {"f64", 1, 8},      {"bf16", 1, 2},    {"f16", 1, 2},
-                                        {"i32", 1, 4},      {"q8_0", 32, 34},   {"q4_0", 32, 18},  {"q4_1", 32, 20},
-                                        {"q5_0", 32, 22},   {"q5_1", 32, 24},   {"q2_k", 256, 84}, {"q3_k", 256, 110},
-                                        {"q4_k", 256, 144}, {"q5_k", 256, 176}, {"q6_k", 256, 210}};
+inline constexpr DTypeInfo kDTypes[] = {{"f32", 1, 4},       {"f64", 1, 8},      {"bf16", 1, 2},     {"f16", 1, 2},
+                                        {"i32", 1, 4},       {"q8_0", 32, 34},   {"q4_0", 32, 18},   {"q4_1", 32, 20},
+                                        {"q5_0", 32, 22},    {"q5_1", 32, 24},   {"q2_k", 256, 84},  {"q3_k", 256, 110},
+                                        {"q4_k", 256, 144},  {"q5_k", 256, 176}, {"q6_k", 256, 210}, {"iq4_nl", 32, 18},
+                                        {"iq4_xs", 256, 136}};
 
 constexpr const DTypeInfo& info(DType t) { return kDTypes[static_cast<int>(t)]; }
 constexpr std::string_view name(DType t) { return info(t).name; }

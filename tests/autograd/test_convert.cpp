@@ -12,8 +12,8 @@ using Catch::Matchers::ContainsSubstring;
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr DType kBlocks[] = {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0,
-                             DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k};
+constexpr DType kBlocks[] = {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0,   DType::q5_1,
+                             DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
 
 // Two rows of 256 small values, and one of its own.
 Tensor with(float value) {

@@ -117,7 +117,8 @@ TEST_CASE("a row's bits do not depend on how many rows there are: norms, activat
 }
 
 TEST_CASE("a row's bits do not depend on how many rows there are: products with weights of every kind") {
-  static constexpr DType kDtypes[] = {DType::f32, DType::bf16, DType::f16, DType::q8_0, DType::q4_0, DType::q4_1};
+  static constexpr DType kDtypes[] = {DType::f32,  DType::bf16, DType::f16,   DType::q8_0,
+                                      DType::q4_0, DType::q4_1, DType::iq4_nl};
   for (const Device device : tested_devices())
     for (const Arithmetic arithmetic : {Arithmetic::f32, Arithmetic::bf16})
       for (const DType dtype : tried<DType>(kDtypes, 3))

@@ -30,8 +30,9 @@ Aligned stored_rows(DType dtype, int64_t rows, int64_t columns) {
   return bytes;
 }
 
-const DType kStored[] = {DType::f32,  DType::bf16, DType::f16,  DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0,
-                         DType::q5_1, DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k};
+const DType kStored[] = {DType::f32,  DType::bf16, DType::f16,  DType::q8_0,   DType::q4_0,
+                         DType::q4_1, DType::q5_0, DType::q5_1, DType::q2_k,   DType::q3_k,
+                         DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
 
 }  // namespace
 

@@ -88,10 +88,12 @@ constexpr Setting kSettings[] = {
 // The formats that a row of 256 columns can have besides. What is only read (q2_k, q3_k) obeys the same laws in
 // tests/kernels.
 constexpr Setting kWideSettings[] = {
-    {DType::q5_0, Arithmetic::int8, DType::f16}, {DType::q5_1, Arithmetic::int8, DType::f16},
-    {DType::q4_k, Arithmetic::int8, DType::f16}, {DType::q5_k, Arithmetic::int8, DType::f16},
-    {DType::q6_k, Arithmetic::int8, DType::f16}, {DType::q4_k, Arithmetic::f32, DType::f32},
-    {DType::f16, Arithmetic::f32, DType::q8_0},  {DType::q4_k, Arithmetic::int8, DType::q8_0},
+    {DType::q5_0, Arithmetic::int8, DType::f16},   {DType::q5_1, Arithmetic::int8, DType::f16},
+    {DType::q4_k, Arithmetic::int8, DType::f16},   {DType::q5_k, Arithmetic::int8, DType::f16},
+    {DType::q6_k, Arithmetic::int8, DType::f16},   {DType::q4_k, Arithmetic::f32, DType::f32},
+    {DType::f16, Arithmetic::f32, DType::q8_0},    {DType::q4_k, Arithmetic::int8, DType::q8_0},
+    {DType::iq4_nl, Arithmetic::int8, DType::f16}, {DType::iq4_xs, Arithmetic::int8, DType::f16},
+    {DType::iq4_xs, Arithmetic::bf16, DType::f16},
 };
 
 // One of each arithmetic, for families that differ from Llama above the kernels.

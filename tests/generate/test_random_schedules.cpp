@@ -22,13 +22,14 @@ constexpr int kSchedules = kSanitized ? 1 : 3;
 // Rows are 256 wide, so every format that can be written fits. q2_k and q3_k, which are only read, keep the same laws
 // in tests/kernels.
 constexpr Setting kStoredForms[] = {
-    {DType::f32, Arithmetic::f32, DType::f32},    {DType::f16, Arithmetic::f32, DType::f16},
-    {DType::bf16, Arithmetic::bf16, DType::bf16}, {DType::bf16, Arithmetic::f32, DType::q8_0},
-    {DType::q8_0, Arithmetic::int8, DType::f16},  {DType::q4_0, Arithmetic::int8, DType::q8_0},
-    {DType::q4_1, Arithmetic::int8, DType::f16},  {DType::q5_0, Arithmetic::int8, DType::bf16},
-    {DType::q5_1, Arithmetic::int8, DType::f32},  {DType::q4_k, Arithmetic::int8, DType::f16},
-    {DType::q5_k, Arithmetic::int8, DType::q8_0}, {DType::q6_k, Arithmetic::int8, DType::f16},
-    {DType::q6_k, Arithmetic::bf16, DType::f16},
+    {DType::f32, Arithmetic::f32, DType::f32},      {DType::f16, Arithmetic::f32, DType::f16},
+    {DType::bf16, Arithmetic::bf16, DType::bf16},   {DType::bf16, Arithmetic::f32, DType::q8_0},
+    {DType::q8_0, Arithmetic::int8, DType::f16},    {DType::q4_0, Arithmetic::int8, DType::q8_0},
+    {DType::q4_1, Arithmetic::int8, DType::f16},    {DType::q5_0, Arithmetic::int8, DType::bf16},
+    {DType::q5_1, Arithmetic::int8, DType::f32},    {DType::q4_k, Arithmetic::int8, DType::f16},
+    {DType::q5_k, Arithmetic::int8, DType::q8_0},   {DType::q6_k, Arithmetic::int8, DType::f16},
+    {DType::q6_k, Arithmetic::bf16, DType::f16},    {DType::iq4_nl, Arithmetic::int8, DType::f16},
+    {DType::iq4_xs, Arithmetic::int8, DType::q8_0},
 };
 
 // Numbers in [0, below), one after another.

@@ -159,7 +159,7 @@ TEST_CASE("a rank holds its part of the weights alone") {
 }
 
 TEST_CASE("ranks share quantised weights out, stored so or made so, and multiply them by int8") {
-  for (const DType format : {DType::q8_0, DType::q4_1, DType::q4_k, DType::q6_k}) {
+  for (const DType format : {DType::q8_0, DType::q4_1, DType::q4_k, DType::q6_k, DType::iq4_xs}) {
     INFO(name(format));
     const TemporaryDirectory folder;
     // Heads of 64: what a rank has of the input of o_proj ends within a block of 256.

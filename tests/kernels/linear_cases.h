@@ -12,9 +12,9 @@
 
 namespace lathe::test {
 
-inline constexpr DType kWeightDTypes[] = {DType::f32,  DType::bf16, DType::f16,  DType::q8_0, DType::q4_0,
-                                          DType::q4_1, DType::q5_0, DType::q5_1, DType::q2_k, DType::q3_k,
-                                          DType::q4_k, DType::q5_k, DType::q6_k};
+inline constexpr DType kWeightDTypes[] = {DType::f32,  DType::bf16, DType::f16,  DType::q8_0,   DType::q4_0,
+                                          DType::q4_1, DType::q5_0, DType::q5_1, DType::q2_k,   DType::q3_k,
+                                          DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
 inline constexpr Arithmetic kArithmetics[] = {Arithmetic::f32, Arithmetic::bf16, Arithmetic::int8};
 
 inline const char* name(Arithmetic arithmetic) {
@@ -26,7 +26,9 @@ inline std::vector<size_t> factors_at(DType dtype) {
   switch (dtype) {
     case DType::q8_0:
     case DType::q4_0:
-    case DType::q5_0: return {0};
+    case DType::q5_0:
+    case DType::iq4_nl:
+    case DType::iq4_xs: return {0};
     case DType::q2_k: return {80, 82};
     case DType::q3_k: return {108};
     case DType::q6_k: return {208};

@@ -156,8 +156,8 @@ TEST_CASE("int8 arithmetic has the same bits on every instruction set") {
   for (DType dtype : kWeightDTypes) {
     if (!is_quantised(dtype)) continue;
     Weight w(dtype, 40, 256, 9);
-    // The extremes: every quant the least or the largest (in the K formats every bit of the scales, too) against
-    // activations of the largest magnitude, so that a 16-bit intermediate would saturate.
+    // The extremes: every quant the least or the largest (in the formats of 256 columns every bit of the scales, too)
+    // against activations of the largest magnitude, so that a 16-bit intermediate would saturate.
     for (int64_t r = 0; r < 8; ++r)
       for (int64_t b = 0; b < 256 / info(dtype).block_size; ++b) {
         uint8_t* block = w.row(r) + b * info(dtype).block_bytes;
@@ -207,12 +207,13 @@ TEST_CASE("packing loses nothing") {
       CHECK(std::memcmp(stored.data(), unpacked.data(), stored.size() * sizeof(float)) == 0);
     }
   });
-  // Quantised weights take no more memory than in the file, or four bytes of 256 columns more for bytes as scales.
+  // Quantised weights take no more memory than in the file, or two or four bytes of 256 columns more, for scales (and
+  // minima) of six bits that become bytes.
   for (DType dtype : kWeightDTypes) {
     if (!is_quantised(dtype)) continue;
     const bool widened = dtype == DType::q3_k || dtype == DType::q4_k || dtype == DType::q5_k;
-    CHECK(kernel::packed_bytes(Cpu{}, dtype, 576, 1536) ==
-          576 * (bytes_of(dtype, 1536) + (widened ? 1536 / 256 * 4 : 0)));
+    const size_t more = widened ? 4 : dtype == DType::iq4_xs ? 2 : 0;
+    CHECK(kernel::packed_bytes(Cpu{}, dtype, 576, 1536) == 576 * (bytes_of(dtype, 1536) + 1536 / 256 * more));
   }
 }
 

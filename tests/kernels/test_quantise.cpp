@@ -61,7 +61,7 @@ TEST_CASE("blocks of every format mean what the reference says") {
     CHECK(std::memcmp(y.data(), values.data, values.bytes) == 0);
     ++formats;
   }
-  CHECK(formats == 10);
+  CHECK(formats == 12);
 }
 
 TEST_CASE("formats with more bits lose less") {
@@ -82,6 +82,9 @@ TEST_CASE("formats with more bits lose less") {
   CHECK(error(DType::q5_k) < 0.04);
   CHECK(error(DType::q6_k) < 0.02);
   CHECK(error(DType::q4_k) < error(DType::q4_0));
+  // Sixteen numbers that stand where normal values are; a scale that is a search's choice.
+  CHECK(error(DType::iq4_nl) < error(DType::q4_0));
+  CHECK(error(DType::iq4_xs) < error(DType::q4_0));
   CHECK(error(DType::q5_1) < 0.5 * error(DType::q4_1) * 1.05);
   CHECK(error(DType::q5_0) < 0.5 * error(DType::q4_0) * 1.05);
 }
@@ -110,7 +113,7 @@ TEST_CASE("quantised blocks have the bytes that ggml writes") {
 
 TEST_CASE("rows of zeros and constants survive") {
   for (DType dtype : {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k,
-                      DType::q6_k, DType::f16, DType::bf16, DType::f32}) {
+                      DType::q6_k, DType::iq4_nl, DType::iq4_xs, DType::f16, DType::bf16, DType::f32}) {
     CHECK(there_and_back(std::vector<float>(256, 0.0f), dtype) == std::vector<float>(256, 0.0f));
     CHECK(there_and_back(std::vector<float>(256, -2.0f), dtype)[63] == Catch::Approx(-2.0f).epsilon(2e-3));
   }

@@ -54,7 +54,8 @@ TEST_CASE("an adapter learns on bases of every kind, whose bits stay") {
       {golden_path("llama_tied_llama3_rope"), {"q_proj", "embed_tokens", "lm_head"}},
       {golden_path("gpt2"), {"c_attn", "wte"}},
       {quantised("llama_untied_gqa", DType::q4_1), {"q_proj", "lm_head"}},
-      {quantised("qwen3_untied", DType::q8_0), {"o_proj", "embed_tokens"}}};
+      {quantised("qwen3_untied", DType::q8_0), {"o_proj", "embed_tokens"}},
+      {quantised("llama_tied_llama3_rope", DType::iq4_nl), {"q_proj", "embed_tokens", "lm_head"}}};
   for (const auto& [checkpoint, targets] : cases) {
     INFO(checkpoint);
     const Recipe recipe = recipe_of(checkpoint, targets, 12);
