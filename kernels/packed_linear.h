@@ -22,7 +22,9 @@ namespace lathe {
 //   bf16: activations and weights are rounded to bfloat16; sums in f32.
 //   int8: activations are quantised to int8 per 32 columns (scale amax / 127); quantised weights only. CUDA computes
 //         them as bf16.
-enum class Arithmetic : uint8_t { f32, bf16, int8 };
+//   int16: the same, and what that leaves is quantised to int8 once more and multiplied as well: 2^-16 of a block's
+//         largest is lost in place of 2^-8. CUDA computes them as bf16.
+enum class Arithmetic : uint8_t { f32, bf16, int8, int16 };
 
 // A weight of N rows and K columns in the device's packed layout (kernels/cpu/packed_layout.h,
 // kernels/cuda/packed_layout.h). Owns nothing.
@@ -56,8 +58,8 @@ void unpack_rows(Cuda, float* y, const PackedMatrix& w, int64_t first, int64_t c
 size_t packed_linear_scratch_bytes(Cpu, const LinearPart* parts, int part_count, int64_t m, Arithmetic arithmetic);
 size_t packed_linear_scratch_bytes(Cuda, const LinearPart* parts, int part_count, int64_t m, Arithmetic arithmetic);
 // For every part p, of 1 to 8: p.y[t * ldy + r] = bias[r] + sum_k w[r, k] x[t, k].    x (M, K) f32, K the same in all
-// parts. All parts are one parallel region; x is rounded or quantised once. Arithmetic::int8 falls back to f32 for the
-// parts whose weights are not quantised.
+// parts. All parts are one parallel region; x is rounded or quantised once. Parts whose weights are not quantised are
+// computed in f32 where the arithmetic is int8 or int16.
 void packed_linear(Cpu, const LinearPart* parts, int part_count, int64_t ldy, ConstRows<float> x, int64_t m,
                    Arithmetic arithmetic, void* scratch);
 void packed_linear(Cuda, const LinearPart* parts, int part_count, int64_t ldy, ConstRows<float> x, int64_t m,

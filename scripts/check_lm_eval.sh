@@ -3,8 +3,8 @@
 #   usage: check_lm_eval.sh BUILD_FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/.."
-environment=$1/lm_eval
 . scripts/reference.sh
+environment=$1/lm_eval  # behind the script, which has a variable of this name
 if [ ! -f "$environment/complete" ]; then
   packages=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
   python -m venv --clear "$environment"

@@ -56,10 +56,10 @@ struct LinearKernels {
   void (*multiply)(const LinearTask& task, int64_t group0, int64_t group1, int64_t token0, int64_t token1);
 };
 
-// By Arithmetic. Both halves give the same bits; `many` serves beyond `few_tokens`.
+// By Arithmetic. Both halves give the same bits; `many` serves beyond `few_tokens`. With int16 a row is two tokens.
 struct LinearTable {
-  LinearKernels few[3], many[3];
-  int64_t few_tokens[3];
+  LinearKernels few[4], many[4];
+  int64_t few_tokens[4];
   const LinearKernels& of(Arithmetic arithmetic, int64_t tokens) const {
     const int i = static_cast<int>(arithmetic);
     return tokens <= few_tokens[i] ? few[i] : many[i];

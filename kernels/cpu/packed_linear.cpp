@@ -13,6 +13,8 @@
 // the whole model prefills in bf16 at 2.6 times the speed (docs/performance.md has each kernel, docs/log.md the steps).
 #include "kernels/packed_linear.h"
 
+#include <algorithm>
+
 #include "kernels/checks.h"
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/packed_layout.h"
@@ -29,20 +31,27 @@ constexpr int64_t kTokenBlockBytes = 768 << 10;  // activations that should stay
 
 int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-struct Scratch {
-  int64_t words, int8_words, blocks;  // bytes of each; AMX tiles take 16 tokens and 32 columns whole
-  Scratch(int64_t tokens, int64_t columns, bool floats, bool integers) {
-    const int64_t m = (tokens + kAmxTokens - 1) / kAmxTokens * kAmxTokens, k = (columns + 31) / 32 * 32;
-    words = floats ? align(m * k * 4) : 0;
-    static_assert(sizeof(AmxTokenBlock) / kAmxTokens <= sizeof(TokenBlock));
-    int8_words = integers ? align(m * k * 2) : 0;
-    blocks = integers ? align(m * (k / kBlockColumns) * static_cast<int64_t>(sizeof(TokenBlock))) : 0;
-  }
-};
+bool is_integer(Arithmetic arithmetic) { return arithmetic == Arithmetic::int8 || arithmetic == Arithmetic::int16; }
 
 Arithmetic effective(Arithmetic arithmetic, DType dtype) {
-  return arithmetic == Arithmetic::int8 && !is_quantised(dtype) ? Arithmetic::f32 : arithmetic;
+  return is_integer(arithmetic) && !is_quantised(dtype) ? Arithmetic::f32 : arithmetic;
 }
+
+// How many tokens a row is to the tiles.
+int64_t halves_of(Arithmetic arithmetic) { return arithmetic == Arithmetic::int16 ? 2 : 1; }
+
+struct Scratch {
+  int64_t words, int8_words, blocks;  // bytes of each; AMX tiles take 16 tokens and 32 columns whole
+  // `integers`: tokens of the integer tiles, 0 where there are none
+  Scratch(int64_t tokens, int64_t columns, bool floats, int64_t integers) {
+    const auto whole = [](int64_t m) { return (m + kAmxTokens - 1) / kAmxTokens * kAmxTokens; };
+    const int64_t k = (columns + 31) / 32 * 32;
+    words = floats ? align(whole(tokens) * k * 4) : 0;
+    static_assert(sizeof(AmxTokenBlock) / kAmxTokens <= sizeof(TokenBlock));
+    int8_words = align(whole(integers) * k * 2);
+    blocks = align(whole(integers) * (k / kBlockColumns) * static_cast<int64_t>(sizeof(TokenBlock)));
+  }
+};
 
 // f(begin, end) over tokens in whole tiles, on the team when there are many.
 template <class F>
@@ -51,18 +60,46 @@ void over_tiles(int64_t m, int64_t columns, int tile, F f) {
   parallel_for(m, tile, f);
 }
 
-// x for the tiles of each arithmetic in use.
-PackedTokens pack_tokens(const LinearKernels* floats, const LinearKernels* integers, const float* x, int64_t ldx,
-                         int64_t m, int64_t columns, void* scratch) {
-  const Scratch sizes(m, columns, floats != nullptr, integers != nullptr);
+// x for the tiles of each arithmetic in use; `integers` of so many tokens.
+PackedTokens pack_tokens(const LinearKernels* floats, const LinearKernels* integers, int64_t integer_tokens,
+                         const float* x, int64_t ldx, int64_t m, int64_t columns, void* scratch) {
+  const Scratch sizes(m, columns, floats != nullptr, integers != nullptr ? integer_tokens : 0);
   uint8_t* bytes = static_cast<uint8_t*>(scratch);
   const PackedTokens packed{reinterpret_cast<float*>(bytes), reinterpret_cast<int32_t*>(bytes + sizes.words),
                             reinterpret_cast<TokenBlock*>(bytes + sizes.words + sizes.int8_words)};
-  for (const LinearKernels* tiles : {floats, integers})
-    if (tiles != nullptr)
-      over_tiles(m, columns, tiles->tile_tokens,
-                 [&](int64_t begin, int64_t end) { tiles->pack(packed, x, ldx, columns, begin, end); });
+  const auto pack = [&](const LinearKernels& tiles, int64_t tokens) {
+    over_tiles(tokens, columns, tiles.tile_tokens,
+               [&](int64_t begin, int64_t end) { tiles.pack(packed, x, ldx, columns, begin, end); });
+  };
+  if (floats != nullptr) pack(*floats, m);
+  if (integers != nullptr) pack(*integers, integer_tokens);
   return packed;
+}
+
+// Row groups [group, group_end) of tokens [token, token_end), which are the halves of activations: their products are
+// added where they are in the first-level cache.
+void multiply_halves(const LinearKernels& tiles, const LinearTask& task, int64_t group, int64_t group_end,
+                     int64_t token, int64_t token_end) {
+  constexpr int64_t kTokens = 96, kGroups = 2;  // of a block; fewer tokens leave room for more groups
+  alignas(64) float halves[kTokens * kGroups * kGroupRows];
+  const int64_t tokens = std::min(kTokens, token_end - token), groups = kTokens * kGroups / tokens / 2 * 2,
+                ld = groups * kGroupRows;
+  for (int64_t g = group; g < group_end; g += groups)
+    for (int64_t t = token; t < token_end; t += tokens) {
+      const int64_t groups_end = std::min(g + groups, group_end), tokens_end = std::min(t + tokens, token_end);
+      LinearTask part = task;
+      part.bias = nullptr;
+      part.y = halves - (t * ld + g * kGroupRows);  // tiles count from token 0 and row 0
+      part.ldy = ld;
+      tiles.multiply(part, g, groups_end, t, tokens_end);
+      const int64_t row0 = g * kGroupRows, rows = std::min(task.weight.rows, groups_end * kGroupRows) - row0;
+      for (int64_t i = t / 2; i < tokens_end / 2; ++i) {
+        const float *first = halves + (2 * i - t) * ld, *second = first + ld;
+        float* y = task.y + i * task.ldy + row0;
+        for (int64_t r = 0; r < rows; ++r)
+          y[r] = first[r] + second[r] + (task.bias != nullptr ? task.bias[row0 + r] : 0.0f);
+      }
+    }
 }
 
 // The chunks of all parts in a row: each is some row groups times a block of tokens.
@@ -94,7 +131,7 @@ struct Plan {
 
 // "linear q4_1 3072x576 int8": what the parts hold, their rows together and the arithmetic of the first.
 ProfiledCall describe(const LinearPart* parts, int part_count, int64_t m, Arithmetic arithmetic) {
-  constexpr const char* kArithmetic[] = {"f32", "bf16", "int8"};
+  constexpr const char* kArithmetic[] = {"f32", "bf16", "int8", "int16"};
   const int64_t columns = parts[0].weight.columns;
   std::string dtypes;
   int64_t rows = 0, bytes = 0;
@@ -107,7 +144,7 @@ ProfiledCall describe(const LinearPart* parts, int part_count, int64_t m, Arithm
   const Arithmetic used = effective(arithmetic, parts[0].weight.dtype);
   return {fmt::format("linear {} {}x{} {}", dtypes, rows, columns, kArithmetic[static_cast<int>(used)]),
           bytes + 4 * m * (rows + columns), 2 * m * rows * columns,
-          used == Arithmetic::int8 ? ProfiledCall::Kind::integers : ProfiledCall::Kind::floats};
+          is_integer(used) ? ProfiledCall::Kind::integers : ProfiledCall::Kind::floats};
 }
 
 }  // namespace
@@ -119,8 +156,8 @@ using namespace cpu;
 size_t packed_linear_scratch_bytes(Cpu, const LinearPart* parts, int part_count, int64_t m, Arithmetic arithmetic) {
   bool floats = false, integers = false;
   for (const LinearPart* p = parts; p < parts + part_count; ++p)
-    (effective(arithmetic, p->weight.dtype) == Arithmetic::int8 ? integers : floats) = true;
-  const Scratch sizes(m, parts[0].weight.columns, floats, integers);
+    (is_integer(effective(arithmetic, p->weight.dtype)) ? integers : floats) = true;
+  const Scratch sizes(m, parts[0].weight.columns, floats, integers ? halves_of(arithmetic) * m : 0);
   return static_cast<size_t>(sizes.words + sizes.int8_words + sizes.blocks);
 }
 
@@ -131,17 +168,21 @@ void packed_linear(Cpu, const LinearPart* parts, int part_count, int64_t ldy, Co
   if (m <= 0) return;
   const int64_t columns = parts[0].weight.columns;
   const LinearTable& table = kernels().linear;
+  const int64_t halves = halves_of(arithmetic), tokens = halves * m;
   const LinearKernels *floats = nullptr, *integers = nullptr;
   int64_t rows = 0;
   for (int p = 0; p < part_count; ++p) {
     check(parts[p].weight.columns == columns, "packed_linear", "part {} has {} columns, part 0 has {}", p,
           parts[p].weight.columns, columns);
     const Arithmetic own = effective(arithmetic, parts[p].weight.dtype);
-    (own == Arithmetic::int8 ? integers : floats) = &table.of(own, m);
+    if (is_integer(own))
+      integers = &table.of(own, tokens);
+    else
+      floats = &table.of(own, m);
     rows += parts[p].weight.rows;
   }
-  const PackedTokens packed = pack_tokens(floats, integers, x.data, x.stride, m, columns, scratch);
-  const Plan plan(parts, part_count, m, columns, (floats != nullptr ? floats : integers)->block_bytes,
+  const PackedTokens packed = pack_tokens(floats, integers, tokens, x.data, x.stride, m, columns, scratch);
+  const Plan plan(parts, part_count, tokens, columns, (floats != nullptr ? floats : integers)->block_bytes,
                   thread_team().size());
 
   const auto run_unit = [&](int64_t unit) {
@@ -149,13 +190,17 @@ void packed_linear(Cpu, const LinearPart* parts, int part_count, int64_t ldy, Co
     int p = 0;
     while (chunk >= plan.chunks_before[p + 1]) ++p;
     const LinearPart& part = parts[p];
-    const LinearKernels& tiles = table.of(effective(arithmetic, part.weight.dtype), m);
     const LinearTask task{part.weight, part.bias, part.y, ldy, packed};
     const int64_t group = (chunk - plan.chunks_before[p]) * plan.chunk_groups[p], groups = row_groups(part.weight.rows);
     const int64_t group_end = group + plan.chunk_groups[p] < groups ? group + plan.chunk_groups[p] : groups;
     const int64_t token = block * plan.token_block,
-                  token_end = token + plan.token_block < m ? token + plan.token_block : m;
-    tiles.multiply(task, group, group_end, token, token_end);
+                  token_end = std::min(token + plan.token_block, tokens);
+    if (!is_integer(effective(arithmetic, part.weight.dtype)))
+      floats->multiply(task, group, group_end, token / halves, token_end / halves);
+    else if (halves == 2)
+      multiply_halves(*integers, task, group, group_end, token, token_end);
+    else
+      integers->multiply(task, group, group_end, token, token_end);
   };
 
   if (rows * columns * m < kSerialProducts || plan.units() < 2) {

@@ -352,23 +352,33 @@ struct AmxTiles {
   static int clamp_lanes(int64_t n) { return n < 0 ? 0 : n > kGroupRows ? kGroupRows : static_cast<int>(n); }
 
   // Quantised as for the vector tiles, as bf16: [16 tokens][block][token][32 columns], and their AmxTokenBlocks.
+  template <int kHalves>
   static void pack_int8(const PackedTokens& to, const float* x, int64_t ldx, int64_t columns, int64_t token0,
                         int64_t token1) {
     auto* tiles = reinterpret_cast<uint8_t*>(to.int8_words);
     auto* blocks = reinterpret_cast<AmxTokenBlock*>(to.blocks);
     const int64_t count = columns / kBlockColumns;
-    for (int64_t t = token0; t < (token1 + kTokens - 1) / kTokens * kTokens; ++t)
+    for (int64_t t = token0; t < (token1 + kTokens - 1) / kTokens * kTokens; t += kHalves)
       for (int64_t b = 0; b < count; ++b) {
-        const int64_t tile = t / kTokens * count + b, i = t % kTokens;
-        Floats q[2] = {S::zero(), S::zero()};
-        TokenBlock block{};
-        if (t < token1) Vector::quantise_block(q, block, x + t * ldx + b * kBlockColumns);
-        uint8_t* row = tiles + tile * kTileBytes + i * 64;
-        LATHE_FOR(half, 2) { S::store_whole_numbers(row + half * 32, q[half]); }
-        AmxTokenBlock& out = blocks[tile];
-        out.scale[i] = block.scale;
-        out.scaled_sum[i] = block.scaled_sum;
-        LATHE_FOR(half, 2) { out.scaled_half_sum[half][i] = block.scale * static_cast<float>(block.half_sum[half]); }
+        const int64_t tile = t / kTokens * count + b;
+        alignas(64) float rest[kBlockColumns];
+        const float* from = x + t / kHalves * ldx + b * kBlockColumns;
+        LATHE_FOR(h, kHalves) {
+          const int64_t i = t % kTokens + h;
+          Floats q[2] = {S::zero(), S::zero()};
+          TokenBlock block{};
+          if (t < token1) {
+            Vector::quantise_block(q, block, from);
+            Vector::take_away(rest, from, q, block.scale);
+            from = rest;
+          }
+          uint8_t* row = tiles + tile * kTileBytes + i * 64;
+          LATHE_FOR(half, 2) { S::store_whole_numbers(row + half * 32, q[half]); }
+          AmxTokenBlock& out = blocks[tile];
+          out.scale[i] = block.scale;
+          out.scaled_sum[i] = block.scaled_sum;
+          LATHE_FOR(half, 2) { out.scaled_half_sum[half][i] = block.scale * static_cast<float>(block.half_sum[half]); }
+        }
       }
   }
 
@@ -390,8 +400,10 @@ struct AmxTiles {
   static constexpr LinearKernels kFewBf16{S::kFloatTokens, 4 * kBlockColumns, Vector::template pack_floats<true>,
                                           multiply_few_bf16};
   static constexpr LinearKernels kBf16{kTokens, 2 * kBlockColumns, pack_bf16, multiply_bf16};
-  static constexpr LinearKernels kInt8{kTokens, 2 * kBlockColumns + sizeof(AmxTokenBlock) / kTokens, pack_int8,
+  static constexpr LinearKernels kInt8{kTokens, 2 * kBlockColumns + sizeof(AmxTokenBlock) / kTokens, pack_int8<1>,
                                        multiply_int8};
+  static constexpr LinearKernels kInt16{kTokens, 2 * kBlockColumns + sizeof(AmxTokenBlock) / kTokens, pack_int8<2>,
+                                        multiply_int8};
 };
 
 }  // namespace lathe::cpu

@@ -426,7 +426,7 @@ struct LinearTiles {
       LATHE_FOR(g, kGroups) { head[g] = W::head(w + g * stride); }
       const uint8_t* block = w + W::kHeadBytes;
       for (int b = 0; b < W::kBlocks; ++b, block += W::kBytes, x += 8 * kTokens, xb += kTokens) {
-        if constexpr (kTokens == 1) prefetch<W::kBytes>(block);
+        if constexpr (kTokens <= 2) prefetch<W::kBytes>(block);
         LATHE_FOR(run, W::kRuns) {
           Sum sum[kGroups][kTokens];
           LATHE_FOR(g, kGroups) {
@@ -509,7 +509,7 @@ struct LinearTiles {
       expanded_groups<kType, kGroups>(task, group, token0, token1);
     } else {
       const int64_t stride = quantised_group_bytes<kType>(task.weight.columns);
-      integer_strip<Quantised<kType>, kGroups, kSingle ? 1 : S::kIntegerTokens>(
+      integer_strip<Quantised<kType>, kGroups, kSingle ? 2 : S::kIntegerTokens>(
           task, task.weight.data + group * stride, tile_stride(task, group, stride), 0, group, 0, task.weight.columns,
           token0, token1);
     }
@@ -535,7 +535,7 @@ struct LinearTiles {
     if (group1 * kGroupRows < task.weight.rows) task.weight.rows = group1 * kGroupRows;
     // A single token reads one group at a time where the bytes are the limit, so that it walks one linear stream.
     if constexpr (kArithmetic == Arithmetic::int8)
-      if (token1 - token0 == 1) {
+      if (token1 - token0 <= 2) {
         for (int64_t group = group0; group < group1; ++group) groups<1, kArithmetic, true>(task, group, token0, token1);
         return;
       }
@@ -580,30 +580,47 @@ struct LinearTiles {
     block.start4 = -8 * sum;
     block.start8 = -128 * sum;
   }
+  // Tokens [token0, token1), the halves of a row side by side where there are two: the second is what the first leaves.
+  template <int kHalves>
   static void pack_integers(const PackedTokens& tokens_out, const float* x, int64_t ldx, int64_t columns,
                             int64_t token0, int64_t token1) {
+    static_assert(S::kIntegerTokens % kHalves == 0);
     for (int64_t t = token0; t < token1; t += S::kIntegerTokens) {
       const int64_t tokens = token1 - t < S::kIntegerTokens ? token1 - t : S::kIntegerTokens;
       int32_t* to = tokens_out.int8_words + t * (columns / 4);
       TokenBlock* block = tokens_out.blocks + t * (columns / kBlockColumns);
-      for (int64_t i = 0; i < tokens; ++i)
+      for (int64_t i = 0; i < tokens; i += kHalves)
         for (int64_t b = 0; b < columns / kBlockColumns; ++b) {
-          Floats q[2];
-          quantise_block(q, block[b * tokens + i], x + (t + i) * ldx + b * kBlockColumns);
-          alignas(32) int8_t bytes[kBlockColumns];
-          LATHE_FOR(half, 2) { S::store_bytes(bytes + half * 16, q[half]); }
-          for (int j = 0; j < 8; ++j) __builtin_memcpy(to + (b * 8 + j) * tokens + i, bytes + 4 * j, 4);
+          alignas(64) float rest[kBlockColumns];
+          const float* from = x + (t + i) / kHalves * ldx + b * kBlockColumns;
+          LATHE_FOR(h, kHalves) {
+            Floats q[2];
+            TokenBlock& own = block[b * tokens + i + h];
+            quantise_block(q, own, from);
+            alignas(32) int8_t bytes[kBlockColumns];
+            LATHE_FOR(half, 2) { S::store_bytes(bytes + half * 16, q[half]); }
+            for (int j = 0; j < 8; ++j) __builtin_memcpy(to + (b * 8 + j) * tokens + i + h, bytes + 4 * j, 4);
+            if (h + 1 == kHalves) break;
+            take_away(rest, from, q, own.scale);
+            from = rest;
+          }
         }
     }
+  }
+  // What is left of 32 activations.
+  static LATHE_INLINE void take_away(float* rest, const float* x, const Floats* q, float scale) {
+    for (int i = 0; i < 2; ++i) S::store(rest + 16 * i, S::load(x + 16 * i) - q[i] * S::set1(scale));
   }
 
   static constexpr LinearKernels kF32{S::kFloatTokens, 4 * kBlockColumns, pack_floats<false>,
                                       multiply<Arithmetic::f32>};
   static constexpr LinearKernels kBf16{S::kFloatTokens, (S::kMultipliesBf16 ? 2 : 4) * kBlockColumns,
                                        S::kMultipliesBf16 ? pack_pairs : pack_floats<true>, multiply<Arithmetic::bf16>};
-  static constexpr LinearKernels kInt8{S::kIntegerTokens, kBlockColumns + sizeof(TokenBlock), pack_integers,
+  static constexpr LinearKernels kInt8{S::kIntegerTokens, kBlockColumns + sizeof(TokenBlock), pack_integers<1>,
                                        multiply<Arithmetic::int8>};
-  static constexpr LinearTable kTable{{kF32, kBf16, kInt8}, {kF32, kBf16, kInt8}, {}};
+  static constexpr LinearKernels kInt16{S::kIntegerTokens, kBlockColumns + sizeof(TokenBlock), pack_integers<2>,
+                                        multiply<Arithmetic::int8>};
+  static constexpr LinearTable kTable{{kF32, kBf16, kInt8, kInt16}, {kF32, kBf16, kInt8, kInt16}, {}};
 };
 
 }  // namespace lathe::cpu

@@ -150,7 +150,9 @@ ComputeDtype parse_compute_dtype(const std::string& name) {
   if (name == "float32") return ComputeDtype::float32;
   if (name == "bfloat16") return ComputeDtype::bfloat16;
   if (name == "float16") return ComputeDtype::float16;
-  throw UsageError(fmt::format("dtype: expected auto, float32, bfloat16 or float16, found \"{}\"", name));
+  if (name == "int16") return ComputeDtype::int16;
+  if (name == "int8") return ComputeDtype::int8;
+  throw UsageError(fmt::format("dtype: expected auto, float32, bfloat16, float16, int16 or int8, found \"{}\"", name));
 }
 
 std::optional<DType> parse_stored_dtype(const std::string& name) {
@@ -158,7 +160,9 @@ std::optional<DType> parse_stored_dtype(const std::string& name) {
     case ComputeDtype::float32: return DType::f32;
     case ComputeDtype::bfloat16: return DType::bf16;
     case ComputeDtype::float16: return DType::f16;
-    case ComputeDtype::automatic: break;
+    case ComputeDtype::automatic:
+    case ComputeDtype::int16:
+    case ComputeDtype::int8: break;
   }
   return std::nullopt;
 }
@@ -185,9 +189,11 @@ Arithmetic arithmetic_of(DType weight, ComputeDtype dtype, Device device) {
     case ComputeDtype::float32:
     case ComputeDtype::float16: return Arithmetic::f32;  // no CPU here multiplies in float16: the wider one is exact
     case ComputeDtype::bfloat16: return Arithmetic::bf16;
-    case ComputeDtype::automatic: break;
+    case ComputeDtype::automatic:
+    case ComputeDtype::int16:
+    case ComputeDtype::int8: break;
   }
-  if (is_quantised(weight)) return Arithmetic::int8;
+  if (is_quantised(weight)) return dtype == ComputeDtype::int16 ? Arithmetic::int16 : Arithmetic::int8;
   // These multiply pairs of bf16, most of them faster than f32; float16 weights would lose bits in it.
   const bool fast = device.kind == Device::Kind::cuda || cpu_isa() >= CpuIsa::avx512_vnni;
   return weight == DType::bf16 && fast ? Arithmetic::bf16 : Arithmetic::f32;
@@ -198,7 +204,9 @@ DType cache_dtype_of(DType weight, ComputeDtype dtype, Device device) {
     case ComputeDtype::float32: return DType::f32;
     case ComputeDtype::bfloat16: return DType::bf16;
     case ComputeDtype::float16: return DType::f16;
-    case ComputeDtype::automatic: break;
+    case ComputeDtype::automatic:
+    case ComputeDtype::int16:
+    case ComputeDtype::int8: break;
   }
   if (weight == DType::f32 || weight == DType::bf16) return weight;
   // Beside int8 activations the cache may be as coarse as bf16, where attention has tiles for it: in AMX, on CUDA.

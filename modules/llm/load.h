@@ -16,7 +16,7 @@ namespace lathe {
 struct RequestAdapter;  // llm/adapter.h
 
 // What `--dtype` asks for; the arithmetic and the cache follow from it and from the file.
-enum class ComputeDtype : uint8_t { automatic, float32, bfloat16, float16 };
+enum class ComputeDtype : uint8_t { automatic, float32, bfloat16, float16, int16, int8 };
 // These throw UsageError naming the known ones.
 ComputeDtype parse_compute_dtype(const std::string& name);
 // What weights are written as for the same names; empty for "auto": as they are stored.

@@ -35,8 +35,8 @@ void Trainer::choose_what_is_trained() {
   if (!recipe_.adapter) return;
   check(!model_->arena_, "Trainer", "the model's weights, or another adapter, are trained already");
   for (const NamedParameter& p : named_parameters(model))
-    if (p.parameter->packed && p.parameter->packed->arithmetic == Arithmetic::int8)
-      throw Error("Trainer: the model multiplies in int8, which has no gradient",
+    if (p.parameter->packed && p.parameter->packed->arithmetic >= Arithmetic::int8)
+      throw Error("Trainer: the model multiplies in int8 or int16, which has no gradient",
                   "load it with dtype=\"float32\" or \"bfloat16\"; its weights may stay in 4 bits");
   attach_adapter(model, recipe_);
   initialise_adapter(model, recipe_.training.seed);
