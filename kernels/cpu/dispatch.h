@@ -20,6 +20,7 @@ struct TokenBlock {
   int32_t start4;    // -8 and -128 times the sum: where the integer sums of q4_0 and q8_0 start
   int32_t start8;
   int32_t half_sum[2];  // of columns 0 to 15 and 16 to 31
+  float scaled_half_sum[2];
 };
 
 inline constexpr int kAmxTokens = 16;  // of an AMX tile

@@ -262,8 +262,7 @@ struct AmxTiles {
       for (int64_t p = 0; p < now; ++p, w += Stored::kPairBytes, x += 2 * kFew) {
         if constexpr (kFew == 1) Vector::template prefetch<Stored::kPairBytes>(w);
         LATHE_FOR(g, kGroups) {
-          Floats first, second;
-          Stored::pair(w + g * stride, first, second);
+          const Floats first = Stored::load(w + g * stride, 0), second = Stored::load(w + g * stride, 1);
           LATHE_FOR(t, kFew) {
             even_sum[g][t] = S::fma(first, S::set1(x[t]), even_sum[g][t]);
             odd_sum[g][t] = S::fma(second, S::set1(x[kFew + t]), odd_sum[g][t]);
@@ -377,7 +376,7 @@ struct AmxTiles {
           AmxTokenBlock& out = blocks[tile];
           out.scale[i] = block.scale;
           out.scaled_sum[i] = block.scaled_sum;
-          LATHE_FOR(half, 2) { out.scaled_half_sum[half][i] = block.scale * static_cast<float>(block.half_sum[half]); }
+          LATHE_FOR(half, 2) { out.scaled_half_sum[half][i] = block.scaled_half_sum[half]; }
         }
       }
   }

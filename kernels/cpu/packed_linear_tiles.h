@@ -17,26 +17,31 @@ struct LinearTiles {
   using Floats = typename S::Floats;
   using Ints = typename S::Ints;
 
+  // Whether integer sums begin in 16 bits (simd.h); then carry() is due after word i of `words`, or nothing.
+  static constexpr bool kShortSums = requires { S::template IntegerSum<4>::kShortWords; };
+  template <class Sum>
+  static LATHE_INLINE void carry(Sum& sum, int i, int words) {
+    if constexpr (kShortSums)
+      if ((i + 1) % Sum::kShortWords == 0 || i + 1 == words) sum.carry();
+  }
+
   // ---- weights: how one group is read ----
 
+  // Two columns: `column` 0 or 1 of them.
   struct StoredF32 {
     static constexpr int kPairBytes = 128;
-    static LATHE_INLINE void pair(const uint8_t* w, Floats& first, Floats& second) {
-      first = S::load(w);
-      second = S::load(w + 64);
-    }
+    static LATHE_INLINE Floats load(const uint8_t* w, int column) { return S::load(w + 64 * column); }
   };
   struct StoredF16 {
     static constexpr int kPairBytes = 64;
-    static LATHE_INLINE void pair(const uint8_t* w, Floats& first, Floats& second) {
-      first = S::load_f16(w);
-      second = S::load_f16(w + 32);
-    }
+    static LATHE_INLINE Floats load(const uint8_t* w, int column) { return S::load_f16(w + 32 * column); }
   };
   struct StoredBf16 {
     static constexpr int kPairBytes = 64;
-    static LATHE_INLINE void pair(const uint8_t* w, Floats& first, Floats& second) {
+    static LATHE_INLINE Floats load(const uint8_t* w, int column) {
+      Floats first, second;
       S::split_bf16(S::load_ints(w), first, second);
+      return column == 0 ? first : second;
     }
   };
 
@@ -97,9 +102,9 @@ struct LinearTiles {
   };
 
   // What unpacking is done once for, when many tokens come: bytes, and scales and minima in f32.
-  template <int kRunColumns, bool kMinimum, int kMostBits>
+  template <int kOfBits, int kRunColumns, bool kMinimum>
   struct Expanded {
-    static constexpr int kBits = kMostBits, kRuns = kBlockColumns / kRunColumns, kBlocks = 1, kHeadBytes = 0;
+    static constexpr int kBits = kOfBits, kRuns = kBlockColumns / kRunColumns, kBlocks = 1, kHeadBytes = 0;
     static constexpr bool kHasMinimum = kMinimum;
     static constexpr int kScaleAt = 8 * kWordBytes, kMinimumAt = kScaleAt + kRuns * 4 * kGroupRows;
     static constexpr int kBytes = kMinimumAt + (kMinimum ? kRuns * 4 * kGroupRows : 0), kSectionBytes = kBytes;
@@ -115,12 +120,19 @@ struct LinearTiles {
       return -offset * (kRuns == 1 ? x.half_sum[0] + x.half_sum[1] : x.half_sum[run]);
     }
   };
-  // The dtypes that are expanded: unpacking four bits or eight costs less than reading the bytes again. Bytes of eight
-  // bits are multiplied otherwise where there is no vpdpbusd (IntegerSum).
+  // The dtypes that are expanded. Where a tile serves the outputs of two groups, unpacking four bits costs less than
+  // reading the bytes again.
   template <DType kType>
-  static constexpr bool kExpands = kType != DType::q8_0&& kType != DType::q4_0&& kType != DType::q4_1;
+  static constexpr bool kExpands = kType != DType::q8_0 &&
+                                   (S::kIntegerGroups == 1 || (kType != DType::q4_0 && kType != DType::q4_1));
+  // Of as few kinds of sums as there are lengths of short ones. Bytes of eight bits are multiplied otherwise where there
+  // is no vpdpbusd (IntegerSum).
   template <class W>
-  using ExpandedOf = Expanded<W::kRun, W::kHasMinimum, W::kBits == 8 ? 8 : 6>;
+  using ExpandedOf = Expanded<(W::kBits == 8                 ? 8
+                               : !kShortSums || W::kBits > 5 ? 6
+                               : W::kBits == 5               ? 5
+                                                             : 4),
+                              W::kRun, W::kHasMinimum>;
 
   // Blocks of columns [column0, column1) in that form.
   template <class W>
@@ -141,7 +153,7 @@ struct LinearTiles {
   // ---- panels: 16 rows x some columns of any dtype, as f32, exactly or rounded to bf16 ----
 
   enum class Panel { exact, rounded };
-  static constexpr int64_t kPanelColumns = 512;  // most of them
+  static constexpr int64_t kPanelColumns = 256;  // most of them: 16 KB in f32, half of a small first-level cache
 
   template <Panel kPanel>
   static LATHE_INLINE uint8_t* put(uint8_t* panel, const Floats& first, const Floats& second) {
@@ -152,9 +164,8 @@ struct LinearTiles {
   template <Panel kPanel, class Stored>
   static void fill_from_plain(uint8_t* panel, const uint8_t* group, int64_t column0, int64_t column1) {
     for (int64_t p = column0 / 2; p < even(column1) / 2; ++p) {
-      Floats first, second;
-      Stored::pair(group + p * Stored::kPairBytes, first, second);
-      panel = put<kPanel>(panel, first, second);
+      const uint8_t* w = group + p * Stored::kPairBytes;
+      panel = put<kPanel>(panel, Stored::load(w, 0), Stored::load(w, 1));
     }
   }
   template <int kByte>
@@ -191,9 +202,9 @@ struct LinearTiles {
   LATHE_NOINLINE static void fill(uint8_t* panel, DType dtype, const uint8_t* group, int64_t column0, int64_t column1) {
     if (dtype == DType::f32) return fill_from_plain<kPanel, StoredF32>(panel, group, column0, column1);
     if (dtype == DType::f16) return fill_from_plain<kPanel, StoredF16>(panel, group, column0, column1);
-    with_quantised(dtype, [&](auto type) {  // bf16 needs no panel
-      fill_from_quantised<kPanel, decltype(type)::value>(panel, group, column0, column1);
-    });
+    if (dtype == DType::bf16) return fill_from_plain<kPanel, StoredBf16>(panel, group, column0, column1);
+    with_quantised(
+        dtype, [&](auto type) { fill_from_quantised<kPanel, decltype(type)::value>(panel, group, column0, column1); });
   }
 
   // The same rounded, in pairs as bf16 weights are packed.
@@ -219,11 +230,21 @@ struct LinearTiles {
       return left < kGroupRows ? static_cast<int>(left) : kGroupRows;
     }
     LATHE_INLINE Floats start(int group, int token) const {
-      if (!fresh) return S::load_partial(y + token * ldy + group * kGroupRows, lanes(group));
-      return bias != nullptr ? S::load_partial(bias + group * kGroupRows, lanes(group)) : S::zero();
+      if (!fresh) return load(y + token * ldy + group * kGroupRows, lanes(group));
+      return bias != nullptr ? load(bias + group * kGroupRows, lanes(group)) : S::zero();
     }
     LATHE_INLINE void finish(Floats v, int group, int token) const {
-      S::store_partial(y + token * ldy + group * kGroupRows, v, lanes(group));
+      float* to = y + token * ldy + group * kGroupRows;
+      // Masked stores of AVX2 take some 40 steps of a Zen core.
+      if (const int n = lanes(group); n == kGroupRows)
+        S::store(to, v);
+      else
+        S::store_partial(to, v, n);
+    }
+
+   private:
+    static LATHE_INLINE Floats load(const float* p, int n) {
+      return n == kGroupRows ? S::load(p) : S::load_partial(p, n);
     }
   };
 
@@ -253,15 +274,14 @@ struct LinearTiles {
     }
     for (int64_t p = 0; p < pairs; ++p, w += Stored::kPairBytes) {
       if constexpr (kTokens == 1) prefetch<Stored::kPairBytes>(w);
-      Floats first[kGroups], second[kGroups];
-      LATHE_FOR(g, kGroups) { Stored::pair(w + g * stride, first[g], second[g]); }
-      LATHE_FOR(t, kTokens) {
-        const Floats xt = S::set1(x[t]);
-        LATHE_FOR(g, kGroups) { sum[g][t] = S::fma(first[g], xt, sum[g][t]); }
-      }
-      LATHE_FOR(t, kTokens) {
-        const Floats xt = S::set1(x[kTokens + t]);
-        LATHE_FOR(g, kGroups) { sum[g][t] = S::fma(second[g], xt, sum[g][t]); }
+      // The second column is loaded when the first is done with: sums and both do not fit 16 registers.
+      LATHE_FOR(column, 2) {
+        Floats weights[kGroups];
+        LATHE_FOR(g, kGroups) { weights[g] = Stored::load(w + g * stride, column); }
+        LATHE_FOR(t, kTokens) {
+          const Floats xt = S::set1(x[column * kTokens + t]);
+          LATHE_FOR(g, kGroups) { sum[g][t] = S::fma(weights[g], xt, sum[g][t]); }
+        }
       }
       x += 2 * kTokens;
     }
@@ -302,11 +322,21 @@ struct LinearTiles {
     }
   }
 
+  // Many tokens: where a tile has one group of rows and so few tokens that they wait for the weights, these are taken
+  // in stretches of columns that stay in the first-level cache, and are widened once.
+  template <int kGroups>
+  static constexpr bool many(int64_t tokens) {
+    return kGroups == 1 && tokens > S::kFloatTokens;
+  }
+
   template <class Stored, int kGroups>
   static void stored_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
-    const int64_t stride = group_bytes(task.weight.dtype, task.weight.columns);
-    float_strip<Stored, kGroups>(task, task.weight.data + group * stride, tile_stride(task, group, stride), group, 0,
-                                 task.weight.columns, token0, token1);
+    const int64_t columns = task.weight.columns, stride = group_bytes(task.weight.dtype, columns);
+    const int64_t step = many<kGroups>(token1 - token0) ? kPanelColumns : columns;
+    for (int64_t column = 0; column < columns; column += step)
+      float_strip<Stored, kGroups>(task, task.weight.data + group * stride + column / 2 * Stored::kPairBytes,
+                                   tile_stride(task, group, stride), group, column,
+                                   column + step < columns ? column + step : columns, token0, token1);
   }
 
   // Weights that must be widened or rounded go through a panel on the stack, some columns at a time.
@@ -330,6 +360,8 @@ struct LinearTiles {
     const DType dtype = task.weight.dtype;
     if (kArithmetic == Arithmetic::bf16 && dtype != DType::bf16)
       return panel_groups<Panel::rounded, kGroups>(task, group, token0, token1);
+    if (dtype != DType::f32 && many<kGroups>(token1 - token0))
+      return panel_groups<Panel::exact, kGroups>(task, group, token0, token1);
     switch (dtype) {
       case DType::f32: return stored_groups<StoredF32, kGroups>(task, group, token0, token1);
       case DType::f16: return stored_groups<StoredF16, kGroups>(task, group, token0, token1);
@@ -438,6 +470,9 @@ struct LinearTiles {
             LATHE_FOR(t, kTokens) {
               LATHE_FOR(g, kGroups) { sum[g][t].add(word[g], x[(run * kWords + i) * kTokens + t]); }
             }
+            LATHE_FOR(t, kTokens) {
+              LATHE_FOR(g, kGroups) { carry(sum[g][t], i, kWords); }
+            }
           }
           LATHE_FOR(g, kGroups) {
             const Floats scale = W::scale(head[g], block + g * stride, run);
@@ -447,8 +482,7 @@ struct LinearTiles {
             if constexpr (W::kHasMinimum) {
               const Floats minimum = W::minimum(head[g], block + g * stride, run);
               LATHE_FOR(t, kTokens) {
-                const float total =
-                    W::kRuns == 1 ? xb[t].scaled_sum : xb[t].scale * static_cast<float>(xb[t].half_sum[run]);
+                const float total = W::kRuns == 1 ? xb[t].scaled_sum : xb[t].scaled_half_sum[run];
                 y[g][t] = S::fused(minimum, S::set1(total), y[g][t]);
               }
             }
@@ -577,6 +611,7 @@ struct LinearTiles {
     const int32_t sum = block.half_sum[0] + block.half_sum[1];
     block.scale = !finite ? __builtin_nanf("") : regular ? amax / 127.0f : 0.0f;
     block.scaled_sum = block.scale * static_cast<float>(sum);
+    LATHE_FOR(half, 2) { block.scaled_half_sum[half] = block.scale * static_cast<float>(block.half_sum[half]); }
     block.start4 = -8 * sum;
     block.start8 = -128 * sum;
   }

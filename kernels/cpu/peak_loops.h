@@ -18,21 +18,27 @@ struct PeakLoops {
   struct FloatSum {
     using X = float;
     static constexpr int kGroups = S::kFloatGroups, kTokens = S::kFloatTokens, kOperations = 2;
-    Floats value = S::zero();
+    Floats value;
+    static LATHE_INLINE FloatSum begin() { return {S::zero()}; }
     LATHE_INLINE void add(const uint8_t* w, float x) { value = S::fma(S::load(w), S::set1(x), value); }
     LATHE_INLINE Floats end() const { return value; }
   };
   struct IntegerSum {
     using X = int32_t;
     static constexpr int kGroups = S::kIntegerGroups, kTokens = S::kIntegerTokens, kOperations = 8;
-    typename S::template IntegerSum<4> value = S::template IntegerSum<4>::begin(0);
+    typename S::template IntegerSum<4> value;
+    static LATHE_INLINE IntegerSum begin() { return {S::template IntegerSum<4>::begin(0)}; }
     LATHE_INLINE void add(const uint8_t* w, int32_t x) { value.add(S::load_ints(w), x); }
-    LATHE_INLINE Floats end() const { return value.end(0); }
+    LATHE_INLINE Floats end() {
+      if constexpr (requires { value.carry(); }) value.carry();
+      return value.end(0);
+    }
   };
   struct PairSum {
     using X = int32_t;
     static constexpr int kGroups = S::kFloatGroups, kTokens = S::kFloatTokens, kOperations = 4;
-    Floats value = S::zero();
+    Floats value;
+    static LATHE_INLINE PairSum begin() { return {S::zero()}; }
     LATHE_INLINE void add(const uint8_t* w, int32_t x) { value = S::add_pair_products(value, S::load_ints(w), x); }
     LATHE_INLINE Floats end() const { return value; }
   };
@@ -43,6 +49,9 @@ struct PeakLoops {
     auto* lines = static_cast<uint8_t*>(memory);
     const auto* x = static_cast<const typename Sum::X*>(memory);
     Sum sum[kGroups][kTokens];
+    LATHE_FOR(g, kGroups) {
+      LATHE_FOR(t, kTokens) { sum[g][t] = Sum::begin(); }
+    }
     for (int64_t i = 0; i < steps; ++i) LATHE_FOR(t, kTokens) {
         LATHE_FOR(g, kGroups) { sum[g][t].add(lines + (i * kGroups + g) % kLines * 64, x[t]); }
       }

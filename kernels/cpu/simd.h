@@ -19,7 +19,9 @@
 //   look_up(v, table)      every byte of v, below 16, replaced by the byte of the table (16) that it counts to
 //   split_bf16             lanes of pairs of bf16: the first and the second of each
 //   IntegerSum<bits>       the sum of products of up to 32 columns, exact: unsigned weight bytes of so many bits times
-//                          signed activation bytes, 4 in a lane; `start` is -offset * (sum of the activations)
+//                          signed activation bytes, 4 in a lane; `start` is -offset * (sum of the activations). One
+//                          that begins in 16 bits has kShortWords, how many words fit there, and carry(), due after as
+//                          many
 //   kMultipliesBf16        whether there are add_pair_products (of pairs of bf16) and pair_bf16
 // and the sizes of the tiles that fit the registers.
 //

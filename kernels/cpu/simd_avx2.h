@@ -26,10 +26,11 @@ struct Avx2 {
     __m256i a, b;
   };
 
-  // 16 registers: 12 accumulators, 2 of weights, 1 broadcast.
+  // 16 registers: 12 accumulators, 2 of weights, 1 broadcast. Integer tiles: 8 sums; outputs lie in memory between
+  // blocks.
   static constexpr bool kMultipliesBf16 = false;
   static constexpr int kFloatGroups = 1, kFloatTokens = 6;
-  static constexpr int kIntegerGroups = 1, kIntegerTokens = 2;
+  static constexpr int kIntegerGroups = 1, kIntegerTokens = 4;
   static constexpr int kAttentionRows = 3, kAttentionPages = 2;
 
   static LATHE_INLINE Floats zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
@@ -176,37 +177,41 @@ struct Avx2 {
   }
   static LATHE_INLINE Floats round_to_bf16(Floats v) { return {round_half(v.a), round_half(v.b)}; }
 
-  // vpmaddubsw adds two products in 16 bits and saturates. Up to four bits: 16 products stay below 2^15, so a whole
-  // block is summed there; five and six: two do. Eight bits: |weight| times the activation with the weight's sign, two
-  // of which stay below 2^15.
+  // vpmaddubsw adds two products in 16 bits and saturates. Weights of up to six bits are summed there for kShortWords
+  // words, which stay below 2^15 (a block of up to four bits whole); then carry() adds the halves of a lane. Eight
+  // bits: |weight| times the activation with the weight's sign, two of which stay below 2^15.
   template <int kBits>
   struct IntegerSum {
-    Ints value;
-    static LATHE_INLINE IntegerSum begin(int32_t) { return {{_mm256_setzero_si256(), _mm256_setzero_si256()}}; }
+    static constexpr int kShortWords = kBits == 8 ? 1 : 32767 / (2 * 127 * ((1 << kBits) - 1));
+    Ints value, part;
+    static LATHE_INLINE IntegerSum begin(int32_t) { return {zeros(), zeros()}; }
     LATHE_INLINE void add(Ints weights, int32_t activations) {
       const __m256i x = _mm256_set1_epi32(activations);
-      value.a = add_half(value.a, weights.a, x);
-      value.b = add_half(value.b, weights.b, x);
+      part = {_mm256_add_epi16(part.a, products(weights.a, x)), _mm256_add_epi16(part.b, products(weights.b, x))};
+      in_order(part);
     }
-    LATHE_INLINE Floats end(int32_t start) const { return {end_half(value.a, start), end_half(value.b, start)}; }
+    LATHE_INLINE void carry() {
+      const __m256i ones = _mm256_set1_epi16(1);
+      value = {_mm256_add_epi32(value.a, _mm256_madd_epi16(part.a, ones)),
+               _mm256_add_epi32(value.b, _mm256_madd_epi16(part.b, ones))};
+      in_order(value);
+      part = zeros();
+    }
+    LATHE_INLINE Floats end(int32_t start) const {
+      const __m256i first = kBits == 8 ? _mm256_setzero_si256() : _mm256_set1_epi32(start);
+      return {_mm256_cvtepi32_ps(_mm256_add_epi32(value.a, first)),
+              _mm256_cvtepi32_ps(_mm256_add_epi32(value.b, first))};
+    }
 
    private:
-    static LATHE_INLINE __m256i add_half(__m256i sum, __m256i w, __m256i x) {
-      if constexpr (kBits == 8) {
-        w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
-        const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-        return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-      } else if constexpr (kBits > 4) {
-        return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
-      } else {
-        return _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x));
-      }
+    static LATHE_INLINE Ints zeros() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+    static LATHE_INLINE __m256i products(__m256i w, __m256i x) {
+      if constexpr (kBits < 8) return _mm256_maddubs_epi16(w, x);
+      w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
+      return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
     }
-    static LATHE_INLINE __m256 end_half(__m256i sum, int32_t start) {
-      if constexpr (kBits <= 4) sum = _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
-      if constexpr (kBits < 8) sum = _mm256_add_epi32(sum, _mm256_set1_epi32(start));
-      return _mm256_cvtepi32_ps(sum);
-    }
+    // GCC would put all additions of a block after its products, for which there are no registers.
+    static LATHE_INLINE void in_order(Ints& v) { asm("" : "+x"(v.a), "+x"(v.b)); }
   };
 
  private:

@@ -124,25 +124,28 @@ struct Avx512 {
   // As in simd_avx2.h; AVX-512 has no vpsignb, so the signs go through a mask.
   template <int kBits>
   struct IntegerSum {
-    Ints value;
-    static LATHE_INLINE IntegerSum begin(int32_t) { return {_mm512_setzero_si512()}; }
+    static constexpr int kShortWords = kBits == 8 ? 1 : 32767 / (2 * 127 * ((1 << kBits) - 1));
+    Ints value, part;
+    static LATHE_INLINE IntegerSum begin(int32_t) { return {_mm512_setzero_si512(), _mm512_setzero_si512()}; }
     LATHE_INLINE void add(Ints w, int32_t activations) {
-      const __m512i x = _mm512_set1_epi32(activations);
-      if constexpr (kBits == 8) {
-        w = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
-        const __m512i signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x);
-        const __m512i pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(w), signed_x);
-        value = _mm512_add_epi32(value, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
-      } else if constexpr (kBits > 4) {
-        value = _mm512_add_epi32(value, _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), _mm512_set1_epi16(1)));
-      } else {
-        value = _mm512_add_epi16(value, _mm512_maddubs_epi16(w, x));
-      }
+      part = _mm512_add_epi16(part, products(w, _mm512_set1_epi32(activations)));
+      asm("" : "+v"(part));
+    }
+    LATHE_INLINE void carry() {
+      value = _mm512_add_epi32(value, _mm512_madd_epi16(part, _mm512_set1_epi16(1)));
+      asm("" : "+v"(value));
+      part = _mm512_setzero_si512();
     }
     LATHE_INLINE Floats end(int32_t start) const {
-      if constexpr (kBits == 8) return _mm512_cvtepi32_ps(value);
-      const __m512i sum = kBits > 4 ? value : _mm512_madd_epi16(value, _mm512_set1_epi16(1));
-      return _mm512_cvtepi32_ps(_mm512_add_epi32(sum, _mm512_set1_epi32(start)));
+      return _mm512_cvtepi32_ps(kBits == 8 ? value : _mm512_add_epi32(value, _mm512_set1_epi32(start)));
+    }
+
+   private:
+    static LATHE_INLINE Ints products(Ints w, Ints x) {
+      if constexpr (kBits < 8) return _mm512_maddubs_epi16(w, x);
+      w = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
+      const Ints signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x);
+      return _mm512_maddubs_epi16(_mm512_abs_epi8(w), signed_x);
     }
   };
 

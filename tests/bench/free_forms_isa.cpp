@@ -54,7 +54,10 @@ void multiply_q4_1(float* y, const PackedMatrix& w, const int32_t* words, const 
           const int64_t b = first + c;
           Tiles::prefetch<W::kBytes>(block);
           auto integers = S::IntegerSum<W::kBits>::begin(0);
-          LATHE_FOR(i, 8) { integers.add(W::word(block, i), words[b * 8 + i]); }
+          LATHE_FOR(i, 8) {
+            integers.add(W::word(block, i), words[b * 8 + i]);
+            Tiles::carry(integers, i, 8);
+          }
           const Floats scale = S::load_f16(block + W::kScaleAt), minimum = S::load_f16(block + W::kMinimumAt);
           sum[c] = S::fused(integers.end(0) * scale, S::set1(xb[b].scale), sum[c]);
           sum[c] = S::fused(minimum, S::set1(xb[b].scaled_sum), sum[c]);
@@ -106,7 +109,7 @@ void attend_f16(float* out, const float* q, const uint16_t* const* keys, const u
     most[m] = S::set1(-3e38f);
     all[m] = S::zero();
   }
-  constexpr int kPages = S::kAttentionPages;
+  constexpr int kBeside = S::kAttentionRows * S::kAttentionPages / kRows, kPages = kBeside < 4 ? kBeside : 4;
   int64_t page = 0;
   for (; page + kPages <= pages; page += kPages)
     score<kPages>(keys + page, values + page, pages - page, q, head_dim, scale, scores + page * kRows * 16, most);
