@@ -22,9 +22,14 @@ struct AttentionTiles {
   using Forms = CacheForms<S>;
   using Panel = typename Forms::Panel;
   static constexpr int kRows = S::kAttentionRows;
-  static constexpr int kPages = S::kAttentionPages;
   static constexpr int kSegmentPages = kSegmentTokens / kPageTokens;
-  static constexpr int kColumns = 4;  // vectors of a value's components that are summed together
+  static constexpr int kPanelPages = 4;
+  // Pages whose scores, or vectors of a value's components, that are summed together: fewer rows leave registers for
+  // more.
+  static constexpr int beside(int active) {
+    const int most = kRows * S::kAttentionPages / active;
+    return most > 4 ? 4 : most;
+  }
 
   // Some rows of a tile, and what they see of a segment: keys [from, to) relative to its start, none where from >= to.
   template <int kCount>
@@ -109,6 +114,7 @@ struct AttentionTiles {
   }
   template <class View, int kActive>
   static LATHE_INLINE void score(const Rows<kActive>& rows, const View& view, int page, int end) {
+    constexpr int kPages = beside(kActive);
     for (; page + kPages <= end; page += kPages) score_pages<kPages>(rows, view, page, end);
     for (; page < end; ++page) score_pages<1>(rows, view, page, end);
   }
@@ -300,7 +306,7 @@ struct AttentionTiles {
   }
 
   // f(d, count of vectors as a constant) over the components of a head.
-  template <class F>
+  template <int kColumns, class F>
   static LATHE_INLINE void over_columns(int64_t head_dim, F f) {
     int64_t d = 0;
     for (; d + kColumns * 16 <= head_dim; d += kColumns * 16) f.template operator()<kColumns>(d);
@@ -327,7 +333,7 @@ struct AttentionTiles {
     rows.scores = scores;
     score(rows, view, rows.first / kPageTokens, (rows.last + kPageTokens - 1) / kPageTokens);
     normalise(rows, merge);
-    over_columns(
+    over_columns<beside(kActive)>(
         rows.source->head_dim, [&]<int kCount>(int64_t d) __attribute__((always_inline)) {
           alignas(64) float sums[kActive][kCount * 16] = {};
           weigh<kCount>(sums[0], kCount * 16, rows, view, d, rows.first, rows.last);
@@ -387,9 +393,9 @@ struct AttentionTiles {
 
   static constexpr int64_t whole_vectors(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
 
-  // A panel of kPages pages, and for each row its sums and its scores.
+  // A panel of kPanelPages pages, and for each row its sums and its scores.
   static int64_t block_floats(int64_t head_dim, int64_t rows) {
-    return whole_vectors(head_dim) * (kPages * kPageTokens + rows) + rows * kSegmentTokens;
+    return whole_vectors(head_dim) * (kPanelPages * kPageTokens + rows) + rows * kSegmentTokens;
   }
 
   // Widens pages [page, page + count) of keys, or of values, into a panel.
@@ -419,7 +425,7 @@ struct AttentionTiles {
 
   // Adds the values of a panel's keys [begin, end) to a tile's sums [row][stride].
   static void add_panel(float* sums, const Rows<kRows>& rows, const Panel& panel, int begin, int end) {
-    over_columns(
+    over_columns<beside(kRows)>(
         panel.head_dim, [&]<int kCount>(int64_t d) __attribute__((always_inline)) {
           weigh<kCount>(sums + d, panel.stride, rows, panel, d, begin, end);
         });
@@ -429,7 +435,7 @@ struct AttentionTiles {
                            float* scratch) {
     Rows<kRows> all[AttentionTile::kBlockRows / kRows];
     const int64_t stride = whole_vectors(source.head_dim);
-    float *panel_floats = scratch, *sums = panel_floats + kPages * kPageTokens * stride;
+    float *panel_floats = scratch, *sums = panel_floats + kPanelPages * kPageTokens * stride;
     float* scores = sums + count * kRows * stride;
     int first = kSegmentTokens, last = 0;
     for (int t = 0; t < count; ++t) {
@@ -457,15 +463,15 @@ struct AttentionTiles {
     const int first_page = first / kPageTokens, end_page = (last + kPageTokens - 1) / kPageTokens;
     // f(panel, rows, begin, end) for the keys [begin, end) of each panel that each tile sees.
     const auto over_panels = [&](bool values, auto f) __attribute__((always_inline)) {
-      for (int page = first_page; page < end_page; page += kPages) {
-        const int panel_pages = page + kPages < end_page ? kPages : end_page - page;
+      for (int page = first_page; page < end_page; page += kPanelPages) {
+        const int panel_pages = page + kPanelPages < end_page ? kPanelPages : end_page - page;
         const Panel panel = widen(panel_floats, source, pages, page, panel_pages, values);
         for (int t = 0; t < count; ++t) {
           const int begin = page * kPageTokens, end = begin + panel_pages * kPageTokens;
           const int from = all[t].first > begin ? all[t].first : begin, to = all[t].last < end ? all[t].last : end;
           if (from < to) f(panel, t, from, to);
-          fetch(source, pages, page + kPages, end_page < page + 2 * kPages ? end_page : page + 2 * kPages, values, t,
-                count);
+          fetch(source, pages, page + kPanelPages,
+                end_page < page + 2 * kPanelPages ? end_page : page + 2 * kPanelPages, values, t, count);
         }
       }
     };

@@ -31,7 +31,7 @@ struct Avx2 {
   static constexpr bool kMultipliesBf16 = false;
   static constexpr int kFloatGroups = 1, kFloatTokens = 6;
   static constexpr int kIntegerGroups = 1, kIntegerTokens = 4;
-  static constexpr int kAttentionRows = 3, kAttentionPages = 2;
+  static constexpr int kAttentionRows = 6, kAttentionPages = 1;
 
   static LATHE_INLINE Floats zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static LATHE_INLINE Floats set1(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
