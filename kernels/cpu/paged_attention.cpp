@@ -4,6 +4,10 @@
 // order. With few (decoding) a unit is a single segment (split-KV) whose partial result is kept in scratch, and the
 // segments are merged afterwards, in the same order by the same operations: both ways give the same bits.
 //
+// Sequences that begin alike have the same pages there, and the rows of all of them walk such a segment together, so
+// that its keys and values are read, and widened, once for all. The page tables alone say who shares what, and a row's
+// steps are the same in whatever company.
+//
 // One core of a Sapphire Rapids class Xeon that others share, AVX-512, 9 query and 3 key-value heads of 64, a layer,
 // processor time; its peak was 212 GFLOP/s in f32:
 //                           f32                       f16                       q8_0
@@ -16,8 +20,11 @@
 // In turns with it, tiles that read f16 pages one by one, 48 rows in a block: 76, 103 and 106 GFLOP/s.
 #include "kernels/paged_attention.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <numeric>
+#include <vector>
 
 #include "kernels/checks.h"
 #include "kernels/cpu/dispatch.h"
@@ -30,6 +37,7 @@ namespace {
 
 constexpr int64_t kDecodeTokens = 8;  // up to so many new tokens, segments are units
 constexpr int64_t kBlockRows = AttentionTile::kBlockRows;
+constexpr int64_t kSegmentPages = kSegmentTokens / kPageTokens;
 constexpr float kNothing = -__builtin_inff();
 
 int64_t segments_of(int64_t context) { return (context + kSegmentTokens - 1) / kSegmentTokens; }
@@ -61,29 +69,18 @@ struct Call {
     of.kv_head = kv_head;
     return of;
   }
-  // Rows [begin, end) of a sequence and key-value head: row r is head r % group of token r / group.
-  AttentionTile tile(int64_t s, int64_t kv_head, int64_t begin, int64_t end) const {
-    AttentionTile t;
-    t.rows = static_cast<int>(end - begin);
-    const int64_t heads_of_token = group(), window = source.options.window;
-    int64_t at = token(s, begin), member = begin % heads_of_token;
-    int64_t position = batch.context_len[s] - new_tokens(s) + begin / heads_of_token;
-    for (int i = 0; i < t.rows; ++i, ++member) {
-      if (member == heads_of_token) {
-        member = 0;
-        ++at;
-        ++position;
-      }
-      const int64_t head = kv_head * heads_of_token + member;
-      t.q[i] = q + at * ldq + head * head_dim;
-      t.last[i] = position + 1;
-      t.first[i] = window > 0 && position + 1 > window ? position + 1 - window : 0;
-      t.slope[i] = source.options.alibi_slopes != nullptr ? source.options.alibi_slopes[head] : 0.0f;
-      t.out[i] = out + (at * heads + head) * head_dim;
-      t.maximum[i] = kNothing;
-      t.sum[i] = 0.0f;
-    }
-    return t;
+  // Adds a row of a sequence and key-value head to a tile: row r is head r % group of token r / group.
+  void add_row(AttentionTile& tile, int64_t s, int64_t kv_head, int64_t row) const {
+    const int i = tile.rows++;
+    const int64_t at = token(s, row), head = kv_head * group() + row % group(), window = source.options.window;
+    const int64_t end = batch.context_len[s] - new_tokens(s) + row / group() + 1;
+    tile.q[i] = q + at * ldq + head * head_dim;
+    tile.last[i] = end;
+    tile.first[i] = window > 0 && end > window ? end - window : 0;
+    tile.slope[i] = source.options.alibi_slopes != nullptr ? source.options.alibi_slopes[head] : 0.0f;
+    tile.out[i] = out + (at * heads + head) * head_dim;
+    tile.maximum[i] = kNothing;
+    tile.sum[i] = 0.0f;
   }
   void divide(float* y, float sum) const {
     const float factor = 1.0f / sum;
@@ -91,51 +88,180 @@ struct Call {
   }
 };
 
-// A block of rows through all its segments.
-void attend_block(const Call& call, int64_t s, int64_t kv_head, int64_t begin, int64_t end, float* scratch) {
-  const AttentionSource source = call.source_of(s, kv_head);
-  AttentionTile tiles[kBlockRows];  // at least one row each
-  int count = 0;
-  do {
-    const int64_t row = begin + count * call.tiles.rows;
-    AttentionTile& tile = tiles[count++];
-    tile = call.tile(s, kv_head, row, row + call.tiles.rows < end ? row + call.tiles.rows : end);
-    for (int i = 0; i < tile.rows; ++i) std::memset(tile.out[i], 0, static_cast<size_t>(call.head_dim) * sizeof(float));
-  } while (begin + count * call.tiles.rows < end);
-  const AttentionTile& last = tiles[count - 1];
-  for (int64_t segment = tiles[0].first[0] / kSegmentTokens; segment * kSegmentTokens < last.last[last.rows - 1];
-       ++segment) {
-    if (count == 1)
-      call.tiles.attend(tiles[0], source, segment, true);
-    else
-      call.tiles.attend_block(tiles, count, source, segment, scratch);
+// The sequences in the order of their page tables, which puts those that begin alike side by side.
+class Order {
+ public:
+  explicit Order(const PagedBatch& batch)
+      : sequences_(static_cast<size_t>(batch.sequences)), shared_(sequences_.size(), 0) {
+    std::iota(sequences_.begin(), sequences_.end(), 0);
+    const auto pages = [&](int64_t s) { return batch.page_table + s * batch.pages_per_sequence; };
+    const auto end = [&](int64_t s) { return pages(s) + pages_for(batch.context_len[s]); };
+    std::sort(sequences_.begin(), sequences_.end(),
+              [&](int64_t a, int64_t b) { return std::lexicographical_compare(pages(a), end(a), pages(b), end(b)); });
+    for (size_t place = 1; place < sequences_.size(); ++place) {
+      const int64_t a = sequences_[place - 1], b = sequences_[place];
+      const int64_t whole = std::min(batch.context_len[a], batch.context_len[b]) / kSegmentTokens;
+      const auto differ = std::mismatch(pages(a), pages(a) + whole * kSegmentPages, pages(b));
+      shared_[place] = (differ.first - pages(a)) / kSegmentPages;
+    }
   }
-  for (int t = 0; t < count; ++t)
-    for (int i = 0; i < tiles[t].rows; ++i) call.divide(tiles[t].out[i], tiles[t].sum[i]);
+  int64_t places() const { return static_cast<int64_t>(sequences_.size()); }
+  int64_t sequence(int64_t place) const { return sequences_[static_cast<size_t>(place)]; }
+  // Segments that a place has in common with the one before it.
+  int64_t shared(int64_t place) const { return shared_[static_cast<size_t>(place)]; }
+  // The end of the places from `place` on, of those before `limit`, that have a segment in common.
+  int64_t together(int64_t place, int64_t limit, int64_t segment) const {
+    while (++place < limit && shared(place) > segment) {}
+    return place;
+  }
+
+ private:
+  std::vector<int64_t> sequences_, shared_;  // by place
+};
+
+// Query rows of a key-value head on their way through segments. Those that walk one together stand in tiles, all but
+// the last of them full.
+class BlockRows {
+ public:
+  BlockRows(const Call& call, int64_t kv_head) : call_(call), kv_head_(kv_head) {}
+
+  void add(int64_t s, int64_t row) {
+    rows_[count_] = {s, row, kNothing, 0.0f};
+    hold(count_, count_ + 1);
+    first_ = std::min(first_, tiles_[0].first[0]);
+    last_ = std::max(last_, tiles_[0].last[0]);
+    std::memset(tiles_[0].out[0], 0, static_cast<size_t>(call_.head_dim) * sizeof(float));
+    ++count_;
+  }
+  // The keys that any of them sees.
+  int64_t first() const { return first_; }
+  int64_t last() const { return last_; }
+  // A segment of rows [begin, end), whose pages there are the same.
+  void attend(int begin, int end, int64_t segment, float* scratch) {
+    hold(begin, end);
+    const AttentionSource source = call_.source_of(rows_[begin].sequence, kv_head_);
+    const int count = (end - begin + call_.tiles.rows - 1) / call_.tiles.rows;
+    if (count == 1)
+      call_.tiles.attend(tiles_[0], source, segment, true);
+    else
+      call_.tiles.attend_block(tiles_, count, source, segment, scratch);
+  }
+  void divide() {
+    hold(0, count_);
+    for (int i = 0; i < count_; ++i)
+      call_.divide(tile_of(i).out[i % call_.tiles.rows], tile_of(i).sum[i % call_.tiles.rows]);
+  }
+
+ private:
+  struct Row {
+    int64_t sequence, row;
+    float maximum, sum;  // while it stands in no tile
+  };
+  AttentionTile& tile_of(int row) { return tiles_[(row - begin_) / call_.tiles.rows]; }
+
+  void hold(int begin, int end) {
+    if (begin == begin_ && end == end_) return;
+    for (int row = begin_; row < end_; ++row) {
+      const int i = (row - begin_) % call_.tiles.rows;
+      rows_[row].maximum = tile_of(row).maximum[i];
+      rows_[row].sum = tile_of(row).sum[i];
+    }
+    begin_ = begin;
+    end_ = end;
+    for (int row = begin; row < end; ++row) {
+      const int i = (row - begin) % call_.tiles.rows;
+      AttentionTile& tile = tile_of(row);
+      tile.rows = i;
+      call_.add_row(tile, rows_[row].sequence, kv_head_, rows_[row].row);
+      tile.maximum[i] = rows_[row].maximum;
+      tile.sum[i] = rows_[row].sum;
+    }
+  }
+
+  const Call& call_;
+  int64_t kv_head_;
+  Row rows_[kBlockRows];
+  AttentionTile tiles_[kBlockRows];  // at least one row each
+  int count_ = 0, begin_ = 0, end_ = 0;
+  int64_t first_ = INT64_MAX, last_ = 0;
+};
+
+// Rows of a key-value head that one member takes through their segments.
+struct RowBlock {
+  int64_t begin, end;           // places
+  int64_t first_row, last_row;  // of the place; where there are several, all of them
+};
+
+// Neighbours that have a segment in common stand in one block, unless threads would go without.
+std::vector<RowBlock> blocks_of(const Call& call, const Order& order) {
+  int64_t all = 0;
+  for (int64_t s = 0; s < call.batch.sequences; ++s) all += call.rows(s);
+  const int64_t for_each_thread = all * call.kv_heads / static_cast<int64_t>(2 * thread_team().size());
+  const int64_t most = std::clamp<int64_t>(for_each_thread, call.tiles.rows, kBlockRows);
+  std::vector<RowBlock> blocks;
+  for (int64_t place = 0; place < order.places(); ++place) {
+    const int64_t rows = call.rows(order.sequence(place));
+    const bool goes_on = order.shared(place) > 0 && !blocks.empty() && blocks.back().end == place;
+    if (goes_on && blocks.back().first_row == 0 && blocks.back().last_row + rows <= most) {
+      ++blocks.back().end;
+      blocks.back().last_row += rows;
+      continue;
+    }
+    for (int64_t row = 0; row < rows; row += kBlockRows)
+      blocks.push_back({place, place + 1, row, std::min(row + kBlockRows, rows)});
+  }
+  return blocks;
 }
 
-// One segment for all rows of a sequence and key-value head, into its partial result.
-void attend_segment(const Call& call, int64_t s, int64_t kv_head, int64_t segment) {
-  const AttentionSource source = call.source_of(s, kv_head);
-  const int64_t rows = call.rows(s);
-  for (int64_t row = 0; row < rows; row += call.tiles.rows) {
-    AttentionTile tile = call.tile(s, kv_head, row, row + call.tiles.rows < rows ? row + call.tiles.rows : rows);
-    float* state[AttentionTile::kMaxRows];
-    for (int i = 0; i < tile.rows; ++i) {
-      state[i] = call.partial(call.token(s, row + i), kv_head * call.group() + (row + i) % call.group(), segment);
-      tile.out[i] = state[i];
-    }
-    call.tiles.attend(tile, source, segment, false);
-    for (int i = 0; i < tile.rows; ++i) {
-      state[i][call.head_dim] = tile.maximum[i];
-      state[i][call.head_dim + 1] = tile.sum[i];
+void attend_block(const Call& call, const Order& order, const RowBlock& block, int64_t kv_head, float* scratch) {
+  BlockRows rows(call, kv_head);
+  const bool several = block.end - block.begin > 1;
+  const auto last_row = [&](int64_t place) { return several ? call.rows(order.sequence(place)) : block.last_row; };
+  for (int64_t place = block.begin; place < block.end; ++place)
+    for (int64_t row = block.first_row; row < last_row(place); ++row) rows.add(order.sequence(place), row);
+  for (int64_t segment = rows.first() / kSegmentTokens; segment * kSegmentTokens < rows.last(); ++segment) {
+    int begin = 0;
+    for (int64_t place = block.begin; place < block.end;) {
+      const int64_t next = order.together(place, block.end, segment);
+      int end = begin;
+      for (; place < next; ++place) end += static_cast<int>(last_row(place) - block.first_row);
+      rows.attend(begin, end, segment, scratch);
+      begin = end;
     }
   }
+  rows.divide();
+}
+
+// One segment for all rows of some places and a key-value head, into their partial results.
+void attend_segment(const Call& call, const Order& order, int64_t begin, int64_t end, int64_t kv_head,
+                    int64_t segment) {
+  const AttentionSource source = call.source_of(order.sequence(begin), kv_head);
+  AttentionTile tile;
+  tile.rows = 0;
+  const auto attend = [&] {
+    call.tiles.attend(tile, source, segment, false);
+    for (int i = 0; i < tile.rows; ++i) {
+      tile.out[i][call.head_dim] = tile.maximum[i];
+      tile.out[i][call.head_dim + 1] = tile.sum[i];
+    }
+    tile.rows = 0;
+  };
+  for (int64_t place = begin; place < end; ++place) {
+    const int64_t s = order.sequence(place);
+    for (int64_t row = 0; row < call.rows(s); ++row) {
+      call.add_row(tile, s, kv_head, row);
+      tile.out[tile.rows - 1] = call.partial(call.token(s, row), kv_head * call.group() + row % call.group(), segment);
+      if (tile.rows == call.tiles.rows) attend();
+    }
+  }
+  if (tile.rows > 0) attend();
 }
 
 // The merge of the partial results of one row.
 void merge_segments(const Call& call, int64_t s, int64_t kv_head, int64_t row) {
-  const AttentionTile tile = call.tile(s, kv_head, row, row + 1);
+  AttentionTile tile;
+  tile.rows = 0;
+  call.add_row(tile, s, kv_head, row);
   float maximum = kNothing, sum = 0.0f;
   std::memset(tile.out[0], 0, static_cast<size_t>(call.head_dim) * sizeof(float));
   for (int64_t segment = tile.first[0] / kSegmentTokens; segment * kSegmentTokens < tile.last[0]; ++segment) {
@@ -152,16 +278,20 @@ void parallel_unless(int64_t units, bool small, F f) {
   for (int64_t unit = 0; unit < units; ++unit) f(unit);
 }
 
-void decode(const Call& call, bool small) {
+void decode(const Call& call, const Order& order, bool small) {
   // The heads of a page lie one after the other, and what the hardware fetches beyond one is the next: so a unit has
   // all of them, where the segments alone keep every thread busy.
-  const int64_t segments = call.batch.sequences * call.max_segments;
+  int64_t segments = 0;
+  for (int64_t place = 0; place < order.places(); ++place)
+    segments += segments_of(call.batch.context_len[order.sequence(place)]) - order.shared(place);
   const int64_t heads = segments >= 4 * static_cast<int64_t>(thread_team().size()) ? call.kv_heads : 1;
   const int64_t parts = call.kv_heads / heads;
-  parallel_unless(segments * parts, small, [&](int64_t unit) {
-    const int64_t s = unit / parts / call.max_segments, segment = unit / parts % call.max_segments;
-    if (segment * kSegmentTokens >= call.batch.context_len[s]) return;
-    for (int64_t h = 0; h < heads; ++h) attend_segment(call, s, unit % parts * heads + h, segment);
+  parallel_unless(order.places() * call.max_segments * parts, small, [&](int64_t unit) {
+    const int64_t place = unit / parts / call.max_segments, segment = unit / parts % call.max_segments;
+    if (segment * kSegmentTokens >= call.batch.context_len[order.sequence(place)]) return;
+    if (segment < order.shared(place)) return;  // the first that has it does it for all
+    const int64_t end = order.together(place, order.places(), segment);
+    for (int64_t h = 0; h < heads; ++h) attend_segment(call, order, place, end, unit % parts * heads + h, segment);
   });
   for (int64_t s = 0; s < call.batch.sequences; ++s) {
     const int64_t rows = call.rows(s);
@@ -170,16 +300,12 @@ void decode(const Call& call, bool small) {
   }
 }
 
-void prefill(const Call& call, bool small) {
-  int64_t units = 0;
-  const auto blocks = [&](int64_t s) { return (call.rows(s) + kBlockRows - 1) / kBlockRows; };
-  for (int64_t s = 0; s < call.batch.sequences; ++s) units += blocks(s) * call.kv_heads;
+void prefill(const Call& call, const Order& order, bool small) {
+  const std::vector<RowBlock> blocks = blocks_of(call, order);
+  const int64_t units = static_cast<int64_t>(blocks.size()) * call.kv_heads;
   const auto attend_unit = [&](int64_t unit, float* scratch) {
-    unit = units - 1 - unit;  // the last rows see most and are begun first
-    int64_t s = 0;
-    for (; unit >= blocks(s) * call.kv_heads; ++s) unit -= blocks(s) * call.kv_heads;
-    const int64_t begin = unit / call.kv_heads * kBlockRows, end = begin + kBlockRows;
-    attend_block(call, s, unit % call.kv_heads, begin, end < call.rows(s) ? end : call.rows(s), scratch);
+    unit = units - 1 - unit;  // a sequence's last rows see most and are begun first
+    attend_block(call, order, blocks[static_cast<size_t>(unit / call.kv_heads)], unit % call.kv_heads, scratch);
   };
   // Each worker needs scratch of its own, so workers are scheduled, not blocks.
   std::atomic<int64_t> next{0};
@@ -189,9 +315,10 @@ void prefill(const Call& call, bool small) {
   });
 }
 
-// Keys and values count once a sequence, whatever the number of queries that read them.
-ProfiledCall describe(const CacheLayer& pages, const PagedBatch& batch, int64_t heads, int64_t kv_heads,
-                      int64_t head_dim, int64_t window) {
+// Keys and values count once a sequence, those of common segments once for all, whatever the number of queries that
+// read them.
+ProfiledCall describe(const CacheLayer& pages, const PagedBatch& batch, const Order& order, int64_t heads,
+                      int64_t kv_heads, int64_t head_dim, int64_t window) {
   const int64_t n = batch.seq_start[batch.sequences] - batch.seq_start[0];
   int64_t keys = 0, products = 0;
   for (int64_t s = 0; s < batch.sequences; ++s) {
@@ -200,6 +327,7 @@ ProfiledCall describe(const CacheLayer& pages, const PagedBatch& batch, int64_t 
     keys += end - begin - 1 + seen(begin);
     for (int64_t position = begin; position < end; ++position) products += seen(position);
   }
+  for (int64_t place = 0; window == 0 && place < order.places(); ++place) keys -= order.shared(place) * kSegmentTokens;
   return {fmt::format("attention, {} cache", name(pages.dtype)),
           2 * keys * kv_heads * static_cast<int64_t>(bytes_of(pages.dtype, head_dim)) + 8 * n * heads * head_dim,
           4 * products * heads * head_dim};
@@ -238,7 +366,8 @@ size_t paged_attention_scratch_bytes(Cpu, DType cache, int64_t n, int64_t heads,
 
 void paged_attention(Cpu, float* out, ConstRows<float> q, const CacheLayer& pages, const PagedBatch& batch,
                      int64_t heads, int64_t kv_heads, int64_t head_dim, const ScoreOptions& options, void* scratch) {
-  const ProfileScope profile([&] { return describe(pages, batch, heads, kv_heads, head_dim, options.window); });
+  const Order order(batch);
+  const ProfileScope profile([&] { return describe(pages, batch, order, heads, kv_heads, head_dim, options.window); });
   check_cache("paged_attention", pages.dtype);
   check(kv_heads >= 1 && heads % kv_heads == 0, "paged_attention",
         "{} query heads, expected a multiple of the {} key-value heads", heads, kv_heads);
@@ -263,9 +392,9 @@ void paged_attention(Cpu, float* out, ConstRows<float> q, const CacheLayer& page
                   segments_of(longest),
                   kernels().attention.of(pages.dtype, head_dim)};
   if (n <= kDecodeTokens)
-    decode(call, products < kSerialProducts);
+    decode(call, order, products < kSerialProducts);
   else
-    prefill(call, products < kSerialProducts);
+    prefill(call, order, products < kSerialProducts);
 }
 
 }  // namespace lathe::kernel

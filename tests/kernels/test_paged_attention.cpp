@@ -105,6 +105,43 @@ TEST_CASE("paged attention gives a token the same bits however it is computed") 
   }
 }
 
+TEST_CASE("sequences that share pages have the bits that each has alone") {
+  const PagedCase shared_cases[] = {{9, 3, 64, {800, 790, 600, 530, 300, 800, 40}, DType::f16},
+                                    {4, 2, 20, {800, 790, 600, 530, 300, 800, 40}, DType::q8_0, 350, 3.0f, true},
+                                    {4, 1, 33, {800, 790, 600, 530, 300, 800, 40}, DType::bf16}};
+  for (const PagedCase& c : shared_cases) {
+    INFO("heads " << c.heads << "/" << c.kv_heads << " dim " << c.head_dim << " " << name(c.dtype));
+    for_each_isa([&](CpuIsa) {
+      CpuWorld world(c, 7);
+      const auto share = [&](int64_t s, int64_t of, int64_t tokens) {
+        const auto page = [&](int64_t sequence) { return world.table.begin() + sequence * world.pages_per_sequence; };
+        std::copy_n(page(of), tokens / kPageTokens, page(s));
+      };
+      share(1, 0, 512);
+      share(5, 1, 768);  // a branch of a branch
+      share(2, 0, 512);
+      share(3, 0, 400);  // which ends within a segment
+      share(4, 0, 256);
+      const int64_t row = c.heads * c.head_dim;
+      const std::vector<int64_t> one_each(7, 1), few_each(7, 3), uneven = {1, 1, 150, 1, 100, 2, 40};
+      for (const std::vector<int64_t>& counts : {one_each, few_each, uneven}) {
+        std::vector<int64_t> from;
+        for (size_t s = 0; s < counts.size(); ++s) from.push_back(c.contexts[s] - counts[s]);
+        Guarded alone(world.tokens * row);
+        for (size_t s = 0; s < counts.size(); ++s)
+          world.attend(alone, {static_cast<int64_t>(s)}, {from[s]}, {c.contexts[s]});
+        for (int members : {1, 2, 5}) {
+          const Threads threads(members);
+          INFO(counts[2] << " new tokens, " << members << " threads");
+          Guarded together(world.tokens * row);
+          world.attend(together, world.all_sequences(), from, c.contexts);
+          CHECK(together.same_bits(alone));
+        }
+      }
+    });
+  }
+}
+
 TEST_CASE("a freed page before the window is not touched") {
   for (DType dtype : {DType::f32, DType::bf16}) {
     INFO(name(dtype));
