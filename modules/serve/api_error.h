@@ -14,6 +14,7 @@ class ApiError : public Error {
       : Error(message), status_(status), field_(std::move(field)), code_(std::move(code)) {}
   int status() const { return status_; }
   const std::string& field() const { return field_; }
+  const std::string& code() const { return code_; }
 
   // {"error": {"message", "type", "param", "code"}}
   nlohmann::ordered_json openai() const;

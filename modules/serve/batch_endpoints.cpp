@@ -181,18 +181,14 @@ EndpointJson BatchEndpoints::new_batch(const std::string& text) const {
 // Responds with make(body), of a worker, and what `then` makes of it on the server's thread.
 void BatchEndpoints::on_worker(const Pointer& exchange, std::function<EndpointJson(const std::string&)> make,
                                std::function<EndpointJson(EndpointJson)> then) {
-  host_.work([this, exchange, make = std::move(make), then = std::move(then), body = exchange->take_body()] {
-    try {
-      host_.post([exchange, then, json = make(body)] {
-        try {
-          respond_json(*exchange, then ? then(json) : json);
-        } catch (const std::exception& e) {
-          respond_error(*exchange, api_error(e));
-        }
-      });
-    } catch (const std::exception& e) {
-      host_.post([exchange, error = api_error(e)] { respond_error(*exchange, error); });
-    }
+  host_.with_text(exchange, [this, exchange, make = std::move(make), then = std::move(then)](const std::string& body) {
+    host_.post([exchange, then, json = make(body)] {
+      try {
+        respond_json(*exchange, then ? then(json) : json);
+      } catch (const std::exception& e) {
+        respond_error(*exchange, api_error(e));
+      }
+    });
   });
 }
 

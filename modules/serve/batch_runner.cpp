@@ -55,7 +55,7 @@ BatchFileCheck check_batch_file(const std::string& path, const std::string& endp
   std::set<std::string> ids;
   std::ifstream file(path, std::ios::binary);
   int64_t number = 0;
-  const auto complain = [&](const std::string& message, const std::string& field, const char* code) {
+  const auto complain = [&](const std::string& message, const std::string& field, const std::string& code) {
     check.errors.push_back({{"code", code},
                             {"line", number},
                             {"message", message},
@@ -68,7 +68,7 @@ BatchFileCheck check_batch_file(const std::string& path, const std::string& endp
     try {
       check_line(parse_ordered_json(text, "line"), endpoint, ids);
     } catch (const ApiError& e) {
-      complain(e.what(), e.field(), "duplicate_custom_id");
+      complain(e.what(), e.field(), e.code());
     } catch (const Error& e) {
       complain(e.what(), "", "invalid_request");
     }
@@ -183,7 +183,14 @@ void BatchRunner::resume(Job& job) {
   }
 }
 
+// What was answered is handed over all the same, as far as the disk lets it.
 void BatchRunner::fail(Job& job, const std::string& message) {
+  try {
+    hand_over(job);
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "lathe: the answers of batch {} stay in {}: {}\n", job.object["id"].get<std::string>(), folder_,
+               e.what());
+  }
   job.object["errors"] = {
       {"object", "list"},
       {"data", {{{"code", "server_error"}, {"line", nullptr}, {"message", message}, {"param", nullptr}}}}};
@@ -209,9 +216,14 @@ void BatchRunner::validate(Job& job) {
 }
 
 void BatchRunner::begin(Job& job) {
-  job.done = written_ids(path(job, ".output"));
+  // A server that was killed at the batch's end may have handed them over already.
+  const auto written = [&](const char* extension) {
+    const std::string here = path(job, extension);
+    return written_ids(fs::exists(here) ? here : files_.content(output_id(job, extension)));
+  };
+  job.done = written(".output");
   job.count("completed") = std::ssize(job.done);
-  const std::set<std::string> failed = written_ids(path(job, ".errors"));
+  const std::set<std::string> failed = written(".errors");
   job.count("failed") = std::ssize(failed);
   job.done.insert(failed.begin(), failed.end());
   job.input.open(files_.path(job.object["input_file_id"]), std::ios::binary);
@@ -290,16 +302,21 @@ void BatchRunner::write(Job& job, const Line& line, bool success, const std::str
   if (!to) job.failure = fmt::format("cannot write to {}", path(job, success ? ".output" : ".errors"));
 }
 
-// Nothing is under way, and nothing more is sent: what was written becomes files.
-void BatchRunner::end(Job& job) {
-  if (job.status() == "in_progress" && !job.expired) job.turn("finalizing", "finalizing_at");
-  keep(job);
+std::string BatchRunner::output_id(const Job& job, const char* extension) const {
+  std::string id = "file-" + job.object["id"].get<std::string>() + extension;
+  std::replace(id.begin(), id.end(), '.', '-');
+  return id;
+}
+
+// What was written becomes files.
+void BatchRunner::hand_over(Job& job) {
+  job.input.close();
+  job.output.close();
+  job.errors.close();
   for (const auto& [extension, field] : {std::pair(".output", "output_file_id"), {".errors", "error_file_id"}}) {
-    (extension == std::string(".output") ? job.output : job.errors).close();
     StoredFile file;
     const std::string id = job.object["id"], from = path(job, extension);
-    file.id = "file-" + id + extension;
-    std::replace(file.id.begin(), file.id.end(), '.', '-');
+    file.id = output_id(job, extension);
     file.filename = id + extension + ".jsonl";
     file.purpose = "batch_output";
     file.created = unix_seconds();
@@ -307,8 +324,14 @@ void BatchRunner::end(Job& job) {
     // The content alone is there where the server was killed midway.
     if (fs::exists(from) || fs::exists(files_.content(file.id))) job.object[field] = files_.adopt(from, file).id;
   }
-  job.input.close();
   job.done.clear();
+}
+
+// Nothing is under way, and nothing more is sent.
+void BatchRunner::end(Job& job) {
+  if (job.status() == "in_progress" && !job.expired) job.turn("finalizing", "finalizing_at");
+  keep(job);
+  hand_over(job);
   if (job.status() == "in_progress") job.turn("expired", "expired_at");
   if (job.status() == "finalizing") job.turn("completed", "completed_at");
   if (job.status() == "cancelling") job.turn("cancelled", "cancelled_at");

@@ -24,9 +24,11 @@ namespace lathe {
 
 struct BatchHost {
   std::function<void(const std::shared_ptr<Exchange>&)> handle;  // a request, as if a client had sent it
-  std::function<void(std::function<void()>)> work, post;         // on a worker; on the server's thread
-  std::function<bool()> may_begin;                               // ready, and nobody waits
-  int64_t most_at_once = 16;                                     // requests
+  // f(text of the body) on a worker; what it throws is the answer.
+  std::function<void(const std::shared_ptr<Exchange>&, std::function<void(const std::string&)>)> with_text;
+  std::function<void(std::function<void()>)> work, post;  // on a worker; on the server's thread
+  std::function<bool()> may_begin;                        // ready, and nobody waits
+  int64_t most_at_once = 16;                              // requests
 };
 
 // What is wrong with a file of requests: an entry of `errors` a line, none where all is well; and how many there are.
@@ -69,6 +71,8 @@ class BatchRunner {
   void send(Job& job, Line line);
   void take(Job& job, const Line& line, const Exchange& exchange);
   void write(Job& job, const Line& line, bool success, const std::string& outcome);
+  std::string output_id(const Job& job, const char* extension) const;
+  void hand_over(Job& job);
   void end(Job& job);
 
   std::string folder_;

@@ -41,26 +41,33 @@ bool is_unchanged(const CallMemory::Turn& turn, const KeptJson& message) {
 }  // namespace
 
 void CallMemory::keep(const std::vector<int32_t>& prompt, Turn turn) {
+  const auto kept = std::make_shared<const Kept>(
+      Kept{std::move(turn), std::ssize(prompt), hash_of(prompt.data(), std::ssize(prompt))});
   const std::lock_guard lock(mutex_);
-  tokens_ += turn.tokens.size();
-  turns_.push_back({std::move(turn), std::ssize(prompt), hash_of(prompt.data(), std::ssize(prompt))});
-  by_id_[turns_.back().turn.calls[0].id] = std::prev(turns_.end());
+  tokens_ += kept->turn.tokens.size();
+  turns_.push_back(kept);
+  by_id_[kept->turn.calls[0].id] = kept;
   while (tokens_ > kMostTokens) {
-    tokens_ -= turns_.front().turn.tokens.size();
-    by_id_.erase(turns_.front().turn.calls[0].id);
+    tokens_ -= turns_.front()->turn.tokens.size();
+    by_id_.erase(turns_.front()->turn.calls[0].id);
     turns_.pop_front();
   }
 }
 
+std::shared_ptr<const CallMemory::Kept> CallMemory::find(const std::string& id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_id_.find(id);
+  return found == by_id_.end() ? nullptr : found->second;
+}
+
 std::vector<int32_t> CallMemory::with_own_tokens(std::vector<int32_t> ids, const KeptJson& messages,
                                                  const std::vector<int32_t>& stop_tokens) const {
-  const std::lock_guard lock(mutex_);
   const auto last_question =
       std::find_if(messages.rbegin(), messages.rend(), [](const KeptJson& m) { return m["role"] == "user"; }).base();
   for (auto message = messages.begin(); message != messages.end(); ++message) {
-    const auto found = by_id_.find(first_call_id(*message));
-    if (found == by_id_.end()) continue;
-    const Kept& kept = *found->second;
+    const std::shared_ptr<const Kept> found = find(first_call_id(*message));
+    if (!found) continue;
+    const Kept& kept = *found;
     if ((kept.turn.thought && message < last_question) || !is_unchanged(kept.turn, *message)) continue;
     if (std::ssize(ids) <= kept.prompt_size || hash_of(ids.data(), kept.prompt_size) != kept.prompt_hash) continue;
     const auto begin = ids.begin() + kept.prompt_size;

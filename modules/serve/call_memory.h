@@ -6,8 +6,9 @@
 // writes it.
 #pragma once
 #include <cstdint>
-#include <list>
+#include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -38,9 +39,11 @@ class CallMemory {
     std::ptrdiff_t prompt_size;
     size_t prompt_hash;
   };
-  mutable std::mutex mutex_;
-  std::list<Kept> turns_;  // the oldest first
-  std::map<std::string, std::list<Kept>::const_iterator> by_id_;
+  std::shared_ptr<const Kept> find(const std::string& id) const;
+
+  mutable std::mutex mutex_;  // of what follows; what is kept changes no more and is looked at without it
+  std::deque<std::shared_ptr<const Kept>> turns_;  // the oldest first
+  std::map<std::string, std::shared_ptr<const Kept>> by_id_;
   size_t tokens_ = 0;
 };
 

@@ -28,9 +28,8 @@ class CompletionAnswer final : public OpenAiAnswer {
   CompletionAnswer(const ServedModel& model, const OrderedJsonNode& body);
 
  private:
-  std::vector<CompletionPrompt> read_prompts(const OrderedJsonNode& node) const;
-  CompletionPrompt read_text(const std::string& text) const;
-  CompletionPrompt read_ids(const OrderedJsonNode& list) const;
+  CompletionPrompt prompt_of(const std::string& text) const;
+  CompletionPrompt prompt_of(std::vector<int32_t> ids) const;
   std::optional<Json> delta(size_t request, const GenerationEvent& event) override;
   Json whole(size_t request, const Completion& completion) override;
   void choose(std::vector<Json>& choices) override;
@@ -72,13 +71,16 @@ CompletionAnswer::CompletionAnswer(const ServedModel& model, const OrderedJsonNo
   });
   fields.only("suffix", "");
   ids_ = fields.flag("return_token_ids", false);
-  fields.read("prompt", [&](const OrderedJsonNode& node) { prompts_ = read_prompts(node); });
+  fields.read("prompt", [&](const OrderedJsonNode& node) {
+    for (const OrderedJsonNode& text : read_texts(node, kMostPrompts))
+      prompts_.push_back(text.value().is_string() ? prompt_of(text.string()) : prompt_of(read_ids(text)));
+  });
   fields.finish();
   if (prompts_.empty()) throw ApiError(400, "prompt is missing", "prompt");
   for (const CompletionPrompt& prompt : prompts_) add_request(fields, prompt.tokens, std::max<int64_t>(1, most));
 }
 
-CompletionPrompt CompletionAnswer::read_text(const std::string& text) const {
+CompletionPrompt CompletionAnswer::prompt_of(const std::string& text) const {
   CompletionPrompt prompt{model_.tokenizer().encode(text), text};
   while (prompt.hidden < prompt.tokens.size() && prompt.tokens[prompt.hidden] == tokenizer_->bos() &&
          !text.starts_with(tokenizer_->token_text(prompt.tokens[prompt.hidden])))
@@ -87,25 +89,10 @@ CompletionPrompt CompletionAnswer::read_text(const std::string& text) const {
   return prompt;
 }
 
-CompletionPrompt CompletionAnswer::read_ids(const OrderedJsonNode& list) const {
-  CompletionPrompt prompt;
-  for (size_t i = 0; i < list.size(); ++i)
-    prompt.tokens.push_back(static_cast<int32_t>(list.at(i).integer(0, INT32_MAX)));
+CompletionPrompt CompletionAnswer::prompt_of(std::vector<int32_t> ids) const {
+  CompletionPrompt prompt{std::move(ids), {}};
   if (tokenizer_) prompt.text = tokenizer_->decode(prompt.tokens);
   return prompt;
-}
-
-// A string, a list of strings, a list of ids, or a list of lists of ids.
-std::vector<CompletionPrompt> CompletionAnswer::read_prompts(const OrderedJsonNode& node) const {
-  if (node.value().is_string()) return {read_text(node.string())};
-  if (!node.value().is_array() || node.size() == 0) node.expected("a string, ids, or a list of such");
-  if (node.value()[0].is_number()) return {read_ids(node)};
-  if (node.size() > kMostPrompts)
-    node.fail(fmt::format("{} prompts, at most {} are taken: send several requests", node.size(), kMostPrompts));
-  std::vector<CompletionPrompt> prompts;
-  for (size_t i = 0; i < node.size(); ++i)
-    prompts.push_back(node.value()[i].is_string() ? read_text(node.at(i).string()) : read_ids(node.at(i)));
-  return prompts;
 }
 
 void CompletionAnswer::add_prompt(LegacyLogprobs& list, size_t request) {

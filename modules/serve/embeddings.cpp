@@ -31,17 +31,12 @@ class EmbeddingAnswer : public Answer {
     pooling_ = default_pooling(model_.chat().loaded().checkpoint);
     fields.read("pooling", [&](const OrderedJsonNode& node) { pooling_ = parse_pooling(node.string()); });
   }
-  // A string, a list of strings, a list of ids, or a list of lists of ids; how many requests they became.
+  // What read_texts takes; how many requests it became.
   size_t read_inputs(RequestFields& fields, const std::string& name) {
     fields.calls("prompt", name);
     const size_t before = requests.size();
     fields.read(name, [&](const OrderedJsonNode& node) {
-      if (node.value().is_string()) return add(fields, node);
-      if (!node.value().is_array() || node.size() == 0) node.expected("a string, ids, or a list of such");
-      if (node.value()[0].is_number()) return add(fields, node);
-      if (node.size() > kMostInputs)
-        node.fail(fmt::format("{} inputs, at most {} are taken", node.size(), kMostInputs));
-      for (size_t i = 0; i < node.size(); ++i) add(fields, node.at(i));
+      for (const OrderedJsonNode& text : read_texts(node, kMostInputs)) add(fields, text);
     });
     requests_ = requests.size();
     if (requests_ == before) throw ApiError(400, name + " is missing", name);
@@ -59,12 +54,7 @@ class EmbeddingAnswer : public Answer {
   void add(const RequestFields& fields, const OrderedJsonNode& node) {
     Request request;
     request.pooling = pooling_;
-    if (node.value().is_string()) {
-      request.prompt = model_.tokenizer().encode(node.string());
-    } else {
-      for (size_t i = 0; i < node.size(); ++i)
-        request.prompt.push_back(static_cast<int32_t>(node.at(i).integer(0, INT32_MAX)));
-    }
+    request.prompt = node.value().is_string() ? model_.tokenizer().encode(node.string()) : read_ids(node);
     try {
       model_.engine.check_request(request);
     } catch (const RequestError& e) {

@@ -186,6 +186,14 @@ void EngineThread::warm_up() {
   generate(*engine_, std::vector<Request>(static_cast<size_t>(limits.max_sequences), r));
 }
 
+// What f throws fails all that is under way, and nothing else: what waits in the mailbox is begun after it.
+void EngineThread::attempt(const std::function<void()>& f) try { f(); } catch (const std::exception& e) {
+  fail_all(e.what());
+  if (model_->loaded().model->ranks->alone()) return;
+  failure_ = e.what();  // the others wait in a pass that this one has left
+  state_ = State::failed;
+}
+
 void EngineThread::run(const Load& load) {
   try {
     model_ = load();
@@ -214,17 +222,11 @@ void EngineThread::run(const Load& load) {
       tasks.swap(mailbox_);
     }
     busy_since_ = SteadyClock::now();
-    try {
-      for (const Task& task : tasks) task();
+    for (const Task& task : tasks) attempt(task);
+    attempt([this] {
       run_piece();
       if (!engine_->idle()) step();
-    } catch (const std::exception& e) {
-      fail_all(e.what());
-      if (!model_->loaded().model->ranks->alone()) {  // the others wait in a pass that this one has left
-        failure_ = e.what();
-        state_ = State::failed;
-      }
-    }
+    });
     hand_out();
     if (state_ == State::failed) on_state_();
   }

@@ -102,6 +102,7 @@ class EngineThread {
   void fail_all(const std::string& message);
   void post(Task task);
   void run_piece();
+  void attempt(const std::function<void()>& f);
 
   const int64_t most_sequences_;
   std::function<void()> on_state_;

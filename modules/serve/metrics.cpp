@@ -35,8 +35,10 @@ std::string histogram_text(const std::string& name, const std::string& labels, c
 
 void Metrics::take(RequestTimes& times, const GenerationEvent& event) {
   if (event.token) {
-    (times.last_token ? between_tokens_ : first_token_).add(seconds_since(times.last_token.value_or(times.begin)));
-    times.last_token = std::chrono::steady_clock::now();
+    if (times.last_token.empty()) first_token_.add(seconds_since(times.begin));
+    const auto now = std::chrono::steady_clock::now();
+    const auto [last, is_first] = times.last_token.try_emplace({event.request, event.sequence}, now);
+    if (!is_first) between_tokens_.add(seconds_since(std::exchange(last->second, now)));
   }
   if (!event.completion) return;
   ++endings_.at(static_cast<size_t>(event.completion->finish_reason));

@@ -3,9 +3,10 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
-#include <optional>
+#include <map>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "serve/engine_thread.h"
 #include "serve/histogram.h"
@@ -16,7 +17,8 @@ namespace lathe {
 struct RequestTimes {
   using Time = std::chrono::steady_clock::time_point;
   Time begin = std::chrono::steady_clock::now();
-  std::optional<Time> last_token;
+  // Of each sequence: another's tokens say nothing of how even an answer comes.
+  std::map<std::pair<RequestId, int64_t>, Time> last_token = {};
 };
 
 // Of one model. Written by the server's thread.

@@ -66,4 +66,21 @@ ApiError RequestFields::blame(const RequestError& e) const {
   return {400, message, found == field_of_option_.end() ? e.field() : found->second};
 }
 
+std::vector<int32_t> read_ids(const OrderedJsonNode& list) {
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < list.size(); ++i) ids.push_back(static_cast<int32_t>(list.at(i).integer(0, INT32_MAX)));
+  return ids;
+}
+
+std::vector<OrderedJsonNode> read_texts(const OrderedJsonNode& node, size_t most) {
+  if (node.value().is_string()) return {node};
+  if (!node.value().is_array() || node.size() == 0) node.expected("a string, ids, or a list of such");
+  if (node.value()[0].is_number()) return {node};
+  if (node.size() > most)
+    node.fail(fmt::format("{} texts, at most {} are taken: send several requests", node.size(), most));
+  std::vector<OrderedJsonNode> texts;
+  for (size_t i = 0; i < node.size(); ++i) texts.push_back(node.at(i));
+  return texts;
+}
+
 }  // namespace lathe

@@ -8,6 +8,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "generate/request_options.h"
 #include "serve/api_error.h"
@@ -44,5 +45,10 @@ class RequestFields {
   std::set<std::string> known_;
   std::map<std::string, std::string> field_of_option_;
 };
+
+// A list of ids.
+std::vector<int32_t> read_ids(const OrderedJsonNode& list);
+// A text, a list of ids, or each member of a list of such, of at most `most`.
+std::vector<OrderedJsonNode> read_texts(const OrderedJsonNode& node, size_t most);
 
 }  // namespace lathe

@@ -75,6 +75,7 @@ struct Server::State {
   void list_models(Exchange& exchange);
   using MakeAnswer = std::unique_ptr<Answer> (*)(const ServedModel&, const OrderedJsonNode&);
   using MakeJson = Json (*)(const ServedModel&, const OrderedJsonNode&);
+  void with_text(const ExchangePtr& exchange, std::function<void(const std::string&)> f);
   void with_body(const ExchangePtr& exchange, std::function<void(const ModelChoice&, const OrderedJsonNode&)> f);
   void generate(const ExchangePtr& exchange, MakeAnswer make);
   void compute(const ExchangePtr& exchange, MakeJson make);
@@ -173,6 +174,7 @@ void Server::State::handle(const ExchangePtr& exchange) try {
 BatchHost Server::State::batch_host() {
   BatchHost host;
   host.handle = [this](const ExchangePtr& exchange) { handle(exchange); };
+  host.with_text = [this](const ExchangePtr& exchange, auto f) { with_text(exchange, std::move(f)); };
   host.work = [this](std::function<void()> f) { workers.post(std::move(f)); };
   host.post = [this](std::function<void()> f) { http.post(std::move(f)); };
   host.may_begin = [this] {
@@ -184,21 +186,27 @@ BatchHost Server::State::batch_host() {
   return host;
 }
 
-// f(choice, body) on a worker, with the model that the body chooses and the body without that. What it throws is the
-// answer.
-void Server::State::with_body(const ExchangePtr& exchange,
-                              std::function<void(const ModelChoice&, const OrderedJsonNode&)> f) {
+// f(text of the body) on a worker. What it throws is the answer.
+void Server::State::with_text(const ExchangePtr& exchange, std::function<void(const std::string&)> f) {
   std::string taken = exchange->take_body();
   working_bytes += taken.size();
   workers.post([this, exchange, f = std::move(f), text = std::move(taken)] {
     try {
-      Json body = parse_ordered_json(text, "body");
-      const ModelChoice choice = models.choose(body);
-      f(choice, {body, "body"});
+      f(text);
     } catch (const std::exception& e) {
       http.post([exchange, error = api_error(e)] { respond_error(*exchange, error); });
     }
     working_bytes -= text.size();
+  });
+}
+
+// f(choice, body), with the model that the body chooses and the body without that.
+void Server::State::with_body(const ExchangePtr& exchange,
+                              std::function<void(const ModelChoice&, const OrderedJsonNode&)> f) {
+  with_text(exchange, [this, f = std::move(f)](const std::string& text) {
+    Json body = parse_ordered_json(text, "body");
+    const ModelChoice choice = models.choose(body);
+    f(choice, {body, "body"});
   });
 }
 

@@ -31,12 +31,6 @@ std::optional<ChatPrompt> read_messages(RequestFields& fields, const ServedModel
   return chat;
 }
 
-std::vector<int32_t> read_ids(const OrderedJsonNode& node) {
-  std::vector<int32_t> ids;
-  for (size_t i = 0; i < node.size(); ++i) ids.push_back(static_cast<int32_t>(node.at(i).integer(0, INT32_MAX)));
-  return ids;
-}
-
 }  // namespace
 
 std::vector<int32_t> read_text(RequestFields& fields, const ServedModel& model) {

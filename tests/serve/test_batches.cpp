@@ -3,6 +3,7 @@
 
 #include "serve/batch_endpoints.h"
 #include "serve/multipart.h"
+#include "serve/respond.h"
 #include "tests/catch.h"
 #include "tests/support.h"
 
@@ -21,12 +22,21 @@ const std::string kForm =
 struct Echo {
   std::vector<std::string> asked;
   std::set<std::string> busy, broken;
+  int64_t texts = 0;  // of bodies that a worker had
   BatchHost host() {
     return {[this](const std::shared_ptr<Exchange>& e) {
               const std::string prompt = BatchJson::parse(e->request.body)["prompt"];
               asked.push_back(prompt);
               const int status = busy.erase(prompt) ? 429 : broken.contains(prompt) ? 400 : 200;
               e->respond(status, BatchJson{{"text", prompt}}.dump());
+            },
+            [this](const std::shared_ptr<Exchange>& e, const std::function<void(const std::string&)>& f) {
+              ++texts;
+              try {
+                f(e->take_body());
+              } catch (const std::exception& error) {
+                respond_error(*e, api_error(error));
+              }
             },
             [](const std::function<void()>& f) { f(); }, [](const std::function<void()>& f) { f(); },
             [] { return true; }};
@@ -106,7 +116,8 @@ TEST_CASE("a batch goes on where a server has left it, and a busy server is aske
         endpoints, "POST", "/v1/batches",
         BatchJson{{"input_file_id", file}, {"endpoint", "/v1/completions"}, {"completion_window", "24h"}}.dump())["id"];
     CHECK(asked_for(endpoints, "GET", "/v1/batches/" + batch)["status"] == "in_progress");
-  }  // before anything was sent
+    CHECK(echo.texts == 2);  // all bodies go where the server counts them
+  }                          // before anything was sent
   // What a server would have written that was killed while it wrote of "b".
   test::write_file(folder.path() / "batches" / (batch + ".output"), "{\"custom_id\": \"a\"}\n{\"custom_id\": \"b");
   BatchEndpoints endpoints(data, echo.host());
@@ -128,4 +139,35 @@ TEST_CASE("a batch goes on where a server has left it, and a busy server is aske
   missing->request.method = "GET";
   missing->request.path = "/v1/files/../lock";
   CHECK_THROWS_AS(endpoints.handle(missing), ApiError);
+}
+
+TEST_CASE("a batch whose server was killed at its end counts what was handed over, and asks nothing again") {
+  const test::TemporaryDirectory folder;
+  const std::string data = folder.path().string();
+  Echo echo;
+  std::string batch;
+  BatchJson whole;
+  {
+    BatchEndpoints endpoints(data, echo.host());
+    const std::string file =
+        asked_for(endpoints, "POST", "/v1/files", kForm + batch_line("a") + batch_line("b") + "\r\n--b--",
+                  "multipart/form-data; boundary=b")["id"];
+    batch = asked_for(
+        endpoints, "POST", "/v1/batches",
+        BatchJson{{"input_file_id", file}, {"endpoint", "/v1/completions"}, {"completion_window", "24h"}}.dump())["id"];
+    for (int i = 0; i < 3; ++i) endpoints.tick();
+    whole = asked_for(endpoints, "GET", "/v1/batches/" + batch);
+    CHECK(whole["status"] == "completed");
+  }
+  BatchJson before = whole;  // as it was saved before the answers moved
+  before["status"] = "finalizing";
+  before["output_file_id"] = nullptr;
+  test::write_file(folder.path() / "batches" / (batch + ".json"), before.dump());
+  BatchEndpoints endpoints(data, echo.host());
+  endpoints.tick();
+  const BatchJson found = asked_for(endpoints, "GET", "/v1/batches/" + batch);
+  CHECK(found["status"] == "completed");
+  CHECK(found["request_counts"] == whole["request_counts"]);
+  CHECK(found["output_file_id"] == whole["output_file_id"]);
+  CHECK(echo.asked.size() == 2);
 }

@@ -128,6 +128,13 @@ TEST_CASE("requests from many threads are answered as one alone is") {
   for (auto& answer : answers) CHECK(answer.get() == alone);
 }
 
+TEST_CASE("times between tokens are those of a sequence, whatever comes beside it") {
+  const RunningServer s;
+  s.ask("POST /v1/completions", R"({"prompt": "abc", "max_tokens": 4, "n": 3, "ignore_eos": true})");
+  CHECK(s.metric("time_to_first_token_seconds_count") == 1);
+  CHECK(s.metric("time_between_tokens_seconds_count") == 3 * 3);
+}
+
 TEST_CASE("the field model chooses among the models that are served") {
   const RunningServer s;
   const auto listed = body_of(s.ask("GET /v1/models"))["data"];
