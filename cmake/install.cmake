@@ -1,6 +1,6 @@
 # `cmake --install`: bin/lathe, liblathe, its headers under include/lathe (one include folder, so that
 # "llm/causal_lm.h" and "kernels/norm.h" are found as in the tree) and the CMake package: find_package(lathe),
-# lathe::lathe.
+# lathe::lathe. With the program come its pages, under share/doc/lathe.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -17,6 +17,7 @@ endif()
 if(TARGET lathe_cli)
   set_target_properties(lathe_cli PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
   install(TARGETS lathe_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR} FILES_MATCHING PATTERN "*.md")
 endif()
 install(DIRECTORY modules/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/lathe FILES_MATCHING PATTERN "*.h" PATTERN cli EXCLUDE PATTERN serve EXCLUDE PATTERN mpi EXCLUDE)
 install(FILES ${PROJECT_BINARY_DIR}/generated/llm/headers_hash.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/lathe/llm)

@@ -47,9 +47,9 @@ class Server:
     """A running `lathe serve`, on a port of its own."""
     started = []
 
-    def __init__(self, lathe, model, *options, launcher=()):
+    def __init__(self, lathe, model, *options, launcher=(), dtype="float32"):
         self.log = tempfile.NamedTemporaryFile("w")
-        self.process = subprocess.Popen([*launcher, lathe, "serve", "--model", f"tiny={model}", "--port", "0", "--dtype", "float32", *options],
+        self.process = subprocess.Popen([*launcher, lathe, "serve", "--model", f"tiny={model}", "--port", "0", "--dtype", dtype, *options],
                                         stdout=subprocess.DEVNULL, stderr=self.log)
         Server.started.append(self)
         while not (found := re.search(r"listening on http://[^:]+:(\d+)", self.text())):

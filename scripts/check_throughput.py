@@ -11,13 +11,12 @@ import argparse
 import ctypes
 import http.client
 import json
-import re
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
+
+from check_serve import Server
 
 
 class LlamaCpp:
@@ -59,20 +58,13 @@ class LlamaCpp:
 class Lathe:
     def __init__(self, options):
         self.o = options
-        self.log = tempfile.NamedTemporaryFile("w")
-        self.process = subprocess.Popen([options.lathe, "serve", "--model", options.model, "--port", "0", "--threads", str(options.threads)],
-                                        stdout=subprocess.DEVNULL, stderr=self.log)
-        while "ready" not in (text := open(self.log.name).read()):
-            if self.process.poll() is not None:
-                sys.exit(text)
-            time.sleep(0.05)
-        self.port = int(re.search(r"http://[^ ]*:(\d+)", text)[1])
+        self.server = Server(options.lathe, options.model, "--threads", str(options.threads), dtype="auto").wait_until_ready()
         self.round = 0
 
     def stream(self, s, times):
         ids = [(7919 * i + 104729 * s + 31 * self.round + 11) % 1000 + 100 for i in range(self.o.prompt)]
         body = dict(prompt=ids, max_tokens=self.o.tokens, ignore_eos=True, stream=True, temperature=0, logprobs=0)
-        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port)
         connection.request("POST", "/v1/completions", json.dumps(body))
         for line in connection.getresponse():
             if line.startswith(b"data: {"):
@@ -113,8 +105,7 @@ def main():
             for peer, figures in zip(peers, theirs):
                 figures.append(peer.tokens_per_second())
     finally:
-        lathe.process.terminate()
-        lathe.process.wait()
+        lathe.server.close()
     best = max(statistics.median(f) for f in theirs)
     ratio = statistics.median(ours) / best
     print(f"{options.sequences} sequences: llama.cpp {best:.0f}, lathe {statistics.median(ours):.0f} tokens/s, ratio {ratio:.2f}")

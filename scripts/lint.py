@@ -78,7 +78,7 @@ BUDGET = {
     "modules/evaluate": 920,
     "modules/train": 6240,
     "modules/serve": 6500,
-    "modules/mpi": 70,
+    "modules/mpi": 75,
     "modules/cli": 4860,
     "modules/text/unicode": 910,
     "modules/text/tokenizer": 6840,

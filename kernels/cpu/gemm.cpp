@@ -16,8 +16,9 @@
 namespace lathe::kernel {
 namespace {
 
-// Most of a block. With less depth B's strips would stay in the first-level cache, but C would pass more often: 512 is
-// 3 to 8% faster than 256 where C exceeds the second-level cache.
+// At most, of the parts of A and B that are packed and multiplied together. With less depth B's strips would stay in
+// the first-level cache, but C would pass more often: 512 is 3 to 8% faster than 256 where C exceeds the second-level
+// cache.
 constexpr int64_t kPartDepth = 512;
 constexpr int64_t kPartColumns = 768;  // of B: 1.5 MB; A is packed anew for each
 constexpr int64_t kPartRows = 48;      // of A: 100 KB; a multiple of every tile's height

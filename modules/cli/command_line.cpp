@@ -65,7 +65,7 @@ struct ValueOf<std::optional<T>> {
   using Type = T;
 };
 
-const std::string kOptionFile = "--config", kOptionFileType = "F.yaml";
+const std::string kOptionFile = "--config";
 
 // The command of a command that the command line names; null where there is none.
 const CLI::App* command_of(const CLI::App& command) {
@@ -87,7 +87,7 @@ std::string not_an_integer(const std::string& text) {
 
 Command Command::add(const std::string& name, const std::string& description) const {
   command_->require_subcommand(1);
-  return {command_->add_subcommand(name, description), outputs_};
+  return {command_->add_subcommand(name, description), marked_};
 }
 
 template <class T>
@@ -110,14 +110,14 @@ template Option Command::option(const std::string&, std::optional<std::string>&,
 template Option Command::option(const std::string&, std::vector<std::string>&, const std::string&) const;
 
 Option Command::output(const std::string& name, std::string& value, const std::string& description) const {
-  outputs_->push_back(command_->add_option(name, value, description));
-  return Option(outputs_->back());
+  marked_->outputs.push_back(command_->add_option(name, value, description));
+  return Option(marked_->outputs.back());
 }
 
 Option Command::optional_output(const std::string& name, const std::string& value_name, const std::string& description,
                                 const std::function<void(const std::string&)>& f) const {
-  outputs_->push_back(command_->add_option_function<std::string>(name, f, description));
-  return Option(outputs_->back()->expected(0, 1)->type_name(value_name));
+  marked_->outputs.push_back(command_->add_option_function<std::string>(name, f, description));
+  return Option(marked_->outputs.back()->expected(0, 1)->type_name(value_name));
 }
 
 Option Command::flag(const std::string& name, bool& value, const std::string& description) const {
@@ -126,15 +126,16 @@ Option Command::flag(const std::string& name, bool& value, const std::string& de
 
 void Command::option_file() const {
   static std::string path;  // with_option_file reads it before the command line is parsed
-  command_->add_option(kOptionFile, path, "a YAML file with any of these options; those given here win")
-      ->type_name(kOptionFileType);
+  marked_->option_files.push_back(
+      command_->add_option(kOptionFile, path, "a YAML file with any of these options; those given here win")
+          ->type_name("F.yaml"));
 }
 
 Option Command::find(const std::string& name) const { return Option(command_->get_option(name)); }
 
 void Command::remove(const std::string& name) const {
   CLI::Option* option = command_->get_option(name);
-  std::erase(*outputs_, option);
+  std::erase(marked_->outputs, option);
   command_->remove_option(option);
 }
 
@@ -158,7 +159,7 @@ CommandLine::CommandLine()
 CommandLine::~CommandLine() = default;
 
 Command CommandLine::add(const std::string& name, const std::string& description) {
-  return {app_->add_subcommand(name, description), &outputs_};
+  return {app_->add_subcommand(name, description), &marked_};
 }
 
 void CommandLine::add_plugin_option(std::function<void(const std::string&)> f) {
@@ -175,7 +176,8 @@ std::vector<std::string> CommandLine::with_option_file(std::vector<std::string> 
   const auto commands = app_->get_subcommands([&](const CLI::App* c) { return c->get_name() == arguments[0]; });
   const CLI::App* command = commands.empty() ? nullptr : commands.front();
   const CLI::Option* file = command ? command->get_option_no_throw(kOptionFile) : nullptr;
-  if (!file || file->get_type_name() != kOptionFileType) return arguments;
+  const auto& files = marked_.option_files;
+  if (std::find(files.begin(), files.end(), file) == files.end()) return arguments;
   std::set<std::string> given;
   std::string path;
   for (size_t i = 0; i < arguments.size(); ++i) {
@@ -199,7 +201,7 @@ std::vector<std::string> CommandLine::with_option_file(std::vector<std::string> 
 
 void CommandLine::check_outputs() const {
   std::map<std::filesystem::path, std::string> written;  // and by which option
-  for (const CLI::Option* output : outputs_) {
+  for (const CLI::Option* output : marked_.outputs) {
     const std::string file = output->results().empty() ? "" : output->results().front();
     if (file.empty()) continue;
     const auto [same, added] = written.emplace(std::filesystem::weakly_canonical(file), output->get_name());

@@ -15,6 +15,11 @@ class Option;
 
 namespace lathe {
 
+// Options of all commands that more is known of than their values: files that are written, and files of options.
+struct MarkedOptions {
+  std::vector<CLI::Option*> outputs, option_files;
+};
+
 // One option or flag of a command; a copy means the same one.
 class Option {
  public:
@@ -37,7 +42,7 @@ class Option {
 
 class Command {
  public:
-  Command(CLI::App* command, std::vector<CLI::Option*>* outputs) : command_(command), outputs_(outputs) {}
+  Command(CLI::App* command, MarkedOptions* marked) : command_(command), marked_(marked) {}
 
   // A command of this one, which then needs one: `lathe tokenizer train`.
   Command add(const std::string& name, const std::string& description) const;
@@ -66,7 +71,7 @@ class Command {
 
  private:
   CLI::App* command_;
-  std::vector<CLI::Option*>* outputs_;
+  MarkedOptions* marked_;
 };
 
 class CommandLine {
@@ -91,7 +96,7 @@ class CommandLine {
   void check_names() const;
 
   std::unique_ptr<CLI::App> app_;
-  std::vector<CLI::Option*> outputs_;  // of all commands
+  MarkedOptions marked_;
   std::function<void()> before_run_ = [] {};
 };
 

@@ -20,7 +20,7 @@ struct Engine::Generation {
   std::shared_ptr<const Request> request;
   std::shared_ptr<const OnEvent> on_event;
   uint64_t seed = 0;
-  TokenHistory history;  // kept only where penalties need it
+  TokenHistory history;  // biases, and tokens where penalties need them
   std::optional<Constraint> constraint;
   std::optional<StreamDecoder> decoder;
   StopStrings stop_strings;
@@ -145,6 +145,7 @@ RequestId Engine::submit(const Request& request, OnEvent on_event) {
     g->request = shared_request;
     g->on_event = shared_on_event;
     g->seed = seed;
+    g->history.add_bias(request.logit_bias);
     if (request.sampling.penalises()) g->history.add_prompt(request.prompt);
     if (tokenizer_) g->decoder.emplace(*tokenizer_);
     g->stop_strings = stop_strings;
@@ -337,7 +338,9 @@ void Engine::add_rows(Generation& g, int64_t drafted, RowsToSample& to) {
   const Request& request = *g.request;
   TokenHistory history;  // with draft tokens
   if (drafted > 0 && request.sampling.penalises()) history = g.history;
-  std::optional<Constraint> constraint = g.constraint;
+  std::optional<Constraint> drafted_constraint;  // with draft tokens
+  if (drafted > 0) drafted_constraint = g.constraint;
+  Constraint* constraint = drafted_constraint ? &*drafted_constraint : g.constraint ? &*g.constraint : nullptr;
   for (int64_t i = 0; i <= drafted; ++i) {
     const SampleKey key{g.seed, static_cast<uint64_t>(g.index), static_cast<uint64_t>(s.length() + i)};
     SamplingRow row{request.sampling, key.random(), g.history.counts()};
@@ -349,8 +352,6 @@ void Engine::add_rows(Generation& g, int64_t drafted, RowsToSample& to) {
         row.history = to.histories.emplace_back(history.counts().begin(), history.counts().end());
       }
     }
-    if (!request.logit_bias.empty())
-      row.history = to.histories.emplace_back(with_bias(row.history, request.logit_bias));
     if (constraint) row.allowed = to.allowed.emplace_back(constraint->allowed());
     to.rows.push_back(row);
   }

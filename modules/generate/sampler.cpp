@@ -13,31 +13,28 @@ uint64_t random_seed() {
   return static_cast<uint64_t>(device()) << 32 | device();
 }
 
-TokenCount& TokenHistory::count_of(int32_t token) {
+TokenCount& TokenHistory::entry_of(int32_t token) {
   const auto [place, fresh] = places_.try_emplace(token, counts_.size());
-  if (fresh) counts_.push_back({token, 0});
+  if (fresh) counts_.push_back({token, TokenCount::kUnseen});
   return counts_[place->second];
 }
 
+TokenCount& TokenHistory::seen(int32_t token) {
+  TokenCount& entry = entry_of(token);
+  if (entry.count == TokenCount::kUnseen) entry.count = 0;
+  return entry;
+}
+
+void TokenHistory::add_bias(std::span<const std::pair<int32_t, float>> biases) {
+  for (const auto& [token, bias] : biases) entry_of(token).bias += bias;
+}
+
 void TokenHistory::add_prompt(std::span<const int32_t> tokens) {
-  for (const int32_t token : tokens) count_of(token);
+  for (const int32_t token : tokens) seen(token);
 }
 
 void TokenHistory::add_generated(std::span<const int32_t> tokens) {
-  for (const int32_t token : tokens) ++count_of(token).count;
-}
-
-std::vector<TokenCount> with_bias(std::span<const TokenCount> history,
-                                  std::span<const std::pair<int32_t, float>> biases) {
-  std::vector<TokenCount> all(history.begin(), history.end());
-  std::unordered_map<int32_t, size_t> places;
-  for (const TokenCount& seen : all) places.emplace(seen.token, places.size());
-  for (const auto& [token, bias] : biases) {
-    const auto [found, added] = places.try_emplace(token, all.size());
-    if (added) all.push_back({token, TokenCount::kUnseen});
-    all[found->second].bias += bias;
-  }
-  return all;
+  for (const int32_t token : tokens) ++seen(token).count;
 }
 
 double SampleKey::random() const { return random_uniform(seed, sequence, position); }

@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "autograd/ops.h"
@@ -17,23 +18,21 @@ namespace lathe {
 // A seed for a request that gives none.
 uint64_t random_seed();
 
-// Which tokens a sequence has seen, as the penalties need it.
+// Which tokens a sequence has seen, as the penalties need it, and what is added to logits.
 class TokenHistory {
  public:
+  void add_bias(std::span<const std::pair<int32_t, float>> biases);
   void add_prompt(std::span<const int32_t> tokens);
   void add_generated(std::span<const int32_t> tokens);
   std::span<const TokenCount> counts() const { return counts_; }
 
  private:
-  TokenCount& count_of(int32_t token);
+  TokenCount& entry_of(int32_t token);
+  TokenCount& seen(int32_t token);
 
   std::vector<TokenCount> counts_;
   std::unordered_map<int32_t, size_t> places_;  // in counts_, by token
 };
-
-// What is added to logits, put into a history.
-std::vector<TokenCount> with_bias(std::span<const TokenCount> history,
-                                  std::span<const std::pair<int32_t, float>> biases);
 
 // What the random number of a token is a function of.
 struct SampleKey {

@@ -119,17 +119,19 @@ void attach_adapter(CausalLM& model, const AdapterConfig& config, const std::str
 std::shared_ptr<RequestAdapter> detach_adapter(CausalLM& model, const std::string& source) {
   auto detached = std::make_shared<RequestAdapter>(RequestAdapter{std::move(*model.adapter), {}});
   model.adapter.reset();
-  for (const AdaptedModule& m : detached->adapter.modules)
+  const AdaptedModule* other = nullptr;  // than a linear layer of a block
+  for (const AdaptedModule& m : detached->adapter.modules) {
+    if (m.module.kind != Kind::linear || m.module.is_head) other = &m;
     for (size_t i = 0; i < m.changes.size(); ++i) {
       Parameter& weight = *m.module.weights[i].parameter;
       (m.module.kind == Kind::table ? weight.row_low_rank : weight.low_rank) = nullptr;
       detached->changes.emplace(&weight, &m.changes[i]);
     }
-  for (const AdaptedModule& m : detached->adapter.modules)
-    if (m.module.kind != Kind::linear || m.module.is_head)
-      throw Error(fmt::format("adapter: {} changes {}, adapters by request change linear layers of blocks alone",
-                              source, m.module.name),
-                  "--adapter DIR, without a name, changes the whole model");
+  }
+  if (other)
+    throw Error(fmt::format("adapter: {} changes {}, adapters by request change linear layers of blocks alone", source,
+                            other->module.name),
+                "--adapter DIR, without a name, changes the whole model");
   return detached;
 }
 

@@ -1,5 +1,5 @@
-// libFuzzer target: any text as a JSON Schema. It becomes a grammar whose own texts are JSON, or is refused with
-// lathe::Error.
+// libFuzzer target: any text as a JSON Schema. It becomes a grammar in which no beginning of a text is a dead end, or
+// is refused with lathe::Error.
 #include "tensor/errors.h"
 #include "text/grammar/grammar_matcher.h"
 #include "text/grammar/json_schema.h"

@@ -198,9 +198,16 @@ TEST_CASE(
   // A bias makes the logit positive, which the penalty then divides: to 0 and not far below.
   CHECK(chosen(penalised, {{2, 1, 3.0f}}, 0b1111) == 2);
   CHECK(chosen(penalised, {{2, TokenCount::kUnseen, 0.1f}}, 0b1111) == 0);
-  CHECK(with_bias(std::vector<TokenCount>{{5, 2}},
-                  std::vector<std::pair<int32_t, float>>{{5, 1.0f}, {6, 2.0f}, {6, 1.0f}})[1]
-            .bias == 3.0f);
+  TokenHistory history;
+  history.add_bias(std::vector<std::pair<int32_t, float>>{{5, 1.0f}, {6, 2.0f}, {6, 1.0f}, {7, 4.0f}});
+  history.add_prompt(std::vector<int32_t>{5, 8});
+  history.add_generated(std::vector<int32_t>{7, 7});
+  const auto is = [&](size_t place, int32_t of, int64_t count, float bias) {
+    const TokenCount& c = history.counts()[place];
+    return c.token == of && c.count == count && c.bias == bias;
+  };
+  REQUIRE(history.counts().size() == 4);
+  CHECK((is(0, 5, 0, 1.0f) && is(1, 6, TokenCount::kUnseen, 3.0f) && is(2, 7, 2, 4.0f) && is(3, 8, 0, 0.0f)));
 }
 
 TEST_CASE("log-probabilities are the model's own, the same float in both places") {

@@ -123,10 +123,7 @@ bool GrammarBuilder::may_be_empty(GrammarPart part) const {
 // By what is known of its parts so far.
 bool GrammarBuilder::possible(GrammarPart part) const {
   const Grammar::Expression& e = expressions_[part.expression];
-  const auto known = [this](GrammarPart p) {
-    const Grammar::Expression& of = expressions_[p.expression];
-    return of.possible || (of.kind == Kind::repeat && p.next == 0);
-  };
+  const auto known = [this](GrammarPart p) { return Grammar::possible(expressions_[p.expression], p); };
   switch (e.kind) {
     case Kind::bytes: return e.bytes.any();
     case Kind::text: return true;

@@ -4,7 +4,7 @@
 //   const GrammarPart call = g.sequence({g.token("<tool_call>"), g.text("\n{\"name\": \"f\", \"arguments\": "),
 //                                        json_schema(g, schema, "parameters"), g.text("}\n"),
 //                                        g.token("</tool_call>")});
-//   request.grammar = g.finish(g.repeat(g.any_of({call, other_call}), 1, 1));
+//   request.grammar = g.finish(g.any_of({call, other_call}));
 //
 // A text is matched by a stack of parts that are still to come (text/grammar/grammar_matcher.h); a rule is a part
 // that may contain itself, so grammars are context free.
@@ -42,6 +42,11 @@ struct Grammar {
   std::vector<Expression> expressions;
   GrammarPart root;
   bool operator==(const Grammar&) const = default;
+
+  // Whether some text matches the part `p` of the expression `of`: a repetition of what nothing matches may be none.
+  static bool possible(const Expression& of, GrammarPart p) {
+    return of.possible || (of.kind == Kind::repeat && p.next == 0);
+  }
 
   static constexpr uint32_t kUnbounded = UINT32_MAX;
   // Begins the bytes of a special token, which its text follows: no text in UTF-8 has this byte, so a special token

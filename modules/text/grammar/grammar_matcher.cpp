@@ -117,9 +117,7 @@ void GrammarMatcher::expand_top(uint32_t top, std::vector<uint32_t>& open, Expan
       break;
     case Grammar::Kind::choice:
       for (const GrammarPart& p : e.parts)
-        if (const auto& of = grammar_->expressions[p.expression];
-            of.possible || (of.kind == Grammar::Kind::repeat && p.next == 0))
-          push(p, rest);
+        if (Grammar::possible(grammar_->expressions[p.expression], p)) push(p, rest);
       break;
     case Grammar::Kind::repeat:
       if (part.next == 0) open.push_back(thread(rest, below));

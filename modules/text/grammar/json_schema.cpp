@@ -244,7 +244,7 @@ class SchemaReader {
         const auto most = static_cast<double>(NumberBounds::kMostInteger);
         bound = exact ? *exact
                       : static_cast<int64_t>(std::clamp(is_lowest ? std::ceil(x) : std::floor(x), -2 * most, 2 * most));
-        if (exclusive && (!exact ? static_cast<double>(bound) == x : true)) bound += is_lowest ? 1 : -1;
+        if (exclusive && exact) bound += is_lowest ? 1 : -1;
       } else {
         if (!exact || std::abs(*exact) > NumberBounds::kMostBound)
           schemas_.fail(at,
