@@ -49,7 +49,7 @@ metric_list:
 
 def greedy_text(server, context):
     ids = server.post("/tokenize", {"prompt": context, "add_special_tokens": False})["tokens"]
-    body = {"prompt": ids, "max_tokens": 16, "temperature": 0, "stop": ["\n"]}
+    body = {"prompt": ids, "max_tokens": 16, "temperature": 0, "skip_special_tokens": False, "stop": ["\n"]}
     return server.post("/v1/completions", body)["choices"][0]["text"]
 
 
@@ -61,7 +61,7 @@ def write_tasks(server, folder, hellaswag, limit):
         for context, label, *endings in records:
             file.write(json.dumps({"query": context, "label": int(label), "choices": endings}) + "\n")
     with open(folder / "greedy.jsonl", "w", encoding="utf-8") as file:
-        # The server shows special tokens and the other back end hides them, so texts in which the model begins anew say nothing.
+        # How the text goes on behind a special token is each back end's own, so texts in which the model begins anew say nothing.
         texts = [(context, greedy_text(server, context)) for context, *_ in records[:limit // 4]]
         for i, (context, text) in enumerate(pair for pair in texts if "<s>" not in pair[1]):
             file.write(json.dumps({"query": context, "answer": "none" if i % 2 else text}) + "\n")

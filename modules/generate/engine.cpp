@@ -357,6 +357,14 @@ void Engine::add_rows(Generation& g, int64_t drafted, RowsToSample& to) {
   }
 }
 
+bool Engine::is_shown(const Request& r, int32_t token) const {
+  if (!r.skip_special_tokens || !tokenizer_->is_special(token)) return true;
+  const std::string text = tokenizer_->token_text(token);
+  const auto has_it = [&](const std::string& mark) { return mark.find(text) != mark.npos; };
+  return std::any_of(r.kept_marks.begin(), r.kept_marks.end(), has_it) ||
+         std::any_of(r.stop_strings.begin(), r.stop_strings.end(), has_it);
+}
+
 // The token that was sampled from a row of logits (1, V). False where that ends the sequence, which then is gone.
 bool Engine::take_token(Generation& g, int32_t token, const Tensor& logits) {
   const Request& request = *g.request;
@@ -378,7 +386,7 @@ bool Engine::take_token(Generation& g, int32_t token, const Tensor& logits) {
 
   const auto& ends = request.stop_tokens;
   const bool stop_token = !request.ignore_eos && std::find(ends.begin(), ends.end(), token) != ends.end();
-  if (g.decoder && !stop_token) event.text = g.stop_strings.push(g.decoder->push(token));
+  if (g.decoder && !stop_token && is_shown(request, token)) event.text = g.stop_strings.push(g.decoder->push(token));
   if (g.constraint && !stop_token) g.constraint->take(token);
   const bool stops = stop_token || g.stop_strings.found() || (g.constraint && g.constraint->is_over());
   if (stops || g.sequence.length() >= g.sequence.token_limit) {

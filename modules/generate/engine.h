@@ -134,6 +134,7 @@ class Engine {
   static int64_t scored_rows(const StepPlan::Item& item, const Generation& generation);
   void add_rows(Generation& generation, int64_t drafted, RowsToSample& to);
   void score_prompt(Generation& generation, const Tensor& logits);
+  bool is_shown(const Request& request, int32_t token) const;
   bool take_token(Generation& generation, int32_t token, const Tensor& logits);
   void finish(Generation& generation, GenerationEvent event, FinishReason reason, std::string error = {});
   void deliver();

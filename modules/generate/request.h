@@ -48,6 +48,9 @@ struct Request {
   std::shared_ptr<const Grammar> grammar;
   bool ignore_eos = false;                // stop_tokens are tokens like any other
   std::vector<std::string> stop_strings;  // need a tokenizer
+  // Special tokens are left out of the text, but for those that one of its marks, or of the stop strings, has in it.
+  bool skip_special_tokens = false;
+  std::vector<std::string> kept_marks = {};
   // Pages of earlier requests with the same beginning are used, and this one's kept for later ones. Not for weights
   // that are written to between requests.
   bool prefix_cache = true;

@@ -89,6 +89,7 @@ Request RequestOptions::over(Request r) const {
   r.max_new_tokens = max_new_tokens;
   r.num_sequences = num_sequences;
   r.ignore_eos = ignore_eos;
+  r.skip_special_tokens = skip_special_tokens;
   r.stop_strings = stop;
   r.logprobs = logprobs;
   if (json_schema) try {

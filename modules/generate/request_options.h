@@ -63,7 +63,7 @@ void validate(const SamplingParameters& parameters);
 
 struct RequestOptions : SamplingChoices {
   int64_t max_new_tokens = Request().max_new_tokens, num_sequences = 1;
-  bool ignore_eos = false;
+  bool ignore_eos = false, skip_special_tokens = false;
   std::optional<int64_t> logprobs;
   std::vector<std::string> stop;
   std::optional<std::string> json_schema;  // its text
@@ -79,6 +79,7 @@ struct RequestOptions : SamplingChoices {
     f(self.stop, OptionFacts{"stop", "a text that ends the answer; may be repeated"});
     f(self.json_schema, OptionFacts{"json_schema", "JSON Schema that the answer satisfies"});
     f(self.ignore_eos, OptionFacts{"ignore_eos", "go on past end tokens"});
+    f(self.skip_special_tokens, OptionFacts{"skip_special_tokens", "leave special tokens out of the text"});
     f(self.num_sequences, OptionFacts{"num_sequences", "answers to each prompt", 1, kSequences});
     f(self.logprobs,
       OptionFacts{"logprobs", "log-probabilities of the k most probable tokens at each step", 0, kCount});

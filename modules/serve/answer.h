@@ -22,6 +22,7 @@ struct ServedModel {
   std::vector<std::string> adapters = {};  // of a model
   bool always_usage = false;               // streams end with usage, whether a request asks for it or not
   std::shared_ptr<CallMemory> calls = std::make_shared<CallMemory>();
+  std::shared_ptr<ToolForms> tool_forms = std::make_shared<ToolForms>();
 
   std::shared_ptr<const LowRankChanges> adapter() const;  // null: none. Once the engine is ready
   const ChatModel& chat() const { return engine.model(); }

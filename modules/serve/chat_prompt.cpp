@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "serve/text_marks.h"
+#include "serve/tool_grammar.h"
 #include "text/chat_template/encode_chat.h"
-#include "text/grammar/json_schema.h"
 
 namespace lathe {
 namespace {
@@ -60,8 +60,8 @@ void ChatPrompt::take_tools(nlohmann::ordered_json tools, const ToolChoice& choi
   const bool any = tools.is_array() && !tools.empty() && choice.kind != ToolChoice::Kind::none;
   if (any) {
     inputs.tools = std::move(tools);
-    tool_format_ = lathe::tool_format(source(), inputs);
-    if (tool_format_ == ToolFormat::none)
+    tool_form_ = model_.tool_forms->of(source(), inputs);
+    if (!tool_form_)
       throw ApiError(400, "the model's chat template takes no tools, or in a form that is not known", "tools");
   }
   if (choice.kind != ToolChoice::Kind::required) return;
@@ -120,41 +120,60 @@ ThinkingParser ChatPrompt::thinking_parser(const std::vector<int32_t>& prompt) c
   return {thinking(), tail(prompt)};
 }
 
-GrammarPart ChatPrompt::calls(GrammarBuilder& g) const {
-  const CallTexts texts = call_texts(tool_format_);
-  const auto mark = [&](std::string_view text) { return text.empty() ? g.text("") : g.token(text); };
-  std::vector<GrammarPart> tools;
-  for (const nlohmann::ordered_json& tool : inputs.tools) {
-    const nlohmann::ordered_json& function = tool["function"];
-    const std::string name = function["name"];
-    if (!choice_.name.empty() && name != choice_.name) continue;
-    const nlohmann::ordered_json any = {{"type", "object"}};
-    const nlohmann::ordered_json parameters = function.value("parameters", nlohmann::ordered_json());
-    tools.push_back(g.sequence({g.text(name), g.token(texts.between),
-                                json_schema(g, parameters.is_null() || parameters.empty() ? any : parameters, name)}));
+// Special tokens in a text may be spelled by ordinary ones as well.
+GrammarPart ChatPrompt::spelled(GrammarBuilder& g, std::string_view text) const {
+  std::vector<GrammarPart> parts;
+  while (!text.empty()) {
+    std::string first;  // of the special tokens in it, the longest of those that begin there
+    size_t at = text.size();
+    for (const int32_t id : model_.tokenizer().special_tokens()) {
+      const std::string token = model_.tokenizer().token_text(id);
+      const size_t found = token.empty() ? text.npos : text.find(token);
+      if (found < at || (found == at && token.size() > first.size())) {
+        at = found;
+        first = token;
+      }
+    }
+    parts.push_back(g.text(text.substr(0, at)));
+    if (!first.empty()) parts.push_back(g.token(first));
+    text.remove_prefix(at + first.size());
   }
-  const GrammarPart call = g.sequence(
-      {mark(texts.mark), g.text(texts.before), g.any_of(std::move(tools)), g.text(texts.behind), mark(texts.end_mark)});
-  const bool several = choice_.parallel && choice_.name.empty() && tool_format_ == ToolFormat::hermes;
-  return several ? g.sequence({call, g.repeat(g.sequence({g.text("\n"), call}), 0, kMostCalls - 1)}) : call;
+  return parts.empty() ? g.text("") : g.sequence(std::move(parts));
+}
+
+GrammarPart ChatPrompt::calls(GrammarBuilder& g) const {
+  nlohmann::ordered_json tools = inputs.tools;
+  if (!choice_.name.empty())
+    std::erase_if(tools.get_ref<nlohmann::ordered_json::array_t&>(),
+                  [&](const auto& tool) { return tool["function"]["name"] != choice_.name; });
+  const GrammarPart call = call_grammar(g, *tool_form_, tools, [&](std::string_view text) { return spelled(g, text); });
+  const bool several = choice_.parallel && choice_.name.empty() && tool_form_->repeats;
+  if (!several) return call;
+  return g.sequence({call, g.repeat(g.sequence({g.optional(g.text("\n")), call}), 0, kMostCalls - 1)});
 }
 
 void ChatPrompt::constrain(Request& request) const {
+  const ThinkingMarks marks = thinking();
+  request.kept_marks = {std::string(marks.begin), std::string(marks.end)};
+  for (const std::string_view text : marks.frame) request.kept_marks.emplace_back(text);
+  if (tool_form_)
+    for (const std::string_view text : form_texts(*tool_form_)) request.kept_marks.emplace_back(text);
   const bool required = choice_.kind == ToolChoice::Kind::required;
   if (!request.grammar && !required) return;
   blamed_on("tools", [&] {
     GrammarBuilder g = request.grammar ? GrammarBuilder(*request.grammar) : GrammarBuilder();
     std::vector<GrammarPart> answers;
     if (request.grammar && !required) answers.push_back(request.grammar->root);
-    if (tool_format_ != ToolFormat::none) answers.push_back(calls(g));
+    if (tool_form_) answers.push_back(calls(g));
     GrammarPart answer = g.any_of(std::move(answers));
-    if (const ThinkingMarks marks = thinking(); !marks.end.empty()) {
+    if (!marks.end.empty()) {
       const std::string end = tail(request.prompt);
-      const GrammarPart thought = g.sequence({g.up_to(marks.end), g.repeat(g.text("\n"), 0, 2), answer});
+      const GrammarPart thought = g.sequence(
+          {g.up_to(marks.end), g.repeat(g.text("\n"), 0, 2), g.optional(spelled(g, marks.frame[0])), answer});
       if (end.ends_with(marks.begin))
         answer = thought;
       else if (!end.ends_with(marks.end))
-        answer = g.any_of({g.sequence({g.token(marks.begin), thought}), answer});
+        answer = g.any_of({g.sequence({spelled(g, marks.begin), thought}), answer});
     }
     request.grammar = g.finish(answer);
   });

@@ -41,7 +41,8 @@ class ChatPrompt {
   void think(bool wanted, const std::optional<std::string>& effort, const std::string& field);
 
   // What the answer may be: calls, where tools must be called; its own grammar, or calls, where it has one and there
-  // are tools. Thinking comes before. Throws ApiError where a tool's parameters cannot be had as a grammar.
+  // are tools. Thinking comes before. And which special tokens its reader looks for. Throws ApiError where a tool's
+  // parameters cannot be had as a grammar.
   void constrain(Request& request) const;
 
   // Throws ApiError where the template does not take the conversation.
@@ -49,7 +50,7 @@ class ChatPrompt {
   // Its ids. Turns whose calls the server has made stand there as the model wrote them, token by token.
   std::vector<int32_t> encode() const;
 
-  ToolFormat tool_format() const { return tool_format_; }
+  const ToolForm* tool_form() const { return tool_form_; }  // null: no tools were given
   bool one_call() const { return !choice_.parallel; }
   ThinkingMarks thinking() const { return thinking_marks(source()); }
   // Of a parser for what the model answers to `prompt`.
@@ -60,6 +61,7 @@ class ChatPrompt {
  private:
   const std::string& source() const;
   GrammarPart calls(GrammarBuilder& g) const;
+  GrammarPart spelled(GrammarBuilder& g, std::string_view text) const;
   std::string tail(const std::vector<int32_t>& prompt, std::ptrdiff_t tokens = kPromptTail) const;
 
   static constexpr std::ptrdiff_t kPromptTail = 16;  // tokens, more than any mark has
@@ -67,7 +69,7 @@ class ChatPrompt {
 
   const ServedModel& model_;
   std::string field_;
-  ToolFormat tool_format_ = ToolFormat::none;
+  const ToolForm* tool_form_ = nullptr;
   ToolChoice choice_;
 };
 

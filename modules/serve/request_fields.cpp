@@ -29,6 +29,7 @@ void RequestFields::option(RequestOptions& options, const std::string& name, con
 }
 
 void RequestFields::sampling(RequestOptions& options) {
+  options.skip_special_tokens = true;  // as other servers do
   const std::set<std::string> otherwise = {"max_new_tokens", "greedy", "num_sequences", "logprobs"};
   RequestOptions::visit(options, [&](auto&, const OptionFacts& facts, auto...) {
     if (!otherwise.contains(facts.name)) option(options, facts.name, facts.name);

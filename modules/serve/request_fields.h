@@ -26,7 +26,7 @@ class RequestFields {
   void option(RequestOptions& options, const std::string& name, const std::string& option);
   // What the engine calls `option` is this field to a client.
   void calls(const std::string& option, const std::string& name) { field_of_option_[option] = name; }
-  // All options that a field of the same name sets: sampling, stop, ignore_eos.
+  // All options that a field of the same name sets: sampling, stop, ignore_eos, skip_special_tokens.
   void sampling(RequestOptions& options);
   bool given(const std::string& name);
   bool flag(const std::string& name, bool otherwise);

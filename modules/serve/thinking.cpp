@@ -7,8 +7,12 @@
 namespace lathe {
 namespace {
 
-// Qwen, DeepSeek, GLM and most others; Cohere; Gemma 4; MiniMax; Magistral.
-constexpr ThinkingMarks kThinkingMarks[] = {{"<think>", "</think>"},
+// gpt-oss; Qwen, DeepSeek, GLM and most others; Cohere; Gemma 4; MiniMax; Magistral.
+constexpr ThinkingMarks kThinkingMarks[] = {{"<|channel|>analysis<|message|>",
+                                             "<|end|>",
+                                             {"<|start|>assistant", "<|channel|>final<|message|>",
+                                              "<|channel|>commentary<|message|>", "<|channel|>commentary", "<|end|>"}},
+                                            {"<think>", "</think>"},
                                             {"<|START_THINKING|>", "<|END_THINKING|>"},
                                             {"<|channel>thought", "<channel|>"},
                                             {"<mm:think>", "</mm:think>"},
@@ -18,7 +22,9 @@ constexpr ThinkingMarks kThinkingMarks[] = {{"<think>", "</think>"},
 
 ThinkingMarks thinking_marks(std::string_view chat_template) {
   for (const ThinkingMarks& marks : kThinkingMarks)
-    if (chat_template.find(marks.end) != chat_template.npos) return marks;
+    if (chat_template.find(marks.end) != chat_template.npos &&
+        (marks.frame[0].empty() || chat_template.find(marks.begin) != chat_template.npos))
+      return marks;
   return {};
 }
 
@@ -65,9 +71,30 @@ bool ThinkingParser::take(Found& found, bool last) {
       held_.erase(0, solid);
       if (!held_.empty()) state_ = State::content;
       return !held_.empty();
-    case State::content: found.content += std::exchange(held_, {}); return false;
+    case State::content: add_content(found, last); return false;
   }
   return false;
+}
+
+// The longer of two frames that begin alike stands first in the list, and is waited for.
+void ThinkingParser::add_content(Found& found, bool last) {
+  while (true) {
+    size_t at = held_.size(), held = 0, size = 0;
+    for (const std::string_view frame : marks_.frame) {
+      if (frame.empty()) continue;
+      const size_t place = held_.find(frame);
+      if (place < at) {
+        at = place;
+        size = frame.size();
+      }
+      if (!last) held = std::max(held, begun(held_, frame));
+    }
+    const size_t certain = std::min(at, held_.size() - held);
+    found.content += held_.substr(0, certain);
+    held_.erase(0, certain);
+    if (size == 0 || at != certain || (held > 0 && held == held_.size())) return;
+    held_.erase(0, size);
+  }
 }
 
 ThinkingParser::Found ThinkingParser::push(std::string_view piece) {

@@ -1,5 +1,6 @@
 // Thinking in what a model writes: a text between two marks ahead of the answer, which the APIs show apart from it.
 #pragma once
+#include <array>
 #include <string>
 #include <string_view>
 
@@ -7,6 +8,8 @@ namespace lathe {
 
 struct ThinkingMarks {
   std::string_view begin, end;  // "<think>", "</think>"; both empty: the model does not think
+  // What else frames an answer, and is no part of it; the first of them stands between thinking and answer.
+  std::array<std::string_view, 5> frame = {};
 };
 // By the marks that the model's chat template writes, or cuts out of earlier answers.
 ThinkingMarks thinking_marks(std::string_view chat_template);
@@ -29,6 +32,7 @@ class ThinkingParser {
   enum class State : unsigned char { start, inside, behind, content };
   bool take(Found& found, bool last);
   void add_reasoning(Found& found, std::string_view text);
+  void add_content(Found& found, bool last);
 
   ThinkingMarks marks_;
   bool opened_ = false;  // by the prompt

@@ -1,14 +1,14 @@
 #include "serve/turn.h"
 
+#include <nlohmann/json.hpp>
 #include <utility>
 
 namespace lathe {
 namespace {
 
-// Mistral's templates take ids of nine letters and digits alone.
-std::string new_call_id(ToolFormat format, const char* prefix) {
+std::string new_call_id(bool is_short, const char* prefix) {
   std::string id = new_id(prefix);
-  return format == ToolFormat::mistral || format == ToolFormat::mistral_args ? id.substr(id.size() - 9) : id;
+  return is_short ? id.substr(id.size() - 9) : id;
 }
 
 }  // namespace
@@ -18,8 +18,8 @@ Turn::Turn(const ServedModel& model, const ChatPrompt& chat, const std::vector<i
     : memory_(model.calls),
       call_prefix_(call_prefix),
       thinking_(chat.thinking_parser(prompt)),
-      tool_format_(chat.tool_format()),
-      calls_(tool_format_),
+      short_ids_(chat.tool_form() && chat.tool_form()->short_ids),
+      calls_(chat.tool_form(), std::make_shared<const nlohmann::ordered_json>(chat.inputs.tools)),
       one_call_(chat.one_call()) {
   const auto border = prompt.end() - chat.thinking_tokens(prompt);
   prompt_ = std::make_shared<const std::vector<int32_t>>(prompt.begin(), border);
@@ -30,7 +30,7 @@ void Turn::add_calls(Parts& parts, std::vector<ToolCall> calls) {
   for (ToolCall& call : calls) {
     dropped_call_ |= one_call_ && !whole_.calls.empty();
     if (dropped_call_) return;
-    call.id = new_call_id(tool_format_, call_prefix_);
+    call.id = new_call_id(short_ids_, call_prefix_);
     parts.calls.push_back(call);
     whole_.calls.push_back(std::move(call));
   }

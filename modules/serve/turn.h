@@ -33,7 +33,7 @@ class Turn {
   std::vector<int32_t> begun_;
   const char* call_prefix_;
   ThinkingParser thinking_;
-  ToolFormat tool_format_;
+  bool short_ids_;
   ToolCallParser calls_;
   bool one_call_, dropped_call_ = false;
   int64_t reasoning_tokens_ = 0;

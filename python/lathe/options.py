@@ -32,6 +32,7 @@ class Options(typing.TypedDict, total=False):
     stop: str | typing.Sequence[str] | None
     json_schema: dict[str, typing.Any] | str | None
     ignore_eos: bool | None
+    skip_special_tokens: bool | None
     logprobs: int | None
     tools: typing.Sequence[dict[str, typing.Any]] | None
     chat_template_kwargs: dict[str, typing.Any] | None

@@ -86,6 +86,26 @@ TEST_CASE("a stop token ends the answer: its id is given, its text is not") {
   CHECK(f.run(r).tokens == whole.tokens);
 }
 
+TEST_CASE("special tokens are left out of the text where that is asked for, but for those that somebody looks for") {
+  Fixture f;
+  Request r = sampled_request();
+  r.logit_bias = {{'a', 100.0f}, {kEndToken, 100.0f}};  // these two alone
+  const Completion kept = f.run(r);
+  const auto specials = std::count(kept.tokens.begin(), kept.tokens.end(), kEndToken);
+  REQUIRE((specials > 0 && specials < std::ssize(kept.tokens)));
+  CHECK(kept.text == f.tokenizer->decode(kept.tokens));
+  r.skip_special_tokens = true;
+  const Completion skipped = f.run(r);
+  CHECK(skipped.tokens == kept.tokens);
+  CHECK(skipped.text == std::string(kept.tokens.size() - static_cast<size_t>(specials), 'a'));
+  r.kept_marks = {"<|im_end|>thought"};
+  CHECK(f.run(r).text == kept.text);
+  r.kept_marks = {"im_end"};
+  CHECK(f.run(r).text == skipped.text);
+  r.stop_strings = {"a<|im_end|>"};
+  CHECK(f.run(r).text == kept.text->substr(0, kept.text->find("a<|im_end|>")));
+}
+
 TEST_CASE("a stop string ends the answer before it, wherever token borders lie") {
   Fixture f;
   const Completion whole = f.run(sampled_request());

@@ -282,6 +282,19 @@ TEST_CASE("what a template cannot do of thinking is refused") {
   CHECK(whole["choices"][0]["message"]["content"] == "b");
 }
 
+TEST_CASE("special tokens that the reader of an answer looks for stay in its text, and no others") {
+  const ToolServer server;
+  AnswerJson body = chat_body();
+  const auto keeps = [&](const std::string& mark) {
+    const Request request = make_chat_completion(*server.model, {body, "body"})->requests[0];
+    CHECK(request.skip_special_tokens);
+    return std::find(request.kept_marks.begin(), request.kept_marks.end(), mark) != request.kept_marks.end();
+  };
+  CHECK((keeps("</think>") && !keeps("<tool_call>")));
+  body["tools"] = AnswerJson::array({{{"type", "function"}, {"function", {{"name", "f"}}}}});
+  CHECK((keeps("</think>") && keeps("<tool_call>")));
+}
+
 TEST_CASE("a turn that called tools stands in the next prompt as the model wrote it") {
   const ToolServer server;
   AnswerJson body = chat_body();

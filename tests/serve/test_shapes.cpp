@@ -47,6 +47,9 @@ TEST_CASE("every field is known, ignored or refused by name") {
   CHECK(*options.temperature == 0.5);
   CHECK(options.stop == std::vector<std::string>{"a"});
   CHECK(options.num_sequences == 2);
+  CHECK(options.skip_special_tokens);
+  CHECK(blamed(R"({"skip_special_tokens": false})", read) == "nothing");
+  CHECK_FALSE(options.skip_special_tokens);
   CHECK(blamed(R"({"temperature": null, "logit_bias": null})", read) == "nothing");
   CHECK_FALSE(options.temperature);
   CHECK(blamed(R"({"temperature": "hot"})", read) == "temperature");

@@ -28,9 +28,9 @@ struct ThinkingReader {
 
 // Every way to cut the text in three, and a byte at a time.
 void check_thinking(const std::string& prompt, const std::string& answer, const std::string& expected,
-                    const std::vector<std::string>& stops = {}) {
+                    const std::vector<std::string>& stops = {}, const std::string& source = kQwen) {
   INFO(answer);
-  const auto reader = [&] { return ThinkingReader{{thinking_marks(kQwen), prompt}, StopStrings(stops)}; };
+  const auto reader = [&] { return ThinkingReader{{thinking_marks(source), prompt}, StopStrings(stops)}; };
   ThinkingReader bytes = reader();
   for (const char byte : answer) bytes.push({&byte, 1});
   CHECK(bytes.finish() == expected);
@@ -47,6 +47,19 @@ void check_thinking(const std::string& prompt, const std::string& answer, const 
 }
 
 }  // namespace
+
+TEST_CASE("what frames an answer and its thinking is no part of them") {
+  const auto is = [](const std::string& answer, const std::string& expected) {
+    check_thinking("<|start|>assistant", answer, expected, {}, "<|channel|>analysis<|message|>...<|end|>");
+  };
+  is("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.", "Hm.|Yes.");
+  is("<|channel|>final<|message|>Yes <|chan", "|Yes <|chan");
+  is("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary to=functions.f {}",
+     "Hm.| to=functions.f {}");
+  is("<|channel|>commentary<|message|>One moment.<|end|><|start|>assistant to=functions.f<|channel|>commentary json",
+     "|One moment. to=functions.f json");
+  check_thinking("", "a<|end|>b", "|a<|end|>b", {}, "Phi's <|end|> ends a message");
+}
 
 TEST_CASE("thinking is told from the answer at every cut") {
   check_thinking("", "<think>\nWell, \n 2 < 3.\n</think>\n\nYes. \n", "Well, \n 2 < 3.|Yes. \n");
