@@ -9,7 +9,7 @@ CUDA     ?= 0
 BUILD    ?= build$(if $(filter 1,$(CUDA)),-cuda)
 PREFIX   ?= /usr/local
 SECONDS  ?= 60
-JOBS     ?= $(shell nproc)
+JOBS     ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 QUESTION ?= What is the capital of France?
 WERROR   ?= OFF
 DEPENDENCIES ?=
@@ -25,7 +25,7 @@ debug     = -DCMAKE_BUILD_TYPE=Debug $(warnings)
 reference_python = $(or $(wildcard .venv-reference/bin/python),python3)
 compile   = @cmake --build $(1) -j $(JOBS) --target $(2)
 
-.PHONY: help deps build demo train-demo stories test test-model test-python test-serve notebooks bench lint format reference asan tsan fuzz check-cuda gpu-check check-long install clean
+.PHONY: help deps build demo train-demo stories test test-model test-python test-serve notebooks bench lint format reference asan tsan fuzz check-cuda check-arm gpu-check check-long install clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -124,6 +124,9 @@ check-cuda: build  ## CUDA kernels compiled by nvcc for every architecture: no w
 	@scripts/check_cuda.py --all
 	@scripts/check_cuda_build.sh $(BUILD)
 
+check-arm:  ## the program for AArch64 cross-built (Debian), its tests in qemu on every instruction set
+	@WERROR=$(WERROR) scripts/check_arm.sh
+
 gpu-check:  ## on a machine with a GPU: kernels and models on it, then their speed, into docs/benchmarks/gpu; PART=1 or 2 alone
 	@scripts/gpu_check.py $(PART:%=--part %)
 
@@ -152,4 +155,4 @@ install: build  ## bin/lathe, liblathe, headers and the CMake package into PREFI
 	@echo "Installed into $(PREFIX). A program of yours: find_package(lathe), target_link_libraries(... lathe::lathe)"
 
 clean:  ## remove the build folders (models and environments stay)
-	rm -rf build build-cuda build-cuda-check build-asan build-tsan build-python
+	rm -rf build build-cuda build-cuda-check build-asan build-tsan build-python build-arm

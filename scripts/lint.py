@@ -63,9 +63,9 @@ README_TOLERANCE = 0.05
 # The lines of code that each folder may have, those below it included unless they have a budget of their own. A folder
 # that grows past its budget is to be made simpler first; only a commit that says why raises a ceiling.
 BUDGET = {
-    "kernels": 9320,
+    "kernels": 9720,
     "kernels/cuda": 6000,
-    "modules/tensor": 2780,
+    "modules/tensor": 2790,
     "modules/formats": 3030,
     "modules/config": 2170,
     "modules/autograd": 3280,
@@ -85,7 +85,7 @@ BUDGET = {
     "modules/text/chat_template": 5500,
     "modules/text/grammar": 2000,
     "python": 3330,
-    "scripts": 9500,
+    "scripts": 9610,
     "tests": 31480,
     "tests/cuda": 2600,
     "tests/simt": 3600,

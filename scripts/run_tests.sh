@@ -6,7 +6,7 @@ set -uo pipefail
 build=$1; shift
 log=$build/Testing/Temporary/LastTest.log
 rm -f "$log"
-ctest --test-dir "$build" -j "$(nproc)" --timeout 600 --output-on-failure --no-tests=error "$@"
+ctest --test-dir "$build" -j "$(nproc 2>/dev/null || sysctl -n hw.ncpu)" --timeout 600 --output-on-failure --no-tests=error "$@"
 result=$?
 
 # A program that died said nothing of its test cases: it counts as one failure.

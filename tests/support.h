@@ -27,19 +27,26 @@ inline constexpr bool kSanitized = false;
 inline constexpr bool kSanitized = false;
 #endif
 
-// Of like cases, those that this build tries: all of them, or under a sanitizer every `step`-th.
+// Whether its programs run in an emulator of another processor (scripts/check_arm.sh), which is slower still.
+#if defined(LATHE_EMULATED)
+inline constexpr bool kEmulated = true;
+#else
+inline constexpr bool kEmulated = false;
+#endif
+
+// Of like cases, those that this build tries: all of them, or every `step`-th under a sanitizer or in an emulator.
 template <class T>
 std::vector<T> tried(std::span<const T> cases, size_t step) {
   std::vector<T> list;
-  for (size_t i = 0; i < cases.size(); i += kSanitized ? step : 1) list.push_back(cases[i]);
+  for (size_t i = 0; i < cases.size(); i += kSanitized || kEmulated ? step : 1) list.push_back(cases[i]);
   return list;
 }
 
 // The instruction sets that tests go through: all that this machine has; under a sanitizer the portable form, whose
-// kernels alone are instrumented, and the best one.
+// kernels alone are instrumented, and the best one, and so in an emulator, which can be a machine that has less.
 inline std::vector<CpuIsa> tested_isas() {
   const std::vector<CpuIsa> all = available_isas();
-  return kSanitized && all.size() > 1 ? std::vector<CpuIsa>{all.front(), all.back()} : all;
+  return (kSanitized || kEmulated) && all.size() > 1 ? std::vector<CpuIsa>{all.front(), all.back()} : all;
 }
 
 // The root of the source tree: tests/ and configs/ are below it.

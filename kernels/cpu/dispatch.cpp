@@ -10,6 +10,9 @@ const Kernels& kernels() {
     case CpuIsa::avx512_vnni: return *kernels_avx512_vnni();
     case CpuIsa::avx512: return *kernels_avx512();
     case CpuIsa::avx2: return *kernels_avx2();
+    case CpuIsa::neon_i8mm: return *kernels_neon_i8mm();
+    case CpuIsa::neon_dot: return *kernels_neon_dot();
+    case CpuIsa::neon: return *kernels_neon();
     case CpuIsa::portable: break;
   }
   return *kernels_portable();

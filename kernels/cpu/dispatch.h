@@ -160,5 +160,8 @@ const Kernels* kernels_avx2();
 const Kernels* kernels_avx512();
 const Kernels* kernels_avx512_vnni();
 const Kernels* kernels_amx();
+const Kernels* kernels_neon();
+const Kernels* kernels_neon_dot();
+const Kernels* kernels_neon_i8mm();
 
 }  // namespace lathe::cpu

@@ -110,7 +110,7 @@ struct Plan {
   int64_t units() const { return chunks_before[kMaxParts] * token_blocks; }
 
   Plan(const LinearPart* parts, int part_count, int64_t m, int64_t columns, int64_t block_bytes, int members) {
-    constexpr int64_t kTiles = 96;  // a multiple of every tile height: 12, 6 and 2 tokens, and 32 in AMX
+    constexpr int64_t kTiles = 96;  // a multiple of every tile height: 12, 6, 4, 3 and 2 tokens, and 32 in AMX
     const int64_t bytes = m * ((columns + kBlockColumns - 1) / kBlockColumns) * block_bytes;
     token_blocks = (bytes + kTokenBlockBytes - 1) / kTokenBlockBytes;
     token_block = ((m + token_blocks - 1) / token_blocks + kTiles - 1) / kTiles * kTiles;

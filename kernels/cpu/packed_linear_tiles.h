@@ -444,11 +444,68 @@ struct LinearTiles {
 
   // ---- integer tiles ----
 
+  // The sums of products of one run. Packed activations: [word][kTokens].
+  template <class W, int kGroups, int kTokens>
+  struct TokenSums {
+    using Sum = typename S::template IntegerSum<W::kBits>;
+    static constexpr int kWords = 8 / W::kRuns;  // of a run
+    Sum sum[kGroups][kTokens];
+    LATHE_INLINE void begin(const TokenBlock* xb, int run, int32_t offset) {
+      LATHE_FOR(g, kGroups) {
+        LATHE_FOR(t, kTokens) { sum[g][t] = Sum::begin(W::start(xb[t], run, offset)); }
+      }
+    }
+    LATHE_INLINE void add(const uint8_t* block, int64_t stride, const int32_t* x, int run) {
+      LATHE_FOR_WORDS(i, kWords) {
+        Ints word[kGroups];
+        LATHE_FOR(g, kGroups) { word[g] = W::word(block + g * stride, run * kWords + i); }
+        LATHE_FOR(t, kTokens) {
+          LATHE_FOR(g, kGroups) { sum[g][t].add(word[g], x[(run * kWords + i) * kTokens + t]); }
+        }
+        LATHE_FOR(t, kTokens) {
+          LATHE_FOR(g, kGroups) { carry(sum[g][t], i, kWords); }
+        }
+      }
+    }
+    LATHE_INLINE Floats end(int g, int t, int32_t start) const { return sum[g][t].end(start); }
+  };
+  // The same where an instruction multiplies matrices: two tokens at a time, [word / 2][kTokens][2]. A last token
+  // without a second one takes what lies behind it, and no output takes the sum.
+  template <class W, int kGroups, int kTokens>
+  struct TokenPairSums {
+    static constexpr int kWords = 8 / W::kRuns, kPairs = (kTokens + 1) / 2;
+    typename S::MatrixSum sum[kGroups][kPairs];
+    LATHE_INLINE void begin(const TokenBlock* xb, int run, int32_t offset) {
+      LATHE_FOR(p, kPairs) {
+        const int32_t first = W::start(xb[2 * p], run, offset);
+        const int32_t second = 2 * p + 1 < kTokens ? W::start(xb[2 * p + 1], run, offset) : 0;
+        LATHE_FOR(g, kGroups) { sum[g][p] = S::MatrixSum::begin(first, second); }
+      }
+    }
+    LATHE_INLINE void add(const uint8_t* block, int64_t stride, const int32_t* x, int run) {
+      LATHE_FOR_WORDS(i, kWords / 2) {
+        LATHE_FOR(g, kGroups) {
+          const Ints word = W::word(block + g * stride, run * kWords + 2 * i);
+          const Ints next = W::word(block + g * stride, run * kWords + 2 * i + 1);
+          LATHE_FOR(p, kPairs) { sum[g][p].add(word, next, x + ((run * kWords / 2 + i) * kTokens + 2 * p) * 2); }
+        }
+      }
+    }
+    LATHE_INLINE Floats end(int g, int t, int32_t) const { return sum[g][t / 2].end(t % 2); }
+  };
+  template <class W, int kGroups, int kTokens>
+  static auto run_sums() {
+    if constexpr (S::kMultipliesMatrices && kTokens > 1)
+      return TokenPairSums<W, kGroups, kTokens>{};
+    else
+      return TokenSums<W, kGroups, kTokens>{};
+  }
+  template <class W, int kGroups, int kTokens>
+  using RunSums = decltype(run_sums<W, kGroups, kTokens>());
+
   template <class W, int kGroups, int kTokens>
   LATHE_NOINLINE static void integer_tile(const uint8_t* w, int64_t stride, int32_t offset, const int32_t* x,
                                           const TokenBlock* xb, int64_t sections, const Output& out) {
-    using Sum = typename S::template IntegerSum<W::kBits>;
-    constexpr int kWords = 8 / W::kRuns;  // of a run
     Floats y[kGroups][kTokens];
     LATHE_FOR(g, kGroups) {
       LATHE_FOR(t, kTokens) { y[g][t] = out.start(g, t); }
@@ -460,24 +517,13 @@ struct LinearTiles {
       for (int b = 0; b < W::kBlocks; ++b, block += W::kBytes, x += 8 * kTokens, xb += kTokens) {
         if constexpr (kTokens <= 2) prefetch<W::kBytes>(block);
         LATHE_FOR(run, W::kRuns) {
-          Sum sum[kGroups][kTokens];
-          LATHE_FOR(g, kGroups) {
-            LATHE_FOR(t, kTokens) { sum[g][t] = Sum::begin(W::start(xb[t], run, offset)); }
-          }
-          LATHE_FOR_WORDS(i, kWords) {
-            Ints word[kGroups];
-            LATHE_FOR(g, kGroups) { word[g] = W::word(block + g * stride, run * kWords + i); }
-            LATHE_FOR(t, kTokens) {
-              LATHE_FOR(g, kGroups) { sum[g][t].add(word[g], x[(run * kWords + i) * kTokens + t]); }
-            }
-            LATHE_FOR(t, kTokens) {
-              LATHE_FOR(g, kGroups) { carry(sum[g][t], i, kWords); }
-            }
-          }
+          RunSums<W, kGroups, kTokens> sums;
+          sums.begin(xb, run, offset);
+          sums.add(block, stride, x, run);
           LATHE_FOR(g, kGroups) {
             const Floats scale = W::scale(head[g], block + g * stride, run);
             LATHE_FOR(t, kTokens) {
-              y[g][t] = S::fused(sum[g][t].end(W::start(xb[t], run, offset)) * scale, S::set1(xb[t].scale), y[g][t]);
+              y[g][t] = S::fused(sums.end(g, t, W::start(xb[t], run, offset)) * scale, S::set1(xb[t].scale), y[g][t]);
             }
             if constexpr (W::kHasMinimum) {
               const Floats minimum = W::minimum(head[g], block + g * stride, run);
@@ -634,7 +680,11 @@ struct LinearTiles {
             quantise_block(q, own, from);
             alignas(32) int8_t bytes[kBlockColumns];
             LATHE_FOR(half, 2) { S::store_bytes(bytes + half * 16, q[half]); }
-            for (int j = 0; j < 8; ++j) __builtin_memcpy(to + (b * 8 + j) * tokens + i + h, bytes + 4 * j, 4);
+            constexpr int kTogether = S::kMultipliesMatrices ? 2 : 1;  // words of a token
+            for (int64_t j = 0; j < 8; ++j) {
+              const int64_t word = b * 8 + j, at = (word / kTogether * tokens + i + h) * kTogether + word % kTogether;
+              __builtin_memcpy(to + at, bytes + 4 * j, 4);
+            }
             if (h + 1 == kHalves) break;
             take_away(rest, from, q, own.scale);
             from = rest;

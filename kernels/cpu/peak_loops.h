@@ -34,6 +34,16 @@ struct PeakLoops {
       return value.end(0);
     }
   };
+  struct MatrixSum {  // of two tokens and twice the columns
+    using X = int32_t;
+    static constexpr int kGroups = S::kIntegerGroups, kTokens = S::kIntegerTokens / 2, kOperations = 32;
+    typename S::MatrixSum value = S::MatrixSum::begin(0, 0);
+    LATHE_INLINE void add(const uint8_t* w, int32_t x) {
+      const int32_t words[4] = {x, x, x, x};
+      value.add(S::load_ints(w), S::load_ints(w), words);
+    }
+    LATHE_INLINE Floats end() const { return value.end(0) + value.end(1); }
+  };
   struct PairSum {
     using X = int32_t;
     static constexpr int kGroups = S::kFloatGroups, kTokens = S::kFloatTokens, kOperations = 4;

@@ -1,5 +1,5 @@
 // What a simd struct is: the parameter of every kernel template, one for each instruction set (Portable, Avx2, Avx512,
-// Avx512Vnni), chosen at run time by dispatch.h. It has
+// Avx512Vnni, Neon, NeonDot, NeonI8mm), chosen at run time by dispatch.h. It has
 //   Floats, Ints           16 lanes of f32 and i32; Floats has + - * /
 //   zero set1 load store   and *_partial forms, which touch only the first n lanes (the others read as zero)
 //   fma(a, b, c)           a * b + c as fast as the target can; fused(a, b, c) always rounds once
@@ -22,6 +22,7 @@
 //                          signed activation bytes, 4 in a lane; `start` is -offset * (sum of the activations). One
 //                          that begins in 16 bits has kShortWords, how many words fit there, and carry(), due after as
 //                          many
+//   kMultipliesMatrices    whether there is a MatrixSum: such sums of two tokens, from eight bytes of each at a time
 //   kMultipliesBf16        whether there are add_pair_products (of pairs of bf16) and pair_bf16
 // and the sizes of the tiles that fit the registers.
 //
@@ -39,7 +40,7 @@
 // A loop over [0, n) that is unrolled in full: what it indexes lives in registers.
 #define LATHE_FOR(i, n) _Pragma("GCC unroll 32") for (int i = 0; i < (n); ++i)
 // The same over the words of a block, for shifts by constants; the portable form would become a megabyte.
-#if defined(__AVX2__)
+#if defined(__AVX2__) || defined(LATHE_UNROLL_WORDS)
 #define LATHE_FOR_WORDS(i, n) LATHE_FOR(i, n)
 #else
 #define LATHE_FOR_WORDS(i, n) for (int i = 0; i < (n); ++i)

@@ -28,7 +28,7 @@ struct Avx2 {
 
   // 16 registers: 12 accumulators, 2 of weights, 1 broadcast. Integer tiles: 8 sums; outputs lie in memory between
   // blocks.
-  static constexpr bool kMultipliesBf16 = false;
+  static constexpr bool kMultipliesBf16 = false, kMultipliesMatrices = false;
   static constexpr int kFloatGroups = 1, kFloatTokens = 6;
   static constexpr int kIntegerGroups = 1, kIntegerTokens = 4;
   static constexpr int kAttentionRows = 6, kAttentionPages = 1;

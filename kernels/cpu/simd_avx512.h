@@ -12,7 +12,7 @@ struct Avx512 {
   using Floats = __m512;
   using Ints = __m512i;
 
-  static constexpr bool kMultipliesBf16 = false;
+  static constexpr bool kMultipliesBf16 = false, kMultipliesMatrices = false;
   // 32 registers: 24 accumulators, 2 of weights, 1 broadcast.
   static constexpr int kFloatGroups = 2, kFloatTokens = 12;
   static constexpr int kIntegerGroups = 2, kIntegerTokens = 6;

@@ -52,7 +52,7 @@ struct Portable {
   using IntHalves = Ints;  // 16 bits in a lane
 
   // Linear tiles: groups of 16 rows x tokens. Attention tiles: query rows x pages of 16 keys.
-  static constexpr bool kMultipliesBf16 = false;
+  static constexpr bool kMultipliesBf16 = false, kMultipliesMatrices = false;
   static constexpr int kFloatGroups = 1, kFloatTokens = 2;
   static constexpr int kIntegerGroups = 1, kIntegerTokens = 2;
   static constexpr int kAttentionRows = 2, kAttentionPages = 1;

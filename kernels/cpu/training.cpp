@@ -10,6 +10,9 @@ const TrainingKernels& training_kernels() {
     case CpuIsa::avx512_vnni: return *training_avx512_vnni();
     case CpuIsa::avx512: return *training_avx512();
     case CpuIsa::avx2: return *training_avx2();
+    case CpuIsa::neon_i8mm:
+    case CpuIsa::neon_dot:
+    case CpuIsa::neon: return *training_neon();
     case CpuIsa::portable: break;
   }
   return *training_portable();

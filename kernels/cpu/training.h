@@ -138,6 +138,7 @@ const TrainingKernels* training_portable();
 const TrainingKernels* training_avx2();
 const TrainingKernels* training_avx512();
 const TrainingKernels* training_avx512_vnni();
+const TrainingKernels* training_neon();
 // Products of pairs of bf16, wherever they are slower: for tests.
 const GemmKernels* gemm_of_pairs();
 

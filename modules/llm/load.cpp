@@ -195,7 +195,7 @@ Arithmetic arithmetic_of(DType weight, ComputeDtype dtype, Device device) {
   }
   if (is_quantised(weight)) return dtype == ComputeDtype::int16 ? Arithmetic::int16 : Arithmetic::int8;
   // These multiply pairs of bf16, most of them faster than f32; float16 weights would lose bits in it.
-  const bool fast = device.kind == Device::Kind::cuda || cpu_isa() >= CpuIsa::avx512_vnni;
+  const bool fast = device.kind == Device::Kind::cuda || multiplies_bf16(cpu_isa());
   return weight == DType::bf16 && fast ? Arithmetic::bf16 : Arithmetic::f32;
 }
 

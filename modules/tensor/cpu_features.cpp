@@ -1,5 +1,6 @@
-// CPUID and the operating system's share of it: an instruction set counts only when its registers are saved as well.
-// Bits: Intel SDM volume 2A, CPUID leaves 1 and 7; volume 1 section 13.3, XCR0.
+// What the processor says of itself: CPUID on x86-64, and the operating system's share of it, for an instruction set
+// counts only when its registers are saved as well (Intel SDM volume 2A, CPUID leaves 1 and 7; volume 1 section 13.3,
+// XCR0); on AArch64 what the operating system reports (Linux: getauxval; macOS: sysctl).
 #include "tensor/cpu_features.h"
 
 #include <atomic>
@@ -15,17 +16,23 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace lathe {
 namespace {
 
+// kAll: what a machine of this architecture can have, in ascending order. detect(): the last that this one has.
+#if defined(__x86_64__)
 constexpr CpuIsa kAll[] = {CpuIsa::portable, CpuIsa::avx2, CpuIsa::avx512, CpuIsa::avx512_vnni, CpuIsa::amx};
 
 // Linux gives a process the eight kilobytes of tiles in each thread's state only when it asks: arch_prctl(2),
 // ARCH_REQ_XCOMP_PERM, state component 18.
 bool may_use_tiles() {
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__linux__)
   return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
 #else
   return false;
@@ -33,7 +40,6 @@ bool may_use_tiles() {
 }
 
 CpuIsa detect() {
-#if defined(__x86_64__)
   const auto bit = [](uint32_t word, int n) { return (word >> n & 1u) != 0; };
   uint32_t a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return CpuIsa::portable;
@@ -50,10 +56,30 @@ CpuIsa detect() {
   if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !bit(a, 5)) return CpuIsa::avx512;  // BF16
   if (amx && (saved & 0x60000u) == 0x60000u && may_use_tiles()) return CpuIsa::amx;
   return CpuIsa::avx512_vnni;
-#else
-  return CpuIsa::portable;
-#endif
 }
+#elif defined(__aarch64__)
+constexpr CpuIsa kAll[] = {CpuIsa::portable, CpuIsa::neon, CpuIsa::neon_dot, CpuIsa::neon_i8mm};
+
+CpuIsa detect() {
+  bool dot = false, i8mm = false;
+#if defined(__linux__)
+  dot = (getauxval(AT_HWCAP) >> 20 & 1u) != 0;    // HWCAP_ASIMDDP
+  i8mm = (getauxval(AT_HWCAP2) >> 13 & 1u) != 0;  // HWCAP2_I8MM
+#elif defined(__APPLE__)
+  const auto has = [](const char* feature) {
+    int value = 0;
+    size_t size = sizeof value;
+    return sysctlbyname(feature, &value, &size, nullptr, 0) == 0 && value != 0;
+  };
+  dot = has("hw.optional.arm.FEAT_DotProd");
+  i8mm = has("hw.optional.arm.FEAT_I8MM");
+#endif
+  return !dot ? CpuIsa::neon : i8mm ? CpuIsa::neon_i8mm : CpuIsa::neon_dot;
+}
+#else
+constexpr CpuIsa kAll[] = {CpuIsa::portable};
+CpuIsa detect() { return CpuIsa::portable; }
+#endif
 
 CpuIsa best() {
   static const CpuIsa isa = detect();
@@ -67,9 +93,10 @@ std::string list_of_available() {
 }
 
 void check_available(CpuIsa isa) {
-  if (isa > best())
-    throw Error(
-        fmt::format("cpu: instruction set {} is not available, this machine has {}", name(isa), list_of_available()));
+  for (CpuIsa available : available_isas())
+    if (isa == available) return;
+  throw Error(
+      fmt::format("cpu: instruction set {} is not available, this machine has {}", name(isa), list_of_available()));
 }
 
 CpuIsa from_environment() {
@@ -87,7 +114,8 @@ std::atomic<int> active_isa{kUndecided};
 }  // namespace
 
 std::string_view name(CpuIsa isa) {
-  constexpr std::string_view names[] = {"portable", "avx2", "avx512", "avx512_vnni", "amx"};
+  constexpr std::string_view names[] = {"portable", "avx2", "avx512",   "avx512_vnni",
+                                        "amx",      "neon", "neon_dot", "neon_i8mm"};
   return names[static_cast<int>(isa)];
 }
 

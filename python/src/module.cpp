@@ -82,7 +82,7 @@ NB_MODULE(_lathe, m) {
 
   m.def(
       "instruction_set", [] { return std::string(name(cpu_isa())); },
-      "The active instruction set: \"portable\", \"avx2\", \"avx512\", \"avx512_vnni\" or \"amx\".");
+      "The active instruction set, as LATHE_CPU names it: \"portable\", \"avx2\", \"neon\", ...");
   m.def(
       "load_plugin", [](const nb::object& path) { load_plugin(to_path(path)); }, nb::arg("path"),
       nb::sig("def load_plugin(path: str | os.PathLike) -> None"),

@@ -109,7 +109,7 @@ TEST_CASE("gemm in bf16 is the product of rounded operands, its sums of rows tho
 
 TEST_CASE("pairs of bf16 give the product of rounded operands") {
   const cpu::GemmKernels* kernels = cpu::gemm_of_pairs();
-  if (kernels == nullptr || cpu_isa() < CpuIsa::avx512_vnni) return skip("no instruction for pairs of bf16");
+  if (kernels == nullptr || !multiplies_bf16(cpu_isa())) return skip("no instruction for pairs of bf16");
   for (const Product& p : kProducts) {
     if (p.k == 0 || p.k > 300) continue;
     INFO(shape_of(p));
@@ -163,51 +163,58 @@ TEST_CASE("gemm of activated operands and through a slope has the bits of the op
   constexpr int64_t m = 130, n = 810, k = 530, ld = 900;  // several blocks each way
   const std::vector<float> a = random_floats(m * ld, 1), b = random_floats(k * ld, 2), up = random_floats(k * ld, 3);
   const auto rows = [](const std::vector<float>& x) { return Rows<const float>{x.data(), ld}; };
-  for (const bool gated : {false, true})
-    for (const Arithmetic arithmetic : {Arithmetic::f32, Arithmetic::bf16})
-      for_each_isa([&](CpuIsa) {
-        constexpr Activation f = Activation::gelu_tanh;
-        const Rows<const float> gate_up = gated ? rows(up) : Rows<const float>{};
-        const auto activated = [&](const std::vector<float>& x, int64_t count, int64_t width) {
-          std::vector<float> y(static_cast<size_t>(count * width));
-          if (gated)
-            kernel::gated_activation<float>(Cpu{}, y.data(), rows(x), gate_up, count, width, f);
-          else
-            kernel::activation<float>(Cpu{}, y.data(), rows(x), count, width, f);
-          return y;
-        };
-        Guarded c(m * n), expected(m * n);
-        // f(A) B^T, B of n rows
-        const std::vector<float> many = random_floats(n * ld, 4), fa = activated(a, m, k), fb = activated(b, k, n);
-        kernel::gemm<float>(Cpu{}, {expected.data(), n}, {fa.data(), k}, false, rows(many), true, m, n, k, false,
-                            {.arithmetic = arithmetic});
-        kernel::gemm<float>(Cpu{}, {c.data(), n}, rows(a), false, rows(many), true, m, n, k, false,
-                            {.arithmetic = arithmetic, .activated_a = GemmActivated<float>{f, gate_up}});
-        CHECK((c.same_bits(expected) && c.intact()));
-        // A^T f(B), A of k rows
-        const std::vector<float> tall = random_floats(k * ld, 5);
-        kernel::gemm<float>(Cpu{}, {expected.data(), n}, rows(tall), true, {fb.data(), n}, false, m, n, k, false,
-                            {.arithmetic = arithmetic});
-        kernel::gemm<float>(Cpu{}, {c.data(), n}, rows(tall), true, rows(b), false, m, n, k, false,
-                            {.arithmetic = arithmetic, .activated_b = GemmActivated<float>{f, gate_up}});
-        CHECK((c.same_bits(expected) && c.intact()));
-        // the slope of f at x over A B^T
-        const std::vector<float> x = random_floats(m * ld, 6);
-        Guarded plain(m * n), dup(m * n), expected_dup(m * n);
-        kernel::gemm<float>(Cpu{}, {plain.data(), n}, rows(a), false, rows(many), true, m, n, k, false,
-                            {.arithmetic = arithmetic});
+  struct Form {
+    bool gated;
+    Arithmetic arithmetic;
+  };
+  const Form forms[] = {
+      {false, Arithmetic::f32}, {true, Arithmetic::f32}, {false, Arithmetic::bf16}, {true, Arithmetic::bf16}};
+  for (const Form& form : tried<Form>(forms, 3))
+    for_each_isa([&](CpuIsa) {
+      const bool gated = form.gated;
+      const Arithmetic arithmetic = form.arithmetic;
+      constexpr Activation f = Activation::gelu_tanh;
+      const Rows<const float> gate_up = gated ? rows(up) : Rows<const float>{};
+      const auto activated = [&](const std::vector<float>& x, int64_t count, int64_t width) {
+        std::vector<float> y(static_cast<size_t>(count * width));
         if (gated)
-          kernel::gated_activation_backward<float>(Cpu{}, {expected.data(), n}, {expected_dup.data(), n}, plain.data(),
-                                                   rows(x), gate_up, m, n, f);
+          kernel::gated_activation<float>(Cpu{}, y.data(), rows(x), gate_up, count, width, f);
         else
-          kernel::activation_backward<float>(Cpu{}, expected.data(), plain.data(), rows(x), m, n, f);
-        GemmSlope<float> slope{f, rows(x), gate_up};
-        if (gated) slope.dup = {dup.data(), n};
-        kernel::gemm<float>(Cpu{}, {c.data(), n}, rows(a), false, rows(many), true, m, n, k, false,
-                            {.arithmetic = arithmetic, .slope = slope});
-        CHECK((c.same_bits(expected) && c.intact()));
-        if (gated) CHECK((dup.same_bits(expected_dup) && dup.intact()));
-      });
+          kernel::activation<float>(Cpu{}, y.data(), rows(x), count, width, f);
+        return y;
+      };
+      Guarded c(m * n), expected(m * n);
+      // f(A) B^T, B of n rows
+      const std::vector<float> many = random_floats(n * ld, 4), fa = activated(a, m, k), fb = activated(b, k, n);
+      kernel::gemm<float>(Cpu{}, {expected.data(), n}, {fa.data(), k}, false, rows(many), true, m, n, k, false,
+                          {.arithmetic = arithmetic});
+      kernel::gemm<float>(Cpu{}, {c.data(), n}, rows(a), false, rows(many), true, m, n, k, false,
+                          {.arithmetic = arithmetic, .activated_a = GemmActivated<float>{f, gate_up}});
+      CHECK((c.same_bits(expected) && c.intact()));
+      // A^T f(B), A of k rows
+      const std::vector<float> tall = random_floats(k * ld, 5);
+      kernel::gemm<float>(Cpu{}, {expected.data(), n}, rows(tall), true, {fb.data(), n}, false, m, n, k, false,
+                          {.arithmetic = arithmetic});
+      kernel::gemm<float>(Cpu{}, {c.data(), n}, rows(tall), true, rows(b), false, m, n, k, false,
+                          {.arithmetic = arithmetic, .activated_b = GemmActivated<float>{f, gate_up}});
+      CHECK((c.same_bits(expected) && c.intact()));
+      // the slope of f at x over A B^T
+      const std::vector<float> x = random_floats(m * ld, 6);
+      Guarded plain(m * n), dup(m * n), expected_dup(m * n);
+      kernel::gemm<float>(Cpu{}, {plain.data(), n}, rows(a), false, rows(many), true, m, n, k, false,
+                          {.arithmetic = arithmetic});
+      if (gated)
+        kernel::gated_activation_backward<float>(Cpu{}, {expected.data(), n}, {expected_dup.data(), n}, plain.data(),
+                                                 rows(x), gate_up, m, n, f);
+      else
+        kernel::activation_backward<float>(Cpu{}, expected.data(), plain.data(), rows(x), m, n, f);
+      GemmSlope<float> slope{f, rows(x), gate_up};
+      if (gated) slope.dup = {dup.data(), n};
+      kernel::gemm<float>(Cpu{}, {c.data(), n}, rows(a), false, rows(many), true, m, n, k, false,
+                          {.arithmetic = arithmetic, .slope = slope});
+      CHECK((c.same_bits(expected) && c.intact()));
+      if (gated) CHECK((dup.same_bits(expected_dup) && dup.intact()));
+    });
 }
 
 TEST_CASE("gemm in double is the product") {
