@@ -34,9 +34,9 @@ def ask(program, question, new_tokens, dtype="auto"):
 def main():
     program = sys.argv[1]
     try:
-        capital, _ = ask(program, "What is the capital of France?", 64, "float32")  # as make demo asks
+        capital, _ = ask(program, "What is the capital of France?", 64, "int16")  # as make demo asks
         line("Paris" in capital["text"], f"the capital of France: {capital['text'].strip()!r}")
-        other, _ = ask(program, "Name three colours.", 64, "float32")
+        other, _ = ask(program, "Name three colours.", 64, "int16")
         line(other["text"] != capital["text"] and len(other["text"]) > 4, f"another question: {other['text'].strip()[:80]!r}")
         story, _ = ask(program, "Tell me a long story about a lighthouse.", 256)
         # The cache of a few hundred tokens is within the 100 MB that are allowed beside 1.5 x the file.

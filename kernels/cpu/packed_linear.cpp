@@ -193,8 +193,7 @@ void packed_linear(Cpu, const LinearPart* parts, int part_count, int64_t ldy, Co
     const LinearTask task{part.weight, part.bias, part.y, ldy, packed};
     const int64_t group = (chunk - plan.chunks_before[p]) * plan.chunk_groups[p], groups = row_groups(part.weight.rows);
     const int64_t group_end = group + plan.chunk_groups[p] < groups ? group + plan.chunk_groups[p] : groups;
-    const int64_t token = block * plan.token_block,
-                  token_end = std::min(token + plan.token_block, tokens);
+    const int64_t token = block * plan.token_block, token_end = std::min(token + plan.token_block, tokens);
     if (!is_integer(effective(arithmetic, part.weight.dtype)))
       floats->multiply(task, group, group_end, token / halves, token_end / halves);
     else if (halves == 2)

@@ -125,8 +125,8 @@ struct LinearTiles {
   template <DType kType>
   static constexpr bool kExpands = kType != DType::q8_0 &&
                                    (S::kIntegerGroups == 1 || (kType != DType::q4_0 && kType != DType::q4_1));
-  // Of as few kinds of sums as there are lengths of short ones. Bytes of eight bits are multiplied otherwise where there
-  // is no vpdpbusd (IntegerSum).
+  // Of as few kinds of sums as there are lengths of short ones. Bytes of eight bits are multiplied otherwise where
+  // there is no vpdpbusd (IntegerSum).
   template <class W>
   using ExpandedOf = Expanded<(W::kBits == 8                 ? 8
                                : !kShortSums || W::kBits > 5 ? 6

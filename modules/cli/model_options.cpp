@@ -26,7 +26,8 @@ namespace lathe {
 void ModelOptions::declare(const Command& command) {
   command.option("--model", model, "folder, file, or name of a model").required();
   command.option("--adapter", adapter, "folder of an adapter in PEFT's form, which changes the model");
-  command.option("--dtype", dtype, "auto, float32, bfloat16 or float16").shows_default();
+  command.option("--dtype", dtype, "auto, float32, bfloat16 or float16; int8 or int16 for quantised weights")
+      .shows_default();
   command.option("--quantize", quantize,
                  "quantise on load: q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k, iq4_nl or iq4_xs");
   command.option("--kv-cache-dtype", kv_cache_dtype,

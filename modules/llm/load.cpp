@@ -156,15 +156,11 @@ ComputeDtype parse_compute_dtype(const std::string& name) {
 }
 
 std::optional<DType> parse_stored_dtype(const std::string& name) {
-  switch (parse_compute_dtype(name)) {
-    case ComputeDtype::float32: return DType::f32;
-    case ComputeDtype::bfloat16: return DType::bf16;
-    case ComputeDtype::float16: return DType::f16;
-    case ComputeDtype::automatic:
-    case ComputeDtype::int16:
-    case ComputeDtype::int8: break;
-  }
-  return std::nullopt;
+  if (name == "auto") return std::nullopt;
+  if (name == "float32") return DType::f32;
+  if (name == "bfloat16") return DType::bf16;
+  if (name == "float16") return DType::f16;
+  throw UsageError(fmt::format("dtype: expected auto, float32, bfloat16 or float16, found \"{}\"", name));
 }
 
 DType parse_cache_dtype(const std::string& name) {

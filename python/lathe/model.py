@@ -164,7 +164,7 @@ def load(
 ) -> Model:
     """Loads a model: a Hugging Face folder, a .safetensors, .bin or .gguf file, or the name of a model that is there.
 
-    dtype           the arithmetic: "auto", "float32", "bfloat16"
+    dtype           the arithmetic: "auto", "float32", "bfloat16"; "int8" or "int16" for quantised weights
     quantize        makes the matrices smaller on load: "q8_0", "q4_k", ...
     trainable       keeps the weights in float32, for `gradients` and `parameters`
     adapter         a folder in PEFT's form, whose changes are computed beside the weights

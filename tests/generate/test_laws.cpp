@@ -82,7 +82,8 @@ constexpr Setting kSettings[] = {
     {DType::q4_0, Arithmetic::int8, DType::f16},  {DType::q4_1, Arithmetic::int8, DType::f16},
     {DType::q4_0, Arithmetic::f32, DType::f32},   {DType::q4_1, Arithmetic::bf16, DType::f32},
     {DType::f32, Arithmetic::f32, DType::q8_0},   {DType::q4_1, Arithmetic::int8, DType::q8_0},
-    {DType::q4_1, Arithmetic::int8, DType::bf16},
+    {DType::q4_1, Arithmetic::int8, DType::bf16}, {DType::q4_0, Arithmetic::int16, DType::f16},
+    {DType::q8_0, Arithmetic::int16, DType::f32},
 };
 
 // The formats that a row of 256 columns can have besides. What is only read (q2_k, q3_k) obeys the same laws in
@@ -93,7 +94,8 @@ constexpr Setting kWideSettings[] = {
     {DType::q6_k, Arithmetic::int8, DType::f16},   {DType::q4_k, Arithmetic::f32, DType::f32},
     {DType::f16, Arithmetic::f32, DType::q8_0},    {DType::q4_k, Arithmetic::int8, DType::q8_0},
     {DType::iq4_nl, Arithmetic::int8, DType::f16}, {DType::iq4_xs, Arithmetic::int8, DType::f16},
-    {DType::iq4_xs, Arithmetic::bf16, DType::f16},
+    {DType::iq4_xs, Arithmetic::bf16, DType::f16}, {DType::q4_k, Arithmetic::int16, DType::f16},
+    {DType::q6_k, Arithmetic::int16, DType::bf16},
 };
 
 // One of each arithmetic, for families that differ from Llama above the kernels.
@@ -101,6 +103,7 @@ constexpr Setting kOneOfEach[] = {
     {DType::f32, Arithmetic::f32, DType::f32},
     {DType::bf16, Arithmetic::bf16, DType::bf16},
     {DType::q4_1, Arithmetic::int8, DType::q8_0},
+    {DType::q4_1, Arithmetic::int16, DType::f16},
 };
 
 void check_laws(const ModelConfig& config, const Setting& setting) {

@@ -15,8 +15,7 @@ namespace lathe::test {
 inline constexpr DType kWeightDTypes[] = {DType::f32,  DType::bf16, DType::f16,  DType::q8_0,   DType::q4_0,
                                           DType::q4_1, DType::q5_0, DType::q5_1, DType::q2_k,   DType::q3_k,
                                           DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
-inline constexpr Arithmetic kArithmetics[] = {Arithmetic::f32, Arithmetic::bf16, Arithmetic::int8,
-                                             Arithmetic::int16};
+inline constexpr Arithmetic kArithmetics[] = {Arithmetic::f32, Arithmetic::bf16, Arithmetic::int8, Arithmetic::int16};
 
 inline const char* name(Arithmetic arithmetic) {
   constexpr const char* kNames[] = {"f32", "bf16", "int8", "int16"};

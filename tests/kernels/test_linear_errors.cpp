@@ -24,7 +24,8 @@ Bounds bounds_of(DType dtype, Arithmetic arithmetic) {
   // A step of amax / 127 in 32 columns, even within half of it; amax of 32 normal values is 2.1 deviations in the mean
   // (2.2 in the square): 5 to 6e-3. One outlier of 20 deviations in a block multiplies its step by ten, and a quarter
   // of the blocks has one while they make up for most of the sum: 1.1e-2. The limits are the project's own.
-  if (arithmetic == Arithmetic::int8 && is_quantised(dtype)) return {7e-3, 1.5e-2};
+  const Bounds int8 = {7e-3, 1.5e-2};
+  if (arithmetic == Arithmetic::int8 && is_quantised(dtype)) return int8;
   // Activations to 8 bits, and the weights where they are not bf16 already.
   if (arithmetic == Arithmetic::bf16) {
     const double error = rounding_error(8) * std::sqrt(dtype == DType::bf16 ? 1.0 : 2.0) * kSlack;
@@ -32,6 +33,9 @@ Bounds bounds_of(DType dtype, Arithmetic arithmetic) {
   }
   // K roundings of partial sums to 24 bits, whose squares grow evenly to the whole sum's: half of K of the last, each.
   const double error = rounding_error(24) * std::sqrt(kColumns / 2) * 2;  // the portable form rounds products, too
+  // What int8 leaves lies within half a step, of which the second int8 make 127: a step of 1 / 254.
+  if (arithmetic == Arithmetic::int16 && is_quantised(dtype))
+    return {int8.gaussian / 254 + error, int8.outliers / 254 + error};
   return {error, error};
 }
 
@@ -40,7 +44,7 @@ Bounds bounds_of(DType dtype, Arithmetic arithmetic) {
 TEST_CASE("every weight dtype in every arithmetic is as near to double as its roundings say") {
   for (const DType dtype : kWeightDTypes)
     for (const Arithmetic arithmetic : kArithmetics) {
-      if (arithmetic == Arithmetic::int8 && !is_quantised(dtype)) continue;
+      if (arithmetic >= Arithmetic::int8 && !is_quantised(dtype)) continue;
       INFO(name(dtype) << " weights, " << name(arithmetic) << " arithmetic");
       const Bounds bounds = bounds_of(dtype, arithmetic);
       for_each_isa([&](CpuIsa) {

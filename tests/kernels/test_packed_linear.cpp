@@ -10,21 +10,30 @@ using namespace lathe::test;
 
 namespace {
 
+// To a whole number of steps of the largest / 127, 32 by 32.
+void quantise_rows_of_32(std::vector<float>& v) {
+  for (size_t b = 0; b < v.size(); b += 32) {
+    float amax = 0;
+    for (size_t i = b; i < b + 32; ++i) amax = std::max(amax, std::abs(v[i]));
+    const float inverse = amax > 0 ? 127.0f / amax : 0.0f;
+    for (size_t i = b; i < b + 32; ++i) v[i] = std::nearbyint(v[i] * inverse) * (amax / 127.0f);
+  }
+}
+
 // What the arithmetic makes of an activation row: the value that meets the weights.
 std::vector<float> rounded(const float* x, int64_t columns, Arithmetic arithmetic, DType dtype) {
   std::vector<float> v(x, x + columns);
   if (arithmetic == Arithmetic::bf16)
     for (float& value : v) value = bf16_to_f32(f32_to_bf16(value));
-  if (arithmetic == Arithmetic::int8 && is_quantised(dtype))
-    for (int64_t b = 0; b < columns; b += 32) {
-      float amax = 0;
-      for (int64_t i = b; i < b + 32; ++i) amax = std::max(amax, std::abs(v[static_cast<size_t>(i)]));
-      const float inverse = amax > 0 ? 127.0f / amax : 0.0f;
-      for (int64_t i = b; i < b + 32; ++i) {
-        float& value = v[static_cast<size_t>(i)];
-        value = std::nearbyint(value * inverse) * (amax / 127.0f);
-      }
-    }
+  if (arithmetic == Arithmetic::int8 && is_quantised(dtype)) quantise_rows_of_32(v);
+  if (arithmetic == Arithmetic::int16 && is_quantised(dtype)) {
+    std::vector<float> rest(v.size());
+    std::vector<float> first = v;
+    quantise_rows_of_32(first);
+    for (size_t i = 0; i < v.size(); ++i) rest[i] = v[i] - first[i];
+    quantise_rows_of_32(rest);
+    for (size_t i = 0; i < v.size(); ++i) v[i] = first[i] + rest[i];
+  }
   return v;
 }
 
