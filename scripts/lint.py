@@ -63,9 +63,9 @@ README_TOLERANCE = 0.05
 # The lines of code that each folder may have, those below it included unless they have a budget of their own. A folder
 # that grows past its budget is to be made simpler first; only a commit that says why raises a ceiling.
 BUDGET = {
-    "kernels": 9720,
+    "kernels": 10120,
     "kernels/cuda": 6000,
-    "modules/tensor": 2790,
+    "modules/tensor": 2820,
     "modules/formats": 3030,
     "modules/config": 2170,
     "modules/autograd": 3280,
@@ -86,7 +86,7 @@ BUDGET = {
     "modules/text/grammar": 2000,
     "python": 3330,
     "scripts": 9610,
-    "tests": 31480,
+    "tests": 31700,
     "tests/cuda": 2600,
     "tests/simt": 3600,
     "examples": 140,
