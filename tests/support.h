@@ -29,16 +29,16 @@ inline constexpr bool kSanitized = false;
 
 // Whether its programs run in an emulator of another processor (scripts/check_arm.sh), which is slower still.
 #if defined(LATHE_EMULATED)
-inline constexpr bool kEmulated = true;
+inline constexpr bool kCrossBuilt = true;
 #else
-inline constexpr bool kEmulated = false;
+inline constexpr bool kCrossBuilt = false;
 #endif
 
 // Of like cases, those that this build tries: all of them, or every `step`-th under a sanitizer or in an emulator.
 template <class T>
 std::vector<T> tried(std::span<const T> cases, size_t step) {
   std::vector<T> list;
-  for (size_t i = 0; i < cases.size(); i += kSanitized || kEmulated ? step : 1) list.push_back(cases[i]);
+  for (size_t i = 0; i < cases.size(); i += kSanitized || kCrossBuilt ? step : 1) list.push_back(cases[i]);
   return list;
 }
 
@@ -46,7 +46,7 @@ std::vector<T> tried(std::span<const T> cases, size_t step) {
 // kernels alone are instrumented, and the best one, and so in an emulator, which can be a machine that has less.
 inline std::vector<CpuIsa> tested_isas() {
   const std::vector<CpuIsa> all = available_isas();
-  return (kSanitized || kEmulated) && all.size() > 1 ? std::vector<CpuIsa>{all.front(), all.back()} : all;
+  return (kSanitized || kCrossBuilt) && all.size() > 1 ? std::vector<CpuIsa>{all.front(), all.back()} : all;
 }
 
 // The root of the source tree: tests/ and configs/ are below it.

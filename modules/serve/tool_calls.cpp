@@ -47,17 +47,6 @@ constexpr ToolForm kToolForms[] = {
      .before_value = "<arg_value>",
      .behind_value = "</arg_value>",
      .repeats = true},
-    {.name = "minicpm",
-     .arguments = How::tagged,
-     .begin = "<function",
-     .end = "</function>",
-     .before_name = " name=\"",
-     .behind_name = "\">",
-     .before_key = "<param name=\"",
-     .behind_key = "\">",
-     .before_value = "",
-     .behind_value = "</param>",
-     .repeats = true},
     {.name = "gemma",  // Gemma 4
      .arguments = How::bare,
      .begin = "<|tool_call>",
@@ -81,13 +70,6 @@ constexpr ToolForm kToolForms[] = {
      .before_name = "",
      .behind_name = " <|constrain|>json<|message|>",
      .may_lead = "<|channel|>commentary"},
-    {.name = "deepseek",  // V3.1
-     .arguments = How::named,
-     .begin = "<｜tool▁calls▁begin｜>",
-     .end = "<｜tool▁calls▁end｜>",
-     .before_name = "<｜tool▁call▁begin｜>",
-     .behind_name = "<｜tool▁sep｜>",
-     .behind_call = "<｜tool▁call▁end｜>"},
     {.name = "tool_calls",  // MiniMax M1, Apriel 1.5
      .arguments = How::objects,
      .begin = "<tool_calls>",
@@ -215,7 +197,7 @@ Calls read_named(std::string_view text, const ToolForm& form) {
   std::vector<ToolCall> calls;
   const size_t mark = form.behind_name.find_last_of("<[");  // what is sure to stand before the arguments
   for (text = trimmed(text); !text.empty(); text = trimmed(text)) {
-    if (!calls.empty() && form.behind_call.empty() && !take(text, form.begin)) return std::nullopt;
+    if (!calls.empty() && !take(text, form.begin)) return std::nullopt;
     if (!take(text, form.before_name)) return std::nullopt;
     const std::string_view name = take_name(text);
     if (name.empty() || !take_until(text, form.behind_name.substr(mark))) return std::nullopt;
@@ -224,7 +206,6 @@ Calls read_named(std::string_view text, const ToolForm& form) {
     if (const auto json = parsed(arguments); !json || !json->is_object()) return std::nullopt;
     calls.push_back({std::string(name), std::string(arguments), {}});
     text.remove_prefix(arguments.size());
-    if (!form.behind_call.empty()) take(text, form.behind_call);
   }
   return calls;
 }

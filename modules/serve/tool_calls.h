@@ -3,7 +3,7 @@
 // A form says what stands round calls and round their parts. Arguments are written in one of four ways:
 //
 //   objects  {"name": "f", "arguments": {"x": 1}}: one of them, several, or a list (Hermes, Llama, Mistral, Cohere)
-//   named    f, a mark, {"x": 1} (Mistral since tokenizer v11, DeepSeek, gpt-oss)
+//   named    f, a mark, {"x": 1} (Mistral since tokenizer v11, gpt-oss)
 //   tagged   f, then each key and value in tags; a text stands there as it is, all else as JSON (Qwen 3 Coder, GLM)
 //   bare     f{x:1}: JSON whose keys are bare, and whose texts stand between marks (Gemma 4)
 //
