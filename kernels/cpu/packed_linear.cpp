@@ -6,9 +6,10 @@
 // 3072 x 576. Decode: weights from memory, M = 1, GB/s, where a plain read gives 14.5. Prefill: M = 256, Gop/s.
 //                q8_0 int8      q4_0 int8      q4_1 int8      bf16 bf16      f16 f32        f32 f32        q4_1 f32
 //   portable      5.8 /  12      3.1 /  12      2.7 /   9     10.4 /  26      4.0 /   7     11.0 /  34      2.7 /  34
-//   avx2          9.9 /  76      9.9 /  99      9.6 /  96     10.5 /  61     11.9 /  82     11.8 /  80      3.6 /  83
-//   avx512       10.8 / 123     10.3 / 178      9.6 / 176     12.5 / 140     12.0 / 143     14.3 / 145      4.4 / 147
+//   avx2          9.9 / 115      9.9 / 223      9.6 / 210     10.5 / 103     11.9 / 102     11.8 /  98      3.6 / 106
+//   avx512       10.8 / 160     10.3 / 290      9.6 / 298     12.5 / 174     12.0 / 168     14.3 / 167      4.4 / 179
 //   avx512_vnni  12.4 / 427     10.7 / 391     11.1 / 365     11.6 / 137     11.0 / 138     13.2 / 137      4.3 / 145
+// Prefill of avx2 and avx512 is of another day, when fma alone reached 118 and 197; rows compare only within a day.
 // With vdpbf16ps the bf16 column of avx512_vnni would be 97 on this processor and twice its f32 on Zen 4. In AMX tiles
 // the whole model prefills in bf16 at 2.6 times the speed (docs/performance.md has each kernel, docs/log.md the steps).
 #include "kernels/packed_linear.h"

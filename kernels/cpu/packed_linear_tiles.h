@@ -153,7 +153,13 @@ struct LinearTiles {
   // ---- panels: 16 rows x some columns of any dtype, as f32, exactly or rounded to bf16 ----
 
   enum class Panel { exact, rounded };
-  static constexpr int64_t kPanelColumns = 256;  // most of them: 16 KB in f32, half of a small first-level cache
+  // Most of them: in f32 24 or 32 KB, which stay in the first-level cache.
+  static constexpr int64_t kPanelColumns = S::kFloatGroups == 1 ? 384 : 256;
+  // Columns that a panel of at most `most` takes at a time: as even as whole blocks allow.
+  static constexpr int64_t stretch(int64_t columns, int64_t most) {
+    const int64_t panels = (columns + most - 1) / most;
+    return (columns + panels * kBlockColumns - 1) / (panels * kBlockColumns) * kBlockColumns;
+  }
 
   template <Panel kPanel>
   static LATHE_INLINE uint8_t* put(uint8_t* panel, const Floats& first, const Floats& second) {
@@ -332,7 +338,7 @@ struct LinearTiles {
   template <class Stored, int kGroups>
   static void stored_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
     const int64_t columns = task.weight.columns, stride = group_bytes(task.weight.dtype, columns);
-    const int64_t step = many<kGroups>(token1 - token0) ? kPanelColumns : columns;
+    const int64_t step = many<kGroups>(token1 - token0) ? stretch(columns, kPanelColumns) : columns;
     for (int64_t column = 0; column < columns; column += step)
       float_strip<Stored, kGroups>(task, task.weight.data + group * stride + column / 2 * Stored::kPairBytes,
                                    tile_stride(task, group, stride), group, column,
@@ -342,11 +348,12 @@ struct LinearTiles {
   // Weights that must be widened or rounded go through a panel on the stack, some columns at a time.
   template <Panel kPanel, int kGroups>
   static void panel_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
-    constexpr int64_t kColumns = kPanelColumns, kStride = kColumns * kGroupRows * 4;
+    constexpr int64_t kStride = kPanelColumns * kGroupRows * 4;
     alignas(64) uint8_t panel[kGroups * kStride];
-    const int64_t stride = group_bytes(task.weight.dtype, task.weight.columns);
-    for (int64_t column = 0; column < task.weight.columns; column += kColumns) {
-      const int64_t end = column + kColumns < task.weight.columns ? column + kColumns : task.weight.columns;
+    const int64_t columns = task.weight.columns, stride = group_bytes(task.weight.dtype, columns);
+    const int64_t step = stretch(columns, kPanelColumns);
+    for (int64_t column = 0; column < columns; column += step) {
+      const int64_t end = column + step < columns ? column + step : columns;
       over_groups<kGroups>(task, group, [&](int g) {
         fill<kPanel>(panel + g * kStride, task.weight.dtype, task.weight.data + (group + g) * stride, column, end);
       });
@@ -419,8 +426,9 @@ struct LinearTiles {
       return pair_strip<kGroups>(task, w, tile_stride(task, group, stride), group, 0, columns, token0, token1);
     constexpr int64_t kStride = kPanelColumns / 2 * kWordBytes;
     alignas(64) uint8_t panel[kGroups * kStride];
-    for (int64_t column = 0; column < columns; column += kPanelColumns) {
-      const int64_t end = column + kPanelColumns < columns ? column + kPanelColumns : columns;
+    const int64_t step = stretch(columns, kPanelColumns);
+    for (int64_t column = 0; column < columns; column += step) {
+      const int64_t end = column + step < columns ? column + step : columns;
       over_groups<kGroups>(
           task, group, [&](int g) { fill_pairs(panel + g * kStride, task.weight.dtype, w + g * stride, column, end); });
       pair_strip<kGroups>(task, panel, tile_stride(task, group, kStride), group, column, end, token0, token1);
@@ -569,11 +577,12 @@ struct LinearTiles {
   static void expanded_groups(const LinearTask& task, int64_t group, int64_t token0, int64_t token1) {
     using W = Quantised<kType>;
     using E = ExpandedOf<W>;
-    constexpr int64_t kColumns = 512, kStride = kColumns / kBlockColumns * E::kBytes;
+    constexpr int64_t kMost = 1024 / kGroups, kStride = kMost / kBlockColumns * E::kBytes;
     alignas(64) uint8_t panel[kGroups * kStride];
-    const int64_t stride = quantised_group_bytes<kType>(task.weight.columns);
-    for (int64_t column = 0; column < task.weight.columns; column += kColumns) {
-      const int64_t end = column + kColumns < task.weight.columns ? column + kColumns : task.weight.columns;
+    const int64_t columns = task.weight.columns, stride = quantised_group_bytes<kType>(columns);
+    const int64_t step = stretch(columns, kMost);
+    for (int64_t column = 0; column < columns; column += step) {
+      const int64_t end = column + step < columns ? column + step : columns;
       over_groups<kGroups>(task, group, [&](int g) {
         expand<W>(panel + g * kStride, task.weight.data + (group + g) * stride, column, end);
       });
