@@ -142,7 +142,7 @@ def replicas(lathe, _):
             sessions = {served({**asked, "seed": i % 2}, {"X-Session-Id": str(i // 2)}) for i in range(40)}
             assert sessions == {(1, 0), (0, 1)}, sessions
             assert all(sorted(served(asked, {"X-Session-Id": str(i)}, times=3)) == [0, 3] for i in range(4))
-            connection = half_request(front, {**asked, "max_tokens": 60, "n": 20, "ignore_eos": True, "stream": True})
+            connection = half_request(front, {**asked, "max_tokens": 60, "n": 120, "ignore_eos": True, "stream": True})
             begun = receive(connection, b"data: ")
             assert b"text/event-stream" in begun and b"[DONE]" not in begun
             receive(connection, b"[DONE]")

@@ -14,6 +14,7 @@ import math
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import struct
@@ -105,8 +106,8 @@ class Server:
             time.sleep(0.01)
         return time.monotonic() - begin
 
-    def memory(self):
-        return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{self.process.pid}/status").read_text())[1]) * 1024
+    def memory(self, name="VmRSS"):
+        return int(re.search(rf"{name}:\s+(\d+)", pathlib.Path(f"/proc/{self.process.pid}/status").read_text())[1]) * 1024
 
     def close(self):
         if self.process.poll() is None:
@@ -438,6 +439,40 @@ def deadline(lathe, model):
     s.close()
 
 
+def enough_memory(lathe, model):
+    """A server that is ready has its memory: with little more than it has then, the largest work of every kind fails nowhere."""
+    s = Server(lathe, model, "--max-sequences", "16", "--max-batch-tokens", "256", "--kv-memory", "64MiB", "--max-queue", "9999", "--chat-template",
+               str(ROOT / "tests/serve/tools.jinja")).wait_until_ready()
+    for _ in range(8):
+        s.post("/tokenize", {"prompt": "a"})  # every thread has begun to take memory
+    # 64 MiB are set aside for logits of scored prompts; the rest is for bodies, answers and grammars.
+    limit = s.memory("VmData") + (64 + 48 << 20)
+    resource.prlimit(s.process.pid, resource.RLIMIT_DATA, (limit, limit))
+    longest = s.get("/v1/models/tiny")[1]["max_model_len"]
+    schema = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "array", "items": {"type": "integer"}, "maxItems": 3}},
+              "required": ["city", "days"]}
+    tool = {"type": "function", "function": {"name": "weather", "parameters": schema}}
+    ids = lambda seed, count: [(seed * 7919 + i * 31) % 300 + 3 for i in range(count)]
+    greedy = {"temperature": 0, "ignore_eos": True}
+    work = [("/v1/completions", {"prompt": [ids(i, 120) for i in range(32)], "max_tokens": 4, **greedy}),
+            ("/v1/completions", {"prompt": ids(1, min(longest, 2000) - 20), "max_tokens": 8, "n": 8, "logprobs": 5, "temperature": 1}),
+            ("/v1/completions", {"prompt": [ids(i, 250) for i in range(16)], "max_tokens": 1, "echo": True, "logprobs": 5, **greedy}),
+            ("/v1/completions", {"prompt": ids(2, 20), "max_tokens": 3, "n": 100, "best_of": 128, "presence_penalty": 1, "logit_bias": {"5": 9}}),
+            ("/v1/embeddings", {"input": [ids(i, 100) for i in range(64)]}),
+            ("/v1/similarity", {"text_1": [ids(i, 50) for i in range(20)], "text_2": [ids(i, 60) for i in range(20)]}),
+            ("/v1/chat/completions", chat("Weather?", n=8, tools=[tool], tool_choice="required", max_tokens=60)),
+            ("/v1/chat/completions", chat("Weather?", n=8, logprobs=True, top_logprobs=20, max_tokens=60,
+                                          response_format={"type": "json_schema", "json_schema": {"name": "w", "schema": schema}})),
+            ("/v1/inspect", {"what": "logit_lens", "tokens": ids(3, 400), "positions": [0, 32]})]
+    with concurrent.futures.ThreadPoolExecutor(len(work)) as pool:
+        for (path, _), answer in [(one, pool.submit(s.ask, "POST", *one, timeout=600)) for one in work]:
+            assert answer.result()[0] == 200, (path, answer.result())
+    assert s.metric("requests_failed_total") == 0
+    s.until("cache_pages_used", 0)
+    s.close()
+    assert "memory" not in s.text().split("ready")[1], s.text()
+
+
 def draining(lathe, model):
     """SIGTERM: answers under way are finished, new requests refused."""
     s = Server(lathe, model).wait_until_ready()
@@ -597,4 +632,4 @@ def main(checks, alone=(), options=()):
 
 
 if __name__ == "__main__":
-    sys.exit(main(CHECKS, (keys_and_origins, queue, deadline, draining, batches)))
+    sys.exit(main(CHECKS, (keys_and_origins, queue, deadline, enough_memory, draining, batches)))

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "generate/generate.h"
+#include "tensor/storage.h"
 
 namespace lathe {
 namespace {
@@ -184,6 +185,9 @@ void EngineThread::warm_up() {
   r.ignore_eos = true;
   r.prefix_cache = false;
   generate(*engine_, std::vector<Request>(static_cast<size_t>(limits.max_sequences), r));
+  // From here on blocks of sizes that come no more are given back before others are asked for. Logits of scored prompts
+  // come on top: whoever sizes the cache sets memory aside for them.
+  StoragePool::set_budget(StoragePool::held_bytes() + sizeof(float) * kScoredLogits);
 }
 
 // What f throws fails all that is under way, and nothing else: what waits in the mailbox is begun after it.

@@ -135,6 +135,11 @@ class Pool {
     return kept_;
   }
 
+  size_t held_bytes() {
+    std::lock_guard lock(mutex_);
+    return used_ + kept_;
+  }
+
   void set_limit(size_t bytes) {
 #if !defined(LATHE_ADDRESS_SANITIZER)
     std::lock_guard lock(mutex_);
@@ -224,6 +229,7 @@ Storage allocate_storage(size_t bytes) {
   return storage;
 }
 
+size_t StoragePool::held_bytes() { return pool().held_bytes(); }
 size_t StoragePool::kept_bytes() { return pool().kept_bytes(); }
 void StoragePool::set_limit(size_t bytes) {
   pool().set_limit(bytes);

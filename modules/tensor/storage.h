@@ -24,6 +24,7 @@ Storage allocate_storage(size_t bytes);
 struct StoragePool {
   static constexpr size_t kDefaultLimit = size_t{256} << 20, kNoLimit = ~size_t{0};
   static size_t kept_bytes();
+  static size_t held_bytes();  // and those in use
   static void set_limit(size_t bytes);
   // Beyond so many bytes, used and kept, a request that no kept block serves first gives kept ones back: where sizes
   // differ from step to step, each would otherwise leave its own. Without a limit unless set.

@@ -138,6 +138,12 @@ TEST_CASE("the pool gives blocks back to the next tensor of the size, within its
   CHECK(StoragePool::kept_bytes() <= size_t{1} << 20);
   StoragePool::set_limit(StoragePool::kDefaultLimit);
   StoragePool::trim();
+  const size_t held = StoragePool::held_bytes();
+  const auto one_more = [&] { return StoragePool::held_bytes() - held >= size_t{4} << 13; };
+  CHECK([&] { return Tensor::empty({1 << 13}), one_more(); }());
+  CHECK(one_more());  // it is kept now
+  StoragePool::trim();
+  CHECK(StoragePool::held_bytes() == held);
   CHECK(StoragePool::kept_bytes() == 0);
 }
 
