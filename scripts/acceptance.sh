@@ -30,7 +30,7 @@ check() {
 
 compare() {
   local isa
-  for isa in portable avx2 avx512 avx512_vnni amx neon neon_dot neon_i8mm; do
+  for isa in portable avx2 avx_vnni avx512 avx512_vnni amx neon neon_dot neon_i8mm; do
     # The program itself says which instruction sets the machine lacks; only then is one left out.
     if LATHE_CPU=$isa "$program" logits --model "$shared/models/stories260K/hf" --tokens 1,2 --output "$work/probe.npy" \
       >"$work/log" 2>&1 || ! grep -q LATHE_CPU "$work/log"; then

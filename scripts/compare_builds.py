@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ISAS = ("portable", "avx2", "avx512", "avx512_vnni", "amx", "neon", "neon_dot", "neon_i8mm")
+ISAS = ("portable", "avx2", "avx_vnni", "avx512", "avx512_vnni", "amx", "neon", "neon_dot", "neon_i8mm")
 TOKENS = ",".join(str(7 * i % 29 + 1) for i in range(40))
 PROMPT = ",".join(str(504 + 37 * i % 9000) for i in range(300))
 

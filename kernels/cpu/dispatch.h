@@ -157,6 +157,7 @@ const Kernels& kernels();  // of cpu_isa()
 // Null where the build's target has no such instruction set.
 const Kernels* kernels_portable();
 const Kernels* kernels_avx2();
+const Kernels* kernels_avx_vnni();
 const Kernels* kernels_avx512();
 const Kernels* kernels_avx512_vnni();
 const Kernels* kernels_amx();

@@ -1,5 +1,5 @@
-// What a simd struct is: the parameter of every kernel template, one for each instruction set (Portable, Avx2, Avx512,
-// Avx512Vnni, Neon, NeonDot, NeonI8mm), chosen at run time by dispatch.h. It has
+// What a simd struct is: the parameter of every kernel template, one for each instruction set (Portable, Avx2, AvxVnni,
+// Avx512, Avx512Vnni, Neon, NeonDot, NeonI8mm), chosen at run time by dispatch.h. It has
 //   Floats, Ints           16 lanes of f32 and i32; Floats has + - * /
 //   zero set1 load store   and *_partial forms, which touch only the first n lanes (the others read as zero)
 //   fma(a, b, c)           a * b + c as fast as the target can; fused(a, b, c) always rounds once

@@ -1,4 +1,4 @@
-// Sixteen lanes as two 256-bit registers: AVX2, FMA, F16C. The members are described in simd.h.
+// Sixteen lanes as two 256-bit registers: AVX2, FMA, F16C; and with AVX-VNNI. The members are described in simd.h.
 #pragma once
 #include <immintrin.h>
 
@@ -255,5 +255,23 @@ struct Avx2 {
     return _mm256_and_ps(rounded, _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0xffff0000u))));
   }
 };
+
+#if defined(__AVXVNNI__)
+// vpdpbusd of 256 bits adds all four products of a lane.
+struct AvxVnni : Avx2 {
+  template <int kBits>
+  struct IntegerSum {
+    Ints value;
+    static LATHE_INLINE IntegerSum begin(int32_t start) {
+      return {{_mm256_set1_epi32(start), _mm256_set1_epi32(start)}};
+    }
+    LATHE_INLINE void add(Ints weights, int32_t activations) {
+      const __m256i x = _mm256_set1_epi32(activations);
+      value = {_mm256_dpbusd_avx_epi32(value.a, weights.a, x), _mm256_dpbusd_avx_epi32(value.b, weights.b, x)};
+    }
+    LATHE_INLINE Floats end(int32_t) const { return to_floats(value); }
+  };
+};
+#endif
 
 }  // namespace lathe::cpu

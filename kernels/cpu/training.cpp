@@ -9,6 +9,7 @@ const TrainingKernels& training_kernels() {
     case CpuIsa::amx:
     case CpuIsa::avx512_vnni: return *training_avx512_vnni();
     case CpuIsa::avx512: return *training_avx512();
+    case CpuIsa::avx_vnni:
     case CpuIsa::avx2: return *training_avx2();
     case CpuIsa::neon_i8mm:
     case CpuIsa::neon_dot:

@@ -3,6 +3,7 @@
 // XCR0); on AArch64 what the operating system reports (Linux: getauxval; macOS: sysctl).
 #include "tensor/cpu_features.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
@@ -25,10 +26,8 @@
 namespace lathe {
 namespace {
 
-// kAll: what a machine of this architecture can have, in ascending order. detect(): the last that this one has.
+// detect(): what this machine can run, in ascending order.
 #if defined(__x86_64__)
-constexpr CpuIsa kAll[] = {CpuIsa::portable, CpuIsa::avx2, CpuIsa::avx512, CpuIsa::avx512_vnni, CpuIsa::amx};
-
 // Linux gives a process the eight kilobytes of tiles in each thread's state only when it asks: arch_prctl(2),
 // ARCH_REQ_XCOMP_PERM, state component 18.
 bool may_use_tiles() {
@@ -39,28 +38,32 @@ bool may_use_tiles() {
 #endif
 }
 
-CpuIsa detect() {
+std::vector<CpuIsa> detect() {
   const auto bit = [](uint32_t word, int n) { return (word >> n & 1u) != 0; };
+  std::vector<CpuIsa> isas = {CpuIsa::portable};
   uint32_t a, b, c, d;
-  if (!__get_cpuid(1, &a, &b, &c, &d)) return CpuIsa::portable;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return isas;
   const bool fma = bit(c, 12), osxsave = bit(c, 27), avx = bit(c, 28), f16c = bit(c, 29);
-  if (!(fma && osxsave && avx && f16c)) return CpuIsa::portable;
+  if (!(fma && osxsave && avx && f16c)) return isas;
   uint32_t saved, high;
   asm("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return CpuIsa::portable;
-  if (!bit(b, 5) || (saved & 0x06u) != 0x06u) return CpuIsa::portable;                // AVX2; xmm and ymm saved
-  const bool avx512 = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);           // F DQ BW VL
-  if (!avx512 || (saved & 0xe6u) != 0xe6u) return CpuIsa::avx2;                       // zmm and mask registers saved
-  if (!bit(c, 11)) return CpuIsa::avx512;                                             // VNNI
-  const bool amx = bit(d, 22) && bit(d, 24) && bit(d, 25);                            // BF16, tiles, INT8
-  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !bit(a, 5)) return CpuIsa::avx512;  // BF16
-  if (amx && (saved & 0x60000u) == 0x60000u && may_use_tiles()) return CpuIsa::amx;
-  return CpuIsa::avx512_vnni;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return isas;
+  if (!bit(b, 5) || (saved & 0x06u) != 0x06u) return isas;  // AVX2; xmm and ymm saved
+  isas.push_back(CpuIsa::avx2);
+  const bool avx512 = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);    // F DQ BW VL
+  const bool vnni = bit(c, 11), amx = bit(d, 22) && bit(d, 24) && bit(d, 25);  // AMX: BF16, tiles, INT8
+  uint32_t more = 0;
+  if (!__get_cpuid_count(7, 1, &more, &b, &c, &d)) more = 0;
+  if (bit(more, 4)) isas.push_back(CpuIsa::avx_vnni);
+  if (!avx512 || (saved & 0xe6u) != 0xe6u) return isas;  // zmm and mask registers saved
+  isas.push_back(CpuIsa::avx512);
+  if (!vnni || !bit(more, 5)) return isas;  // BF16
+  isas.push_back(CpuIsa::avx512_vnni);
+  if (amx && (saved & 0x60000u) == 0x60000u && may_use_tiles()) isas.push_back(CpuIsa::amx);
+  return isas;
 }
 #elif defined(__aarch64__)
-constexpr CpuIsa kAll[] = {CpuIsa::portable, CpuIsa::neon, CpuIsa::neon_dot, CpuIsa::neon_i8mm};
-
-CpuIsa detect() {
+std::vector<CpuIsa> detect() {
   bool dot = false, i8mm = false;
 #if defined(__linux__)
   dot = (getauxval(AT_HWCAP) >> 20 & 1u) != 0;    // HWCAP_ASIMDDP
@@ -74,35 +77,36 @@ CpuIsa detect() {
   dot = has("hw.optional.arm.FEAT_DotProd");
   i8mm = has("hw.optional.arm.FEAT_I8MM");
 #endif
-  return !dot ? CpuIsa::neon : i8mm ? CpuIsa::neon_i8mm : CpuIsa::neon_dot;
+  std::vector<CpuIsa> isas = {CpuIsa::portable, CpuIsa::neon};
+  if (dot) isas.push_back(CpuIsa::neon_dot);
+  if (dot && i8mm) isas.push_back(CpuIsa::neon_i8mm);
+  return isas;
 }
 #else
-constexpr CpuIsa kAll[] = {CpuIsa::portable};
-CpuIsa detect() { return CpuIsa::portable; }
+std::vector<CpuIsa> detect() { return {CpuIsa::portable}; }
 #endif
 
-CpuIsa best() {
-  static const CpuIsa isa = detect();
-  return isa;
+const std::vector<CpuIsa>& available() {
+  static const std::vector<CpuIsa> isas = detect();
+  return isas;
 }
 
 std::string list_of_available() {
   std::string names;
-  for (CpuIsa isa : available_isas()) names += (names.empty() ? "" : ", ") + std::string(name(isa));
+  for (CpuIsa isa : available()) names += (names.empty() ? "" : ", ") + std::string(name(isa));
   return names;
 }
 
 void check_available(CpuIsa isa) {
-  for (CpuIsa available : available_isas())
-    if (isa == available) return;
-  throw Error(
-      fmt::format("cpu: instruction set {} is not available, this machine has {}", name(isa), list_of_available()));
+  if (std::find(available().begin(), available().end(), isa) == available().end())
+    throw Error(
+        fmt::format("cpu: instruction set {} is not available, this machine has {}", name(isa), list_of_available()));
 }
 
 CpuIsa from_environment() {
   const char* wanted = std::getenv("LATHE_CPU");
-  if (wanted == nullptr || *wanted == '\0') return best();
-  for (CpuIsa isa : available_isas())
+  if (wanted == nullptr || *wanted == '\0') return available().back();
+  for (CpuIsa isa : available())
     if (name(isa) == wanted) return isa;
   throw Error(
       fmt::format("cpu: LATHE_CPU is '{}', which is not available: this machine has {}", wanted, list_of_available()));
@@ -114,17 +118,12 @@ std::atomic<int> active_isa{kUndecided};
 }  // namespace
 
 std::string_view name(CpuIsa isa) {
-  constexpr std::string_view names[] = {"portable", "avx2", "avx512",   "avx512_vnni",
+  constexpr std::string_view names[] = {"portable", "avx2", "avx_vnni", "avx512",   "avx512_vnni",
                                         "amx",      "neon", "neon_dot", "neon_i8mm"};
   return names[static_cast<int>(isa)];
 }
 
-std::vector<CpuIsa> available_isas() {
-  std::vector<CpuIsa> isas;
-  for (CpuIsa isa : kAll)
-    if (isa <= best()) isas.push_back(isa);
-  return isas;
-}
+std::vector<CpuIsa> available_isas() { return available(); }
 
 CpuIsa cpu_isa() {
   int isa = active_isa.load(std::memory_order_relaxed);

@@ -107,6 +107,7 @@ TEST_CASE("the portable instruction set is always there and names are stable") {
   REQUIRE_FALSE(isas.empty());
   CHECK(isas.front() == CpuIsa::portable);
   CHECK(name(CpuIsa::avx512_vnni) == "avx512_vnni");
+  CHECK(name(CpuIsa::avx_vnni) == "avx_vnni");
   CHECK(name(CpuIsa::amx) == "amx");
   CHECK(name(CpuIsa::neon_i8mm) == "neon_i8mm");
   const CpuIsa before = cpu_isa();
