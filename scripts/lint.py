@@ -63,7 +63,7 @@ README_TOLERANCE = 0.05
 # The lines of code that each folder may have, those below it included unless they have a budget of their own. A folder
 # that grows past its budget is to be made simpler first; only a commit that says why raises a ceiling.
 BUDGET = {
-    "kernels": 10120,
+    "kernels": 10160,
     "kernels/cuda": 6000,
     "modules/tensor": 2820,
     "modules/formats": 3030,

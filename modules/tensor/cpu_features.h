@@ -7,8 +7,9 @@ namespace lathe {
 
 // portable, then those of x86-64 and those of AArch64, each in ascending order of speed.
 // avx2: AVX2 + FMA + F16C. avx_vnni: also AVX-VNNI, which not all that have AVX-512 have. avx512: F BW DQ VL.
-// avx512_vnni: also VNNI and BF16. amx: also tiles of int8 and bf16, which the operating system grants to a process that
-// asks. neon: every AArch64. neon_dot: also products of bytes (FEAT_DotProd). neon_i8mm: also their matrices (FEAT_I8MM).
+// avx512_vnni: also VNNI and BF16. amx: also tiles of int8 and bf16, which the operating system grants to a process
+// that asks. neon: every AArch64. neon_dot: also products of bytes (FEAT_DotProd). neon_i8mm: also their matrices
+// (FEAT_I8MM).
 enum class CpuIsa { portable, avx2, avx_vnni, avx512, avx512_vnni, amx, neon, neon_dot, neon_i8mm };
 
 std::string_view name(CpuIsa isa);  // as LATHE_CPU spells it
