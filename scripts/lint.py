@@ -42,7 +42,7 @@ MAY_INCLUDE = {
     "generate": BELOW_COMMON + TEXT + ["common", "attention", "block", "load_model",
                                        "llm/causal_lm.h", "llm/family.h", "llm/registry.h", "llm/load.h"],
 }
-MAY_INCLUDE["train"] = MAY_INCLUDE["generate"] + ["llm/export.h", "llm/adapter.h", "llm/adapter_file.h",
+MAY_INCLUDE["train"] = MAY_INCLUDE["generate"] + ["llm/export.h", "llm/tensor_parallel.h", "llm/adapter.h", "llm/adapter_file.h",
                                                     "generate"]
 MAY_INCLUDE["evaluate"] = MAY_INCLUDE["generate"] + ["generate"]
 MAY_INCLUDE["serve"] = MAY_INCLUDE["generate"] + ["llm/trace.h", "generate"]
@@ -68,15 +68,15 @@ BUDGET = {
     "modules/tensor": 2820,
     "modules/formats": 3030,
     "modules/config": 2170,
-    "modules/autograd": 3280,
+    "modules/autograd": 3410,
     "modules/common": 610,
     "modules/attention": 880,
     "modules/block": 200,
     "modules/load_model": 1450,
-    "modules/llm": 4720,
+    "modules/llm": 4770,
     "modules/generate": 3900,
     "modules/evaluate": 920,
-    "modules/train": 6240,
+    "modules/train": 6370,
     "modules/serve": 6920,
     "modules/mpi": 75,
     "modules/cli": 4860,
@@ -86,7 +86,7 @@ BUDGET = {
     "modules/text/grammar": 2000,
     "python": 3330,
     "scripts": 9660,
-    "tests": 31700,
+    "tests": 31730,
     "tests/cuda": 2600,
     "tests/simt": 3600,
     "examples": 140,

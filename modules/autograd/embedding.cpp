@@ -2,6 +2,7 @@
 #include "kernels/embedding.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "autograd/check_ids.h"
 #include "autograd/low_rank.h"
@@ -22,6 +23,34 @@ void look_up(const Tensor& y, const Parameter& table, const Tensor& ids) {
       kernel::embedding(on, y.data<float>(), w.raw(), w.dtype(), bytes_of(w.dtype(), w.stride()), ids.data<int32_t>(),
                         ids.dim(0), y.dim(1));
   });
+}
+
+// Adds rows dy (N, C) to the gradient of the rows `ids` of the table.
+void add_to_gradient(const Parameter& table, const Tensor& dy, const Tensor& ids) {
+  dispatch("embedding", dy, [&](auto on, auto element) {
+    using T = decltype(element);
+    kernel::embedding_backward(on, table.gradient().data<Sum<T>>(), dy.data<T>(), ids.data<int32_t>(), dy.dim(0),
+                               dy.dim(1));
+  });
+}
+
+// The same of a table whose rows ranks share out: of those that this one has.
+void add_to_own_gradient(const Parameter& table, const Tensor& dy, const Tensor& ids) {
+  if (ids.device().kind == Device::Kind::plan) return add_to_gradient(table, dy, ids);
+  const int64_t first = table.shard->first(), count = table.shard->count();
+  const Tensor all = ids.to(Device{});  // (N)
+  std::vector<int32_t> rows, own;       // of dy; of the own part of the table
+  for (int64_t i = 0; i < all.dim(0); ++i) {
+    const int64_t row = all.host<int32_t>()[i] - first;
+    if (row < 0 || row >= count) continue;
+    rows.push_back(static_cast<int32_t>(i));
+    own.push_back(static_cast<int32_t>(row));
+  }
+  if (rows.empty()) return;
+  const auto on_device = [&](const std::vector<int32_t>& list) {
+    return Tensor::of<int32_t>({std::ssize(list)}, list.data()).to(ids.device());
+  };
+  add_to_gradient(table, select_rows(dy, on_device(rows)), on_device(own));
 }
 
 // Of a table whose rows ranks share out: each gives its own and zeros for others, which are added up.
@@ -60,11 +89,10 @@ Tensor embedding(const Parameter& table, const Tensor& ids) {
     look_up(y, table, ids);
   if (Tape::recording(table))
     Tape::record("embedding", y, [&table, ids](const Tensor& dy, Gradients&) {
-      dispatch("embedding", dy, [&](auto on, auto element) {
-        using T = decltype(element);
-        kernel::embedding_backward(on, table.gradient().data<Sum<T>>(), dy.data<T>(), ids.data<int32_t>(), dy.dim(0),
-                                   dy.dim(1));
-      });
+      if (table.shard)
+        add_to_own_gradient(table, dy, ids);
+      else
+        add_to_gradient(table, dy, ids);
     });
   if (const LowRank* l = table.row_low_rank)
     return add(y, scale(linear(embedding(*l->a, ids), {l->b, nullptr}), l->scale));  // (N, C)

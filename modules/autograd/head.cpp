@@ -83,9 +83,10 @@ RunningLoss take_logits(const Tensor& hidden, const Head& head, const Tensor& ta
   for (int64_t first = 0; first < vocabulary; first += chunk) {
     const Tensor weight = weight_rows(*head.weight, first, std::min(chunk, vocabulary - first), hidden.dtype());
     const Tensor logits = chunk_logits(hidden, head, change, weight, first);  // (R, count)
-    running.take(logits, first);
+    running.take(logits, head.weight->first_row() + first);
     if (kept) *kept = logits;
   }
+  if (const auto& shard = head.weight->shard) running.join(*shard->ranks);
   return running;
 }
 
@@ -105,8 +106,8 @@ void chunked_backward(const Tensor& dhidden, const Tensor& hidden, const Head& h
     dispatch("linear_cross_entropy", hidden, [&](auto on, auto element) {
       using T = decltype(element);
       kernel::cross_entropy_backward(on, d.data<T>(), tokens_of<T>(logits), forward.logsumexp.data<Sum<T>>(),
-                                     targets.data<int32_t>(), rows, first, count, dloss.data<T>(),
-                                     forward.factor.data<double>());
+                                     targets.data<int32_t>(), rows, head.weight->first_row() + first, count,
+                                     dloss.data<T>(), forward.factor.data<double>());
       if (row_factors.defined())
         kernel::scale_rows(on, d.data<T>(), tokens_of<T>(d), row_factors.data<T>(), rows, count);
       if (is_capped(head))
@@ -152,18 +153,17 @@ Tensor own_logits(const Tensor& hidden, const Head& head) {
 
 Tensor apply_head(const Tensor& hidden, const Head& head) {
   check_head("apply_head", hidden, head);
-  const Tensor logits = own_logits(hidden, head);
+  const Tensor logits = own_logits(whole_input(hidden, *head.weight), head);
   return head.weight->shard ? join_columns(logits, *head.weight->shard->ranks, head.weight->shard->rows) : logits;
 }
 
-Tensor linear_cross_entropy(const Tensor& hidden, const Head& head, const Tensor& targets, double total,
+Tensor linear_cross_entropy(const Tensor& hidden_, const Head& head, const Tensor& targets, double total,
                             int64_t chunk) {
-  check_head("linear_cross_entropy", hidden, head);
+  check_head("linear_cross_entropy", hidden_, head);
   check(chunk >= 0, "linear_cross_entropy", "chunk must not be negative, found {}", chunk);
-  check(!head.weight->shard, "linear_cross_entropy", "the head's rows are shared out among ranks, weight {}",
-        head.weight->shape);
+  const Tensor hidden = whole_input(hidden_, *head.weight);
   const int64_t vocabulary = head.weight->shape[0];
-  check_targets("linear_cross_entropy", targets, hidden.dim(0), vocabulary);
+  check_targets("linear_cross_entropy", targets, hidden.dim(0), head.weight->whole_shape()[0]);
   const bool recording = head_records("linear_cross_entropy", hidden, head);
   const bool keep = recording && chunk == 0 &&
                     hidden.dim(0) * vocabulary * static_cast<int64_t>(bytes_of(hidden.dtype(), 1)) <= kKeptBytes;
@@ -181,12 +181,11 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Head& head, const Tensor
   return y.loss;
 }
 
-Tensor linear_log_probabilities(const Tensor& hidden, const Head& head, const Tensor& targets, int64_t chunk) {
-  check_head("linear_log_probabilities", hidden, head);
+Tensor linear_log_probabilities(const Tensor& hidden_, const Head& head, const Tensor& targets, int64_t chunk) {
+  check_head("linear_log_probabilities", hidden_, head);
   check(chunk > 0, "linear_log_probabilities", "chunk must be positive, found {}", chunk);
-  check(!head.weight->shard, "linear_log_probabilities", "the head's rows are shared out among ranks, weight {}",
-        head.weight->shape);
-  check_targets("linear_log_probabilities", targets, hidden.dim(0), head.weight->shape[0]);
+  const Tensor hidden = whole_input(hidden_, *head.weight);
+  check_targets("linear_log_probabilities", targets, hidden.dim(0), head.weight->whole_shape()[0]);
   const RunningLoss running = take_logits(hidden, head, targets, chunk);
   Tensor y = running.log_probabilities();  // (R)
   if (!head_records("linear_log_probabilities", hidden, head)) return y;

@@ -38,13 +38,21 @@ Tensor activated_linear(const Tensor& gate, const Tensor& up, Activation f, cons
 // a table whose rows ranks share out, each looks up its own.
 Tensor embedding(const Parameter& table, const Tensor& ids);
 
-// ---- ranks that share weights out (not recorded) ----
+// ---- ranks that share weights out: in f32, by all of them together, the backward too ----
 
+// What ranks do with a tensor that all of them have: all the same, or each a product with its own rows of a weight. Its
+// gradient is then alike on all ranks, or the sum of what they have.
+enum class Behind : uint8_t { alike, own_rows };
 // The columns of all ranks side by side, the same on all of them: x (N, own), rows may be strided -> (N, all).
 // `borders` as Shard has them.
-Tensor join_columns(const Tensor& x, Communicator& ranks, std::span<const int64_t> borders);
-// What a product with `weight` takes, of x (N, own part of it), and what it gives, of its own rows' y (N, own): joined
-// where Shard::columns says so, else x and y.
+Tensor join_columns(const Tensor& x, Communicator& ranks, std::span<const int64_t> borders,
+                    Behind behind = Behind::alike);
+// The other way round: x (N, all), alike on all ranks -> (N, own).
+Tensor own_columns(const Tensor& x, Communicator& ranks, std::span<const int64_t> borders);
+// x itself, behind which each rank has its own rows of weights.
+Tensor sum_gradients(const Tensor& x, Communicator& ranks);
+// What a product with `weight` takes, of x (N, in, or the own part of it), and what it gives, of its own rows' y
+// (N, own): joined where Shard::columns says so.
 Tensor whole_input(const Tensor& x, const Parameter& weight);
 Tensor whole_output(const Tensor& y, const Parameter& weight);
 

@@ -31,6 +31,13 @@ void Parameter::prepare_for_inference(Arithmetic arithmetic) {
   value = {};
 }
 
+Shape Parameter::whole_shape() const {
+  if (!is_part()) return shape;
+  Shape whole{shard->whole()};
+  for (int i = 1; i < shape.rank(); ++i) whole.append(shape[i]);
+  return whole;
+}
+
 Tensor& Parameter::gradient() const {
   if (!grad.defined())
     grad =

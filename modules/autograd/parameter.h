@@ -57,6 +57,11 @@ struct Parameter {
   // Of a weight that ranks share out: `shape` is that of the own rows, but for norms, which all ranks have whole.
   std::optional<Shard> shard;
 
+  // Whether other ranks have other rows; the first row that this one has; the shape of all ranks' rows.
+  bool is_part() const { return shard && kind != Kind::norm; }
+  int64_t first_row() const { return is_part() ? shard->first() : 0; }
+  Shape whole_shape() const;
+
   Device device() const { return packed ? packed->storage.device() : value.device(); }
   bool is_vector() const { return kind == Kind::norm || kind == Kind::bias; }
   bool decays() const { return !is_vector(); }  // by weight decay: matrices, tables, heads and routers

@@ -15,6 +15,8 @@ class RunningLoss {
   RunningLoss(const Tensor& targets, DType dtype);
   // Columns [first, first + logits.dim(1)) of the vocabulary: logits (R, columns).
   void take(const Tensor& logits, int64_t first);
+  // Of ranks that each took columns of their own: what was taken by all of them, the same on all.
+  void join(Communicator& ranks);
 
   // kernel::cross_entropy (kernels/cross_entropy.h) says what they are.
   struct Result {

@@ -42,7 +42,7 @@ struct PackedLinear {
   std::array<Tensor, Parts> operator()(const Tensor& x) const {
     std::array<LinearWeight, Parts> weights;
     for (size_t i = 0; i < Parts; ++i) weights[i] = parts[i].parts();
-    const Tensor packed = linear(x, weights);  // (N, sum of out_i)
+    const Tensor packed = linear(whole_input(x, parts[0].weight), weights);  // (N, sum of out_i)
     std::array<Tensor, Parts> slices;
     int64_t begin = 0;
     for (size_t i = 0; i < Parts; ++i) {

@@ -26,7 +26,7 @@ struct MixtureOfExperts {
     const Tensor logits = gate(x);  // (N, E)
     tap("router_logits", logits);
     RouterLogits::add(logits);
-    const ExpertRoutes routes = route_experts(logits, per_token, normalise);  // N k places
+    ExpertRoutes routes = route_experts(logits, per_token, normalise);  // N k places
     tap("expert_weights", routes.weights);
     std::vector<LinearWeight> gate_up, down;
     for (const GatedFeedForwardNet& expert : experts) {
@@ -34,10 +34,12 @@ struct MixtureOfExperts {
       down.push_back(expert.down_proj.parts());
     }
     const int64_t width = experts[0].gate_up.parts[0].out();
-    const Tensor packed = grouped_linear(select_rows(x, routes.rows), routes.starts, gate_up);  // (N k, 2 F)
+    const Tensor input = whole_input(x, experts[0].gate_up.parts[0].weight);                        // (N, C)
+    const Tensor packed = grouped_linear(select_rows(input, routes.rows), routes.starts, gate_up);  // (N k, 2 F)
     const Tensor h = gated_activation(slice_columns(packed, 0, width), slice_columns(packed, width, width),
                                       experts[0].f);  // (N k, F)
     const Parameter& last = experts[0].down_proj.weight;
+    if (last.shard) routes.weights = sum_gradients(routes.weights, *last.shard->ranks);
     const Tensor y = combine_experts(grouped_linear(whole_input(h, last), routes.starts, down), routes);  // (N, C)
     return dropout(whole_output(y, last));
   }

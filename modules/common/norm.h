@@ -24,8 +24,7 @@ struct RmsNorm {
     if (!weight.shard) return rms_norm(x, weight, eps, offset);
     // Over columns of which this rank has a part: their mean square is that of all.
     const Shard& own = *weight.shard;
-    return slice_columns(rms_norm(join_columns(x, *own.ranks, own.rows), weight, eps, offset), own.first(),
-                         own.count());
+    return own_columns(rms_norm(join_columns(x, *own.ranks, own.rows), weight, eps, offset), *own.ranks, own.rows);
   }
   // x + y, and the norm of that.
   AddNorm add_norm(const Tensor& x, const Tensor& y) const { return add_rms_norm(x, y, weight, eps, offset); }

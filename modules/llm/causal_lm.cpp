@@ -37,7 +37,7 @@ std::vector<NamedParameter> all_parameters(CausalLM& model) {
 
 int64_t count_parameters(CausalLM& model) {
   int64_t count = 0;
-  for (const NamedParameter& p : all_parameters(model)) count += p.parameter->shape.elements();
+  for (const NamedParameter& p : all_parameters(model)) count += p.parameter->whole_shape().elements();
   return count;
 }
 
@@ -57,10 +57,12 @@ void initialise(CausalLM& model, uint64_t seed, DType dtype) {
     const double deviation = model.config.initializer_range;
     const double constant = p.kind == Parameter::Kind::norm ? 1.0 - model.config.norm_offset : 0.0;
     p.value = Tensor::empty(p.shape, dtype);
+    const int64_t before = p.first_row() * (p.shape.elements() / p.shape[0]);  // of other ranks
     const auto fill = [&](auto* to) {
       parallel_for(p.shape.elements(), kGrainElements / 16, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
-          const double x = p.is_vector() ? constant : deviation * random_normal(seed, stream, static_cast<uint64_t>(i));
+          const double x =
+              p.is_vector() ? constant : deviation * random_normal(seed, stream, static_cast<uint64_t>(before + i));
           to[i] = static_cast<std::remove_pointer_t<decltype(to)>>(x);
         }
       });

@@ -34,6 +34,8 @@ class CausalLM {
   const ModelSizes& sizes;    // the part of it that most code needs
   // That share the weights out, each with a part (llm/tensor_parallel.h); all of them run the same passes.
   Communicator* ranks = &Communicator::one();
+  // Where several do: the configuration of what all of them have.
+  std::unique_ptr<const ModelConfig> whole_config;
   std::unique_ptr<Adapter> adapter;  // changes of weights, which parameters point to; null: none
 };
 

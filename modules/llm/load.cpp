@@ -217,8 +217,6 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
                 "gradients need weights in float32");
   if (options.trainable && options.dtype != ComputeDtype::automatic && options.dtype != ComputeDtype::float32)
     throw Error("load: trainable weights are computed in float32, found another dtype", "leave the dtype out");
-  if (!options.ranks->alone() && options.trainable)
-    throw Error("load: weights that are trained are not shared out among processes", "start one process");
   loaded.checkpoint = open_checkpoint(model, family_configs());
   Checkpoint& checkpoint = loaded.checkpoint;
   const Family& family = family_of(*checkpoint.config);
@@ -236,7 +234,7 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
       }));
   loaded.cache_dtype = cache_dtype_of(loaded.weight_dtype, options.dtype, options.device);
 
-  loaded.model = make_rank_model(family, *checkpoint.config, *options.ranks);
+  loaded.model = make_rank_model(family, *checkpoint.config, *options.ranks, options.trainable);
   // For its report: what comes next may take long, or ask whether the weights fit.
   const ParameterReader report(named_parameters(*loaded.model), checkpoint.tensors, loaded.mapping, checkpoint.path);
   for (const auto& [name, folder] : options.request_adapters) {

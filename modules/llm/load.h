@@ -39,8 +39,7 @@ struct LoadOptions {
   std::string adapter = {};
   // Folders of adapters by the names that requests want them by; none with `adapter`, `trainable` or several ranks.
   std::map<std::string, std::string> request_adapters = {};
-  // Share the weights out, each with a part (llm/tensor_parallel.h). With several, `trainable` is an Error, and so are
-  // `request_adapters`.
+  // Share the weights out, each with a part (llm/tensor_parallel.h). With several, `request_adapters` are an Error.
   Communicator* ranks = &Communicator::one();
 };
 

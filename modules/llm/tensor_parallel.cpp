@@ -5,6 +5,7 @@
 
 #include "config/model_config.h"
 #include "llm/adapter.h"
+#include "llm/registry.h"
 
 namespace lathe {
 namespace {
@@ -89,7 +90,8 @@ void share(const NamedParameter& named, const Shape& whole, const std::vector<Sh
 
 }  // namespace
 
-std::unique_ptr<CausalLM> make_rank_model(const Family& family, const ModelConfig& config, Communicator& ranks) {
+std::unique_ptr<CausalLM> make_rank_model(const Family& family, const ModelConfig& config, Communicator& ranks,
+                                          bool trains) {
   std::unique_ptr<CausalLM> own = family.make(config);
   if (ranks.alone()) return own;
   check_shareable(config, ranks.size());
@@ -110,13 +112,53 @@ std::unique_ptr<CausalLM> make_rank_model(const Family& family, const ModelConfi
     const auto& before = i > 0 ? parameters[i - 1].parameter->shard : p.shard;
     if (p.kind == Parameter::Kind::bias && !p.shard && before && !before->columns.empty()) share_rows(p, *before);
   }
-  // The output head, or the table that serves as one. Tables that are only looked up stay in their file.
+  // The output head, or the table that serves as one.
   const Head head = own->head();
   for (const NamedParameter& named : parameters)
-    if (named.parameter == head.weight || named.parameter == head.bias)
+    if (named.parameter == head.weight || named.parameter == head.bias ||
+        (trains && named.parameter->kind == Parameter::Kind::embedding))
       share_rows(*named.parameter, {&ranks, borders(config.vocab_size, ranks.size())});
   own->ranks = &ranks;
+  own->whole_config = std::make_unique<const ModelConfig>(config);
   return own;
+}
+
+void sum_head_gradients(CausalLM& own) {
+  if (own.ranks->alone()) return;
+  std::vector<Tensor> gradients;
+  std::vector<float> all;  // in one message
+  for (const NamedParameter& named : named_parameters(own)) {
+    const Parameter& p = *named.parameter;
+    if (p.kind != Parameter::Kind::norm || named.part != ModelPart::attention || p.shard || !p.trainable) continue;
+    gradients.push_back(p.gradient());
+    const Tensor g = p.gradient().to(Device{});
+    all.insert(all.end(), g.host<float>(), g.host<float>() + g.elements());
+  }
+  own.ranks->all_reduce_sum(all);
+  const float* sums = all.data();
+  for (const Tensor& g : gradients) {
+    g.copy_from(Tensor::of<float>(g.shape(), sums));
+    sums += g.elements();
+  }
+}
+
+Tensor gather_rows(const Parameter& p, const Tensor& rows) {
+  if (!p.is_part()) return rows.to(Device{});
+  const Shard& shard = *p.shard;
+  const Tensor own = rows.to(Device{});
+  Tensor all = shard.ranks->is_first() ? Tensor::empty(p.whole_shape()) : Tensor::empty({0});
+  std::vector<int64_t> elements;
+  for (const int64_t row : shard.rows) elements.push_back(row * (rows.elements() / shard.count()));
+  shard.ranks->gather(own.host<float>(), all.host<float>(), elements);
+  return all;
+}
+
+std::unique_ptr<CausalLM> gather_model(CausalLM& own) {
+  std::unique_ptr<CausalLM> whole = family_of(*own.whole_config).make(*own.whole_config);
+  const std::vector<NamedParameter> parts = named_parameters(own), wholes = named_parameters(*whole);
+  for (size_t i = 0; i < parts.size(); ++i)
+    wholes[i].parameter->value = gather_rows(*parts[i].parameter, parts[i].parameter->value);
+  return own.ranks->is_first() ? std::move(whole) : nullptr;
 }
 
 void share_adapter(CausalLM& own, CausalLM& whole) {

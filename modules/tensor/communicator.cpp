@@ -107,7 +107,7 @@ void Communicator::barrier() { sum(0.0); }
 
 void Communicator::sum(std::span<double> values) {
   if (alone()) return;
-  const std::vector<double> all = gather_all(*this, std::span<const double>(values));
+  const std::vector<double> all = gather_numbers(values);
   std::fill(values.begin(), values.end(), 0.0);
   for (size_t i = 0; i < all.size(); ++i) values[i % values.size()] += all[i];
 }
@@ -116,6 +116,8 @@ double Communicator::sum(double value) {
   sum(std::span(&value, 1));
   return value;
 }
+
+std::vector<double> Communicator::gather_numbers(std::span<const double> mine) { return gather_all(*this, mine); }
 
 std::vector<std::string> Communicator::gather_texts(const std::string& text) {
   const auto length = static_cast<int64_t>(text.size());
@@ -127,6 +129,12 @@ std::vector<std::string> Communicator::gather_texts(const std::string& text) {
   for (size_t r = 0; r < lengths.size(); ++r)
     texts.emplace_back(all.data() + r * padded.size(), static_cast<size_t>(lengths[r]));
   return texts;
+}
+
+std::string Communicator::first_text(const std::string& text) {
+  for (std::string& found : gather_texts(text))
+    if (!found.empty()) return std::move(found);
+  return {};
 }
 
 void Communicator::reduce_scatter(float* data, std::span<const int64_t> borders) {

@@ -34,8 +34,12 @@ class Communicator {
   void sum(std::span<double> values);
   double sum(double value);
   bool any(bool value) { return sum(value ? 1.0 : 0.0) > 0.0; }
+  // Each rank's numbers, as many on all of them, one rank after another.
+  std::vector<double> gather_numbers(std::span<const double> mine);
   // Each rank's text, by rank.
   std::vector<std::string> gather_texts(const std::string& text);
+  // That of the first rank whose text is not empty; empty where all are.
+  std::string first_text(const std::string& text);
   // The first rank's.
   std::string broadcast(const std::string& text) { return gather_texts(is_first() ? text : "").front(); }
 

@@ -9,6 +9,7 @@
 #include "formats/atomic_file.h"
 #include "formats/safetensors.h"
 #include "formats/strict_json.h"
+#include "llm/tensor_parallel.h"
 
 namespace lathe {
 namespace {
@@ -29,7 +30,7 @@ struct Layout {
   }
 };
 
-// A tensor of that layout, by parameter.
+// A tensor of that layout, by parameter: on the first of the ranks that share weights out all rows of each.
 NamedTensors slices_of(const ParameterArena& arena, const Tensor& flat, const Layout& layout,
                        const std::string& prefix) {
   NamedTensors tensors;
@@ -37,7 +38,8 @@ NamedTensors slices_of(const ParameterArena& arena, const Tensor& flat, const La
     if (!layout.has(s)) continue;
     const Shape shape = layout.shape(s);
     const int64_t begin = layout.begin(s);
-    tensors.emplace_back(prefix + s.name, flat.row_range(begin, begin + shape.elements()).view(shape));
+    tensors.emplace_back(prefix + s.name,
+                         gather_rows(*s.parameter, flat.row_range(begin, begin + shape.elements()).view(shape)));
   }
   return tensors;
 }
@@ -45,7 +47,11 @@ NamedTensors slices_of(const ParameterArena& arena, const Tensor& flat, const La
 Layout layout_of(const ParameterArena& arena) { return {0, arena.size(), 1}; }
 Layout layout_of(const Optimizer::State& state) { return {state.first, state.last, state.share}; }
 
+// Whether a rank takes part in writing tensors: the first one does, and those that have some rows.
+bool gives_tensors(const Trainer& trainer) { return trainer.ranks().is_first() || trainer.shares_weights(); }
+
 NamedTensors weights_of(const Trainer& trainer) {
+  if (!gives_tensors(trainer)) return {};
   const ParameterArena& arena = trainer.arena();
   return slices_of(arena, arena.values().to(Device{}), layout_of(arena), "");
 }
@@ -55,7 +61,7 @@ NamedTensors states_of(const Trainer& trainer) {
   NamedTensors all;
   for (const Optimizer::State& state : trainer.optimizer().states()) {
     const Tensor whole = trainer.optimizer().whole(state);
-    if (!trainer.ranks().is_first()) continue;
+    if (!gives_tensors(trainer)) continue;
     NamedTensors part = slices_of(trainer.arena(), whole, layout_of(state), state.name + "/");
     all.insert(all.end(), part.begin(), part.end());
   }
@@ -76,10 +82,14 @@ void add_parts(std::vector<ReadPart>& parts, const ParameterArena& arena, const 
   const int64_t begin = (element - layout.first) / layout.share, end = begin + flat.elements();
   for (const ParameterArena::Slice& s : arena.slices()) {
     if (!layout.has(s)) continue;
+    const Parameter& p = *s.parameter;
     const Shape shape = layout.shape(s);
     const int64_t first = layout.begin(s);
     const int64_t from = std::clamp(first, begin, end), to = std::clamp(first + shape.elements(), begin, end);
-    parts.push_back({prefix + s.name, shape, from - first, flat.row_range(from - begin, to - begin)});
+    const int64_t of_others =
+        p.first_row() * (p.shape.elements() / p.shape[0]);  // of ranks that have rows before these
+    parts.push_back({prefix + s.name, p.is_part() ? p.whole_shape() : shape, of_others + from - first,
+                     flat.row_range(from - begin, to - begin)});
   }
 }
 
@@ -126,12 +136,12 @@ std::vector<fs::path> checkpoints_in(const std::string& folder) {
 
 void save_checkpoint(const std::string& folder, const Trainer& trainer, const RunState& state, int64_t keep) {
   const fs::path target = fs::path(folder) / fmt::format("step-{:08}", state.steps);
-  const NamedTensors states = states_of(trainer);
+  const NamedTensors states = states_of(trainer), weights = weights_of(trainer);
   if (!trainer.ranks().is_first()) return;
   if (!fs::exists(target)) {
     AtomicFolder checkpoint(target.string());
     const fs::path path(checkpoint.path());
-    write_safetensors((path / "weights.safetensors").string(), weights_of(trainer));
+    write_safetensors((path / "weights.safetensors").string(), weights);
     write_safetensors((path / "optimizer.safetensors").string(), states);
     const nlohmann::ordered_json json = {
         {"steps", state.steps},     {"updates", state.updates}, {"tokens", state.tokens}, {"targets", state.targets},

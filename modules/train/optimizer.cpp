@@ -53,10 +53,12 @@ double clip_factor(double clip, double norm) {
   return clip > 0.0 ? std::min(1.0, clip / (norm + kRoom)) : 1.0;
 }
 
-Optimizer::Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena, Communicator& ranks, uint64_t seed)
+Optimizer::Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena, Communicator& ranks, uint64_t seed,
+                     Communicator& tensor_ranks)
     : recipe_(recipe),
       arena_(arena),
       ranks_(ranks),
+      tensor_ranks_(tensor_ranks),
       seed_(seed),
       borders_(even_borders(arena, recipe.name == OptimizerRecipe::Name::muon, ranks.size())),
       begin_(borders_[static_cast<size_t>(ranks.rank())]),
@@ -221,7 +223,7 @@ void Optimizer::step(int64_t number, double rate, double scale, UpdateRatios* ra
         muon(section, s, number, rate, scale);
       else
         update(section, begin, end, number, rate, scale);
-      if (!ratios) continue;
+      if (!ratios || !counts(s)) continue;
       const int group = s.matrix ? 0 : s.decays ? 1 : 2;
       squares[group] += std::pow(norm(before), 2);
       combine(before, -1.0, now, 1.0);
@@ -229,15 +231,30 @@ void Optimizer::step(int64_t number, double rate, double scale, UpdateRatios* ra
     }
   }
   if (!ratios) return;
-  ranks_.sum(squares);
+  sum_over_ranks(squares);
   const auto ratio = [&](int group) {
     return squares[group] > 0.0 ? std::sqrt(squares[3 + group] / squares[group]) : 0.0;
   };
   *ratios = {ratio(0), ratio(1), ratio(2)};
 }
 
+void Optimizer::sum_over_ranks(std::span<double> values) const {
+  ranks_.sum(values);
+  tensor_ranks_.sum(values);
+}
+
 double Optimizer::gradient_norm() const {
-  return std::sqrt(ranks_.sum(std::pow(norm(arena_.gradients_of(begin_, end_)), 2)));
+  double squares = 0.0;
+  if (tensor_ranks_.alone()) {
+    squares = std::pow(norm(arena_.gradients_of(begin_, end_)), 2);
+  } else {
+    for (const ParameterArena::Slice& s : arena_.slices()) {
+      const int64_t begin = std::max(s.begin, begin_), end = std::min(s.begin + s.size, end_);
+      if (begin < end && counts(s)) squares += std::pow(norm(arena_.gradients_of(begin, end)), 2);
+    }
+  }
+  sum_over_ranks({&squares, 1});
+  return std::sqrt(squares);
 }
 
 std::string Optimizer::first_not_finite() const {
@@ -248,9 +265,7 @@ std::string Optimizer::first_not_finite() const {
     for (int64_t i = std::max(s.begin, begin_); i < std::min(s.begin + s.size, end_) && found.empty(); ++i)
       if (!std::isfinite(g[i]))
         found = fmt::format("the gradient of {} is {} at element {}", s.name, g[i], i - s.begin);
-  for (const std::string& text : ranks_.gather_texts(found))
-    if (!text.empty()) return text;
-  return {};
+  return tensor_ranks_.first_text(ranks_.first_text(found));
 }
 
 Tensor Optimizer::whole(const State& state) const {

@@ -33,9 +33,10 @@ double clip_factor(double clip, double norm);
 
 class Optimizer {
  public:
-  // Arena and ranks must outlive it. `seed` is what states of 8 bits are rounded by.
+  // Arena and ranks must outlive it. `seed` is what states of 8 bits are rounded by; `tensor_ranks` have other rows of
+  // the weights, or all of those of one another.
   Optimizer(const OptimizerRecipe& recipe, const ParameterArena& arena, Communicator& ranks = Communicator::one(),
-            uint64_t seed = 0);
+            uint64_t seed = 0, Communicator& tensor_ranks = Communicator::one());
 
   // Rank r steps elements [borders()[r], borders()[r + 1]) of the arena.
   const std::vector<int64_t>& borders() const { return borders_; }
@@ -87,6 +88,12 @@ class Optimizer {
   Moment add_moment(const char* name, const Section& section);
   Tensor add_state(const std::string& name, int64_t first, int64_t last, int64_t share);
 
+  // Whether sums over all ranks count a slice here: one that several have whole is the first one's.
+  bool counts(const ParameterArena::Slice& slice) const {
+    return slice.parameter->is_part() || tensor_ranks_.is_first();
+  }
+  void sum_over_ranks(std::span<double> values) const;
+
   // Elements [begin, end) of a section.
   void update(const Section& section, int64_t begin, int64_t end, int64_t number, double rate, double scale);
   void adamw(const Section& section, int64_t begin, int64_t end, int64_t number, double rate, double scale);
@@ -96,7 +103,7 @@ class Optimizer {
 
   OptimizerRecipe recipe_;
   const ParameterArena& arena_;
-  Communicator& ranks_;
+  Communicator &ranks_, &tensor_ranks_;
   const uint64_t seed_;
   std::vector<int64_t> borders_;
   int64_t begin_, end_;  // of this rank

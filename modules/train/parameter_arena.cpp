@@ -55,7 +55,7 @@ ParameterArena::ParameterArena(CausalLM& model) {
 
 int64_t ParameterArena::trainable_parameters() const {
   int64_t count = 0;
-  for (const Slice& s : slices_) count += s.size;
+  for (const Slice& s : slices_) count += s.parameter->whole_shape().elements();
   return count;
 }
 

@@ -36,7 +36,7 @@ class ParameterArena {
   const Tensor& values() const { return values_; }        // (size) f32
   const Tensor& gradients() const { return gradients_; }  // (size) f32
 
-  int64_t trainable_parameters() const;
+  int64_t trainable_parameters() const;  // those of other ranks, which share weights out, among them
   std::vector<std::string> decayed_names() const;
 
  private:

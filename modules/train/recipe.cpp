@@ -219,6 +219,7 @@ const std::vector<Key>& recipe_keys() {
       key("training.recompute", training, &T::recompute, kAny, false),  // the same bits
       key("training.router_balance", training, &T::router_balance, kNotNegative),
       key("training.dpo_beta", training, &T::dpo_beta, kPositive),
+      key("training.tensor_parallel", training, &T::tensor_parallel, {1, 65536}, false),  // as other numbers of ranks
       key("optimizer.name", optimizer, &O::name),
       key("optimizer.learning_rate", optimizer, &O::learning_rate, kNotNegative),
       key("optimizer.beta1", optimizer, &O::beta1, {0, 0.99999}),
@@ -328,6 +329,21 @@ void check_sections(const Recipe& r, const std::string& path) {
         "recipe", "{}: adapter.targets is missing", path);
 }
 
+// What needs all of a weight in one place.
+void check_tensor_parallel(const Recipe& r, const std::string& path) {
+  if (r.training.tensor_parallel == 1) return;
+  const auto refuse = [&](bool has, const char* what) {
+    if (has)
+      throw Error(fmt::format("recipe: {}: training.tensor_parallel: {} does not go with {}", path,
+                              r.training.tensor_parallel, what),
+                  "with training.tensor_parallel: 1 processes share rows and the optimizer's states out");
+  };
+  refuse(r.adapter.has_value(), "an adapter");
+  refuse(r.optimizer.name == OptimizerRecipe::Name::muon, "optimizer.name: muon, whose matrices must be whole");
+  refuse(r.optimizer.states == OptimizerRecipe::States::int8, "optimizer.states: int8, whose blocks would be cut");
+  refuse(r.data.format == DataRecipe::Format::preference, "data.format: preference");
+}
+
 // What several keys decide together.
 void check_recipe(const Recipe& r, const std::string& path) {
   const int models = !r.model.config.empty() + !r.model.architecture.empty() + !r.model.checkpoint.empty();
@@ -336,6 +352,7 @@ void check_recipe(const Recipe& r, const std::string& path) {
   check(r.training.steps > 0 || r.training.epochs > 0 || r.training.tokens > 0, "recipe",
         "{}: expected one of training.steps, training.epochs and training.tokens", path);
   check_sections(r, path);
+  check_tensor_parallel(r, path);
   check(!r.adapter || !r.model.checkpoint.empty(), "recipe", "{}: an adapter needs model.checkpoint to be trained on",
         path);
 }

@@ -42,6 +42,9 @@ struct TrainingRecipe {
   Recompute recompute = Recompute::none;
   std::optional<double> router_balance;  // empty: the model's own
   double dpo_beta = 0.1;                 // of preferences: how far the model may move from what it was
+  // Processes that share each weight out: 1, where they share rows and the optimizer's states, or all of the
+  // launcher's.
+  int64_t tensor_parallel = 1;
 };
 
 struct OptimizerRecipe {

@@ -13,6 +13,7 @@
 #include "formats/safetensors.h"
 #include "llm/export.h"
 #include "llm/family.h"
+#include "llm/tensor_parallel.h"
 #include "train/checkpoint.h"
 #include "train/event_file.h"
 #include "train/metrics_log.h"
@@ -63,6 +64,24 @@ auto first_rank_first(Communicator& ranks, const Make& make) {
   return made;
 }
 
+// While it lives, the first of ranks that share the weights out has all of them. All ranks together.
+class WholeModel {
+ public:
+  explicit WholeModel(TrainingModel& model) : place_(model.fresh ? model.fresh : model.loaded.model) {
+    if (!place_->ranks->alone()) kept_ = gather_model(*place_);
+    if (kept_) std::swap(kept_, place_);
+  }
+  ~WholeModel() {
+    if (kept_) std::swap(kept_, place_);
+  }
+  WholeModel(const WholeModel&) = delete;
+  WholeModel& operator=(const WholeModel&) = delete;
+
+ private:
+  std::unique_ptr<CausalLM>& place_;
+  std::unique_ptr<CausalLM> kept_;  // the own part, while the whole model is in its place
+};
+
 // One run, from where it stands to its end.
 class Run {
  public:
@@ -73,7 +92,8 @@ class Run {
         ranks_(*options.ranks),
         memory_(recipe),
         data_(first_rank_first(ranks_, [&] { return open_data(recipe.data, data_options(options)); })),
-        model_(make_training_model(recipe, data_.tokenizer.get(), options.device)),
+        model_(make_training_model(recipe, data_.tokenizer.get(), options.device,
+                                   recipe.training.tensor_parallel > 1 ? ranks_ : Communicator::one())),
         trainer_(model_.model(), recipe, *data_.train, training_length(recipe.training, *data_.train), ranks_,
                  learns_preferences() ? &reference_ : nullptr),
         metrics_(folder) {
@@ -124,6 +144,7 @@ class Run {
     if (ranks_.is_first()) write_report(folder_.string(), count_parameters(model_.model()));
     if (whole) {
       const AveragedWeights averaged(trainer_);
+      const WholeModel whole(model_);
       if (ranks_.is_first()) export_result();
     }
     ranks_.barrier();
@@ -213,10 +234,13 @@ class Run {
       evaluation = evaluate();
       note(fmt::format("step {}: validation loss {:.4f}", step.number, evaluation->loss));
     }
+    const bool writes_samples = evaluates && recipe_.logging.samples > 0 && data_.tokenizer;
+    std::optional<WholeModel> whole;
+    if (writes_samples) whole.emplace(model_);
     if (!ranks_.is_first()) return;
     metrics_.write(step, clock, evaluation);
     if (events_) add_events(step, clock, evaluation);
-    if (evaluates && recipe_.logging.samples > 0 && data_.tokenizer) {
+    if (writes_samples) {
       const Dataset& source = data_.validation ? *data_.validation : *data_.train;
       constexpr int64_t kSampleTokens = 128;
       metrics_.write(step.number, write_samples(model_.model(), data_.tokenizer, source, recipe_.logging.samples,
@@ -334,12 +358,13 @@ ModelConfig training_config(const Recipe& recipe) {
   return read_config_yaml(YAML::Load(recipe.model.architecture), "model.architecture", family_configs());
 }
 
-TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokenizer, Device device) {
+TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokenizer, Device device,
+                                  Communicator& ranks) {
   TrainingModel made;
   if (recipe.adapter) return make_adapted_model(recipe, device);
   if (!recipe.model.checkpoint.empty()) {
-    made.loaded =
-        load_model(recipe.model.checkpoint, {.dtype = ComputeDtype::float32, .trainable = true, .device = device});
+    made.loaded = load_model(recipe.model.checkpoint,
+                             {.dtype = ComputeDtype::float32, .trainable = true, .device = device, .ranks = &ranks});
     return made;
   }
   ModelConfig config = training_config(recipe);
@@ -348,7 +373,7 @@ TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokeniz
     config.eos_token_ids.clear();
     if (const auto eos = tokenizer->eos()) config.eos_token_ids.push_back(*eos);
   }
-  made.fresh = family_of(config).make(config);
+  made.fresh = make_rank_model(family_of(config), config, ranks, true);
   initialise(*made.fresh, recipe.training.seed);
   move_weights(*made.fresh, device);
   return made;
@@ -358,6 +383,10 @@ bool run_training(const Recipe& recipe, const std::string& folder, const RunOpti
                   const RunCallbacks& callbacks) {
   check(!recipe.data.train.empty(), "recipe",
         "data.train is missing: expected files or folders of text, .jsonl or .npy");
+  if (const int64_t shares = recipe.training.tensor_parallel; shares > 1 && shares != options.ranks->size())
+    throw Error(fmt::format("train: training.tensor_parallel: expected 1 or the number of processes, {}, found {}",
+                            options.ranks->size(), shares),
+                fmt::format("mpirun -np {} lathe train ...", shares));
   first_rank_first(*options.ranks, [&] {
     if (options.ranks->is_first()) open_folder(recipe, folder, options.resume);
     return true;

@@ -61,6 +61,8 @@ struct TrainingModel {
   AdapterBase base;                 // where an adapter is trained
   CausalLM& model() const { return fresh ? *fresh : *loaded.model; }
 };
-TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokenizer = nullptr, Device device = {});
+// `ranks` share its weights out.
+TrainingModel make_training_model(const Recipe& recipe, const Tokenizer* tokenizer = nullptr, Device device = {},
+                                  Communicator& ranks = Communicator::one());
 
 }  // namespace lathe

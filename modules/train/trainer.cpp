@@ -6,12 +6,18 @@
 
 #include "autograd/tape.h"
 #include "autograd/update.h"
+#include "llm/tensor_parallel.h"
 #include "tensor/interruption.h"
 #include "train/not_finite.h"
 #include "train/schedule.h"
 
 namespace lathe {
 namespace {
+
+// That share the rows of data out: none do where they share the model's weights out.
+Communicator& row_ranks(const CausalLM& model, Communicator& ranks) {
+  return model.ranks->alone() ? ranks : Communicator::one();
+}
 
 // The part of rows [first, first + count) that a rank takes: maybe none.
 std::pair<int64_t, int64_t> share_of(int64_t first, int64_t count, const Communicator& ranks) {
@@ -70,6 +76,7 @@ void Trainer::count(const std::vector<TrainingRows>& micro_batches, TrainingStep
 
 // The loss on all ranks, of the gradients the part that a rank's optimizer steps.
 void Trainer::add_over_ranks(TrainingStep& step) const {
+  sum_head_gradients(model_);
   if (ranks_.alone()) return;
   PreferenceFigures preference = step.preference.value_or(PreferenceFigures{});
   double figures[4] = {step.loss, step.router_balance, preference.margin, preference.accuracy};
@@ -152,11 +159,13 @@ std::string Trainer::why_to_skip(const std::vector<TrainingRows>& micro_batches,
                        norms.size(), median(norms));
   }
   std::string found;
-  for (const TrainingRows& rows : micro_batches)
+  for (const TrainingRows& rows : micro_batches) {
     if (found.empty() && rows.target_count > 0 && !std::isfinite(step.loss))
       found = first_not_finite_activation(model_, make_training_batch(model_, rows));
-  for (const std::string& text : ranks_.gather_texts(found))
-    if (!text.empty()) return text;
+    found = tensor_ranks_.first_text(found);
+  }
+  found = ranks_.first_text(found);
+  if (!found.empty()) return found;
   const std::string gradient = optimizer_.first_not_finite();
   return gradient.empty() ? "the loss is not finite" : gradient;
 }
@@ -178,23 +187,33 @@ Trainer::Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, Tra
       recipe_(recipe),
       data_(data),
       length_(length),
-      ranks_(ranks),
+      ranks_(row_ranks(model, ranks)),
+      tensor_ranks_(*model.ranks),
       reference_(reference),
       arena_(model),
-      optimizer_(recipe.optimizer, arena_, ranks, recipe.training.seed),
+      optimizer_(recipe.optimizer, arena_, ranks_, recipe.training.seed, tensor_ranks_),
       losses_(Tensor::zeros({recipe.training.accumulation, 2}, DType::f32, model.device())) {
-  if (model.device().kind == Device::Kind::cuda && reference == nullptr)
+  if (model.device().kind == Device::Kind::cuda && reference == nullptr && !shares_weights())
     graphs_ = std::make_unique<StepGraphs>(model, recipe_, ranks.size());
   const std::vector<std::string> decayed = arena_.decayed_names();
   check(recipe.optimizer.decayed.empty() || recipe.optimizer.decayed == decayed, "recipe",
         "optimizer.decayed does not name the {} tensors that decay in this model", decayed.size());
   check(reference != nullptr || recipe.data.format != DataRecipe::Format::preference, "train",
         "preferences are learnt by what the first model makes of them");
-  if (ranks.alone()) return;
-  // Machines of other kinds may have drawn other weights.
-  std::vector<int64_t> all_of_the_first(static_cast<size_t>(ranks.size()) + 1, arena_.size());
-  all_of_the_first[0] = 0;
-  in_host_memory(arena_.values(), [&](float* values) { ranks_.all_gather(values, all_of_the_first); });
+  take_first_values();
+}
+
+// Machines of other kinds may have drawn other weights.
+void Trainer::take_first_values() {
+  const auto take = [](Communicator& ranks, const Tensor& values) {
+    if (ranks.alone()) return;
+    std::vector<int64_t> all_of_the_first(static_cast<size_t>(ranks.size()) + 1, values.elements());
+    all_of_the_first[0] = 0;
+    in_host_memory(values, [&](float* v) { ranks.all_gather(v, all_of_the_first); });
+  };
+  take(ranks_, arena_.values());
+  for (const ParameterArena::Slice& s : arena_.slices())
+    if (!s.parameter->is_part()) take(tensor_ranks_, arena_.values_of(s.begin, s.begin + s.size));
 }
 
 TrainingLength training_length(const TrainingRecipe& t, const Dataset& data) {
@@ -212,8 +231,9 @@ TrainingLength training_length(const TrainingRecipe& t, const Dataset& data) {
 }
 
 Evaluation evaluate_loss(const CausalLM& model, const Dataset& data, int64_t batch_size, int64_t batches,
-                         Communicator& ranks) {
+                         Communicator& all_ranks) {
   const Tape::Pause pause;
+  Communicator& ranks = row_ranks(model, all_ranks);
   int64_t rows = data.rows_per_epoch();
   if (batches > 0) rows = std::min(rows, batches * batch_size);
   Evaluation e;

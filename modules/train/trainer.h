@@ -43,7 +43,8 @@ struct TrainingStep {
 class Trainer {
  public:
   // The model's weights are moved into the trainer's arena, the first rank's to all of them; model, data and ranks must
-  // outlive it. `reference`, for preferences, is looked at by `step` and may be filled later.
+  // outlive it. Of a model whose weights are shared out, `ranks` are those that do, and all of them take all rows.
+  // `reference`, for preferences, is looked at by `step` and may be filled later.
   Trainer(CausalLM& model, const Recipe& recipe, const Dataset& data, TrainingLength length,
           Communicator& ranks = Communicator::one(), const ReferenceScores* reference = nullptr);
 
@@ -60,7 +61,8 @@ class Trainer {
   const ParameterArena& arena() const { return arena_; }
   const Optimizer& optimizer() const { return optimizer_; }
   const TrainingLength& length() const { return length_; }
-  Communicator& ranks() const { return ranks_; }
+  Communicator& ranks() const { return shares_weights() ? tensor_ranks_ : ranks_; }
+  bool shares_weights() const { return !tensor_ranks_.alone(); }
   // Of a run on a CUDA device that learns no preferences; else null.
   StepGraphs* graphs() { return graphs_.get(); }
 
@@ -75,12 +77,13 @@ class Trainer {
   void add_over_ranks(TrainingStep& step) const;
   std::string why_to_skip(const std::vector<TrainingRows>& micro_batches, const TrainingStep& step) const;
   void gather_values();
+  void take_first_values();
 
   CausalLM& model_;
   const Recipe recipe_;
   const Dataset& data_;
   TrainingLength length_;
-  Communicator& ranks_;
+  Communicator &ranks_, &tensor_ranks_;  // that share rows out; that share weights out
   const ReferenceScores* reference_;
   ParameterArena arena_;
   Optimizer optimizer_;

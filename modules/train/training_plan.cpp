@@ -11,6 +11,7 @@
 #include "generate/inference_plan.h"
 #include "llm/adapter.h"
 #include "llm/family.h"
+#include "llm/tensor_parallel.h"
 #include "tensor/process_memory.h"
 #include "tensor/storage_forecast.h"
 #include "train/data_files.h"
@@ -28,8 +29,21 @@ void give_shapes(const std::vector<NamedParameter>& parameters) {
     named.parameter->value = Tensor::empty(named.parameter->shape, DType::f32, kPlan);
 }
 
+// The last of some ranks that share weights out, which has the most of what does not divide evenly. Nothing is sent.
+class PlannedRank : public Communicator {
+ public:
+  explicit PlannedRank(int64_t size) : size_(static_cast<int>(size)) {}
+  int rank() const override { return size_ - 1; }
+  int size() const override { return size_; }
+  void exchange(std::span<const std::span<const std::byte>>, std::span<const std::span<std::byte>>) override {}
+  void abort(int code) override { std::exit(code); }
+
+ private:
+  int size_;
+};
+
 // The model of a recipe without elements. One that is adapted stays as its loader packs it.
-WeightPlan planned_model(const Recipe& recipe) {
+WeightPlan planned_model(const Recipe& recipe, Communicator& ranks) {
   if (recipe.adapter) {
     const TrainingRecipe& t = recipe.training;
     WeightPlan frozen = plan_weights(open_model(recipe.model.checkpoint), frozen_options(t),
@@ -39,7 +53,7 @@ WeightPlan planned_model(const Recipe& recipe) {
     return frozen;
   }
   const ModelConfig config = training_config(recipe);
-  WeightPlan fresh{family_of(config).make(config)};
+  WeightPlan fresh{make_rank_model(family_of(config), config, ranks, true)};
   give_shapes(named_parameters(*fresh.model));
   return fresh;
 }
@@ -89,12 +103,13 @@ std::vector<Tape::Seed> forward(const CausalLM& model, const Recipe& recipe, con
 TrainingPlan plan_training(const Recipe& recipe) {
   const auto flat = StorageForecast::make();
   TrainingPlan plan;
+  PlannedRank ranks(recipe.training.tensor_parallel);
   WeightPlan placed;
   std::optional<ParameterArena> arena;
   std::optional<Optimizer> optimizer;
   {
     const Active<StorageForecast> active(flat.get());
-    placed = planned_model(recipe);
+    placed = planned_model(recipe, ranks);
     arena.emplace(*placed.model);
     optimizer.emplace(recipe.optimizer, *arena);
   }
@@ -158,7 +173,7 @@ size_t measure_training_runtime(const Recipe& recipe) {
   small.training = recipe.training;
   small.training.context = std::min<int64_t>(recipe.training.context, 256);
   small.training.batch_size = 1024 / small.training.context + 1;
-  small.training.accumulation = 1;
+  small.training.accumulation = small.training.tensor_parallel = 1;
   small.optimizer = recipe.optimizer;
   small.optimizer.decayed.clear();
   measure_training_speed(small, 1);

@@ -61,6 +61,8 @@ int64_t training_operations(CausalLM& model, int64_t context) {
 }
 
 TrainingSpeed measure_training_speed(const Recipe& recipe, int64_t steps, Device device) {
+  check(recipe.training.tensor_parallel == 1, "bench", "steps are measured with training.tensor_parallel: 1, found {}",
+        recipe.training.tensor_parallel);
   const StepsMemory memory(recipe);
   const TrainingModel made = make_training_model(recipe, nullptr, device);
   CausalLM& model = made.model();

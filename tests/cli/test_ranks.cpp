@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <tuple>
 
 #include "tests/catch.h"
 #include "tests/support.h"
@@ -120,6 +121,36 @@ TEST_CASE("a run goes on with another number of processes and ends as with one")
     return all;
   };
   CHECK(worst_relative(losses(folder.lines("run")), losses(folder.lines("one"))) < 1e-6);
+}
+
+TEST_CASE("two processes that share the weights out train the model of one, and others go on with it") {
+  if (const std::string why = lacking(); !why.empty()) return skip(why);
+  const RankFolder folder;
+  const std::string shared = "--set training.tensor_parallel=2 ";
+  REQUIRE(folder.run(1, "one").exit_code == 0);
+  const CommandResult two = folder.run(2, "two", shared);
+  INFO(two.standard_error);
+  REQUIRE(two.exit_code == 0);
+  REQUIRE(folder.run(2, "again", shared).exit_code == 0);
+  CHECK(worst_relative(folder.figures("two"), folder.figures("one")) < 1e-6);
+  CHECK(folder.figures("two") == folder.figures("again"));
+  CHECK(folder.weights("two") == folder.weights("again"));
+  CHECK(folder.weights("two").size() == folder.weights("one").size());
+  // The samples of six steps of a tiny model: of nearly the same weights the same tokens.
+  CHECK(read_file(folder.path("two/samples.jsonl")) == read_file(folder.path("one/samples.jsonl")));
+  for (const auto& [ranks, until, more] :
+       {std::tuple{1, 2, std::string()}, std::tuple{2, 4, shared}, std::tuple{2, 6, std::string()}}) {
+    const CommandResult part =
+        folder.run(ranks, "run", more + "--resume --set training.steps=" + std::to_string(until));
+    INFO(part.standard_error);
+    REQUIRE(part.exit_code == 0);
+  }
+  CHECK(std::abs(folder.lines("run").back()["loss"].get<double>() / folder.lines("one").back()["loss"].get<double>() -
+                 1.0) < 1e-6);
+  CHECK_THAT(folder.run(1, "no", shared).standard_error,
+             ContainsSubstring("training.tensor_parallel: expected 1 or the number of processes, 1, found 2"));
+  CHECK_THAT(folder.run(2, "no", shared + "--set optimizer.name=muon").standard_error,
+             ContainsSubstring("training.tensor_parallel: 2 does not go with optimizer.name: muon"));
 }
 
 TEST_CASE("a signal to one process ends all of them, with a checkpoint") {

@@ -227,7 +227,4 @@ TEST_CASE("what ranks cannot share out is refused with its number, and what to d
     CHECK_THAT(rank.error, ContainsSubstring("2 key-value heads of") && ContainsSubstring("among 4 processes"));
     CHECK(rank.hint == "start at most 2 processes");
   }
-  LoadOptions trained;
-  trained.trainable = true;
-  CHECK_THAT(ask(goldens + "gpt2", 2, trained)[0].error, ContainsSubstring("weights that are trained"));
 }
