@@ -86,7 +86,7 @@ BUDGET = {
     "modules/text/grammar": 2000,
     "python": 3330,
     "scripts": 9660,
-    "tests": 31730,
+    "tests": 31850,
     "tests/cuda": 2600,
     "tests/simt": 3600,
     "examples": 140,
