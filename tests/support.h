@@ -34,11 +34,12 @@ inline constexpr bool kCrossBuilt = true;
 inline constexpr bool kCrossBuilt = false;
 #endif
 
-// Of like cases, those that this build tries: all of them, or every `step`-th under a sanitizer or in an emulator.
+// Of like cases, those that this build tries: all of them, or every `step`-th under a sanitizer or in an emulator, or
+// where `fewer` says so.
 template <class T>
-std::vector<T> tried(std::span<const T> cases, size_t step) {
+std::vector<T> tried(std::span<const T> cases, size_t step, bool fewer = kSanitized || kCrossBuilt) {
   std::vector<T> list;
-  for (size_t i = 0; i < cases.size(); i += kSanitized || kCrossBuilt ? step : 1) list.push_back(cases[i]);
+  for (size_t i = 0; i < cases.size(); i += fewer ? step : 1) list.push_back(cases[i]);
   return list;
 }
 

@@ -100,8 +100,9 @@ TEST_CASE("attention of scores of any size is finite and right") {
   // Keys are whole numbers, so every score is exact; where sums of bf16 weights are rounded (AMX), they are by 2^-9.
   const auto key = [](int64_t j) { return static_cast<float>(j * 7 % 5 - 2); };
   const ScoreOptions options[] = {{0.25f}, {0.25f, 40}, {0.25f, 0, 30.0f}, {1.0f, 20, 2.0f}};
+  const float sizes[] = {0x1p0f, 0x1p13f, 0x1p30f, 0x1p33f, 0x1p40f, 0x1p90f, 0x1p120f, 0x1p126f};
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8_0})
-    for (const float size : {0x1p0f, 0x1p13f, 0x1p30f, 0x1p33f, 0x1p40f, 0x1p90f, 0x1p120f, 0x1p126f})
+    for (const float size : tried<float>(sizes, 3, kCrossBuilt))
       for (const ScoreOptions& o : options) {
         Sequence sequence(dtype, size, key);
         // Blocks of q8_0 keep 2 as 127 scales rounded to f16, to 2^-11 of it; a score of order 1 moves with it.
