@@ -22,7 +22,7 @@ cmake --build "$build" -j "$(nproc)" --target lathe_cli test_kernels test_llm te
 tests() {
   local log p=0 f=1 s=0
   echo "-- $1: $2"
-  log=$(QEMU_CPU=${processors[$1]} scripts/run_tests.sh "$build" -R "$2")
+  log=$(QEMU_CPU=${processors[$1]} scripts/run_tests.sh "$build" --timeout 3000 -R "$2")
   echo "$log" | grep -v '^ *[0-9]*/[0-9]* Test\|^ *Start'
   read -r p _ f _ s _ < <(tail -n 1 <<<"$log" | grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$')
   passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1})) skipped=$((skipped + ${s:-0}))

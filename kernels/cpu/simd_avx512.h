@@ -196,7 +196,8 @@ struct Avx512Amx : Avx512Vnni {
     Ints table[2];
     WholeNumbers() {
       alignas(64) uint16_t numbers[64] = {};
-      for (int q = 0; q < 64 && q < 1 << kBits; ++q)
+      constexpr int kCount = kBits < 6 ? 1 << kBits : 64;
+      for (int q = 0; q < kCount; ++q)
         numbers[q] = static_cast<uint16_t>(__builtin_bit_cast(uint32_t, static_cast<float>(number_of<kType>(q))) >> 16);
       table[0] = load_ints(numbers);
       table[1] = load_ints(numbers + 32);
