@@ -82,7 +82,8 @@ PackedTokens pack_tokens(const LinearKernels* floats, const LinearKernels* integ
 void multiply_halves(const LinearKernels& tiles, const LinearTask& task, int64_t group, int64_t group_end,
                      int64_t token, int64_t token_end) {
   constexpr int64_t kTokens = 96, kGroups = 2;  // of a block; fewer tokens leave room for more groups
-  alignas(64) float halves[kTokens * kGroups * kGroupRows];
+  alignas(64) float memory[kTokens * kGroups * kGroupRows];
+  float* const halves = memory;
   const int64_t tokens = std::min(kTokens, token_end - token), groups = kTokens * kGroups / tokens / 2 * 2,
                 ld = groups * kGroupRows;
   for (int64_t g = group; g < group_end; g += groups)

@@ -37,7 +37,8 @@ struct PeakLoops {
   struct MatrixSum {  // of two tokens and twice the columns
     using X = int32_t;
     static constexpr int kGroups = S::kIntegerGroups, kTokens = S::kIntegerTokens / 2, kOperations = 32;
-    typename S::MatrixSum value = S::MatrixSum::begin(0, 0);
+    typename S::MatrixSum value;
+    static LATHE_INLINE MatrixSum begin() { return {S::MatrixSum::begin(0, 0)}; }
     LATHE_INLINE void add(const uint8_t* w, int32_t x) {
       const int32_t words[4] = {x, x, x, x};
       value.add(S::load_ints(w), S::load_ints(w), words);
