@@ -25,6 +25,7 @@ namespace lathe {
 //   int16: the same, and what that leaves is quantised to int8 once more and multiplied as well: 2^-16 of a block's
 //         largest is lost in place of 2^-8. CUDA computes them as bf16.
 enum class Arithmetic : uint8_t { f32, bf16, int8, int16 };
+inline constexpr bool is_integer(Arithmetic a) { return a == Arithmetic::int8 || a == Arithmetic::int16; }
 
 // A weight of N rows and K columns in the device's packed layout (kernels/cpu/packed_layout.h,
 // kernels/cuda/packed_layout.h). Owns nothing.

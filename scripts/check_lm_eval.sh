@@ -4,12 +4,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/reference.sh
-environment=$1/lm_eval  # behind the script, which has a variable of this name
-if [ ! -f "$environment/complete" ]; then
+harness=$1/lm_eval
+if [ ! -f "$harness/complete" ]; then
   packages=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-  python -m venv --clear "$environment"
-  echo "$packages" >"$("$environment/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/reference.pth"
-  "$environment/bin/pip" install -q "lm_eval[api]" accelerate datasets
-  touch "$environment/complete"
+  python -m venv --clear "$harness"
+  echo "$packages" >"$("$harness/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/reference.pth"
+  "$harness/bin/pip" install -q "lm_eval[api]" accelerate datasets
+  touch "$harness/complete"
 fi
-"$environment/bin/python" scripts/check_lm_eval.py "$1/lathe"
+"$harness/bin/python" scripts/check_lm_eval.py "$1/lathe"

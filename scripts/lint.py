@@ -73,7 +73,7 @@ BUDGET = {
     "modules/attention": 880,
     "modules/block": 200,
     "modules/load_model": 1450,
-    "modules/llm": 4770,
+    "modules/llm": 4790,
     "modules/generate": 3900,
     "modules/evaluate": 920,
     "modules/train": 6370,

@@ -28,7 +28,7 @@ inline constexpr bool kSanitized = false;
 #endif
 
 // Whether its programs run in an emulator of another processor (scripts/check_arm.sh), which is slower still.
-#if defined(LATHE_EMULATED)
+#if defined(LATHE_CROSS_BUILT)
 inline constexpr bool kCrossBuilt = true;
 #else
 inline constexpr bool kCrossBuilt = false;

@@ -53,16 +53,20 @@ struct LinearKernels {
   int tile_tokens;
   int block_bytes;  // what `pack` writes for 32 columns of a token
   void (*pack)(const PackedTokens& to, const float* x, int64_t ldx, int64_t columns, int64_t token0, int64_t token1);
+  // Of int8: the same for int16, where tokens 2 t and 2 t + 1 are the halves of row t of x.
+  void (*pack_halves)(const PackedTokens& to, const float* x, int64_t ldx, int64_t columns, int64_t token0,
+                      int64_t token1);
   // Groups of 16 rows [group0, group1).
   void (*multiply)(const LinearTask& task, int64_t group0, int64_t group1, int64_t token0, int64_t token1);
 };
 
-// By Arithmetic. Both halves give the same bits; `many` serves beyond `few_tokens`. With int16 a row is two tokens.
+// By Arithmetic; int16 has the tiles of int8, with two tokens a row. `few` and `many` give the same bits; `many` serves
+// beyond `few_tokens`.
 struct LinearTable {
-  LinearKernels few[4], many[4];
-  int64_t few_tokens[4];
+  LinearKernels few[3], many[3];
+  int64_t few_tokens[3];
   const LinearKernels& of(Arithmetic arithmetic, int64_t tokens) const {
-    const int i = static_cast<int>(arithmetic);
+    const int i = static_cast<int>(is_integer(arithmetic) ? Arithmetic::int8 : arithmetic);
     return tokens <= few_tokens[i] ? few[i] : many[i];
   }
 };

@@ -12,14 +12,12 @@ namespace {
 Kernels with_amx(Kernels table) {
   using Tiles = AmxTiles<Avx512Amx>;
   LinearTable& linear = table.linear;
-  const int bf16 = static_cast<int>(Arithmetic::bf16), int8 = static_cast<int>(Arithmetic::int8),
-            int16 = static_cast<int>(Arithmetic::int16);
+  const int bf16 = static_cast<int>(Arithmetic::bf16), int8 = static_cast<int>(Arithmetic::int8);
   linear.few[bf16] = Tiles::kFewBf16;
   linear.many[bf16] = Tiles::kBf16;
   linear.few_tokens[bf16] = Tiles::kFewTokensBf16;
   linear.many[int8] = Tiles::kInt8;
-  linear.many[int16] = Tiles::kInt16;
-  linear.few_tokens[int8] = linear.few_tokens[int16] = Tiles::kFewTokensInt8;
+  linear.few_tokens[int8] = Tiles::kFewTokensInt8;
   table.attention.bf16 = AmxAttention<Avx512Amx>::kernels(table.attention.floats);
   table.attention.bf16_head_dim = AmxAttention<Avx512Amx>::kHeadDim;
   table.peaks.bf16 = table.peaks.integers = Tiles::peak;

@@ -32,8 +32,6 @@ constexpr int64_t kTokenBlockBytes = 768 << 10;  // activations that should stay
 
 int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-bool is_integer(Arithmetic arithmetic) { return arithmetic == Arithmetic::int8 || arithmetic == Arithmetic::int16; }
-
 Arithmetic effective(Arithmetic arithmetic, DType dtype) {
   return is_integer(arithmetic) && !is_quantised(dtype) ? Arithmetic::f32 : arithmetic;
 }
@@ -61,19 +59,19 @@ void over_tiles(int64_t m, int64_t columns, int tile, F f) {
   parallel_for(m, tile, f);
 }
 
-// x for the tiles of each arithmetic in use; `integers` of so many tokens.
-PackedTokens pack_tokens(const LinearKernels* floats, const LinearKernels* integers, int64_t integer_tokens,
-                         const float* x, int64_t ldx, int64_t m, int64_t columns, void* scratch) {
-  const Scratch sizes(m, columns, floats != nullptr, integers != nullptr ? integer_tokens : 0);
+// x for the tiles of each arithmetic in use; a row is `halves` tokens to the integer tiles.
+PackedTokens pack_tokens(const LinearKernels* floats, const LinearKernels* integers, int64_t halves, const float* x,
+                         int64_t ldx, int64_t m, int64_t columns, void* scratch) {
+  const Scratch sizes(m, columns, floats != nullptr, integers != nullptr ? halves * m : 0);
   uint8_t* bytes = static_cast<uint8_t*>(scratch);
   const PackedTokens packed{reinterpret_cast<float*>(bytes), reinterpret_cast<int32_t*>(bytes + sizes.words),
                             reinterpret_cast<TokenBlock*>(bytes + sizes.words + sizes.int8_words)};
-  const auto pack = [&](const LinearKernels& tiles, int64_t tokens) {
+  const auto pack_by = [&](const LinearKernels& tiles, auto pack, int64_t tokens) {
     over_tiles(tokens, columns, tiles.tile_tokens,
-               [&](int64_t begin, int64_t end) { tiles.pack(packed, x, ldx, columns, begin, end); });
+               [&](int64_t begin, int64_t end) { pack(packed, x, ldx, columns, begin, end); });
   };
-  if (floats != nullptr) pack(*floats, m);
-  if (integers != nullptr) pack(*integers, integer_tokens);
+  if (floats != nullptr) pack_by(*floats, floats->pack, m);
+  if (integers != nullptr) pack_by(*integers, halves == 2 ? integers->pack_halves : integers->pack, halves * m);
   return packed;
 }
 
@@ -183,7 +181,7 @@ void packed_linear(Cpu, const LinearPart* parts, int part_count, int64_t ldy, Co
       floats = &table.of(own, m);
     rows += parts[p].weight.rows;
   }
-  const PackedTokens packed = pack_tokens(floats, integers, tokens, x.data, x.stride, m, columns, scratch);
+  const PackedTokens packed = pack_tokens(floats, integers, halves, x.data, x.stride, m, columns, scratch);
   const Plan plan(parts, part_count, tokens, columns, (floats != nullptr ? floats : integers)->block_bytes,
                   thread_team().size());
 

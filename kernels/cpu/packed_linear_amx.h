@@ -397,12 +397,10 @@ struct AmxTiles {
   }
 
   static constexpr LinearKernels kFewBf16{S::kFloatTokens, 4 * kBlockColumns, Vector::template pack_floats<true>,
-                                          multiply_few_bf16};
-  static constexpr LinearKernels kBf16{kTokens, 2 * kBlockColumns, pack_bf16, multiply_bf16};
+                                          nullptr, multiply_few_bf16};
+  static constexpr LinearKernels kBf16{kTokens, 2 * kBlockColumns, pack_bf16, nullptr, multiply_bf16};
   static constexpr LinearKernels kInt8{kTokens, 2 * kBlockColumns + sizeof(AmxTokenBlock) / kTokens, pack_int8<1>,
-                                       multiply_int8};
-  static constexpr LinearKernels kInt16{kTokens, 2 * kBlockColumns + sizeof(AmxTokenBlock) / kTokens, pack_int8<2>,
-                                        multiply_int8};
+                                       pack_int8<2>, multiply_int8};
 };
 
 }  // namespace lathe::cpu

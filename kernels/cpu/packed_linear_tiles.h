@@ -622,7 +622,8 @@ struct LinearTiles {
   static void multiply(const LinearTask& whole, int64_t group0, int64_t group1, int64_t token0, int64_t token1) {
     LinearTask task = whole;
     if (group1 * kGroupRows < task.weight.rows) task.weight.rows = group1 * kGroupRows;
-    // A single token reads one group at a time where the bytes are the limit, so that it walks one linear stream.
+    // One token, or the two halves of one, reads one group at a time where the bytes are the limit, so that it walks
+    // one linear stream.
     if constexpr (kArithmetic == Arithmetic::int8)
       if (token1 - token0 <= 2) {
         for (int64_t group = group0; group < group1; ++group) groups<1, kArithmetic, true>(task, group, token0, token1);
@@ -706,15 +707,14 @@ struct LinearTiles {
     for (int i = 0; i < 2; ++i) S::store(rest + 16 * i, S::load(x + 16 * i) - q[i] * S::set1(scale));
   }
 
-  static constexpr LinearKernels kF32{S::kFloatTokens, 4 * kBlockColumns, pack_floats<false>,
+  static constexpr LinearKernels kF32{S::kFloatTokens, 4 * kBlockColumns, pack_floats<false>, nullptr,
                                       multiply<Arithmetic::f32>};
   static constexpr LinearKernels kBf16{S::kFloatTokens, (S::kMultipliesBf16 ? 2 : 4) * kBlockColumns,
-                                       S::kMultipliesBf16 ? pack_pairs : pack_floats<true>, multiply<Arithmetic::bf16>};
+                                       S::kMultipliesBf16 ? pack_pairs : pack_floats<true>, nullptr,
+                                       multiply<Arithmetic::bf16>};
   static constexpr LinearKernels kInt8{S::kIntegerTokens, kBlockColumns + sizeof(TokenBlock), pack_integers<1>,
-                                       multiply<Arithmetic::int8>};
-  static constexpr LinearKernels kInt16{S::kIntegerTokens, kBlockColumns + sizeof(TokenBlock), pack_integers<2>,
-                                        multiply<Arithmetic::int8>};
-  static constexpr LinearTable kTable{{kF32, kBf16, kInt8, kInt16}, {kF32, kBf16, kInt8, kInt16}, {}};
+                                       pack_integers<2>, multiply<Arithmetic::int8>};
+  static constexpr LinearTable kTable{{kF32, kBf16, kInt8}, {kF32, kBf16, kInt8}, {}};
 };
 
 }  // namespace lathe::cpu

@@ -213,28 +213,31 @@ struct Neon {
     return x;
   }
 
-  // Exact sums of 32 bits. Weights of up to six bits are signed bytes as they stand; eight become signed with their
-  // upper bit turned, which is what their offset of 128 means.
-  template <int kBits>
-  struct SignedSum {
+  struct Sums32 {
     int32x4_t value[4];
-    static LATHE_INLINE int32x4_t first(int32_t start) { return vdupq_n_s32(kBits == 8 ? 0 : start); }
-    static LATHE_INLINE int8x16_t bytes(uint32x4_t weights) {
-      if constexpr (kBits == 8) weights = veorq_u32(weights, vdupq_n_u32(0x80808080u));
-      return vreinterpretq_s8_u32(weights);
+    static LATHE_INLINE Sums32 from(int32_t start) {
+      const int32x4_t q = vdupq_n_s32(start);
+      return {{q, q, q, q}};
     }
     LATHE_INLINE Floats end(int32_t) const {
       return {{vcvtq_f32_s32(value[0]), vcvtq_f32_s32(value[1]), vcvtq_f32_s32(value[2]), vcvtq_f32_s32(value[3])}};
+    }
+  };
+  // Weights of up to six bits are signed bytes as they stand; eight become signed with their upper bit turned, which is
+  // what their offset of 128 means.
+  template <int kBits>
+  struct SignedSum : Sums32 {
+    static LATHE_INLINE Sums32 from(int32_t start) { return Sums32::from(kBits == 8 ? 0 : start); }
+    static LATHE_INLINE int8x16_t bytes(uint32x4_t weights) {
+      if constexpr (kBits == 8) weights = veorq_u32(weights, vdupq_n_u32(0x80808080u));
+      return vreinterpretq_s8_u32(weights);
     }
   };
   // Two products, of which none exceeds 128 * 127, fit 16 bits.
   template <int kBits>
   struct IntegerSum : SignedSum<kBits> {
     using Base = SignedSum<kBits>;
-    static LATHE_INLINE IntegerSum begin(int32_t start) {
-      const int32x4_t q = Base::first(start);
-      return {{{q, q, q, q}}};
-    }
+    static LATHE_INLINE IntegerSum begin(int32_t start) { return {{Base::from(start)}}; }
     LATHE_INLINE void add(Ints weights, int32_t activations) {
       const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(activations));
       LATHE_FOR(q, 4) {
@@ -274,10 +277,7 @@ struct NeonDot : Neon {
   template <int kBits>
   struct IntegerSum : SignedSum<kBits> {
     using Base = SignedSum<kBits>;
-    static LATHE_INLINE IntegerSum begin(int32_t start) {
-      const int32x4_t q = Base::first(start);
-      return {{{q, q, q, q}}};
-    }
+    static LATHE_INLINE IntegerSum begin(int32_t start) { return {{Base::from(start)}}; }
     LATHE_INLINE void add(Ints weights, int32_t activations) {
       const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(activations));
       LATHE_FOR(q, 4) { Base::value[q] = vdotq_s32(Base::value[q], Base::bytes(weights.v[q]), x); }
@@ -292,18 +292,11 @@ struct NeonI8mm : Neon {
   static constexpr bool kMultipliesMatrices = true;
   static constexpr int kIntegerTokens = 4;
   template <int kBits>
-  struct IntegerSum {
-    int32x4_t value[4];
-    static LATHE_INLINE IntegerSum begin(int32_t start) {
-      const int32x4_t q = vdupq_n_s32(start);
-      return {{q, q, q, q}};
-    }
+  struct IntegerSum : Sums32 {
+    static LATHE_INLINE IntegerSum begin(int32_t start) { return {Sums32::from(start)}; }
     LATHE_INLINE void add(Ints weights, int32_t activations) {
       const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(activations));
       LATHE_FOR(q, 4) { value[q] = vusdotq_s32(value[q], vreinterpretq_u8_u32(weights.v[q]), x); }
-    }
-    LATHE_INLINE Floats end(int32_t) const {
-      return {{vcvtq_f32_s32(value[0]), vcvtq_f32_s32(value[1]), vcvtq_f32_s32(value[2]), vcvtq_f32_s32(value[3])}};
     }
   };
   // Rows 2 i and 2 i + 1, each with both tokens, in value i.

@@ -333,7 +333,7 @@ __global__ void __launch_bounds__(128) float_tile_kernel(const Jobs jobs, const 
 // ---- which of them ----
 
 inline Arithmetic effective(Arithmetic arithmetic, DType dtype) {
-  if (arithmetic != Arithmetic::int8 && arithmetic != Arithmetic::int16) return arithmetic;
+  if (!is_integer(arithmetic)) return arithmetic;
   return is_quantised(dtype) ? Arithmetic::bf16 : Arithmetic::f32;
 }
 

@@ -123,6 +123,16 @@ void prepare_adapter(Adapter& adapter, Device device) {
   }
 }
 
+// int8 and int16 were asked for by name, so that is what must be computed.
+void check_integers(const LoadedModel& loaded, const LoadOptions& options) {
+  if (options.dtype != ComputeDtype::int8 && options.dtype != ComputeDtype::int16) return;
+  const std::string_view wanted = options.dtype == ComputeDtype::int8 ? "int8" : "int16";
+  check(options.device.kind != Device::Kind::cuda, "dtype", "{} is arithmetic of the CPU, found a CUDA device", wanted);
+  check(is_quantised(loaded.weight_dtype), "dtype",
+        "{} is for quantised weights, those of {} are {}: --quantize q8_0 makes them so on load", wanted,
+        loaded.checkpoint.path, name(loaded.weight_dtype));
+}
+
 }  // namespace
 
 std::optional<DType> block_format_for(DType wanted, int64_t columns) {
@@ -232,6 +242,7 @@ LoadedModel open_model(const std::string& model, const LoadOptions& options) {
       options.quantize.value_or(most_common(checkpoint.tensors, DType::f32, [](const StoredTensor& t) {
         return std::pair(used_dtype(t.dtype.value_or(DType::f32)), t.dtype ? t.bytes : 0);
       }));
+  check_integers(loaded, options);
   loaded.cache_dtype = cache_dtype_of(loaded.weight_dtype, options.dtype, options.device);
 
   loaded.model = make_rank_model(family, *checkpoint.config, *options.ranks, options.trainable);

@@ -35,7 +35,7 @@ void Trainer::choose_what_is_trained() {
   if (!recipe_.adapter) return;
   check(!model_->arena_, "Trainer", "the model's weights, or another adapter, are trained already");
   for (const NamedParameter& p : named_parameters(model))
-    if (p.parameter->packed && p.parameter->packed->arithmetic >= Arithmetic::int8)
+    if (p.parameter->packed && is_integer(p.parameter->packed->arithmetic))
       throw Error("Trainer: the model multiplies in int8 or int16, which has no gradient",
                   "load it with dtype=\"float32\" or \"bfloat16\"; its weights may stay in 4 bits");
   attach_adapter(model, recipe_);

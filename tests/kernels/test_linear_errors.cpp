@@ -44,7 +44,7 @@ Bounds bounds_of(DType dtype, Arithmetic arithmetic) {
 TEST_CASE("every weight dtype in every arithmetic is as near to double as its roundings say") {
   for (const DType dtype : kWeightDTypes)
     for (const Arithmetic arithmetic : kArithmetics) {
-      if (arithmetic >= Arithmetic::int8 && !is_quantised(dtype)) continue;
+      if (is_integer(arithmetic) && !is_quantised(dtype)) continue;
       INFO(name(dtype) << " weights, " << name(arithmetic) << " arithmetic");
       const Bounds bounds = bounds_of(dtype, arithmetic);
       for_each_isa([&](CpuIsa) {

@@ -187,6 +187,22 @@ TEST_CASE("a weight beyond the range of what it is loaded as is named") {
   CHECK(refusal(DType::f32, 2e6, std::nullopt).empty());
 }
 
+TEST_CASE("arithmetic of integers is computed, or refused by name") {
+  const test::TemporaryDirectory folder;
+  const std::string model = write_checkpoint(folder, true, 0);
+  for (const auto& [dtype, name, arithmetic] : {std::tuple{ComputeDtype::int8, "int8", Arithmetic::int8},
+                                                std::tuple{ComputeDtype::int16, "int16", Arithmetic::int16}}) {
+    LoadOptions options;
+    options.dtype = dtype;
+    CHECK_THROWS_WITH(load_model(model, options),
+                      Catch::Matchers::ContainsSubstring(std::string("dtype: ") + name + " is for quantised weights"));
+    options.quantize = DType::q8_0;
+    const LoadedModel loaded = load_model(model, options);
+    for (const NamedParameter& p : named_parameters(*loaded.model))
+      if (p.parameter->kind == Parameter::Kind::matrix) CHECK(p.parameter->packed->arithmetic == arithmetic);
+  }
+}
+
 TEST_CASE("weights quantised on load stay near the float ones") {
   const test::TemporaryDirectory folder;
   const std::string path = write_checkpoint(folder, false, 2);
